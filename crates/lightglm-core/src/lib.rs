@@ -1,0 +1,28 @@
+//! The seams of lightglm: the traits and small types that every other crate speaks.
+//!
+//! **Should I use this crate?** Only to implement a seam (a new kind of `Linear`, of weight file, of
+//! KV cache, of language model) or to accept any implementation of one. To run a model, start at
+//! `lightglm-model`.
+//!
+//! ```
+//! use lightglm_core::{LogitRows, SequenceId, Span};
+//! // Two sequences advance together; only the last row of each is wanted.
+//! let spans = [
+//!     Span { sequence: SequenceId(0), tokens: &[5, 6, 7], logits: LogitRows::Last },
+//!     Span { sequence: SequenceId(1), tokens: &[9], logits: LogitRows::Last },
+//! ];
+//! assert_eq!(spans.iter().map(|s| s.logits.count(s.tokens.len())).sum::<usize>(), 2);
+//! ```
+//!
+//! The traits have few methods on purpose: what only one implementor could honour stays with that
+//! implementor (docs/architecture.md, "Seams").
+
+mod kv_cache;
+mod lm;
+mod projection;
+mod weights;
+
+pub use kv_cache::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
+pub use lm::{CausalLm, LmError, LogitRows, Span};
+pub use projection::{FeedForward, Linear};
+pub use weights::{TensorView, WeightDtype, WeightError, WeightSource};

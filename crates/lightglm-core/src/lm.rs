@@ -1,0 +1,93 @@
+//! `CausalLm`: a batch of spans of tokens in, logits out.
+//!
+//! Shapes: `T` tokens of all spans, `R` requested rows, `V` vocab_size.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::kv_cache::{KvCache, KvCacheError, SequenceId};
+
+/// Which rows of a span's logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None: the span only fills the cache (all but the last chunk of a long prompt).
+    None,
+    /// The row after the span's last token: what generation needs.
+    Last,
+    /// Every row: what scoring needs.
+    All,
+}
+
+impl LogitRows {
+    /// Rows of logits for a span of `tokens` tokens.
+    pub const fn count(self, tokens: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last => 1,
+            Self::All => tokens,
+        }
+    }
+}
+
+/// The next tokens of one sequence.
+///
+/// Spans are packed, never padded: a prompt, a chunk of one, and a single decoded token can stand in
+/// one batch. Positions continue where the cache says the sequence ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// The sequence in the cache. A sequence may stand in a batch only once.
+    pub sequence: SequenceId,
+    /// Token ids, at least one.
+    pub tokens: &'a [u32],
+    /// Which logits to return.
+    pub logits: LogitRows,
+}
+
+/// A causal language model.
+pub trait CausalLm<B: Backend> {
+    /// Size of the logits' last dimension.
+    fn vocab_size(&self) -> usize;
+
+    /// Runs the spans, appends their keys and values to `cache`, and returns `[R, V]` f32 logits,
+    /// `R` being the requested rows of all spans in order.
+    ///
+    /// The logits of a span do not depend on the other spans, bit for bit.
+    ///
+    /// # Errors
+    /// [`LmError`]; the cache then holds what it held before.
+    fn forward(
+        &self,
+        spans: &[Span<'_>],
+        cache: &mut dyn KvCache<B>,
+    ) -> Result<Tensor<B, 2>, LmError>;
+}
+
+/// Why a model refused a batch.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LmError {
+    /// A token id is outside of the vocabulary.
+    #[error("token id {token} is not below the vocabulary's size {vocab_size}")]
+    TokenOutOfRange {
+        /// The id.
+        token: u32,
+        /// The model's vocabulary size.
+        vocab_size: usize,
+    },
+    /// A span has no tokens, or there is no span.
+    #[error("the batch has no tokens for sequence {0:?}")]
+    EmptySpan(Option<SequenceId>),
+    /// A sequence stands in the batch twice.
+    #[error("sequence {0:?} stands in the batch twice")]
+    RepeatedSequence(SequenceId),
+    /// The sequence would grow past what the model's positions allow.
+    #[error("position {position} is past max_position_embeddings {limit}")]
+    TooLong {
+        /// The first position past the end.
+        position: usize,
+        /// `max_position_embeddings`.
+        limit: usize,
+    },
+    /// The cache refused.
+    #[error(transparent)]
+    Cache(#[from] KvCacheError),
+}

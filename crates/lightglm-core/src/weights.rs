@@ -1,0 +1,140 @@
+//! `WeightSource`: named tensors, wherever they lie.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+/// Element type of a stored weight that a kernel can read as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightDtype {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+}
+
+impl WeightDtype {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The name the safetensors header uses: `F32`, `F16` or `BF16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+        }
+    }
+}
+
+/// A tensor's dtype, shape and little-endian row-major bytes.
+///
+/// `bytes` shares the mapped file where the file stores the tensor in this very form; cloning is
+/// free and keeps the mapping alive.
+#[derive(Clone, Debug)]
+pub struct TensorView {
+    /// Element type of `bytes`.
+    pub dtype: WeightDtype,
+    /// Dimensions, outermost first; a projection is `[out_features, in_features]`.
+    pub shape: Vec<usize>,
+    /// `shape.product() * dtype.size()` bytes.
+    pub bytes: Bytes,
+}
+
+/// A checkpoint: tensors by their Hugging Face names (`model.layers.0.mlp.down_proj.weight`).
+///
+/// Sources whose file uses other names or other fusions (GGUF) translate, so that the loader knows
+/// one vocabulary. A view is handed out without reading the tensor where the file allows it.
+pub trait WeightSource {
+    /// All tensor names in the source, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// The shape of tensor `name`, or `None` where the source has no such tensor.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// The tensor `name`, in the precision it is stored in (block-quantized formats come
+    /// dequantized to f32).
+    ///
+    /// # Errors
+    /// [`WeightError::Missing`] for an unknown name; otherwise what is wrong with the file.
+    fn tensor(&self, name: &str) -> Result<TensorView, WeightError>;
+}
+
+/// What can be wrong with a checkpoint; each variant names the file and the tensor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightError {
+    /// The file could not be opened, mapped or read.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file's header contradicts itself or the file's length.
+    #[error("{}: malformed {format}: {reason}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// `safetensors`, `safetensors index` or `GGUF`.
+        format: &'static str,
+        /// What contradicts what, with the numbers.
+        reason: String,
+    },
+    /// A tensor the configuration asks for is not there.
+    #[error("{}: tensor `{name}` is missing", file.display())]
+    Missing {
+        /// The checkpoint (file or folder).
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+    },
+    /// Tensors the configuration has no use for.
+    #[error("{}: {} unexpected tensors, the first is `{}`", file.display(), names.len(), names[0])]
+    Unexpected {
+        /// The checkpoint (file or folder).
+        file: PathBuf,
+        /// Their names, at least one.
+        names: Vec<String>,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{}: tensor `{name}` has shape {actual:?}, the configuration says {expected:?}", file.display())]
+    ShapeMismatch {
+        /// The checkpoint (file or folder).
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The shape that follows from the configuration.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        actual: Vec<usize>,
+    },
+    /// A tensor is stored in an element type that is not a weight precision we read.
+    #[error("{}: tensor `{name}` has unsupported dtype {dtype}", file.display())]
+    UnsupportedDtype {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The dtype as the file spells it.
+        dtype: String,
+    },
+    /// An index names a shard outside of the checkpoint's folder.
+    #[error("{}: tensor `{name}` points at shard `{shard}`, which is not a plain file name", file.display())]
+    ShardEscapes {
+        /// The index file.
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The shard as the index spells it.
+        shard: String,
+    },
+}

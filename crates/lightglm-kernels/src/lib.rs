@@ -1,0 +1,5 @@
+//! CPU SIMD kernels and the burn backend extension that the decoder is written on.
+
+mod map_file;
+
+pub use map_file::{MappedFile, map_file};
