@@ -1,1 +1,5 @@
-//! x
+//! The GLM decoder on burn tensors: configuration, weights, tokenizer and chat template, generation.
+
+pub mod generation;
+pub mod text;
+pub mod weights;
