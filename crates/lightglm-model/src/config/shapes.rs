@@ -61,6 +61,25 @@ impl GlmConfig {
         tensors
     }
 
+    /// The shape of the tensor `name`, or `None` where the model has no such tensor.
+    pub fn tensor_shape(&self, name: &str) -> Option<Vec<usize>> {
+        let (d, v) = (self.hidden_size, self.vocab_size);
+        match name {
+            "model.embed_tokens.weight" => Some(vec![v, d]),
+            "lm_head.weight" => (!self.tie_word_embeddings).then(|| vec![v, d]),
+            "model.norm.weight" => Some(vec![d]),
+            _ => {
+                let (layer, name) = name.strip_prefix("model.layers.")?.split_once('.')?;
+                let index: usize = layer.parse().ok()?;
+                if index >= self.num_hidden_layers || index.to_string() != layer {
+                    return None;
+                }
+                let mut shapes = self.layer_shapes().into_iter();
+                shapes.find_map(|(known, shape)| (known == name).then_some(shape))
+            }
+        }
+    }
+
     /// The tensors of one block, named from the block on.
     fn layer_shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
         let (d, f) = (self.hidden_size, self.intermediate_size);
