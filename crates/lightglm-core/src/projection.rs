@@ -3,7 +3,7 @@
 //! Shapes: `T` rows (tokens of all sequences, packed), `K` in_features, `N` out_features,
 //! `D` hidden_size.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
 /// A projection `y = x W^T + b`.
@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, backend::Backend};
 /// Dense, quantized, fake-quantized, LoRA and sparse-input projections all are one of these, so the
 /// decoder is written once. An implementation must give each row of `y` from that row of `x` alone:
 /// the same bits whatever other rows stand in the batch.
-pub trait Linear<B: Backend>: Module<B> {
+pub trait Linear<B: Backend>: Module<B> + ModuleDisplay {
     /// `x: [T, K] -> [T, N]`.
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2>;
 
@@ -23,7 +23,7 @@ pub trait Linear<B: Backend>: Module<B> {
 }
 
 /// The position-wise part of a decoder block, norms and residual excluded.
-pub trait FeedForward<B: Backend>: Module<B> {
+pub trait FeedForward<B: Backend>: Module<B> + ModuleDisplay {
     /// `x: [T, D] -> [T, D]`.
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2>;
 

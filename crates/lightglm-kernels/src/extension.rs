@@ -1,0 +1,105 @@
+//! `LmBackend`: the operations a decoder is made of, as an extension of a burn backend.
+//!
+//! Shapes: `T` rows (tokens of all spans, packed), `D` hidden_size, `K`/`N` in/out features,
+//! `F` intermediate_size, `H` heads, `G` kv heads, `d` head_dim, `r` rotary dimensions,
+//! `P` blocks in a KV pool.
+
+use burn::tensor::{Tensor, backend::Backend};
+use lightglm_core::KvLayer;
+
+use crate::cpu::{AttentionShape, AttentionSpan};
+use crate::reference;
+
+/// What the decoder asks of a backend beyond burn's own operations.
+///
+/// Every body here is composed of plain burn operations, so any burn backend qualifies with an empty
+/// `impl` and autodiff differentiates it. A backend overrides what it does faster; the bodies in
+/// [`reference`] stay the specification it is tested against.
+///
+/// Activations are f32 throughout; weights are f32, f16 or bf16 and are never stored a second time
+/// by a fast implementation.
+pub trait LmBackend: Backend {
+    /// Rows `ids` of an embedding table: `weight: [V, D] -> [T, D]` in f32.
+    fn embed(weight: Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
+        reference::embed(weight, ids)
+    }
+
+    /// `y = x W^T + b`: `x: [T, K]`, `weight: [N, K]`, `bias: [N]` -> `[T, N]`.
+    fn project(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        reference::project(x, weight, bias)
+    }
+
+    /// `y = weight * x / sqrt(mean(x^2) + eps)` over the last dimension: `x: [T, D]`.
+    ///
+    /// Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
+    fn rms_norm(x: Tensor<Self, 2>, weight: Tensor<Self, 1>, eps: f32) -> Tensor<Self, 2> {
+        reference::rms_norm(x, weight, eps)
+    }
+
+    /// `residual + rms_norm(x)`, GLM-4-0414's post-norm.
+    fn rms_norm_add(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 1>,
+        eps: f32,
+        residual: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        residual + Self::rms_norm(x, weight, eps)
+    }
+
+    /// `silu(gate) * up` for `gate_up: [T, 2F]`, gate first -> `[T, F]`.
+    ///
+    /// Source: Shazeer 2020, "GLU Variants Improve Transformer", section 2.
+    fn swiglu(gate_up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        reference::swiglu(gate_up)
+    }
+
+    /// Rotates the first `r` dimensions of each head in interleaved pairs `(2i, 2i + 1)`:
+    /// `x: [T, H d]`, `cos, sin: [T, r / 2]`.
+    ///
+    /// ```text
+    /// y[2i]     = x[2i] cos[i] - x[2i+1] sin[i]
+    /// y[2i + 1] = x[2i+1] cos[i] + x[2i] sin[i]
+    /// ```
+    ///
+    /// Source: transformers, `modeling_glm4.py`, `apply_rotary_pos_emb`.
+    fn rotary(
+        x: Tensor<Self, 2>,
+        cos: Tensor<Self, 2>,
+        sin: Tensor<Self, 2>,
+        head_dim: usize,
+    ) -> Tensor<Self, 2> {
+        reference::rotary(x, cos, sin, head_dim)
+    }
+
+    /// Causal attention of each span with itself, no cache (training, scoring), scores scaled
+    /// by `1 / sqrt(d)`: `q: [T, H d]`, `k, v: [T, G d]` -> `[T, H d]`.
+    fn attend(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 2>,
+        v: Tensor<Self, 2>,
+        shape: AttentionShape,
+        spans: &[AttentionSpan<'_>],
+    ) -> Tensor<Self, 2> {
+        reference::attend(q, k, v, shape, spans)
+    }
+
+    /// Appends `k, v: [T, G d]` to the cache at each span's positions, then attends
+    /// `q: [T, H d]` to everything up to its own position -> `[T, H d]`.
+    ///
+    /// Block tables must be long enough for `past + rows` positions.
+    fn attend_cached(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 2>,
+        v: Tensor<Self, 2>,
+        layer: &mut KvLayer<Self>,
+        shape: AttentionShape,
+        spans: &[AttentionSpan<'_>],
+    ) -> Tensor<Self, 2> {
+        reference::append(k, v, layer, shape, spans);
+        reference::attend_cached(q, layer, shape, spans)
+    }
+}

@@ -1,0 +1,198 @@
+//! burn-flex: the CPU backend, with our kernels behind the extension.
+//!
+//! Tensors are opened as slices; weights and KV pools are read where they lie (the mapped file, the
+//! pool), and a pool or a rotated activation that nobody else holds is edited in place.
+
+use burn::tensor::{Bytes, DType, Tensor, TensorData, TensorPrimitive};
+use burn_flex::{Flex, FlexDevice, FlexTensor};
+use half::{bf16, f16};
+use lightglm_core::{KV_BLOCK, KvLayer};
+
+use crate::cpu::{self, AttentionShape, AttentionSpan, KvSlice, KvSliceMut, Weights};
+use crate::extension::LmBackend;
+use crate::reference;
+
+impl LmBackend for Flex {
+    fn embed(weight: Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
+        let [_, d] = weight.dims();
+        let mut out = vec![0.0; ids.len() * d];
+        let weight = contiguous(weight);
+        match weights(&weight) {
+            Some(weight) => cpu::gather_rows(weight, d, ids, &mut out),
+            None => return reference::embed(tensor_of(weight), ids),
+        }
+        from_vec(out, [ids.len(), d])
+    }
+
+    fn project(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        let ([t, _], [n, k]) = (x.dims(), weight.dims());
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let bias = bias.map(contiguous);
+        let (Some(rows), Some(matrix)) = (x.as_slice::<f32>(), weights(&weight)) else {
+            return reference::project(tensor_of(x), tensor_of(weight), bias.map(tensor_of));
+        };
+        let mut y = vec![0.0; t * n];
+        cpu::linear(rows, matrix, [n, k], bias.as_ref().map(floats), &mut y);
+        from_vec(y, [t, n])
+    }
+
+    fn rms_norm(x: Tensor<Self, 2>, weight: Tensor<Self, 1>, eps: f32) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        cpu::rms_norm(floats(&x), floats(&weight), eps, &mut y);
+        from_vec(y, shape)
+    }
+
+    fn rms_norm_add(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 1>,
+        eps: f32,
+        residual: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        let (x, weight, residual) = (contiguous(x), contiguous(weight), contiguous(residual));
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        cpu::rms_norm_add(floats(&x), floats(&weight), eps, floats(&residual), &mut y);
+        from_vec(y, shape)
+    }
+
+    fn swiglu(gate_up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let [t, two_f] = gate_up.dims();
+        let gate_up = contiguous(gate_up);
+        let mut y = vec![0.0; t * (two_f / 2)];
+        cpu::swiglu(floats(&gate_up), two_f / 2, &mut y);
+        from_vec(y, [t, two_f / 2])
+    }
+
+    fn rotary(
+        x: Tensor<Self, 2>,
+        cos: Tensor<Self, 2>,
+        sin: Tensor<Self, 2>,
+        head_dim: usize,
+    ) -> Tensor<Self, 2> {
+        let ([_, width], [_, pairs]) = (x.dims(), cos.dims());
+        let mut x = contiguous(x).to_contiguous();
+        let (cos, sin) = (contiguous(cos), contiguous(sin));
+        let heads = width / head_dim;
+        let (cos, sin) = (floats(&cos), floats(&sin));
+        cpu::rotary(x.storage_mut::<f32>(), heads, head_dim, 2 * pairs, cos, sin);
+        tensor_of(x)
+    }
+
+    fn attend(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 2>,
+        v: Tensor<Self, 2>,
+        shape: AttentionShape,
+        spans: &[AttentionSpan<'_>],
+    ) -> Tensor<Self, 2> {
+        // The spans as fresh sequences of a cache that lives for this call.
+        let tables = fresh_tables(spans);
+        let spans: Vec<_> = spans
+            .iter()
+            .zip(&tables)
+            .map(|(span, table)| AttentionSpan { past: 0, block_table: table, ..*span })
+            .collect();
+        let (g, d) = (shape.kv_heads, shape.head_dim);
+        let blocks = tables.iter().map(Vec::len).sum();
+        let mut layer = KvLayer {
+            keys: Tensor::zeros([blocks, g, d, KV_BLOCK], (&FlexDevice, DType::F32)),
+            values: Tensor::zeros([blocks, g, KV_BLOCK, d], (&FlexDevice, DType::F32)),
+        };
+        Self::attend_cached(q, k, v, &mut layer, shape, &spans)
+    }
+
+    fn attend_cached(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 2>,
+        v: Tensor<Self, 2>,
+        layer: &mut KvLayer<Self>,
+        shape: AttentionShape,
+        spans: &[AttentionSpan<'_>],
+    ) -> Tensor<Self, 2> {
+        let out_shape = q.dims();
+        let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
+        let mut keys = take(&mut layer.keys);
+        let mut values = take(&mut layer.values);
+        cpu::append_kv(
+            floats(&k),
+            floats(&v),
+            shape,
+            spans,
+            pool_mut(&mut keys),
+            pool_mut(&mut values),
+        );
+        let mut out = vec![0.0; out_shape[0] * out_shape[1]];
+        let scale = 1.0 / (shape.head_dim as f32).sqrt();
+        cpu::attention(floats(&q), shape, scale, spans, pool(&keys), pool(&values), &mut out);
+        (layer.keys, layer.values) = (tensor_of(keys), tensor_of(values));
+        from_vec(out, out_shape)
+    }
+}
+
+fn fresh_tables(spans: &[AttentionSpan<'_>]) -> Vec<Vec<u32>> {
+    let mut next = 0;
+    let table = |span: &AttentionSpan<'_>| {
+        let first = next;
+        next += span.rows.div_ceil(KV_BLOCK) as u32;
+        (first..next).collect()
+    };
+    spans.iter().map(table).collect()
+}
+
+/// The tensor's storage, row-major and without an offset; free where it is so already.
+fn contiguous<const D: usize>(x: Tensor<Flex, D>) -> FlexTensor {
+    let x = x.into_primitive().tensor();
+    if x.is_contiguous() && x.layout().start_offset() == 0 { x } else { x.to_contiguous() }
+}
+
+fn tensor_of<const D: usize>(x: FlexTensor) -> Tensor<Flex, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(x))
+}
+
+fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
+    let data =
+        TensorData { bytes: Bytes::from_elems(values), shape: shape.into(), dtype: DType::F32 };
+    tensor_of(FlexTensor::from_data(data))
+}
+
+/// Leaves an empty tensor behind, so that the taken one has a single owner and is edited in place.
+fn take(x: &mut Tensor<Flex, 4>) -> FlexTensor {
+    let empty = from_vec(Vec::new(), [0; 4]);
+    contiguous(std::mem::replace(x, empty)).to_contiguous()
+}
+
+/// An f32 activation. Activations are f32 by contract; a f64 default backend does not exist here.
+fn floats(x: &FlexTensor) -> &[f32] {
+    x.as_slice::<f32>().expect("activations, norms and biases are contiguous f32")
+}
+
+fn weights(x: &FlexTensor) -> Option<Weights<'_>> {
+    match x.dtype() {
+        DType::F32 => x.as_slice::<f32>().map(Weights::F32),
+        DType::F16 => x.as_slice::<f16>().map(Weights::F16),
+        DType::BF16 => x.as_slice::<bf16>().map(Weights::Bf16),
+        _ => None,
+    }
+}
+
+fn pool(x: &FlexTensor) -> KvSlice<'_> {
+    match x.dtype() {
+        DType::F16 => KvSlice::F16(x.storage()),
+        DType::BF16 => KvSlice::Bf16(x.storage()),
+        _ => KvSlice::F32(x.storage()),
+    }
+}
+
+fn pool_mut(x: &mut FlexTensor) -> KvSliceMut<'_> {
+    match x.dtype() {
+        DType::F16 => KvSliceMut::F16(x.storage_mut()),
+        DType::BF16 => KvSliceMut::Bf16(x.storage_mut()),
+        _ => KvSliceMut::F32(x.storage_mut()),
+    }
+}

@@ -1,0 +1,189 @@
+//! The decoder's operations in plain burn operations: slow, obvious, differentiable.
+//!
+//! They are the specification: every fast implementation is tested against them, and a backend
+//! without one runs them as they are. Shape letters as in [`crate::LmBackend`].
+
+use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
+use lightglm_core::{KV_BLOCK, KvLayer};
+
+use crate::cpu::{AttentionShape, AttentionSpan};
+
+/// See [`crate::LmBackend::embed`].
+pub fn embed<B: Backend>(weight: Tensor<B, 2>, ids: &[u32]) -> Tensor<B, 2> {
+    let ids = indices(ids.iter().copied(), &weight.device());
+    weight.select(0, ids).cast(DType::F32)
+}
+
+/// See [`crate::LmBackend::project`].
+pub fn project<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    let y = x.matmul(as_f32(weight).transpose());
+    match bias {
+        Some(bias) => y + as_f32(bias).unsqueeze(),
+        None => y,
+    }
+}
+
+/// See [`crate::LmBackend::rms_norm`].
+pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f32) -> Tensor<B, 2> {
+    let mean_square = (x.clone() * x.clone()).mean_dim(1);
+    x / (mean_square + eps).sqrt() * as_f32(weight).unsqueeze()
+}
+
+/// See [`crate::LmBackend::swiglu`].
+pub fn swiglu<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
+    let [_, two_f] = gate_up.dims();
+    let gate = gate_up.clone().narrow(1, 0, two_f / 2);
+    let up = gate_up.narrow(1, two_f / 2, two_f / 2);
+    activation::silu(gate) * up
+}
+
+/// See [`crate::LmBackend::rotary`].
+pub fn rotary<B: Backend>(
+    x: Tensor<B, 2>,
+    cos: Tensor<B, 2>,
+    sin: Tensor<B, 2>,
+    head_dim: usize,
+) -> Tensor<B, 2> {
+    let [t, width] = x.dims();
+    let [_, pairs] = cos.dims();
+    let heads = width / head_dim;
+    let x = x.reshape([t, heads, head_dim]);
+    let rotated = x.clone().narrow(2, 0, 2 * pairs).reshape([t, heads, pairs, 2]);
+    let even = rotated.clone().narrow(3, 0, 1);
+    let odd = rotated.narrow(3, 1, 1);
+    let cos = cos.reshape([t, 1, pairs, 1]);
+    let sin = sin.reshape([t, 1, pairs, 1]);
+    let new_even = even.clone() * cos.clone() - odd.clone() * sin.clone();
+    let new_odd = odd * cos + even * sin;
+    let rotated = Tensor::cat(vec![new_even, new_odd], 3).reshape([t, heads, 2 * pairs]);
+    if 2 * pairs == head_dim {
+        return rotated.reshape([t, width]);
+    }
+    let rest = x.narrow(2, 2 * pairs, head_dim - 2 * pairs);
+    Tensor::cat(vec![rotated, rest], 2).reshape([t, width])
+}
+
+/// See [`crate::LmBackend::attend`].
+pub fn attend<B: Backend>(
+    q: Tensor<B, 2>,
+    k: Tensor<B, 2>,
+    v: Tensor<B, 2>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan<'_>],
+) -> Tensor<B, 2> {
+    let outputs = spans
+        .iter()
+        .map(|span| {
+            let rows = |x: &Tensor<B, 2>| x.clone().narrow(0, span.first_row, span.rows);
+            let heads = [span.rows, shape.kv_heads, shape.head_dim];
+            let keys = rows(&k).reshape(heads).permute([1, 2, 0]);
+            let values = rows(&v).reshape(heads).permute([1, 0, 2]);
+            attend_span(rows(&q), keys, values, shape, 0)
+        })
+        .collect();
+    Tensor::cat(outputs, 0)
+}
+
+/// Writes `k, v: [T, G d]` into the pool at each span's positions.
+pub fn append<B: Backend>(
+    k: Tensor<B, 2>,
+    v: Tensor<B, 2>,
+    layer: &mut KvLayer<B>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan<'_>],
+) {
+    let (g, d) = (shape.kv_heads, shape.head_dim);
+    let dtype = layer.keys.dtype();
+    for span in spans {
+        let mut row = 0;
+        while row < span.rows {
+            let position = span.past + row;
+            let block = span.block_table[position / KV_BLOCK] as usize;
+            let offset = position % KV_BLOCK;
+            let n = (KV_BLOCK - offset).min(span.rows - row);
+            let rows = |x: &Tensor<B, 2>| {
+                x.clone().narrow(0, span.first_row + row, n).reshape([n, g, d]).cast(dtype)
+            };
+            let keys = rows(&k).permute([1, 2, 0]).unsqueeze();
+            let values = rows(&v).permute([1, 0, 2]).unsqueeze();
+            let (b, o) = (block..block + 1, offset..offset + n);
+            layer.keys = layer.keys.clone().slice_assign([b.clone(), 0..g, 0..d, o.clone()], keys);
+            layer.values = layer.values.clone().slice_assign([b, 0..g, o, 0..d], values);
+            row += n;
+        }
+    }
+}
+
+/// Attention of each span over the cache, which holds the span's own rows already.
+pub fn attend_cached<B: Backend>(
+    q: Tensor<B, 2>,
+    layer: &KvLayer<B>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan<'_>],
+) -> Tensor<B, 2> {
+    let (g, d) = (shape.kv_heads, shape.head_dim);
+    let device = q.device();
+    let outputs = spans
+        .iter()
+        .map(|span| {
+            let len = span.past + span.rows;
+            let blocks = len.div_ceil(KV_BLOCK);
+            let ids = indices::<B>(span.block_table[..blocks].iter().copied(), &device);
+            let held = blocks * KV_BLOCK;
+            let keys = layer.keys.clone().select(0, ids.clone()).permute([1, 2, 0, 3]);
+            let keys = keys.reshape([g, d, held]).narrow(2, 0, len).cast(DType::F32);
+            let values = layer.values.clone().select(0, ids).permute([1, 0, 2, 3]);
+            let values = values.reshape([g, held, d]).narrow(1, 0, len).cast(DType::F32);
+            let q = q.clone().narrow(0, span.first_row, span.rows);
+            attend_span(q, keys, values, shape, span.past)
+        })
+        .collect();
+    Tensor::cat(outputs, 0)
+}
+
+/// Causal softmax attention of one span.
+///
+/// `q: [t, H d]`, `keys: [G, d, L]`, `values: [G, L, d]` -> `[t, H d]`; row `i` sees
+/// `past + i + 1` positions.
+fn attend_span<B: Backend>(
+    q: Tensor<B, 2>,
+    keys: Tensor<B, 3>,
+    values: Tensor<B, 3>,
+    shape: AttentionShape,
+    past: usize,
+) -> Tensor<B, 2> {
+    let [t, width] = q.dims();
+    let [g, d, len] = keys.dims();
+    let group = shape.heads / g;
+    let device = q.device();
+    let q = q.reshape([t, g, group, d]).permute([1, 2, 0, 3]).reshape([g, group * t, d]);
+    let scores = (q.matmul(keys) / (d as f64).sqrt()).reshape([g, group, t, len]);
+    let scores = scores + causal_mask(t, len, past, &device);
+    let weights = activation::softmax(scores, 3).reshape([g, group * t, len]);
+    let out = weights.matmul(values).reshape([g, group, t, d]);
+    out.permute([2, 0, 1, 3]).reshape([t, width])
+}
+
+/// `[1, 1, t, len]`: 0 where row `i` may see position `j <= past + i`, minus infinity elsewhere.
+fn causal_mask<B: Backend>(t: usize, len: usize, past: usize, device: &B::Device) -> Tensor<B, 4> {
+    let mut mask = vec![0.0f32; t * len];
+    for (i, row) in mask.chunks_mut(len).enumerate() {
+        let hidden = (past + i + 1).min(len);
+        row[hidden..].fill(f32::NEG_INFINITY);
+    }
+    Tensor::from_data(TensorData::new(mask, [1, 1, t, len]), device)
+}
+
+fn indices<B: Backend>(ids: impl Iterator<Item = u32>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let ids: Vec<i32> = ids.map(|id| id as i32).collect();
+    let n = ids.len();
+    Tensor::from_data(TensorData::new(ids, [n]), device)
+}
+
+fn as_f32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) }
+}
