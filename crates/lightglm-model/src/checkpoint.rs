@@ -1,0 +1,158 @@
+//! A model on disk, whatever its format: weights, configuration, tokenizer, template.
+
+use std::path::{Path, PathBuf};
+
+use lightglm_core::{WeightDtype, WeightError, WeightSource};
+use lightglm_kernels::LmBackend;
+
+use crate::config::{ConfigError, GenerationConfig, GlmConfig};
+use crate::decoder::{DenseGlm, LoadPrecision};
+use crate::text::{ChatTemplate, TextError, Tokenizer};
+use crate::weights::{GgufCheckpoint, SafetensorsCheckpoint};
+
+/// A model folder in Hugging Face layout, or a GGUF file.
+///
+/// Opening reads the headers; weights are mapped and read when a decoder is loaded from them.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    config: GlmConfig,
+    weights: Weights,
+}
+
+#[derive(Debug)]
+enum Weights {
+    Safetensors(SafetensorsCheckpoint),
+    Gguf(GgufCheckpoint),
+}
+
+/// Why a model could not be opened; the sources name file and key, or file and tensor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The path is neither a folder nor a `.gguf` file.
+    #[error("{}: not a model (expected a folder with config.json, or a .gguf file)", path.display())]
+    NotAModel {
+        /// The path.
+        path: PathBuf,
+    },
+    /// config.json or generation_config.json is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights are wrong.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// The tokenizer or the chat template is wrong.
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+impl Checkpoint {
+    /// Opens a folder with config.json and safetensors, or a GGUF file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: not a model, or what is wrong with its configuration or headers.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let (config, weights) = if path.is_dir() {
+            let config = GlmConfig::from_file(&path.join("config.json"))?;
+            (config, Weights::Safetensors(SafetensorsCheckpoint::open(path)?))
+        } else if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) {
+            let gguf = GgufCheckpoint::open(path)?;
+            (gguf.config()?, Weights::Gguf(gguf))
+        } else {
+            return Err(CheckpointError::NotAModel { path: path.to_path_buf() });
+        };
+        Ok(Self { path: path.to_path_buf(), config, weights })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &GlmConfig {
+        &self.config
+    }
+
+    /// The weights by name.
+    pub fn weights(&self) -> &dyn WeightSource {
+        match &self.weights {
+            Weights::Safetensors(weights) => weights,
+            Weights::Gguf(weights) => weights,
+        }
+    }
+
+    /// generation_config.json, or its defaults where there is none.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the file is there and wrong.
+    pub fn generation_config(&self) -> Result<GenerationConfig, CheckpointError> {
+        let file = self.path.join("generation_config.json");
+        match &self.weights {
+            Weights::Safetensors(_) if file.exists() => Ok(GenerationConfig::from_file(&file)?),
+            _ => Ok(GenerationConfig::default()),
+        }
+    }
+
+    /// Ids that end a reply: those of the configuration, of generation_config.json and of the
+    /// GGUF vocabulary, each once.
+    ///
+    /// # Errors
+    /// As [`Self::generation_config`], or what is wrong with the GGUF vocabulary.
+    pub fn eos_token_ids(&self) -> Result<Vec<u32>, CheckpointError> {
+        let mut ids = self.config.eos_token_ids.clone();
+        ids.extend(self.generation_config()?.eos_token_ids);
+        if let Weights::Gguf(gguf) = &self.weights {
+            ids.extend(gguf.vocabulary()?.eos_token_ids);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// The tokenizer: tokenizer.json in the folder, or the GGUF vocabulary.
+    ///
+    /// # Errors
+    /// [`TextError`] where there is none or it is malformed.
+    pub fn tokenizer(&self) -> Result<Tokenizer, CheckpointError> {
+        match &self.weights {
+            Weights::Safetensors(_) => Ok(Tokenizer::from_file(self.path.join("tokenizer.json"))?),
+            Weights::Gguf(gguf) => Ok(Tokenizer::from_gguf(&gguf.vocabulary()?)?),
+        }
+    }
+
+    /// The checkpoint's own chat template; the built-in GLM-4-0414 one where it has none.
+    ///
+    /// # Errors
+    /// [`TextError`] where the checkpoint's template does not parse.
+    pub fn chat_template(&self) -> Result<ChatTemplate, CheckpointError> {
+        match &self.weights {
+            Weights::Safetensors(_) => Ok(ChatTemplate::from_dir(&self.path)?),
+            Weights::Gguf(gguf) => match gguf.vocabulary()?.chat_template {
+                Some(source) => Ok(ChatTemplate::from_source(&source)?),
+                None => Ok(ChatTemplate::glm4_0414()),
+            },
+        }
+    }
+
+    /// The precision the projections come in, judged by the first one.
+    ///
+    /// # Errors
+    /// [`WeightError`] where it is missing or malformed.
+    pub fn stored_dtype(&self) -> Result<WeightDtype, CheckpointError> {
+        Ok(self.weights().tensor("model.layers.0.self_attn.o_proj.weight")?.dtype)
+    }
+
+    /// Loads the decoder onto `device`.
+    ///
+    /// # Errors
+    /// [`WeightError`] naming file and tensor.
+    pub fn load<B: LmBackend>(
+        &self,
+        precision: LoadPrecision,
+        device: &B::Device,
+    ) -> Result<DenseGlm<B>, CheckpointError> {
+        Ok(DenseGlm::load(&self.config, self.weights(), &self.path, precision, device)?)
+    }
+}

@@ -1,0 +1,39 @@
+//! A projection in its stored precision.
+//!
+//! Shapes: `T` rows, `K` in_features, `N` out_features.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, backend::Backend};
+use lightglm_core::Linear;
+use lightglm_kernels::LmBackend;
+
+/// `y = x W^T + b` with `W: [N, K]` in f32, f16 or bf16.
+///
+/// On the CPU the weight may be a view of the mapped checkpoint; it is read where it lies.
+#[derive(Module, Debug)]
+pub struct DenseLinear<B: Backend> {
+    /// `[N, K]`.
+    pub weight: Param<Tensor<B, 2>>,
+    /// `[N]`.
+    pub bias: Option<Param<Tensor<B, 1>>>,
+}
+
+impl<B: LmBackend> Linear<B> for DenseLinear<B> {
+    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        B::project(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        self.weight.dims()
+    }
+
+    fn bytes_read(&self) -> usize {
+        let bias = self.bias.as_ref().map_or(0, |bias| bytes(&bias.val()));
+        bytes(&self.weight.val()) + bias
+    }
+}
+
+/// Bytes of a tensor's elements.
+pub(super) fn bytes<B: Backend, const D: usize>(x: &Tensor<B, D>) -> usize {
+    x.shape().num_elements() * x.dtype().size()
+}

@@ -1,0 +1,130 @@
+//! The decoder.
+//!
+//! Shapes: `T` rows (tokens of all spans, packed), `R` requested rows, `D` hidden_size,
+//! `V` vocab_size.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, backend::Backend};
+use lightglm_core::{CausalLm, FeedForward, KvCache, Linear, LmError, Span};
+use lightglm_kernels::LmBackend;
+
+use super::batch::PackedBatch;
+use super::block::Block;
+use super::dense_linear::{DenseLinear, bytes};
+use super::norm::RmsNorm;
+use super::observe::{Observer, Site};
+use super::rotary::RotaryEmbedding;
+use super::self_attention::StepInputs;
+use super::swiglu::SwiGlu;
+
+/// A GLM-family decoder over backend `B` with projections `L` and feed-forward parts `F`.
+///
+/// Dense, quantized, adapted and sparse models are this one type: [`Glm::map_linears`] and
+/// [`Glm::map_feed_forwards`] replace the parts.
+#[derive(Module, Debug)]
+pub struct Glm<B: Backend, L: Module<B>, F: Module<B>> {
+    /// `[V, D]`.
+    pub embed_tokens: Param<Tensor<B, 2>>,
+    /// The decoder blocks.
+    pub layers: Vec<Block<B, L, F>>,
+    /// Before the head.
+    pub norm: RmsNorm<B>,
+    /// `[V, D]`; `None` where the head is tied to the embedding table.
+    pub lm_head: Option<L>,
+    /// `max_position_embeddings`.
+    pub max_position_embeddings: usize,
+    #[module(skip)]
+    pub(super) rotary: RotaryEmbedding,
+}
+
+/// The decoder with weights in their stored precision.
+pub type DenseGlm<B> = Glm<B, DenseLinear<B>, SwiGlu<B, DenseLinear<B>>>;
+
+impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
+    /// Logits of each span attending to itself alone, without a cache: `[R, V]`.
+    ///
+    /// What training and scoring use; differentiable where `L` and `F` are.
+    ///
+    /// # Errors
+    /// As [`CausalLm::forward`], or [`LmError::EmptySpan`] where no rows are asked for.
+    pub fn forward_uncached(&self, spans: &[Span<'_>]) -> Result<Tensor<B, 2>, LmError> {
+        let batch = PackedBatch::uncached(spans, self.vocab_size(), self.max_position_embeddings)?;
+        let hidden = self.hidden(&batch, None, &mut ());
+        Ok(self.logits(&batch, hidden))
+    }
+
+    /// [`CausalLm::forward`] with every [`Site`] shown to `observer`.
+    ///
+    /// # Errors
+    /// As [`CausalLm::forward`].
+    pub fn forward_observed(
+        &self,
+        spans: &[Span<'_>],
+        cache: &mut dyn KvCache<B>,
+        observer: &mut impl Observer<B>,
+    ) -> Result<Tensor<B, 2>, LmError> {
+        let limit = self.max_position_embeddings;
+        let batch = PackedBatch::cached(spans, cache, self.vocab_size(), limit)?;
+        let hidden = self.hidden(&batch, Some(cache), observer);
+        for span in spans {
+            cache.advance(span.sequence, span.tokens.len())?;
+        }
+        Ok(self.logits(&batch, hidden))
+    }
+
+    /// Bytes of weights that one step must read: every projection and norm, the head, and
+    /// `rows` rows of the embedding table.
+    pub fn bytes_read(&self, rows: usize) -> usize {
+        let embedding = bytes(&self.embed_tokens.val());
+        let head = self.lm_head.as_ref().map_or(embedding, Linear::bytes_read);
+        let blocks: usize = self.layers.iter().map(Block::bytes_read).sum();
+        let norm = bytes(&self.norm.weight.val());
+        embedding / self.vocab_size() * rows + blocks + norm + head
+    }
+
+    /// Runs all blocks and the final norm: `[T, D]`.
+    fn hidden(
+        &self,
+        batch: &PackedBatch,
+        mut cache: Option<&mut dyn KvCache<B>>,
+        observer: &mut impl Observer<B>,
+    ) -> Tensor<B, 2> {
+        let embed_tokens = self.embed_tokens.val();
+        let (cos, sin) = self.rotary.tables(&batch.positions, &embed_tokens.device());
+        let spans = batch.attention_spans();
+        let step = StepInputs { cos, sin, spans: &spans };
+        let mut hidden = B::embed(embed_tokens, &batch.ids);
+        observer.observe(Site::Embed, &hidden);
+        for (index, block) in self.layers.iter().enumerate() {
+            let layer = cache.as_deref_mut().map(|cache| cache.layer_mut(index));
+            hidden = block.forward(index, hidden, &step, layer, observer);
+        }
+        let hidden = self.norm.forward(hidden);
+        observer.observe(Site::FinalNorm, &hidden);
+        hidden
+    }
+
+    /// The head over the requested rows: `[T, D] -> [R, V]`.
+    fn logits(&self, batch: &PackedBatch, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let device = hidden.device();
+        match (batch.select_logit_rows(hidden), &self.lm_head) {
+            (None, _) => Tensor::zeros([0, self.vocab_size()], &device),
+            (Some(rows), Some(head)) => head.forward(rows),
+            (Some(rows), None) => B::project(rows, self.embed_tokens.val(), None),
+        }
+    }
+}
+
+impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> CausalLm<B> for Glm<B, L, F> {
+    fn vocab_size(&self) -> usize {
+        self.embed_tokens.dims()[0]
+    }
+
+    fn forward(
+        &self,
+        spans: &[Span<'_>],
+        cache: &mut dyn KvCache<B>,
+    ) -> Result<Tensor<B, 2>, LmError> {
+        self.forward_observed(spans, cache, &mut ())
+    }
+}

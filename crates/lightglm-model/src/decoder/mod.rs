@@ -1,0 +1,24 @@
+//! The decoder, written once.
+
+mod batch;
+mod block;
+mod dense_linear;
+mod glm;
+mod load;
+mod map;
+mod norm;
+mod observe;
+mod rotary;
+mod self_attention;
+mod swiglu;
+
+pub use block::Block;
+pub use dense_linear::DenseLinear;
+pub use glm::{DenseGlm, Glm};
+pub use load::LoadPrecision;
+pub use map::MapLinear;
+pub use norm::RmsNorm;
+pub use observe::{Observer, Site};
+pub use rotary::RotaryEmbedding;
+pub use self_attention::SelfAttention;
+pub use swiglu::SwiGlu;
