@@ -1,1 +1,1 @@
-//! x
+//! Benches, one measured question per file: see `cargo bench --bench decode` and its siblings.

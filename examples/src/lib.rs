@@ -1,1 +1,3 @@
-//! x
+//! What the examples share: finding a model, choosing a device.
+
+pub mod device;

@@ -1,0 +1,84 @@
+//! How fast does a decode step run, and how much of the memory's speed is that?
+//!
+//! One step of one sequence on the mid shape (hidden 1024, 24 layers, 16/2 heads of 64, FFN 3424,
+//! vocab 32768; 376 M parameters, random) at several depths, 16-bit weights and keys/values.
+//!
+//! Timed: `CausalLm::forward` of one token, logits on the host. Not timed: loading, sampling.
+//! Baseline in each group: `read_roof` streams as many bytes as a step must read with the same
+//! threads and does nothing else with them. Other programs: docs/benchmarks.md.
+//!
+//! Run: `cargo bench --bench decode`. Read: the throughput of `lightglm` over that of `read_roof` is
+//! the fraction of the bandwidth; criterion's throughput column is bytes that must move.
+
+use std::hint::black_box;
+
+use burn::tensor::{Distribution, Tensor};
+use burn_flex::{Flex, FlexDevice};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_kernels::cpu::roofs;
+use lightglm_model::config::GlmConfig;
+use lightglm_model::decoder::{DenseGlm, LoadPrecision};
+use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+use lightglm_model::weights::SeededWeights;
+
+const SEQUENCE: SequenceId = SequenceId(0);
+
+fn mid(positions: usize) -> (GlmConfig, DenseGlm<Flex>) {
+    let mut config = GlmConfig::mid();
+    config.max_position_embeddings = positions;
+    let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 0);
+    let file = std::path::Path::new("random weights");
+    let model = DenseGlm::load(&config, &weights, file, LoadPrecision::Stored, &FlexDevice);
+    (config, model.expect("seeded weights fit"))
+}
+
+/// A cache of one sequence that holds `depth` positions of random keys and values.
+fn cache(config: &GlmConfig, depth: usize) -> ContiguousKvCache<Flex> {
+    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
+    let room = depth + 1;
+    let dtype = KvDtype::Bf16;
+    let mut cache =
+        ContiguousKvCache::new(layers, heads, config.head_dim, 1, room, dtype, &FlexDevice);
+    for index in 0..layers {
+        let layer = cache.layer_mut(index);
+        let noise = |x: &Tensor<Flex, 4>| {
+            let spread = Distribution::Uniform(-1.0, 1.0);
+            Tensor::random(x.dims(), spread, (&FlexDevice, x.dtype()))
+        };
+        (layer.keys, layer.values) = (noise(&layer.keys), noise(&layer.values));
+    }
+    cache.reserve(SEQUENCE, depth).expect("room");
+    cache.advance(SEQUENCE, depth).expect("room");
+    cache
+}
+
+fn decode(criterion: &mut Criterion) {
+    let depths = [16, 2048, 8192];
+    let (config, model) = mid(8192 + 1);
+    let threads = lightglm_kernels::cpu::team::num_threads();
+    let mut group = criterion.benchmark_group("decode_bf16");
+    group.sample_size(20);
+    for depth in depths {
+        let kv = 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
+        let bytes = model.bytes_read(1) + kv * (depth + 1);
+        group.throughput(Throughput::BytesDecimal(bytes as u64));
+        let shape = format!("mid@{depth}");
+        group.bench_function(BenchmarkId::new("read_roof", &shape), |bench| {
+            let stream = roofs::ReadStream::new(bytes);
+            bench.iter(|| black_box(stream.read(threads)));
+        });
+        group.bench_function(BenchmarkId::new("lightglm", &shape), |bench| {
+            let mut cache = cache(&config, depth);
+            bench.iter(|| {
+                cache.truncate(SEQUENCE, depth).expect("held");
+                let span = Span { sequence: SEQUENCE, tokens: &[17], logits: LogitRows::Last };
+                black_box(model.forward(&[span], &mut cache).expect("forward"))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

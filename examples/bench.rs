@@ -1,0 +1,405 @@
+//! What this machine can do, and how much of it the model gets.
+//!
+//! `cargo run --release --example bench -- --shape mid --dtype bf16 --threads 2 --prefill 512 --decode 64`
+//! first measures the machine's roofs (read bandwidth, f32 multiply-add, int8 dot product), then the
+//! model in the same run: a prompt of `--prefill` tokens, and `--decode` steps of `--batch` sequences
+//! that already hold `--depth` positions. It prints a table, or one JSON object with `--json`.
+//!
+//! How to read it: decode moves bytes (each step reads every weight once, and the keys and values
+//! of all sequences), so its fraction is of the read bandwidth. Prefill computes, so its fraction is
+//! of the multiply-add peak. Quote fractions: machines differ, and a shared one changes by the hour.
+//!
+//! With `--shape` the weights are random (`load_seconds` is then the time to generate them), which
+//! costs the same time as real ones.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{Distribution, Tensor};
+use clap::{Parser, ValueEnum};
+use indicatif::ProgressBar;
+use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_examples::device::{Device, DeviceJob, run_on};
+use lightglm_kernels::{LmBackend, cpu};
+use lightglm_model::config::GlmConfig;
+use lightglm_model::decoder::{DenseGlm, LoadPrecision};
+use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+use lightglm_model::weights::SeededWeights;
+use serde::Serialize;
+
+#[derive(Parser)]
+struct Args {
+    /// A model: a folder, a .gguf file, or a hub id.
+    #[arg(long, conflicts_with = "shape")]
+    model: Option<String>,
+    /// Random weights of this shape instead of a model.
+    #[arg(long, value_enum)]
+    shape: Option<Shape>,
+    /// Precision of the weights; a model's own where left out (random weights: bf16).
+    #[arg(long, value_enum)]
+    dtype: Option<Precision>,
+    /// Precision of keys and values; as the weights (bf16 for f32 models read from 16 bits) where
+    /// left out.
+    #[arg(long, value_enum)]
+    kv_dtype: Option<Precision>,
+    /// Threads; all the machine has where left out.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Prompt length to measure; 0 skips it.
+    #[arg(long, default_value_t = 512)]
+    prefill: usize,
+    /// Decode steps to measure; 0 skips them.
+    #[arg(long, default_value_t = 64)]
+    decode: usize,
+    /// Positions each sequence holds before the first measured decode step.
+    #[arg(long, default_value_t = 0)]
+    depth: usize,
+    /// Sequences decoded together.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Measurements of each kind; the median is reported.
+    #[arg(long, default_value_t = 3)]
+    repetitions: usize,
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t)]
+    device: Device,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shape {
+    /// Two small layers: is the program alive?
+    Tiny,
+    /// 376 M parameters: hidden 1024, 24 layers, 16/2 heads of 64, FFN 3424, vocab 32768.
+    Mid,
+    /// GLM-4-9B-0414.
+    #[value(name = "9b")]
+    NineB,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Precision {
+    fn weight(self) -> WeightDtype {
+        match self {
+            Self::F32 => WeightDtype::F32,
+            Self::F16 => WeightDtype::F16,
+            Self::Bf16 => WeightDtype::Bf16,
+        }
+    }
+
+    fn kv(self) -> KvDtype {
+        match self {
+            Self::F32 => KvDtype::F32,
+            Self::F16 => KvDtype::F16,
+            Self::Bf16 => KvDtype::Bf16,
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Outcome {
+    shape: String,
+    scheme: String,
+    threads: usize,
+    batch: usize,
+    depth: usize,
+    read_bandwidth_gbs: f64,
+    f32_gflops: f64,
+    int8_gops: f64,
+    load_seconds: f64,
+    decode_tokens_per_s: Option<f64>,
+    decode_bytes_per_token: usize,
+    decode_fraction_of_bandwidth: Option<f64>,
+    prefill_tokens_per_s: Option<f64>,
+    prefill_fraction_of_compute: Option<f64>,
+    peak_rss_bytes: Option<u64>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(args.batch > 0, "--batch must be at least 1");
+    ensure!(args.repetitions > 0, "--repetitions must be at least 1");
+    let threads = match args.threads {
+        Some(0) => anyhow::bail!("--threads must be at least 1"),
+        Some(threads) => threads,
+        None => cpu::team::num_threads(),
+    };
+    cpu::team::set_num_threads(threads);
+    let json = args.json;
+    let outcome = run_on(args.device, Bench { args, threads })?;
+    if json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        print_table(&outcome);
+    }
+    Ok(())
+}
+
+struct Bench {
+    args: Args,
+    threads: usize,
+}
+
+impl DeviceJob for Bench {
+    type Output = Outcome;
+
+    fn run<B: LmBackend>(self, device: B::Device) -> Result<Outcome> {
+        let args = &self.args;
+        let spinner = ProgressBar::new_spinner();
+        spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+        spinner.set_message("measuring the machine");
+        let read_bandwidth_gbs = cpu::roofs::read_bandwidth_gbs(self.threads);
+        let f32_gflops = cpu::roofs::f32_fma_gflops(self.threads);
+        let int8_gops = cpu::roofs::int8_dot_gops(self.threads);
+        spinner.set_message("loading the model");
+        let start = Instant::now();
+        let subject = load::<B>(args, &device)?;
+        let load_seconds = start.elapsed().as_secs_f64();
+        spinner.set_message("measuring prefill");
+        let prefill = match args.prefill {
+            0 => None,
+            tokens => Some(median(args.repetitions, || subject.prefill(tokens, &device))?),
+        };
+        spinner.set_message("measuring decode");
+        let step = match args.decode {
+            0 => None,
+            steps => Some(subject.decode(args, steps, &device)?),
+        };
+        spinner.finish_and_clear();
+        let positions = args.depth + args.decode / 2 + 1;
+        let bytes_per_step =
+            subject.model.bytes_read(args.batch) + args.batch * positions * subject.kv_bytes();
+        let flops = subject.prefill_flops(args.prefill);
+        Ok(Outcome {
+            shape: subject.name,
+            scheme: subject.scheme,
+            threads: self.threads,
+            batch: args.batch,
+            depth: args.depth,
+            read_bandwidth_gbs,
+            f32_gflops,
+            int8_gops,
+            load_seconds,
+            decode_tokens_per_s: step.map(|s| args.batch as f64 / s),
+            decode_bytes_per_token: bytes_per_step,
+            decode_fraction_of_bandwidth: step
+                .map(|s| bytes_per_step as f64 / s / 1e9 / read_bandwidth_gbs),
+            prefill_tokens_per_s: prefill.map(|s| args.prefill as f64 / s),
+            prefill_fraction_of_compute: prefill.map(|s| flops / s / 1e9 / f32_gflops),
+            peak_rss_bytes: peak_rss_bytes(),
+        })
+    }
+}
+
+/// The model under measurement.
+struct Subject<B: LmBackend> {
+    model: DenseGlm<B>,
+    config: GlmConfig,
+    name: String,
+    scheme: String,
+    kv_dtype: KvDtype,
+}
+
+fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
+    let (config, model, name, precision) = match &args.model {
+        Some(name) => {
+            let opened = lightglm_examples::models::open(name)?;
+            let precision = match args.dtype {
+                Some(dtype) => LoadPrecision::Convert(dtype.weight()),
+                None => LoadPrecision::Stored,
+            };
+            let stored = opened.stored_dtype()?;
+            let (config, model) = opened.load::<B>(precision, device)?;
+            (config, model, name.clone(), args.dtype.unwrap_or(stored.into()))
+        }
+        None => {
+            let shape = args.shape.unwrap_or(Shape::Mid);
+            let dtype = args.dtype.unwrap_or(Precision::Bf16);
+            let mut config = match shape {
+                Shape::Tiny => GlmConfig::tiny(),
+                Shape::Mid => GlmConfig::mid(),
+                Shape::NineB => GlmConfig::glm4_9b_0414(),
+            };
+            // The bench may ask for any depth; positions beyond the training's cost the same.
+            let needed = args.prefill.max(args.depth + args.decode) + 1;
+            config.max_position_embeddings = config.max_position_embeddings.max(needed);
+            let weights = SeededWeights::new(config.clone(), dtype.weight(), 0);
+            let file = PathBuf::from("random weights");
+            let model = DenseGlm::load(&config, &weights, &file, LoadPrecision::Stored, device)?;
+            let name = shape.to_possible_value().map_or(String::new(), |v| v.get_name().into());
+            (config, model, name, dtype)
+        }
+    };
+    let kv_dtype = args.kv_dtype.unwrap_or(precision).kv();
+    let scheme = precision.weight().name().to_lowercase();
+    Ok(Subject { model, config, name, scheme, kv_dtype })
+}
+
+impl From<WeightDtype> for Precision {
+    fn from(dtype: WeightDtype) -> Self {
+        match dtype {
+            WeightDtype::F32 => Self::F32,
+            WeightDtype::F16 => Self::F16,
+            WeightDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl<B: LmBackend> Subject<B> {
+    fn cache(&self, batch: usize, positions: usize, device: &B::Device) -> ContiguousKvCache<B> {
+        let c = &self.config;
+        ContiguousKvCache::new(
+            c.num_hidden_layers,
+            c.num_key_value_heads,
+            c.head_dim,
+            batch,
+            positions,
+            self.kv_dtype,
+            device,
+        )
+    }
+
+    /// Bytes of keys and values of one position.
+    fn kv_bytes(&self) -> usize {
+        let c = &self.config;
+        2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * self.kv_dtype.size()
+    }
+
+    /// Seconds for a prompt of `tokens` tokens, logits of the last row.
+    fn prefill(&self, tokens: usize, device: &B::Device) -> Result<f64> {
+        let mut cache = self.cache(1, tokens, device);
+        let ids: Vec<u32> = (0..tokens).map(|i| self.token(i)).collect();
+        let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::Last };
+        let start = Instant::now();
+        finish(&self.model.forward(&[span], &mut cache)?);
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Median seconds of one decode step; the first steps of the process warm up.
+    fn decode(&self, args: &Args, steps: usize, device: &B::Device) -> Result<f64> {
+        let warm_up = 2;
+        let mut cache = self.cache(args.batch, args.depth + steps + warm_up, device);
+        self.fill(&mut cache, args, device)?;
+        let mut seconds = Vec::new();
+        for step in 0..steps + warm_up {
+            let ids: Vec<u32> = (0..args.batch).map(|i| self.token(step * 31 + i)).collect();
+            let spans: Vec<Span<'_>> = (0..args.batch)
+                .map(|i| Span {
+                    sequence: SequenceId(i),
+                    tokens: &ids[i..=i],
+                    logits: LogitRows::Last,
+                })
+                .collect();
+            let start = Instant::now();
+            finish(&self.model.forward(&spans, &mut cache)?);
+            if step >= warm_up {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+        Ok(seconds.iter().sum::<f64>() / seconds.len() as f64)
+    }
+
+    /// Makes each sequence hold `depth` positions of random keys and values. Zeros would not do:
+    /// untouched zero pages share one physical page, and reading them costs nothing.
+    fn fill(
+        &self,
+        cache: &mut ContiguousKvCache<B>,
+        args: &Args,
+        device: &B::Device,
+    ) -> Result<()> {
+        if args.depth == 0 {
+            return Ok(());
+        }
+        for index in 0..self.config.num_hidden_layers {
+            let layer = cache.layer_mut(index);
+            let noise = |like: &Tensor<B, 4>| {
+                Tensor::random(
+                    like.dims(),
+                    Distribution::Uniform(-1.0, 1.0),
+                    (device, like.dtype()),
+                )
+            };
+            layer.keys = noise(&layer.keys);
+            layer.values = noise(&layer.values);
+        }
+        for sequence in 0..args.batch {
+            cache.reserve(SequenceId(sequence), args.depth).context("--depth")?;
+            cache.advance(SequenceId(sequence), args.depth).context("--depth")?;
+        }
+        Ok(())
+    }
+
+    fn token(&self, i: usize) -> u32 {
+        (i * 7919 % self.config.vocab_size) as u32
+    }
+
+    /// Multiplications and additions of a prompt: projections, attention, the last row's head.
+    fn prefill_flops(&self, tokens: usize) -> f64 {
+        let c = &self.config;
+        let (t, d) = (tokens as f64, c.hidden_size as f64);
+        let q = (c.num_attention_heads * c.head_dim) as f64;
+        let kv = (c.num_key_value_heads * c.head_dim) as f64;
+        let projections = d * (2.0 * q + 2.0 * kv + 3.0 * c.intermediate_size as f64);
+        let attention = 4.0 * q * t * (t + 1.0) / 2.0;
+        let layers = c.num_hidden_layers as f64 * (2.0 * projections * t + attention);
+        layers + 2.0 * d * c.vocab_size as f64
+    }
+}
+
+/// Waits for the device.
+fn finish<B: LmBackend>(logits: &Tensor<B, 2>) {
+    let [rows, _] = logits.dims();
+    if rows > 0 {
+        let _ = logits.clone().narrow(1, 0, 1).into_data();
+    }
+}
+
+fn median(n: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
+    measure()?;
+    let mut seconds = (0..n).map(|_| measure()).collect::<Result<Vec<_>>>()?;
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[n / 2])
+}
+
+/// The largest resident set of this process so far, where the system tells.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn print_table(o: &Outcome) {
+    let percent = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.0} %", 100.0 * x));
+    let rate = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.1} tokens/s"));
+    let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+    println!(
+        "{} {}, {} threads, batch {}, depth {}",
+        o.shape, o.scheme, o.threads, o.batch, o.depth
+    );
+    println!("  read bandwidth    {:>10.1} GB/s", o.read_bandwidth_gbs);
+    println!("  f32 multiply-add  {:>10.0} GFLOP/s", o.f32_gflops);
+    println!("  int8 dot product  {:>10.0} GOP/s", o.int8_gops);
+    println!("  load              {:>10.2} s", o.load_seconds);
+    println!(
+        "  decode            {:>10}   {} of the bandwidth ({} a step)",
+        rate(o.decode_tokens_per_s),
+        percent(o.decode_fraction_of_bandwidth),
+        gb(o.decode_bytes_per_token as u64)
+    );
+    println!(
+        "  prefill           {:>10}   {} of the multiply-add peak",
+        rate(o.prefill_tokens_per_s),
+        percent(o.prefill_fraction_of_compute)
+    );
+    println!("  peak memory       {:>10}", o.peak_rss_bytes.map_or("-".into(), gb));
+}

@@ -1,0 +1,200 @@
+//! What is in a checkpoint, and which device does it fit?
+//!
+//! `cargo run --release --example inspect -- --model PATH` prints the configuration, the parameters,
+//! the bytes in each precision, and for some devices how long a context fits beside the weights.
+//! Only headers are read. `--tensors` lists every tensor, `--json` prints one object.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use clap::Parser;
+use lightglm_examples::models;
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::GlmConfig;
+use serde::Serialize;
+
+/// Share of a device's memory that weights and cache may take; the rest is for the system, the
+/// activations and the allocator.
+const USABLE: f64 = 0.9;
+
+#[derive(Parser)]
+struct Args {
+    /// A folder, a .gguf file, or a hub id; the default model where left out.
+    #[arg(long)]
+    model: Option<String>,
+    /// List every tensor.
+    #[arg(long)]
+    tensors: bool,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    model_type: String,
+    parameters: u64,
+    parameters_read_per_token: u64,
+    stored: BTreeMap<&'static str, Stored>,
+    kv_bytes_per_token_16_bit: u64,
+    max_position_embeddings: usize,
+    vocab_size: usize,
+    eos_token_ids: Vec<u32>,
+    precisions: Vec<Precision>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tensors: Vec<Tensor>,
+}
+
+/// Tensors of one stored precision.
+#[derive(Default, Serialize)]
+struct Stored {
+    tensors: usize,
+    parameters: u64,
+}
+
+/// The model's size in one precision, and what fits where.
+#[derive(Serialize)]
+struct Precision {
+    name: &'static str,
+    weight_bytes: u64,
+    fits: Vec<Fit>,
+}
+
+#[derive(Serialize)]
+struct Fit {
+    device: String,
+    /// Tokens of context beside the weights, with 16-bit keys and values; `None`: the weights alone
+    /// do not fit.
+    context_tokens: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let path = models::resolve(args.model.as_deref())?;
+    let checkpoint = Checkpoint::open(&path)?;
+    let report = report(&checkpoint, args.tensors)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report, checkpoint.config());
+    }
+    Ok(())
+}
+
+fn report(checkpoint: &Checkpoint, list: bool) -> Result<Report> {
+    let config = checkpoint.config();
+    let mut stored = BTreeMap::<&str, Stored>::new();
+    let mut tensors = Vec::new();
+    for (name, shape) in config.tensor_shapes() {
+        // A block-quantized tensor would be dequantized to tell its precision, so ask the header.
+        let entry = stored.entry(checkpoint.stored_as(&name)?).or_default();
+        entry.tensors += 1;
+        entry.parameters += shape.iter().product::<usize>() as u64;
+        if list {
+            tensors.push(Tensor { name, shape });
+        }
+    }
+    let parameters = config.num_parameters() as u64;
+    let kv = config.kv_bytes_per_token(2) as u64;
+    let devices = devices();
+    // INT4: 4 bits and one f16 scale a group of 128.
+    let bits = [("f32", 32.0), ("bf16 / f16", 16.0), ("int8", 8.0), ("int4 g128", 4.125)];
+    let precisions = bits
+        .into_iter()
+        .map(|(name, bits)| {
+            let weight_bytes = (parameters as f64 * bits / 8.0) as u64;
+            let fits = devices.iter().map(|(device, memory)| {
+                let room = (*memory as f64 * USABLE) as u64;
+                let context_tokens = room.checked_sub(weight_bytes).map(|rest| rest / kv.max(1));
+                Fit { device: device.clone(), context_tokens }
+            });
+            Precision { name, weight_bytes, fits: fits.collect() }
+        })
+        .collect();
+    Ok(Report {
+        path: checkpoint.path().display().to_string(),
+        model_type: config.model_type.name().into(),
+        parameters,
+        parameters_read_per_token: config.parameters_read_per_token() as u64,
+        stored,
+        kv_bytes_per_token_16_bit: kv,
+        max_position_embeddings: config.max_position_embeddings,
+        vocab_size: config.vocab_size,
+        eos_token_ids: checkpoint.eos_token_ids()?,
+        precisions,
+        tensors,
+    })
+}
+
+/// Names and bytes of memory.
+fn devices() -> Vec<(String, u64)> {
+    const GIB: u64 = 1 << 30;
+    let mut devices = vec![("T4 16 GB".into(), 16 * GIB), ("Orin 32 GB".into(), 32 * GIB)];
+    if let Some(memory) = machine_memory() {
+        devices.push((format!("this machine {} GB", memory.div_ceil(GIB)), memory));
+    }
+    devices
+}
+
+/// Bytes of memory of this machine, where the system tells.
+fn machine_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn print(report: &Report, config: &GlmConfig) {
+    println!("{}", report.path);
+    println!(
+        "  {}: {} layers, hidden {}, FFN {}, {} heads / {} kv heads of {}, vocab {}, context {}",
+        report.model_type,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.head_dim,
+        config.vocab_size,
+        config.max_position_embeddings,
+    );
+    println!(
+        "  rotary {} of {} dimensions, theta {}; qkv bias {}; head {}; end ids {:?}",
+        config.rotary_dim(),
+        config.head_dim,
+        config.rope.rope_theta,
+        if config.attention_bias { "yes" } else { "no" },
+        if config.tie_word_embeddings { "tied" } else { "own" },
+        report.eos_token_ids,
+    );
+    println!(
+        "  {:.3} B parameters, {:.3} B read per token; keys and values {} bytes per token in 16 bits",
+        report.parameters as f64 / 1e9,
+        report.parameters_read_per_token as f64 / 1e9,
+        report.kv_bytes_per_token_16_bit,
+    );
+    for (dtype, stored) in &report.stored {
+        println!("  stored as {dtype}: {} tensors, {} parameters", stored.tensors, stored.parameters);
+    }
+    println!("\n  {:<12}{:>12}   context that fits beside the weights", "", "weights");
+    for precision in &report.precisions {
+        let gb = precision.weight_bytes as f64 / 1e9;
+        print!("  {:<12}{gb:>9.2} GB", precision.name);
+        for fit in &precision.fits {
+            match fit.context_tokens {
+                Some(tokens) => print!("   {}: {tokens} tokens", fit.device),
+                None => print!("   {}: no", fit.device),
+            }
+        }
+        println!();
+    }
+    for tensor in &report.tensors {
+        println!("  {:<60} {:?}", tensor.name, tensor.shape);
+    }
+}
