@@ -1,4 +1,22 @@
 //! CPU SIMD kernels and the burn backend extension that the decoder is written on.
+//!
+//! **Should I use this crate?** To run a model, start at `lightglm-model`. Use this one to write a
+//! new kind of layer on [`LmBackend`], to add a burn backend to it, or to call the kernels in
+//! [`cpu`] on slices of your own, without burn.
+//!
+//! ```
+//! use burn::tensor::Tensor;
+//! use burn_flex::{Flex, FlexDevice};
+//! use lightglm_kernels::LmBackend;
+//!
+//! let x = Tensor::<Flex, 2>::from_data([[1.0, 2.0]], &FlexDevice);
+//! let weight = Tensor::<Flex, 2>::from_data([[3.0, 4.0], [5.0, 6.0]], &FlexDevice);
+//! let y = Flex::project(x, weight, None);
+//! assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [11.0, 17.0]);
+//! ```
+//!
+//! All of the workspace's `unsafe` code is here: the SIMD kernels, the worker team and the memory
+//! map, behind safe functions over slices.
 
 mod backends;
 pub mod cpu;

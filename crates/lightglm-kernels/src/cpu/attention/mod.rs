@@ -1,0 +1,83 @@
+//! `attention`: causal grouped-query attention over a blocked KV cache.
+//!
+//! Shapes: `T` tokens, `H` query heads, `Kh` kv heads, `d` head_dim, `P` blocks of 16 positions.
+//!
+//! The context is cut into chunks of [`CHUNK`] positions, counted from position 0 whatever the batch
+//! looks like. A chunk gives a maximum, a sum and a weighted sum of values for each query; these are
+//! merged in the order of the chunks. Which thread computes a chunk, and which other queries share
+//! the loads of its keys, changes no bit.
+
+mod chunk;
+mod schedule;
+
+use lightglm_core::KV_BLOCK;
+
+use super::isa::Isa;
+use super::kv::{AttentionSpan, KvSlice, check_spans};
+
+/// Positions in a chunk.
+const CHUNK: usize = 256;
+/// Blocks in a chunk.
+const CHUNK_BLOCKS: usize = CHUNK / KV_BLOCK;
+
+/// How many heads there are, and how wide they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key and value heads; query head `h` reads head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Numbers in a head.
+    pub head_dim: usize,
+}
+
+/// `out = softmax(scale * q K^T) V` for `q, out: [T, H * d]`, each row over the positions
+/// `0..=past + i` of its span. The pools must hold these positions already ([`super::append_kv`]).
+///
+/// Nothing beyond a row's last position is used, so what stands there may be anything. Rows of `out`
+/// outside of every span keep what they hold.
+///
+/// Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Kwon et al.
+/// 2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention".
+///
+/// # Panics
+/// Where `keys` and `values` differ in element type, `heads` is not a multiple of `kv_heads`, spans
+/// overlap or are out of order, a block table is too short or names a block that the pool does not
+/// have, or lengths contradict each other.
+pub fn attention(
+    q: &[f32],
+    shape: AttentionShape,
+    scale: f32,
+    spans: &[AttentionSpan<'_>],
+    keys: KvSlice<'_>,
+    values: KvSlice<'_>,
+    out: &mut [f32],
+) {
+    let AttentionShape { heads, kv_heads, head_dim } = shape;
+    assert_eq!(q.len(), out.len(), "q and out differ in length");
+    assert_eq!(keys.len(), values.len(), "keys and values differ in length");
+    if heads * head_dim == 0 {
+        assert!(q.is_empty(), "q has {} elements, but H * d = 0", q.len());
+        return;
+    }
+    assert!(
+        kv_heads > 0 && heads.is_multiple_of(kv_heads),
+        "{heads} heads are not a multiple of {kv_heads} kv heads"
+    );
+    let width = heads * head_dim;
+    assert_eq!(q.len() % width, 0, "q has {} elements, not a multiple of {width}", q.len());
+    check_spans(spans, q.len() / width, keys.len() / (kv_heads * head_dim * KV_BLOCK));
+    let isa = Isa::current();
+    match (keys, values) {
+        (KvSlice::F32(keys), KvSlice::F32(values)) => {
+            schedule::run(isa, q, shape, scale, spans, keys, values, out);
+        }
+        (KvSlice::F16(keys), KvSlice::F16(values)) => {
+            schedule::run(isa, q, shape, scale, spans, keys, values, out);
+        }
+        (KvSlice::Bf16(keys), KvSlice::Bf16(values)) => {
+            schedule::run(isa, q, shape, scale, spans, keys, values, out);
+        }
+        _ => panic!("keys and values differ in element type"),
+    }
+}

@@ -1,0 +1,144 @@
+//! `linear`: `y = x W^T + b`, from one token (GEMV) to a long prompt (GEMM).
+//!
+//! Shapes: `T` tokens, `K` in_features, `N` out_features.
+//!
+//! Few tokens: weights stream once from memory and are widened in registers. Many tokens: a block
+//! of rows is widened once into a panel that stays in the second-level cache, and register tiles
+//! run over it. Both keep the sixteen partial sums of the specification, so both give the same bits.
+
+mod panel;
+mod tile;
+
+use std::ops::Range;
+
+use super::element::Element;
+use super::isa::{Isa, kernel};
+use super::scratch::{Shared, with_scratch};
+use super::simd::Simd;
+use super::team;
+use super::weights::Weights;
+
+/// From this many tokens on, weights are widened into a panel first.
+const PANEL_TOKENS: usize = 24;
+
+/// A chunk of weights that is worth handing to another thread, in bytes times tokens.
+const MIN_CHUNK: usize = 32 * 1024;
+
+/// `y = x W^T + bias` for `x: [T, K]`, `w: [N, K]`, `bias: [N]`, `y: [T, N]`; `shape` is `[N, K]`.
+///
+/// # Panics
+/// Where the lengths of the slices contradict each other.
+pub fn linear(x: &[f32], w: Weights<'_>, shape: [usize; 2], bias: Option<&[f32]>, y: &mut [f32]) {
+    let [n, k] = shape;
+    assert_eq!(w.len(), n * k, "weights have {} elements, not N * K = {n} * {k}", w.len());
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), n, "bias has {} elements, not N = {n}", bias.len());
+    }
+    if n == 0 {
+        assert!(y.is_empty(), "y has {} elements, but N = 0", y.len());
+        return;
+    }
+    let t = y.len() / n;
+    assert_eq!(y.len(), t * n, "y has {} elements, not a multiple of N = {n}", y.len());
+    assert_eq!(x.len(), t * k, "x has {} elements, not T * K = {t} * {k}", x.len());
+    if t == 0 {
+        return;
+    }
+    match w {
+        Weights::F32(w) => linear_of(x, w, [t, n, k], bias, y),
+        Weights::F16(w) => linear_of(x, w, [t, n, k], bias, y),
+        Weights::Bf16(w) => linear_of(x, w, [t, n, k], bias, y),
+    }
+}
+
+/// One call of [`linear`], checked: `x: [t, k]`, `w: [n, k]`, `y: [t, n]`, `bias: [n]` or null.
+#[derive(Clone, Copy)]
+struct Problem<W> {
+    x: *const f32,
+    w: *const W,
+    bias: *const f32,
+    y: Shared<f32>,
+    t: usize,
+    n: usize,
+    k: usize,
+}
+
+// SAFETY: `x`, `w` and `bias` come from shared slices that outlive the parallel region and are only
+// read; `y` is `Shared`, and each task writes the columns of its own rows of `w`.
+unsafe impl<W: Element> Sync for Problem<W> {}
+
+fn linear_of<W: Element>(
+    x: &[f32],
+    w: &[W],
+    [t, n, k]: [usize; 3],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let isa = Isa::current();
+    let problem = Problem {
+        x: x.as_ptr(),
+        w: w.as_ptr(),
+        bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        y: Shared(y.as_mut_ptr()),
+        t,
+        n,
+        k,
+    };
+    let row_cost = (k * t * size_of::<W>()).max(1);
+    let panels = t >= PANEL_TOKENS;
+    let rows = if panels {
+        panel::rows(n, team::num_threads())
+    } else {
+        let fair = n.div_ceil(team::num_threads() * 4);
+        fair.max(MIN_CHUNK.div_ceil(row_cost)).next_multiple_of(tile::ROWS)
+    };
+    let plan = panel::Plan::new(t, k, rows);
+    team::parallel_for(n.div_ceil(rows), |task| {
+        let range = task * rows..n.min((task + 1) * rows);
+        if panels {
+            with_scratch(plan.scratch(), |scratch| {
+                // SAFETY: `linear` has checked the lengths, the tasks' row ranges are disjoint, and
+                // the scratch is as long as the plan asks for.
+                unsafe { panel::panel_block(isa, &problem, range, plan, scratch) }
+            });
+        } else {
+            // SAFETY: as above.
+            unsafe { direct_rows(isa, &problem, range) }
+        }
+    });
+}
+
+kernel! {
+    /// Computes the outputs of some rows of `w`, reading them as they are stored.
+    ///
+    /// # Safety
+    /// The slices behind `p` have their lengths, and no one else writes these columns of `y`.
+    unsafe fn direct_rows<W: Element>(p: &Problem<W>, rows: Range<usize>) = direct_rows_on;
+}
+
+/// See [`direct_rows`].
+#[inline(always)]
+unsafe fn direct_rows_on<S: Simd, W: Element>(p: &Problem<W>, rows: Range<usize>) {
+    let mut n = rows.start;
+    while n < rows.end {
+        let count = tile::ROWS.min(rows.end - n);
+        // SAFETY: rows n..n + count lie inside of `w` and `y`, tokens 0..t inside of `x` and `y`.
+        unsafe {
+            let operands = tile::Operands {
+                x: p.x,
+                x_stride: p.k,
+                w: p.w.add(n * p.k),
+                w_stride: p.k,
+                k: p.k,
+                y: p.y.get().add(n),
+                y_stride: p.n,
+                bias: if p.bias.is_null() { p.bias } else { p.bias.add(n) },
+                sums: std::ptr::null_mut(),
+                first: true,
+                last: true,
+            };
+            tile::tokens::<S, W>(operands, p.t, count);
+        }
+        n += count;
+    }
+}

@@ -1,0 +1,166 @@
+//! Many tokens: a block of rows of `W` is widened once, and tiles run over it from the cache.
+
+use std::ops::Range;
+
+use super::super::element::Element;
+use super::super::isa::kernel;
+use super::super::simd::{LANES, Simd};
+use super::{Problem, tile};
+
+/// `K` is cut in pieces of at most this, so that a tile's tokens stay in the first-level cache.
+const MAX_PIECE: usize = 1024;
+/// Rows of a block at most.
+const MAX_ROWS: usize = 64;
+
+/// Rows of `w` in one block: few enough to give each thread several blocks, many enough to use a
+/// piece of `x` often while it is in the cache.
+pub(super) fn rows(n: usize, threads: usize) -> usize {
+    n.div_ceil(threads * 4).next_multiple_of(tile::ROWS).clamp(tile::ROWS, MAX_ROWS)
+}
+
+/// How a block is cut.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    /// Columns of the panel: the longest piece of `K`, padded to whole vectors.
+    piece: usize,
+    /// f32 elements of the panel.
+    panel: usize,
+    /// f32 elements of the partial sums kept between pieces.
+    sums: usize,
+}
+
+impl Plan {
+    /// For blocks of at most `rows` rows.
+    pub(super) fn new(t: usize, k: usize, rows: usize) -> Self {
+        let pieces = k.div_ceil(MAX_PIECE).max(1);
+        let piece = k.div_ceil(pieces).next_multiple_of(LANES);
+        // The smallest tile on any instruction set has three tokens.
+        let tiles = t.div_ceil(3) * rows.div_ceil(tile::ROWS);
+        let sums = if pieces > 1 { tiles * SUMS_OF_TILE } else { 0 };
+        Self { piece, panel: rows * piece, sums }
+    }
+
+    /// f32 elements of scratch that a block needs.
+    pub(super) fn scratch(self) -> usize {
+        self.panel + self.sums
+    }
+}
+
+kernel! {
+    /// Computes the outputs of some rows of `w` for all tokens.
+    ///
+    /// # Safety
+    /// The slices behind `p` have their lengths, no one else writes these columns of `y`, `plan` was
+    /// made for at least as many rows, and `scratch` has the length it asks for.
+    pub(super) unsafe fn panel_block<W: Element>(
+        p: &Problem<W>, rows: Range<usize>, plan: Plan, scratch: &mut [f32],
+    ) = panel_block_on;
+}
+
+/// See [`panel_block`].
+#[inline(always)]
+unsafe fn panel_block_on<S: Simd, W: Element>(
+    p: &Problem<W>,
+    rows: Range<usize>,
+    plan: Plan,
+    scratch: &mut [f32],
+) {
+    let piece = plan.piece;
+    let (panel, sums) = scratch.split_at_mut(plan.panel);
+    let mut k = 0;
+    loop {
+        let len = piece.min(p.k - k);
+        let last = k + len == p.k;
+        // SAFETY: rows and the piece of K lie inside of the operands; the panel has `piece`
+        // columns for each row, and `sums` a place for each tile.
+        unsafe {
+            widen::<S, W>(p, rows.clone(), k, len, panel.as_mut_ptr(), piece);
+            let part = Part { k, len, piece, first: k == 0, last };
+            tiles_of_part::<S, W>(p, &rows, &part, panel.as_ptr(), sums.as_mut_ptr());
+        }
+        if last {
+            break;
+        }
+        k += len;
+    }
+}
+
+/// Elements that the partial sums of one tile take at most.
+const SUMS_OF_TILE: usize = 6 * tile::ROWS * LANES;
+
+/// The columns `k..k + len` of `W`, in a panel of `piece` columns.
+struct Part {
+    k: usize,
+    len: usize,
+    piece: usize,
+    first: bool,
+    last: bool,
+}
+
+/// Runs every tile of the block over one piece of `K`.
+#[inline(always)]
+unsafe fn tiles_of_part<S: Simd, W: Element>(
+    p: &Problem<W>,
+    rows: &Range<usize>,
+    part: &Part,
+    panel: *const f32,
+    mut sums: *mut f32,
+) {
+    let mut t = 0;
+    while t < p.t {
+        let tokens = tile::max_tokens::<S>().min(p.t - t);
+        let mut n = rows.start;
+        while n < rows.end {
+            let count = tile::ROWS.min(rows.end - n);
+            // SAFETY: the caller's contract; tile `i` has the `i`-th place in `sums`.
+            unsafe {
+                let operands = tile::Operands {
+                    x: p.x.add(t * p.k + part.k),
+                    x_stride: p.k,
+                    w: panel.add((n - rows.start) * part.piece),
+                    w_stride: part.piece,
+                    k: part.len,
+                    y: p.y.get().add(t * p.n + n),
+                    y_stride: p.n,
+                    bias: if p.bias.is_null() { p.bias } else { p.bias.add(n) },
+                    sums,
+                    first: part.first,
+                    last: part.last,
+                };
+                tile::tokens::<S, f32>(operands, tokens, count);
+                if !(part.first && part.last) {
+                    sums = sums.add(SUMS_OF_TILE);
+                }
+            }
+            n += count;
+        }
+        t += tokens;
+    }
+}
+
+/// Copies columns `k..k + len` of `rows` into the panel as f32.
+#[inline(always)]
+unsafe fn widen<S: Simd, W: Element>(
+    p: &Problem<W>,
+    rows: Range<usize>,
+    k: usize,
+    len: usize,
+    panel: *mut f32,
+    piece: usize,
+) {
+    for (i, row) in rows.enumerate() {
+        // SAFETY: the caller's contract; a partial vector writes zeros up to the piece's padding.
+        unsafe {
+            let from = p.w.add(row * p.k + k);
+            let to = panel.add(i * piece);
+            let mut j = 0;
+            while j + LANES <= len {
+                W::load::<S>(from.add(j)).store(to.add(j));
+                j += LANES;
+            }
+            if j < len {
+                W::load_part::<S>(from.add(j), len - j).store(to.add(j));
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! CPU kernels over slices: every instruction set the machine has, picked at run time.
+//!
+//! Shapes: `T` tokens (rows), `K` in_features, `N` out_features, `D` hidden_size, `F`
+//! intermediate_size, `H` query heads, `Kh` kv heads, `d` head_dim, `P` blocks of a KV pool.
+//! Everything is row-major, activations are f32.
+//!
+//! **Bits.** A row of a result does not depend on the number of threads, on the other rows of the
+//! batch, or on the instruction set. That is only possible because the order of every reduction is
+//! fixed: a dot product keeps 16 partial sums, the `l`-th over `k = l, l + 16, l + 32, ...` with
+//! fused multiply-adds (the last, partial vector padded with zeros), and adds them up as
+//! `s[i] = a[i] + a[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. Threads split outputs, never a reduction.
+//! NaN stays NaN, but its payload bits are not promised.
+
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod convert;
+mod element;
+mod exp;
+mod isa;
+mod kv;
+mod linear;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod norm;
+pub mod roofs;
+mod rotary;
+mod scalar;
+mod scratch;
+mod simd;
+mod swiglu;
+pub mod team;
+mod weights;
+
+pub use attention::{AttentionShape, attention};
+pub use convert::{convert_from_f32, convert_to_f32, gather_rows};
+pub use isa::Isa;
+pub use kv::{AttentionSpan, KvSlice, KvSliceMut, append_kv};
+pub use linear::linear;
+pub use norm::{rms_norm, rms_norm_add};
+pub use rotary::rotary;
+pub use swiglu::swiglu;
+pub use weights::Weights;

@@ -1,0 +1,135 @@
+//! What this machine can do at most: the denominators of every performance number.
+//!
+//! Each function takes a few tenths of a second and returns the best of several passes, since
+//! everything that disturbs a measurement makes it smaller.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use super::isa::{Isa, kernel};
+use super::simd::{LANES, Simd};
+
+mod int8;
+
+pub use int8::int8_dot_gops;
+
+/// Bytes of the buffer that [`read_bandwidth_gbs`] streams, all threads together: more than the
+/// last-level caches of nearly all machines.
+const BUFFER: usize = 512 << 20;
+const PASSES: usize = 5;
+
+/// Read bandwidth of the memory in GB/s (10^9 bytes), with `threads` threads.
+///
+/// Streams 512 MiB that were written before with plain vector loads.
+pub fn read_bandwidth_gbs(threads: usize) -> f64 {
+    let isa = Isa::current();
+    let threads = threads.max(1);
+    let len = BUFFER / size_of::<f32>() / threads / 64 * 64;
+    let best = best_seconds(threads, |_| vec![1.0f32; len], |buffer| {
+        // SAFETY: the length is a multiple of 64.
+        black_box(unsafe { sum(isa, black_box(buffer)) });
+    });
+    (len * threads * size_of::<f32>()) as f64 / best / 1e9
+}
+
+/// Peak of f32 fused multiply-add in GFLOP/s (two operations each), with `threads` threads, from
+/// registers.
+pub fn f32_fma_gflops(threads: usize) -> f64 {
+    /// About 20 ms on a 512-bit machine.
+    const ROUNDS: usize = 4_000_000;
+    let isa = Isa::current();
+    let threads = threads.max(1);
+    // The portable implementation is some hundred times slower.
+    let rounds = if isa.name() == "scalar" { ROUNDS / 200 } else { ROUNDS };
+    let best = best_seconds(threads, |_| (), |()| {
+        // SAFETY: nothing but the instruction set is asked for.
+        black_box(unsafe { multiply_add(isa, black_box(rounds)) });
+    });
+    (rounds * CHAINS * LANES * 2 * threads) as f64 / best / 1e9
+}
+
+/// The best time of [`PASSES`] runs of `work` on `threads` threads that start together.
+///
+/// Threads of their own and not the team: the roof must not depend on what it is a roof for.
+fn best_seconds<D>(
+    threads: usize,
+    prepare: impl Fn(usize) -> D + Sync,
+    work: impl Fn(&mut D) + Sync,
+) -> f64 {
+    let barrier = Barrier::new(threads);
+    let times: Vec<[f64; PASSES]> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (barrier, prepare, work) = (&barrier, &prepare, &work);
+                scope.spawn(move || {
+                    let mut data = prepare(thread);
+                    std::array::from_fn(|_| {
+                        barrier.wait();
+                        let start = Instant::now();
+                        work(&mut data);
+                        barrier.wait();
+                        start.elapsed().as_secs_f64()
+                    })
+                })
+            })
+            .collect();
+        handles.into_iter().filter_map(|handle| handle.join().ok()).collect()
+    });
+    // A pass is over when the last thread is done; the second barrier makes all see about that.
+    (0..PASSES)
+        .map(|pass| times.iter().map(|t| t[pass]).fold(0.0, f64::max))
+        .fold(f64::INFINITY, f64::min)
+}
+
+/// Independent chains of fused multiply-adds, enough to hide the latency.
+const CHAINS: usize = 6;
+
+kernel! {
+    /// The sum of a buffer.
+    ///
+    /// # Safety
+    /// The length is a multiple of 64.
+    unsafe fn sum(buffer: &[f32]) -> f32 = sum_on;
+}
+
+kernel! {
+    /// `rounds` times [`CHAINS`] vector fused multiply-adds.
+    ///
+    /// # Safety
+    /// None beyond the instruction set.
+    unsafe fn multiply_add(rounds: usize) -> f32 = multiply_add_on;
+}
+
+#[inline(always)]
+unsafe fn sum_on<S: Simd>(buffer: &[f32]) -> f32 {
+    // SAFETY: the length is a multiple of 64.
+    unsafe {
+        let mut sums = [S::zero(); 4];
+        for i in (0..buffer.len()).step_by(4 * LANES) {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(S::load(buffer.as_ptr().add(i + j * LANES)));
+            }
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).reduce_add()
+    }
+}
+
+#[inline(always)]
+unsafe fn multiply_add_on<S: Simd>(rounds: usize) -> f32 {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let (a, b) = (S::splat(black_box(0.999_999)), S::splat(black_box(1e-6)));
+        let mut chains = [S::splat(1.0); CHAINS];
+        for _ in 0..rounds {
+            for chain in &mut chains {
+                *chain = chain.fma(a, b);
+            }
+        }
+        let mut sum = S::zero();
+        for chain in chains {
+            sum = sum.add(chain);
+        }
+        sum.reduce_add()
+    }
+}

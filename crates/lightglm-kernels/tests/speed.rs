@@ -1,0 +1,158 @@
+//! How near the kernels come to the machine's roofs. `cargo test --release -p lightglm-kernels
+//! --test speed -- --ignored --nocapture`; nothing is asserted, since machines are shared.
+
+use std::time::Instant;
+
+use half::bf16;
+use lightglm_kernels::cpu::{
+    self, AttentionShape, AttentionSpan, Isa, KvSlice, Weights, roofs, team,
+};
+
+/// Best of `runs`, in seconds.
+fn best(runs: usize, mut work: impl FnMut()) -> f64 {
+    (0..runs)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn fork_join() {
+    for threads in [1, team::num_threads()] {
+        team::set_num_threads(threads);
+        let seconds = best(20, || {
+            for _ in 0..10_000 {
+                team::parallel_for(threads * 2, |i| {
+                    std::hint::black_box(i);
+                });
+            }
+        });
+        println!("fork-join with {threads} threads: {:.2} us", seconds / 1e4 * 1e6);
+    }
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn peaks() {
+    for threads in [1, team::num_threads()] {
+        println!(
+            "{threads} threads: read {:.1} GB/s, f32 FMA {:.0} GFLOP/s, int8 {:.0} GOP/s",
+            roofs::read_bandwidth_gbs(threads),
+            roofs::f32_fma_gflops(threads),
+            roofs::int8_dot_gops(threads)
+        );
+    }
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn gemv() {
+    let shapes = [(1024, 1024), (256, 1024), (6848, 1024), (1024, 3424)];
+    let per_layer: usize = shapes.iter().map(|(n, k)| n * k).sum();
+    let layers = 350_000_000 / per_layer;
+    let weights = vec![bf16::from_f32(0.01); layers * per_layer];
+    let x = vec![0.5f32; 3424];
+    let mut y = vec![0.0f32; 6848];
+    for isa in Isa::available().into_iter().skip(1) {
+        for tokens in [1, 2, 4, 8] {
+            let xs = x.repeat(tokens);
+            y.resize(6848 * tokens, 0.0);
+            let roof = roofs::read_bandwidth_gbs(team::num_threads());
+            let seconds = isa.run(|| {
+                best(3, || {
+                    let mut at = 0;
+                    for _ in 0..layers {
+                        for (n, k) in shapes {
+                            let w = Weights::Bf16(&weights[at..at + n * k]);
+                            let x = &xs[..tokens * k];
+                            cpu::linear(x, w, [n, k], None, &mut y[..tokens * n]);
+                            at += n * k;
+                        }
+                    }
+                })
+            });
+            let speed = 2.0 * weights.len() as f64 / seconds / 1e9;
+            println!(
+                "{} {tokens} tokens: {speed:.1} of {roof:.1} GB/s ({:.0} %)",
+                isa.name(),
+                100.0 * speed / roof
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn gemm() {
+    let t = 512;
+    for isa in Isa::available().into_iter().skip(1).rev() {
+        for (n, k) in [(1024, 1024), (6848, 1024), (1024, 3424), (32768, 1024), (4096, 13696)] {
+            let x = vec![0.5f32; t * k];
+            let w16 = vec![bf16::from_f32(0.01); n * k];
+            let w32 = vec![0.01f32; n * k];
+            let mut y = vec![0.0f32; t * n];
+            let roof = isa.run(|| roofs::f32_fma_gflops(team::num_threads()));
+            for (name, w) in [("f32", Weights::F32(&w32)), ("bf16", Weights::Bf16(&w16))] {
+                let seconds = isa.run(|| best(4, || cpu::linear(&x, w, [n, k], None, &mut y)));
+                let speed = 2.0 * (t * n * k) as f64 / seconds / 1e9;
+                println!(
+                    "{} {n} x {k} {name}: {speed:.0} of {roof:.0} GFLOP/s ({:.0} %)",
+                    isa.name(),
+                    100.0 * speed / roof
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn attention() {
+    let shape = AttentionShape { heads: 16, kv_heads: 2, head_dim: 64 };
+    let depth = 8192;
+    let layers = 24;
+    let block = shape.kv_heads * shape.head_dim * 16;
+    let table: Vec<u32> = (0..(depth / 16) as u32).collect();
+    let pool: Vec<Vec<bf16>> =
+        (0..2 * layers).map(|_| vec![bf16::from_f32(0.1); depth / 16 * block]).collect();
+    let bytes = (2 * layers * depth / 16 * block * 2) as f64;
+    for isa in Isa::available().into_iter().skip(1).rev() {
+        let roof = roofs::read_bandwidth_gbs(team::num_threads());
+        for rows in [1, 512] {
+            let q = vec![0.1f32; rows * 16 * 64];
+            let mut out = vec![0.0; q.len()];
+            let past = depth - rows;
+            let spans = [AttentionSpan { first_row: 0, rows, past, block_table: &table }];
+            let layers = if rows == 1 { layers } else { 1 };
+            let seconds = isa.run(|| {
+                best(5, || {
+                    for layer in 0..layers {
+                        let keys = KvSlice::Bf16(&pool[2 * layer]);
+                        let values = KvSlice::Bf16(&pool[2 * layer + 1]);
+                        cpu::attention(&q, shape, 0.125, &spans, keys, values, &mut out);
+                    }
+                })
+            });
+            if rows == 1 {
+                println!(
+                    "{}: 24 layers at depth {depth}: {:.2} ms, memory allows {:.2} ms",
+                    isa.name(),
+                    seconds * 1e3,
+                    bytes / roof / 1e6
+                );
+            } else {
+                let flops = 4.0 * (rows * 16 * 64) as f64 * (past + rows / 2) as f64;
+                println!(
+                    "{}: one layer, last {rows} of {depth}: {:.2} ms, {:.0} GFLOP/s",
+                    isa.name(),
+                    seconds * 1e3,
+                    flops / seconds / 1e9
+                );
+            }
+        }
+    }
+}
