@@ -1,0 +1,210 @@
+//! `ContiguousKvCache`: a run of blocks per sequence, counting upwards.
+//!
+//! Shapes: `P` blocks in a layer's pool, `K` kv heads, `d` head_dim.
+
+use std::str::FromStr;
+
+use burn::tensor::{DType, Tensor, backend::Backend};
+use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
+
+/// Element type of stored keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvDtype {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16: ten bits of mantissa, numbers up to 65504.
+    F16,
+    /// The upper half of a binary32: seven bits of mantissa, the range of f32.
+    #[default]
+    Bf16,
+}
+
+impl KvDtype {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// `f32`, `f16` or `bf16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl From<KvDtype> for DType {
+    fn from(dtype: KvDtype) -> Self {
+        match dtype {
+            KvDtype::F32 => Self::F32,
+            KvDtype::F16 => Self::F16,
+            KvDtype::Bf16 => Self::BF16,
+        }
+    }
+}
+
+impl std::fmt::Display for KvDtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A KV cache dtype was misspelt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown KV cache dtype `{0}`: f32, f16 and bf16 are known")]
+pub struct UnknownKvDtype(pub String);
+
+impl FromStr for KvDtype {
+    type Err = UnknownKvDtype;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKvDtype> {
+        let known = [Self::F32, Self::F16, Self::Bf16];
+        let found = known.into_iter().find(|dtype| dtype.name() == name);
+        found.ok_or_else(|| UnknownKvDtype(name.to_owned()))
+    }
+}
+
+/// Room for `max_positions` positions in each of a fixed number of sequences.
+///
+/// Sequence `s` owns the blocks `s * n .. (s + 1) * n` of every pool. A layer's pool is made on the
+/// layer's first use, and on backends that ask the operating system for zeroed memory its pages are
+/// only taken as they are written.
+#[derive(Clone, Debug)]
+pub struct ContiguousKvCache<B: Backend> {
+    layers: Vec<Option<KvLayer<B>>>,
+    sequences: Vec<Held>,
+    kv_heads: usize,
+    head_dim: usize,
+    max_positions: usize,
+    dtype: KvDtype,
+    device: B::Device,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    /// The whole run of blocks; the first `reserved` are handed out.
+    blocks: Vec<u32>,
+    reserved: usize,
+    len: usize,
+}
+
+impl<B: Backend> ContiguousKvCache<B> {
+    /// An empty cache: per layer `keys: [P, kv_heads, head_dim, KV_BLOCK]` and
+    /// `values: [P, kv_heads, KV_BLOCK, head_dim]`, `P = sequences * ceil(max_positions / KV_BLOCK)`,
+    /// with the sequences `SequenceId(0)` to `SequenceId(sequences - 1)`.
+    ///
+    /// # Panics
+    /// Where the pool would have 2^32 blocks or more.
+    pub fn new(
+        layers: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        sequences: usize,
+        max_positions: usize,
+        dtype: KvDtype,
+        device: &B::Device,
+    ) -> Self {
+        let per_sequence = max_positions.div_ceil(KV_BLOCK);
+        let blocks = per_sequence.checked_mul(sequences).and_then(|all| u32::try_from(all).ok());
+        assert!(blocks.is_some(), "a KV pool has less than 2^32 blocks");
+        let held = |sequence: usize| {
+            let first = (sequence * per_sequence) as u32;
+            let blocks = (first..first + per_sequence as u32).collect();
+            Held { blocks, reserved: 0, len: 0 }
+        };
+        Self {
+            layers: (0..layers).map(|_| None).collect(),
+            sequences: (0..sequences).map(held).collect(),
+            kv_heads,
+            head_dim,
+            max_positions,
+            dtype,
+            device: device.clone(),
+        }
+    }
+
+    /// Keeps the first `len` positions of `sequence` and forgets the rest; nothing happens where it
+    /// holds no more than that.
+    ///
+    /// # Errors
+    /// [`KvCacheError::UnknownSequence`].
+    pub fn truncate(&mut self, sequence: SequenceId, len: usize) -> Result<(), KvCacheError> {
+        let held = self.held_mut(sequence)?;
+        if len < held.len {
+            held.len = len;
+            held.reserved = len.div_ceil(KV_BLOCK);
+        }
+        Ok(())
+    }
+
+    /// Forgets all positions of `sequence`.
+    ///
+    /// # Errors
+    /// [`KvCacheError::UnknownSequence`].
+    pub fn clear(&mut self, sequence: SequenceId) -> Result<(), KvCacheError> {
+        self.truncate(sequence, 0)
+    }
+
+    /// Bytes that one position of one sequence takes, keys and values of all layers.
+    pub fn bytes_per_position(&self) -> usize {
+        2 * self.layers.len() * self.kv_heads * self.head_dim * self.dtype.size()
+    }
+
+    /// Positions each sequence can hold.
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
+    fn held(&self, sequence: SequenceId) -> Result<&Held, KvCacheError> {
+        self.sequences.get(sequence.0).ok_or(KvCacheError::UnknownSequence(sequence))
+    }
+
+    fn held_mut(&mut self, sequence: SequenceId) -> Result<&mut Held, KvCacheError> {
+        self.sequences.get_mut(sequence.0).ok_or(KvCacheError::UnknownSequence(sequence))
+    }
+}
+
+impl<B: Backend> KvCache<B> for ContiguousKvCache<B> {
+    fn sequence(&self, sequence: SequenceId) -> Result<(&[u32], usize), KvCacheError> {
+        let held = self.held(sequence)?;
+        Ok((&held.blocks[..held.reserved], held.len))
+    }
+
+    fn reserve(&mut self, sequence: SequenceId, additional: usize) -> Result<(), KvCacheError> {
+        let available = self.max_positions;
+        let held = self.held_mut(sequence)?;
+        let requested = held.len.saturating_add(additional);
+        if requested > available {
+            return Err(KvCacheError::Full { requested, available });
+        }
+        held.reserved = held.reserved.max(requested.div_ceil(KV_BLOCK));
+        Ok(())
+    }
+
+    fn layer_mut(&mut self, layer: usize) -> &mut KvLayer<B> {
+        let blocks = self.sequences.iter().map(|held| held.blocks.len()).sum();
+        let (kv_heads, head_dim) = (self.kv_heads, self.head_dim);
+        let (device, dtype) = (&self.device, DType::from(self.dtype));
+        self.layers[layer].get_or_insert_with(|| KvLayer {
+            keys: Tensor::zeros([blocks, kv_heads, head_dim, KV_BLOCK], (device, dtype)),
+            values: Tensor::zeros([blocks, kv_heads, KV_BLOCK, head_dim], (device, dtype)),
+        })
+    }
+
+    fn advance(&mut self, sequence: SequenceId, added: usize) -> Result<(), KvCacheError> {
+        let max_positions = self.max_positions;
+        let held = self.held_mut(sequence)?;
+        let requested = held.len.saturating_add(added);
+        let available = (held.reserved * KV_BLOCK).min(max_positions);
+        if requested > available {
+            return Err(KvCacheError::Full { requested, available });
+        }
+        held.len = requested;
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! `GenerationError`: why a generation broke off.
+
+use lightglm_core::LmError;
+
+use super::sampling_params::SamplingError;
+
+/// Why a generation could not start or go on.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerationError {
+    /// The sampling parameters contradict themselves or the model.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// The prompt has no tokens.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// The model or the cache refused.
+    #[error(transparent)]
+    Model(#[from] LmError),
+    /// The model's logits hold NaN or plus infinity.
+    #[error("the logit of token {token} is {logit}")]
+    BadLogit {
+        /// The token.
+        token: usize,
+        /// Its logit.
+        logit: f32,
+    },
+    /// Bans left no token to choose from.
+    #[error("logit_bias and min_tokens leave no token to choose from")]
+    NothingToSample,
+    /// The model did not return the rows it was asked for.
+    #[error("the model returned logits of shape {actual:?}, expected {expected:?}")]
+    LogitsShape {
+        /// `[R, V]` as asked for.
+        expected: [usize; 2],
+        /// `[R, V]` as returned.
+        actual: [usize; 2],
+    },
+}

@@ -1,0 +1,21 @@
+//! `LogitsProcessor`: the seam between logits and the choice of a token.
+
+/// The tokens that logits follow.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenHistory<'a> {
+    /// The prompt, and what stood in the cache before it.
+    pub prompt: &'a [u32],
+    /// The tokens this generation has chosen.
+    pub generated: &'a [u32],
+}
+
+/// Changes logits before a token is chosen.
+///
+/// Minus infinity bans a token. A processor belongs to one generation, whose history only ever
+/// grows, so it may keep counts instead of reading the whole history again.
+///
+/// Source: Hugging Face transformers, `generation/logits_process.py`.
+pub trait LogitsProcessor: Send {
+    /// Edits `logits: [V]`, the logits after `history`.
+    fn process(&mut self, history: TokenHistory<'_>, logits: &mut [f32]);
+}

@@ -1,0 +1,55 @@
+//! `Step`: what one token of a generation brings.
+
+use super::logprobs::TokenLogprob;
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model chose one of its end-of-sequence tokens.
+    Eos,
+    /// One of the request's stop strings was completed.
+    StopString,
+    /// The model chose one of the request's stop tokens.
+    StopToken,
+    /// `max_tokens`, the model's last position or the cache's end was reached.
+    Length,
+    /// The request's [`CancelToken`](super::CancelToken) was cancelled.
+    Cancelled,
+}
+
+impl FinishReason {
+    /// The name in OpenAI-style responses: `stop`, `length` or `cancelled`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Eos | Self::StopString | Self::StopToken => "stop",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One step of a generation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The chosen token; `None` only in a last step that chose none (cancelled, or out of room).
+    pub token: Option<u32>,
+    /// Natural logarithm of the token's probability under the model, before bias, penalties,
+    /// temperature and truncation; where the request asks for `logprobs`.
+    pub logprob: Option<f32>,
+    /// The most likely tokens under the model, best first; as many as the request asks for.
+    pub top_logprobs: Vec<TokenLogprob>,
+    /// Text that is now safe to print: it is not part of a stop string, whatever follows.
+    pub text: String,
+    /// Why this is the last step; `None` where more follow.
+    pub finish: Option<FinishReason>,
+}
+
+/// How far a prompt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefillProgress {
+    /// Prompt tokens the model has run.
+    pub done: usize,
+    /// Prompt tokens in all.
+    pub total: usize,
+}

@@ -1,0 +1,68 @@
+//! The contiguous cache keeps the seam's promises, and its own.
+
+use burn::tensor::DType;
+use burn_flex::Flex;
+use lightglm_core::{KvCache, KvCacheError, SequenceId};
+use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+use lightglm_testkit::{TableLm, check_causal_lm, check_kv_cache};
+
+const DTYPES: [KvDtype; 3] = [KvDtype::F32, KvDtype::F16, KvDtype::Bf16];
+
+fn cache(sequences: usize, positions: usize, dtype: KvDtype) -> ContiguousKvCache<Flex> {
+    ContiguousKvCache::new(2, 2, 4, sequences, positions, dtype, &Default::default())
+}
+
+#[test]
+fn conforms_in_every_dtype() {
+    for dtype in DTYPES {
+        check_kv_cache(|sequences, positions| cache(sequences, positions, dtype));
+    }
+}
+
+#[test]
+fn serves_a_model_in_every_dtype() {
+    for dtype in DTYPES {
+        let model = TableLm::<Flex>::new(300, 6, 9, &Default::default());
+        check_causal_lm::<Flex>(&model, |s, p| Box::new(cache(s, p, dtype)));
+    }
+}
+
+#[test]
+fn counts_bytes_and_positions() {
+    let mut cache = cache(2, 20, KvDtype::Bf16);
+    assert_eq!(cache.bytes_per_position(), 2 * 2 * 2 * 4 * 2);
+    assert_eq!(cache.max_positions(), 20);
+    // Exactly as long as asked for, although the last block has room for more.
+    let second = SequenceId(1);
+    let full = |requested| Err(KvCacheError::Full { requested, available: 20 });
+    assert_eq!(cache.reserve(second, 21), full(21));
+    cache.reserve(second, 20).unwrap();
+    assert_eq!(cache.advance(second, 21), full(21));
+    cache.advance(second, 20).unwrap();
+    assert_eq!(cache.sequence(second), Ok((&[2, 3][..], 20)));
+    assert_eq!(cache.layer_mut(1).values.dtype(), DType::BF16);
+}
+
+#[test]
+fn truncates_and_clears() {
+    let mut cache = cache(2, 40, KvDtype::F32);
+    let first = SequenceId(0);
+    cache.reserve(first, 33).unwrap();
+    cache.advance(first, 33).unwrap();
+    cache.truncate(first, 99).unwrap();
+    assert_eq!(cache.sequence(first), Ok((&[0, 1, 2][..], 33)));
+    cache.truncate(first, 16).unwrap();
+    assert_eq!(cache.sequence(first), Ok((&[0][..], 16)));
+    cache.clear(first).unwrap();
+    assert_eq!(cache.sequence(first), Ok((&[][..], 0)));
+    let unknown = SequenceId(2);
+    assert_eq!(cache.clear(unknown), Err(KvCacheError::UnknownSequence(unknown)));
+}
+
+#[test]
+fn dtypes_are_spelt_as_they_are_parsed() {
+    for dtype in DTYPES {
+        assert_eq!(dtype.to_string().parse(), Ok(dtype));
+    }
+    assert!("int8".parse::<KvDtype>().is_err());
+}
