@@ -1,5 +1,23 @@
-//! Checkpoints: safetensors, GGUF, seeded.
+//! Checkpoints: safetensors and GGUF files, seeded random weights, and the writer.
+//!
+//! All of them are a [`WeightSource`](lightglm_core::WeightSource): tensors by their Hugging Face
+//! names, mapped rather than read where the file's form allows it.
 
+mod check_tensors;
+mod gguf;
 mod gguf_vocabulary;
+mod random_checkpoint;
+mod safetensors;
+mod seeded;
 
+pub use check_tensors::check_tensors;
+pub use gguf::{
+    GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType, dequantize,
+};
 pub use gguf_vocabulary::GgufVocabulary;
+pub use random_checkpoint::write_random_checkpoint;
+pub use safetensors::{
+    SafetensorsCheckpoint, SafetensorsHeader, SafetensorsTensor, SafetensorsWriter, TensorSpec,
+    parse_safetensors_header, save_safetensors,
+};
+pub use seeded::SeededWeights;

@@ -1,0 +1,305 @@
+//! `GlmConfig`: the shape of a GLM decoder.
+//!
+//! Source: transformers 5.23.0, `configuration_glm4.py` and `configuration_glm.py` (names and
+//! defaults).
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::fields::Fields;
+use super::{ConfigError, RopeParameters};
+
+/// What a configuration without a file is called in errors.
+const UNNAMED: &str = "config.json";
+
+/// Largest size of one dimension. No published model is within a factor of 30 of it, and products of
+/// two still are far below 2^63.
+const MAX_DIMENSION: usize = 1 << 24;
+
+/// Most layers: every layer costs a dozen tensor names before the first weight is read.
+const MAX_LAYERS: usize = 1 << 12;
+
+/// Most positions: they are kept in 31 bits.
+const MAX_POSITIONS: usize = 1 << 31;
+
+/// Most parameters of a model (35 trillion).
+const MAX_PARAMETERS: u128 = 1 << 45;
+
+/// Which decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModelType {
+    /// `glm4`, of 2025 (GLM-4-9B-0414): an RMSNorm before and after attention, before and after the
+    /// feed-forward.
+    Glm4,
+    /// `glm`, of 2024 (glm-4-9b-chat-hf): an RMSNorm before each only.
+    Glm,
+}
+
+impl ModelType {
+    /// The name in `config.json`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Glm4 => "glm4",
+            Self::Glm => "glm",
+        }
+    }
+}
+
+/// The shape of a GLM decoder, with the names of Hugging Face's `config.json`.
+///
+/// A value that came from [`GlmConfig::from_file`] or [`GlmConfig::from_json`] is possible: no size
+/// is zero, the heads divide, the products fit. Whoever changes a field calls [`GlmConfig::check`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlmConfig {
+    /// Which decoder.
+    pub model_type: ModelType,
+    /// Width of the residual stream, `D`.
+    pub hidden_size: usize,
+    /// Decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads, `H`.
+    pub num_attention_heads: usize,
+    /// Key and value heads, `K`; divides `H`.
+    pub num_key_value_heads: usize,
+    /// Elements of a head; `H * head_dim` need not be `D`.
+    pub head_dim: usize,
+    /// Neurons of the feed-forward, `F`.
+    pub intermediate_size: usize,
+    /// Rows of the embedding and of the head, `V`.
+    pub vocab_size: usize,
+    /// Added to the mean square in every RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Whether q, k and v have a bias (o never has).
+    pub attention_bias: bool,
+    /// Whether the head is the embedding table.
+    pub tie_word_embeddings: bool,
+    /// The longest context, in tokens.
+    pub max_position_embeddings: usize,
+    /// The rotary position embedding.
+    pub rope: RopeParameters,
+    /// Tokens that end a generation.
+    pub eos_token_ids: Vec<u32>,
+    /// The token that fills shorter rows of a batch.
+    pub pad_token_id: Option<u32>,
+    /// The token a text begins with.
+    pub bos_token_id: Option<u32>,
+    /// The weights' precision as the file spells it: `bfloat16`.
+    pub dtype: Option<String>,
+}
+
+impl GlmConfig {
+    /// Reads a `config.json`, in the layout of 2025 (`rope_theta` at the top level) or of
+    /// transformers 5 (`rope_parameters`).
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file and the key.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let bytes =
+            std::fs::read(path).map_err(|source| ConfigError::Io { file: path.into(), source })?;
+        Self::parse(&bytes, path)
+    }
+
+    /// [`GlmConfig::from_file`] for the file's contents; errors call the file `config.json`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key.
+    pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
+        Self::parse(json.as_ref(), Path::new(UNNAMED))
+    }
+
+    fn parse(bytes: &[u8], file: &Path) -> Result<Self, ConfigError> {
+        let value: Value = serde_json::from_slice(bytes)
+            .map_err(|source| ConfigError::Json { file: file.into(), source })?;
+        let root = Fields::root(file, &value)?;
+        let model_type = parse_model_type(root)?;
+        check_hidden_act(root)?;
+        let hidden_size = root.size("hidden_size", 4096)?;
+        let num_attention_heads = root.size("num_attention_heads", 32)?;
+        let vocab_size = root.size("vocab_size", 151_552)?;
+        let max_position_embeddings = root.size("max_position_embeddings", 131_072)?;
+        let dtype = match root.string("dtype")? {
+            Some(dtype) => Some(dtype),
+            None => root.string("torch_dtype")?,
+        };
+        // transformers' default ids are those of the 9B vocabulary; a smaller one has none.
+        let in_vocabulary = |id: &u32| (*id as usize) < vocab_size;
+        let default_eos =
+            || [151_329, 151_336, 151_338].into_iter().filter(in_vocabulary).collect();
+        let pad_token_id = match root.token_id("pad_token_id")? {
+            None if !root.is_null("pad_token_id") => Some(151_329).filter(in_vocabulary),
+            given => given,
+        };
+        let config = Self {
+            model_type,
+            hidden_size,
+            num_hidden_layers: root.size("num_hidden_layers", 40)?,
+            num_attention_heads,
+            num_key_value_heads: root.size("num_key_value_heads", 2)?,
+            head_dim: parse_head_dim(root, hidden_size, num_attention_heads)?,
+            intermediate_size: root.size("intermediate_size", 13_696)?,
+            vocab_size,
+            rms_norm_eps: root.number("rms_norm_eps")?.unwrap_or(1.5625e-7),
+            attention_bias: root.boolean("attention_bias")?.unwrap_or(true),
+            tie_word_embeddings: root.boolean("tie_word_embeddings")?.unwrap_or(false),
+            max_position_embeddings,
+            rope: RopeParameters::parse(root, max_position_embeddings)?,
+            eos_token_ids: root.token_ids("eos_token_id")?.unwrap_or_else(default_eos),
+            pad_token_id,
+            bos_token_id: root.token_id("bos_token_id")?,
+            dtype: dtype.map(str::to_owned),
+        };
+        config.check_in(file)?;
+        Ok(config)
+    }
+
+    /// Checks that the values are possible together; parsed configurations have passed it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Impossible`] naming the first key at fault.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_in(Path::new(UNNAMED))
+    }
+
+    /// [`GlmConfig::check`] with the name of the file that the values come from.
+    pub(crate) fn check_in(&self, file: &Path) -> Result<(), ConfigError> {
+        let sizes = [
+            ("hidden_size", self.hidden_size, MAX_DIMENSION),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_DIMENSION),
+            ("num_key_value_heads", self.num_key_value_heads, MAX_DIMENSION),
+            ("head_dim", self.head_dim, MAX_DIMENSION),
+            ("intermediate_size", self.intermediate_size, MAX_DIMENSION),
+            ("vocab_size", self.vocab_size, MAX_DIMENSION),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_POSITIONS),
+        ];
+        for (key, size, most) in sizes {
+            if size == 0 || size > most {
+                let reason = format!("must be from 1 to {most}");
+                return Err(ConfigError::impossible(file, key, size, reason));
+            }
+        }
+        self.check_heads(file)?;
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            let reason = "must be above 0 and below 1";
+            return Err(ConfigError::impossible(file, "rms_norm_eps", self.rms_norm_eps, reason));
+        }
+        self.check_token_ids(file)?;
+        let parameters = self.count_parameters();
+        if parameters > MAX_PARAMETERS {
+            let reason = format!("the sizes make {parameters} parameters, over {MAX_PARAMETERS}");
+            let (key, layers) = ("num_hidden_layers", self.num_hidden_layers);
+            return Err(ConfigError::impossible(file, key, layers, reason));
+        }
+        Ok(())
+    }
+
+    fn check_heads(&self, file: &Path) -> Result<(), ConfigError> {
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if heads % kv_heads != 0 {
+            let reason = format!("must divide num_attention_heads, {heads}");
+            return Err(ConfigError::impossible(file, "num_key_value_heads", kv_heads, reason));
+        }
+        let width = heads.saturating_mul(self.head_dim);
+        if width > MAX_DIMENSION {
+            let reason = format!("num_attention_heads * head_dim is over {MAX_DIMENSION}");
+            return Err(ConfigError::impossible(file, "head_dim", self.head_dim, reason));
+        }
+        let factor = self.rope.partial_rotary_factor;
+        let rotary_dim = self.rotary_dim();
+        if !(factor > 0.0 && factor <= 1.0) || rotary_dim == 0 || rotary_dim % 2 != 0 {
+            let reason = format!(
+                "rotates {rotary_dim} of head_dim {}, which must be even and not zero",
+                self.head_dim
+            );
+            return Err(ConfigError::impossible(file, "partial_rotary_factor", factor, reason));
+        }
+        Ok(())
+    }
+
+    fn check_token_ids(&self, file: &Path) -> Result<(), ConfigError> {
+        let eos = self.eos_token_ids.iter().map(|id| ("eos_token_id", *id));
+        let others = [("pad_token_id", self.pad_token_id), ("bos_token_id", self.bos_token_id)];
+        let others = others.into_iter().filter_map(|(key, id)| id.map(|id| (key, id)));
+        for (key, id) in eos.chain(others) {
+            if id as usize >= self.vocab_size {
+                let reason = format!("must be below vocab_size, {}", self.vocab_size);
+                return Err(ConfigError::impossible(file, key, id, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration as a `config.json` in the layout of transformers 5.
+    pub fn to_json(&self) -> String {
+        let architecture = match self.model_type {
+            ModelType::Glm4 => "Glm4ForCausalLM",
+            ModelType::Glm => "GlmForCausalLM",
+        };
+        let value = json!({
+            "architectures": [architecture],
+            "attention_bias": self.attention_bias,
+            "bos_token_id": self.bos_token_id,
+            "dtype": self.dtype,
+            "eos_token_id": self.eos_token_ids,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "model_type": self.model_type.name(),
+            "num_attention_heads": self.num_attention_heads,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_key_value_heads": self.num_key_value_heads,
+            "pad_token_id": self.pad_token_id,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_parameters": self.rope.to_json(),
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "vocab_size": self.vocab_size,
+        });
+        format!("{value:#}\n")
+    }
+}
+
+fn parse_model_type(root: Fields<'_>) -> Result<ModelType, ConfigError> {
+    match root.string("model_type")? {
+        Some("glm4") => Ok(ModelType::Glm4),
+        Some("glm") => Ok(ModelType::Glm),
+        Some(other) => Err(ConfigError::Unsupported {
+            file: root.file().into(),
+            key: root.path("model_type"),
+            value: other.into(),
+            supported: "glm4, glm",
+        }),
+        None => {
+            Err(ConfigError::Missing { file: root.file().into(), key: root.path("model_type") })
+        }
+    }
+}
+
+fn check_hidden_act(root: Fields<'_>) -> Result<(), ConfigError> {
+    match root.string("hidden_act")?.unwrap_or("silu") {
+        "silu" => Ok(()),
+        other => Err(ConfigError::Unsupported {
+            file: root.file().into(),
+            key: root.path("hidden_act"),
+            value: other.into(),
+            supported: "silu",
+        }),
+    }
+}
+
+/// 128 where it is left out; a null means `hidden_size / num_attention_heads`.
+fn parse_head_dim(root: Fields<'_>, hidden: usize, heads: usize) -> Result<usize, ConfigError> {
+    if !root.is_null("head_dim") {
+        return root.size("head_dim", 128);
+    }
+    match hidden.checked_rem(heads) {
+        Some(0) => Ok(hidden / heads),
+        _ => {
+            let reason = format!("hidden_size {hidden} is not divisible by {heads} heads");
+            Err(ConfigError::impossible(root.file(), root.path("head_dim"), "null", reason))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What can go wrong between text and token ids.
+
+use std::path::PathBuf;
+
+/// An error of the tokenizer, the chat template or the text around them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or field is not valid JSON, or not the JSON that belongs there.
+    #[error("{origin}: {field} is not as expected: {reason}")]
+    Malformed {
+        /// File or source of the bytes.
+        origin: String,
+        /// The field, by its path in the file.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file describes a tokenizer other than byte-level BPE.
+    #[error("{origin}: {field} is {found:?}; only byte-level BPE tokenizers are supported")]
+    UnsupportedTokenizer {
+        /// File or source of the bytes.
+        origin: String,
+        /// The field that says so.
+        field: &'static str,
+        /// What it holds.
+        found: String,
+    },
+    /// `tokenizer.ggml.pre` names a pre-tokenizer whose regular expressions are not known here.
+    #[error("tokenizer.ggml.pre names the unknown pre-tokenizer {name:?}")]
+    UnknownPreTokenizer {
+        /// The name in the file.
+        name: String,
+    },
+    /// Two tokens claim one id, or one token two ids.
+    #[error("{origin}: token {token:?} collides with another at id {id}")]
+    TokenCollision {
+        /// File or source of the bytes.
+        origin: String,
+        /// The id both have.
+        id: u32,
+        /// The later of the two.
+        token: String,
+    },
+    /// A token id is larger than any real vocabulary needs.
+    #[error("{origin}: token id {id} is above the largest accepted id {max}")]
+    TokenIdTooLarge {
+        /// File or source of the bytes.
+        origin: String,
+        /// The id in the file.
+        id: u64,
+        /// The largest accepted.
+        max: u32,
+    },
+    /// The tokenizers library refused the description of a tokenizer.
+    #[error("{origin}: cannot build the tokenizer")]
+    Build {
+        /// File or source of the bytes.
+        origin: String,
+        /// The library's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A text could not be encoded.
+    #[error("cannot encode a text of {bytes} bytes")]
+    Encode {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The library's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A model directory, or a GGUF file, has no chat template.
+    #[error("{origin} has no chat template")]
+    NoChatTemplate {
+        /// Directory or file.
+        origin: String,
+    },
+    /// Several named chat templates, and none of them is called `default`.
+    #[error("no chat template is called {name:?}; there are {available:?}")]
+    UnknownChatTemplate {
+        /// The name asked for.
+        name: String,
+        /// The names that exist.
+        available: Vec<String>,
+    },
+    /// The template has a syntax error, or failed while it ran (fuel and recursion included).
+    #[error("chat template {name:?} failed")]
+    Template {
+        /// Name of the template.
+        name: String,
+        /// The template engine's error.
+        source: minijinja::Error,
+    },
+    /// The template called `raise_exception`: it does not accept these messages.
+    #[error("the chat template refused the messages: {message}")]
+    Refused {
+        /// What the template said.
+        message: String,
+    },
+    /// The template wrote more than a prompt can need.
+    #[error("the chat template wrote more than {limit} bytes")]
+    PromptTooLong {
+        /// Largest accepted length in bytes.
+        limit: usize,
+    },
+    /// Messages or tools are nested deeper than is accepted.
+    #[error("messages or tools are nested deeper than {limit} levels")]
+    NestedTooDeeply {
+        /// Deepest accepted nesting.
+        limit: usize,
+    },
+    /// The caller's text uses so many distinct characters that none are left to track it with.
+    #[error("the messages use {distinct} distinct characters, too many to track")]
+    TooManyCharacters {
+        /// Distinct characters in messages and tools.
+        distinct: usize,
+    },
+    /// What the template writes depends on the caller's text in a way that cannot be tracked, so
+    /// that scaffolding and contents cannot be told apart.
+    #[error("chat template {name:?} works only on the very characters of the messages")]
+    Untrackable {
+        /// Name of the template.
+        name: String,
+    },
+}

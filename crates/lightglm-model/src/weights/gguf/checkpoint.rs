@@ -1,0 +1,194 @@
+//! `GgufCheckpoint`: a GGUF file as a weight source with Hugging Face's names.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
+
+use super::config::Keys;
+use super::dequantize::dequantize;
+use super::file::{GgufFile, GgufTensor};
+use super::names::{Origin, translate};
+use super::vocabulary::read_vocabulary;
+use crate::config::{ConfigError, GlmConfig};
+use crate::weights::GgufVocabulary;
+
+/// A GGUF file of the architecture `llama`, `glm4` or `chatglm` under the names of the GLM decoder.
+///
+/// f32, f16 and bf16 tensors that the file stores as the decoder wants them are views of the mapping;
+/// the others are dequantized to f32 at each call of `tensor`. Gate and up projections that the file
+/// keeps apart become one, gate's rows first; a fused query-key-value projection becomes three.
+#[derive(Clone, Debug)]
+pub struct GgufCheckpoint {
+    file: GgufFile,
+    origins: BTreeMap<String, Origin>,
+}
+
+/// Rows of one tensor of the file.
+struct Part {
+    tensor: GgufTensor,
+    bytes: Bytes,
+}
+
+impl GgufCheckpoint {
+    /// Opens the file `path`.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`]. Whether the architecture is a supported one is said by
+    /// [`GgufCheckpoint::config`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightError> {
+        Ok(Self::new(GgufFile::open(path)?))
+    }
+
+    /// The checkpoint in a file that has been parsed already.
+    pub fn new(file: GgufFile) -> Self {
+        let qkv = Keys::new(&file).ok().and_then(|keys| keys.qkv_rows());
+        let origins = translate(&file, qkv);
+        Self { file, origins }
+    }
+
+    /// The file with its own names and keys.
+    pub fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// The configuration in the file's metadata.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key as the file spells it; where values contradict each other, as
+    /// `config.json` spells it.
+    pub fn config(&self) -> Result<GlmConfig, ConfigError> {
+        Keys::new(&self.file)?.config()
+    }
+
+    /// The tokenizer in the file's metadata.
+    ///
+    /// # Errors
+    /// [`WeightError::Malformed`] where there is none, or one that contradicts itself.
+    pub fn vocabulary(&self) -> Result<GgufVocabulary, WeightError> {
+        read_vocabulary(&self.file)
+    }
+
+    fn part(&self, name: &str) -> Option<Part> {
+        let tensor = self.file.tensors().get(name)?.clone();
+        Some(Part { tensor, bytes: self.file.tensor_bytes(name)? })
+    }
+
+    /// The parts that the tensor `name` is stacked from, and its shape.
+    ///
+    /// `Ok(None)` is an unknown name; an error says why the parts do not fit.
+    fn parts(&self, name: &str) -> Result<Option<(Vec<Part>, Vec<usize>)>, String> {
+        let Some(origin) = self.origins.get(name) else { return Ok(None) };
+        let part = |name: &str| self.part(name).ok_or_else(|| format!("`{name}` is gone"));
+        match origin {
+            Origin::Whole(source) => {
+                let part = part(source)?;
+                let shape = part.tensor.shape.clone();
+                Ok(Some((vec![part], shape)))
+            }
+            Origin::Rows(source, rows) => {
+                let part = part(source)?.rows(rows.clone()).ok_or_else(|| {
+                    format!("`{source}` has no rows {rows:?}, which `{name}` should be")
+                })?;
+                let shape = part.tensor.shape.clone();
+                Ok(Some((vec![part], shape)))
+            }
+            Origin::Stacked(first, second) => {
+                let (first, second) = (part(first)?, part(second)?);
+                let shape = match (&first.tensor.shape[..], &second.tensor.shape[..]) {
+                    ([rows, columns], [more, others]) if columns == others => {
+                        rows.checked_add(*more).map(|rows| vec![rows, *columns])
+                    }
+                    _ => None,
+                };
+                let Some(shape) = shape else {
+                    let (a, b) = (&first.tensor.shape, &second.tensor.shape);
+                    return Err(format!("`{name}` cannot be stacked from {a:?} and {b:?}"));
+                };
+                Ok(Some((vec![first, second], shape)))
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Some of the rows; `None` where there are no such rows.
+    fn rows(mut self, rows: std::ops::Range<usize>) -> Option<Self> {
+        if self.tensor.shape.len() == 1 && self.tensor.ggml_type.plain_dtype().is_none() {
+            // A vector's blocks lie across its rows.
+            return None;
+        }
+        let first = self.tensor.shape.first_mut()?;
+        if rows.end > *first || *first == 0 {
+            return None;
+        }
+        let row_bytes = self.bytes.len() / *first;
+        *first = rows.len();
+        self.bytes = self.bytes.slice(rows.start * row_bytes..rows.end * row_bytes);
+        Some(self)
+    }
+
+    fn elements(&self) -> usize {
+        self.tensor.shape.iter().product()
+    }
+}
+
+impl WeightSource for GgufCheckpoint {
+    fn names(&self) -> Vec<String> {
+        self.origins.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.parts(name).ok()?.map(|(_, shape)| shape)
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
+        let malformed = |reason| WeightError::Malformed {
+            file: self.file.path().into(),
+            format: "GGUF",
+            reason,
+        };
+        let Some((parts, shape)) = self.parts(name).map_err(malformed)? else {
+            return Err(WeightError::Missing { file: self.file.path().into(), name: name.into() });
+        };
+        let dtype = parts[0].tensor.ggml_type.plain_dtype();
+        let alike = parts.iter().all(|part| part.tensor.ggml_type.plain_dtype() == dtype);
+        if let Some(dtype) = dtype.filter(|_| alike) {
+            let bytes = match &parts[..] {
+                [one] => one.bytes.clone(),
+                many => Bytes::from(
+                    many.iter().map(|part| &part.bytes[..]).collect::<Vec<_>>().concat(),
+                ),
+            };
+            return Ok(TensorView { dtype, shape, bytes });
+        }
+        let mut values = vec![0f32; shape.iter().product()];
+        let mut rest = &mut values[..];
+        for part in &parts {
+            let (out, others) = rest.split_at_mut(part.elements());
+            dequantize(part.tensor.ggml_type, &part.bytes, out);
+            rest = others;
+        }
+        Ok(TensorView { dtype: WeightDtype::F32, shape, bytes: to_le_bytes(values) })
+    }
+}
+
+/// The values as little-endian bytes, without a copy where the machine is little-endian.
+fn to_le_bytes(values: Vec<f32>) -> Bytes {
+    /// Owns the values behind a [`Bytes`].
+    struct Owner(Vec<f32>);
+
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+
+    let values = if cfg!(target_endian = "big") {
+        values.into_iter().map(|value| f32::from_bits(value.to_bits().swap_bytes())).collect()
+    } else {
+        values
+    };
+    Bytes::from_owner(Owner(values))
+}

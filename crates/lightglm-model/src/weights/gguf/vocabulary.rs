@@ -1,0 +1,69 @@
+//! A GGUF file's tokenizer metadata.
+
+use lightglm_core::WeightError;
+
+use super::config::{eos_token_ids, token_id};
+use super::file::GgufFile;
+use super::value::GgufValue;
+use crate::weights::GgufVocabulary;
+
+/// Reads the `tokenizer.*` keys.
+pub(super) fn read_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, WeightError> {
+    let malformed =
+        |reason| WeightError::Malformed { file: file.path().into(), format: "GGUF", reason };
+    let text = |key: &str| match file.get(key) {
+        None => Ok(None),
+        Some(value) => match value.as_str() {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Err(malformed(format!("`{key}` is not a string"))),
+        },
+    };
+    let strings = |key: &str| match file.get(key) {
+        None => Ok(Vec::new()),
+        Some(value) => match value.as_array().and_then(|array| array.as_strings()) {
+            Some(strings) => Ok(strings.to_vec()),
+            None => Err(malformed(format!("`{key}` is not an array of strings"))),
+        },
+    };
+    let tokens = strings("tokenizer.ggml.tokens")?;
+    if tokens.is_empty() {
+        return Err(malformed("`tokenizer.ggml.tokens` is missing or empty".into()));
+    }
+    let key = "tokenizer.ggml.token_type";
+    let token_types = match file.get(key) {
+        None => Vec::new(),
+        Some(value) => value
+            .as_array()
+            .and_then(|array| array.to_i32s())
+            .ok_or_else(|| malformed(format!("`{key}` is not an array of integers")))?,
+    };
+    if !token_types.is_empty() && token_types.len() != tokens.len() {
+        let (types, tokens) = (token_types.len(), tokens.len());
+        return Err(malformed(format!("{types} token types for {tokens} tokens")));
+    }
+    let id = |name: &str| {
+        let id = token_id(file, &format!("tokenizer.ggml.{name}_token_id"));
+        id.map_err(|error| malformed(error.to_string()))
+    };
+    let (bos_token_id, pad_token_id) = (id("bos")?, id("padding")?);
+    let eos_token_ids = eos_token_ids(file).map_err(|error| malformed(error.to_string()))?;
+    let ids = eos_token_ids.iter().chain(&bos_token_id).chain(&pad_token_id);
+    if let Some(id) = ids.into_iter().find(|id| **id as usize >= tokens.len()) {
+        return Err(malformed(format!("special token {id} of {} tokens", tokens.len())));
+    }
+    Ok(GgufVocabulary {
+        model: text("tokenizer.ggml.model")?.unwrap_or_default(),
+        pre: text("tokenizer.ggml.pre")?.unwrap_or_default(),
+        tokens,
+        token_types,
+        merges: strings("tokenizer.ggml.merges")?,
+        bos_token_id,
+        eos_token_ids,
+        pad_token_id,
+        add_bos_token: file
+            .get("tokenizer.ggml.add_bos_token")
+            .and_then(GgufValue::as_bool)
+            .unwrap_or(false),
+        chat_template: text("tokenizer.chat_template")?,
+    })
+}

@@ -1,0 +1,127 @@
+//! `SafetensorsCheckpoint`: one file or many shards as a weight source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_kernels::map_file;
+
+use super::header::{SafetensorsTensor, parse_safetensors_header};
+use super::index::read_index;
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A mapped safetensors checkpoint. Nothing but the headers is read until a tensor's bytes are.
+#[derive(Clone, Debug)]
+pub struct SafetensorsCheckpoint {
+    path: PathBuf,
+    tensors: BTreeMap<String, Located>,
+}
+
+#[derive(Clone, Debug)]
+struct Located {
+    file: PathBuf,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl SafetensorsCheckpoint {
+    /// Opens a folder (`model.safetensors`, or `model.safetensors.index.json` and its shards) or a
+    /// single file.
+    ///
+    /// # Errors
+    /// [`WeightError::Io`] where a file is not there or cannot be mapped; [`WeightError::Malformed`]
+    /// and [`WeightError::ShardEscapes`] for files that contradict themselves;
+    /// [`WeightError::Missing`] for a tensor that the index names and its shard lacks.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightError> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            return Self::open_single(path);
+        }
+        let (single, index) = (path.join(SINGLE), path.join(INDEX));
+        if !single.exists() && index.exists() {
+            return Self::open_sharded(path, &index);
+        }
+        Self::open_single(&single)
+    }
+
+    /// The folder or file the checkpoint was opened from, as errors call it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open_single(file: &Path) -> Result<Self, WeightError> {
+        let tensors = map_tensors(file)?.collect();
+        Ok(Self { path: file.into(), tensors })
+    }
+
+    fn open_sharded(folder: &Path, index: &Path) -> Result<Self, WeightError> {
+        let shards = read_index(index)?;
+        let files: BTreeSet<&String> = shards.values().collect();
+        let mut tensors = BTreeMap::new();
+        for shard in files {
+            for (name, located) in map_tensors(&folder.join(shard))? {
+                // A tensor the index gives to another shard, or to none, would be read from a place
+                // that no one named.
+                if shards.get(&name) != Some(shard) {
+                    return Err(WeightError::Malformed {
+                        file: index.into(),
+                        format: "safetensors index",
+                        reason: match shards.get(&name) {
+                            Some(other) => {
+                                format!("tensor `{name}` is in `{shard}`, the index says `{other}`")
+                            }
+                            None => format!("tensor `{name}` in `{shard}` is not in the index"),
+                        },
+                    });
+                }
+                tensors.insert(name, located);
+            }
+        }
+        match shards.into_iter().find(|(name, _)| !tensors.contains_key(name)) {
+            Some((name, shard)) => Err(WeightError::Missing { file: folder.join(shard), name }),
+            None => Ok(Self { path: folder.into(), tensors }),
+        }
+    }
+}
+
+/// Maps `file` and slices out its tensors.
+fn map_tensors(file: &Path) -> Result<impl Iterator<Item = (String, Located)>, WeightError> {
+    let map = map_file(file).map_err(|source| WeightError::Io { file: file.into(), source })?;
+    let header = parse_safetensors_header(map.bytes(), file)?;
+    let file = file.to_owned();
+    Ok(header.tensors.into_iter().map(move |(name, tensor)| {
+        let SafetensorsTensor { dtype, shape, range } = tensor;
+        (name, Located { file: file.clone(), dtype, shape, bytes: map.bytes().slice(range) })
+    }))
+}
+
+impl WeightSource for SafetensorsCheckpoint {
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|located| located.shape.clone())
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
+        let Some(located) = self.tensors.get(name) else {
+            return Err(WeightError::Missing { file: self.path.clone(), name: name.into() });
+        };
+        let known = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16];
+        match known.into_iter().find(|dtype| dtype.name() == located.dtype) {
+            Some(dtype) => {
+                Ok(TensorView { dtype, shape: located.shape.clone(), bytes: located.bytes.clone() })
+            }
+            None => Err(WeightError::UnsupportedDtype {
+                file: located.file.clone(),
+                name: name.into(),
+                dtype: located.dtype.clone(),
+            }),
+        }
+    }
+}

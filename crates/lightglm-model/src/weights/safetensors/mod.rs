@@ -1,0 +1,16 @@
+//! The safetensors format: header, checkpoints of one or many files, writer.
+//!
+//! ```text
+//! u64 n | n bytes of JSON: name -> dtype, shape, [begin, end) | data
+//! ```
+//! Source: <https://github.com/huggingface/safetensors>, "Format".
+
+mod checkpoint;
+mod header;
+mod index;
+mod writer;
+
+pub use checkpoint::SafetensorsCheckpoint;
+pub use header::{SafetensorsHeader, SafetensorsTensor, parse_safetensors_header};
+pub(super) use writer::temporary_in;
+pub use writer::{SafetensorsWriter, TensorSpec, save_safetensors};
