@@ -1,0 +1,221 @@
+//! Tool calls while the reply arrives.
+
+use super::json_scan::{ObjectScanner, Scan};
+use super::tool_calls::ToolCall;
+
+/// What a piece of the reply turned out to be.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ToolCallEvent {
+    /// Text that is no call.
+    Content(String),
+    /// A declared name on its own line and an opening brace: most likely a call.
+    CallStarted {
+        /// The declared tool.
+        name: String,
+    },
+    /// The call that started is complete.
+    CallFinished(ToolCall),
+    /// What started was no call after all; its text follows as content.
+    CallAbandoned,
+}
+
+/// Where in a line the stream is.
+#[derive(Clone, Debug)]
+enum State {
+    /// Only white space so far: a name may begin.
+    LineStart,
+    /// In a word that may yet become a declared name.
+    Name,
+    /// After a declared name, in white space.
+    AfterName,
+    /// In the arguments.
+    Arguments(ObjectScanner),
+    /// In a line that is no call.
+    MidLine,
+}
+
+/// Splits a reply into content and calls while it arrives.
+///
+/// The rules are those of [`parse_tool_calls`](super::parse_tool_calls), which is this stream run
+/// once; how the text is cut into pieces makes no difference. Held back is only what may yet be part
+/// of a call.
+#[derive(Clone, Debug)]
+pub struct ToolCallStream {
+    /// Sorted.
+    names: Vec<String>,
+    state: State,
+    /// White space before the word; dropped where a call follows.
+    gap: String,
+    /// Nothing but white space since the last call.
+    after_call: bool,
+    /// The word that may be a name.
+    word: String,
+    /// White space after the word.
+    space: String,
+    /// The object so far.
+    arguments: String,
+}
+
+impl ToolCallStream {
+    /// A stream that knows these tools. Names that are empty, or have white space or one of
+    /// `{}[]":,` in them, are never called.
+    pub fn new<S: AsRef<str>>(tool_names: &[S]) -> Self {
+        // A name made of JSON punctuation could open a call inside another's arguments, time and
+        // again, and cost more than linear time.
+        let is_callable = |name: &&str| {
+            let is_foreign = |c: char| c.is_whitespace() || "{}[]\":,".contains(c);
+            !name.is_empty() && !name.contains(is_foreign)
+        };
+        let names = tool_names.iter().map(AsRef::as_ref).filter(is_callable);
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        Self {
+            names,
+            state: State::LineStart,
+            gap: String::new(),
+            after_call: false,
+            word: String::new(),
+            space: String::new(),
+            arguments: String::new(),
+        }
+    }
+
+    /// Takes the next piece of the reply; what is certain now.
+    pub fn push(&mut self, piece: &str) -> Vec<ToolCallEvent> {
+        let mut events = Vec::new();
+        self.run(piece, &mut events);
+        events
+    }
+
+    /// Ends the reply: what was held back is content.
+    pub fn finish(&mut self) -> Vec<ToolCallEvent> {
+        let mut events = Vec::new();
+        while !self.word.is_empty() {
+            let rest = self.give_up(&mut events);
+            self.run(&rest, &mut events);
+        }
+        let gap = std::mem::take(&mut self.gap);
+        if !self.after_call {
+            push_content(&mut events, &gap);
+        }
+        self.state = State::LineStart;
+        self.after_call = false;
+        events
+    }
+
+    fn run(&mut self, text: &str, events: &mut Vec<ToolCallEvent>) {
+        for character in text.chars() {
+            while !self.accept(character, events) {
+                // What was held back is no call. None of it can have started a call that fails
+                // before its end: another name and brace in there would have ended the first
+                // call's arguments. So this goes one level deep.
+                let rest = self.give_up(events);
+                self.run(&rest, events);
+            }
+        }
+    }
+
+    /// Takes one character; false where it shows that what is held back is no call.
+    fn accept(&mut self, character: char, events: &mut Vec<ToolCallEvent>) -> bool {
+        match &mut self.state {
+            State::LineStart if character.is_whitespace() => self.gap.push(character),
+            State::LineStart => {
+                self.word.push(character);
+                if !self.is_name_prefix() {
+                    self.word.pop();
+                    push_content(events, &std::mem::take(&mut self.gap));
+                    self.after_call = false;
+                    self.state = State::MidLine;
+                    return self.accept(character, events);
+                }
+                self.state = State::Name;
+            }
+            State::Name if character.is_whitespace() => {
+                if self.names.binary_search(&self.word).is_err() {
+                    return false;
+                }
+                self.state = State::AfterName;
+                self.space.push(character);
+            }
+            State::Name => {
+                self.word.push(character);
+                if !self.is_name_prefix() {
+                    self.word.pop();
+                    return false;
+                }
+            }
+            State::AfterName if character.is_whitespace() => self.space.push(character),
+            State::AfterName => {
+                if character != '{' || !self.space.contains('\n') {
+                    return false;
+                }
+                self.arguments.push(character);
+                self.state = State::Arguments(ObjectScanner::after_brace());
+                events.push(ToolCallEvent::CallStarted { name: self.word.clone() });
+            }
+            State::Arguments(scanner) => match scanner.push(character) {
+                Scan::Invalid => return false,
+                Scan::Open => self.arguments.push(character),
+                Scan::Complete => {
+                    self.arguments.push(character);
+                    self.end_call(events);
+                }
+            },
+            State::MidLine if character == '\n' => {
+                self.gap.push(character);
+                self.state = State::LineStart;
+            }
+            State::MidLine => push_content(events, character.encode_utf8(&mut [0; 4])),
+        }
+        true
+    }
+
+    fn is_name_prefix(&self) -> bool {
+        let next = self.names.partition_point(|name| name.as_str() < self.word.as_str());
+        self.names.get(next).is_some_and(|name| name.starts_with(&self.word))
+    }
+
+    fn end_call(&mut self, events: &mut Vec<ToolCallEvent>) {
+        match serde_json::from_str(&self.arguments) {
+            Ok(arguments) => {
+                events.push(ToolCallEvent::CallFinished(ToolCall {
+                    name: std::mem::take(&mut self.word),
+                    arguments,
+                    raw_arguments: std::mem::take(&mut self.arguments),
+                }));
+                self.gap.clear();
+                self.space.clear();
+                self.state = State::LineStart;
+                self.after_call = true;
+            }
+            // Well nested, but with a number or a word that JSON does not have.
+            Err(_) => {
+                let rest = self.give_up(events);
+                self.run(&rest, events);
+            }
+        }
+    }
+
+    /// Makes the held back word content, and the line one without a call; what was held back after
+    /// the word has to be looked at again.
+    fn give_up(&mut self, events: &mut Vec<ToolCallEvent>) -> String {
+        if matches!(self.state, State::Arguments(_)) {
+            events.push(ToolCallEvent::CallAbandoned);
+        }
+        push_content(events, &std::mem::take(&mut self.gap));
+        push_content(events, &std::mem::take(&mut self.word));
+        self.after_call = false;
+        self.state = State::MidLine;
+        std::mem::take(&mut self.space) + &std::mem::take(&mut self.arguments)
+    }
+}
+
+fn push_content(events: &mut Vec<ToolCallEvent>, text: &str) {
+    match events.last_mut() {
+        _ if text.is_empty() => {}
+        Some(ToolCallEvent::Content(last)) => last.push_str(text),
+        _ => events.push(ToolCallEvent::Content(text.to_owned())),
+    }
+}
