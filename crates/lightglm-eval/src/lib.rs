@@ -1,1 +1,41 @@
-//! x
+//! Quality as a number: perplexity of a language model, and how far one model is from another.
+//!
+//! **Should I use this crate?** Yes, to say what a quantized, pruned or fine-tuned model costs in
+//! quality, with the protocol written beside the number so that somebody else can repeat it. The
+//! crate scores token ids with any [`CausalLm`](lightglm_core::CausalLm); it neither loads models
+//! nor tokenizes text (`lightglm-model` does), and it prints nothing.
+//!
+//! ```
+//! use burn::tensor::backend::Backend;
+//! use lightglm_core::{CausalLm, KvCache, KvCacheError};
+//! use lightglm_eval::{EvalError, Protocol, RunControl, Subject, perplexity};
+//!
+//! /// Scores `tokens` in windows of 512 which advance by 256.
+//! fn score<B: Backend>(
+//!     model: &dyn CausalLm<B>,
+//!     mut make_cache: impl FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError>,
+//!     tokens: &[u32],
+//! ) -> Result<f64, EvalError> {
+//!     let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+//!     let mut subject = Subject::new(model, &mut make_cache);
+//!     let result = perplexity(&mut subject, tokens, &protocol, &mut RunControl::default())?;
+//!     Ok(result.perplexity)
+//! }
+//! ```
+//!
+//! [`kl_divergence`] compares two models on the same tokens; it sees damage which perplexity
+//! averages away. The seams used are `CausalLm` and `KvCache` (docs/numerics.md, "Quality").
+
+mod error;
+mod kl_divergence;
+mod log_softmax;
+mod perplexity;
+mod protocol;
+mod statistics;
+mod window_scan;
+
+pub use error::{EvalError, ModelRole};
+pub use kl_divergence::{KlDivergence, kl_divergence};
+pub use perplexity::{Perplexity, WindowNll, perplexity};
+pub use protocol::{Protocol, Window};
+pub use window_scan::{RunControl, Subject};

@@ -11,6 +11,7 @@ mod check_causal_lm;
 mod check_kv_cache;
 mod check_linear;
 mod check_weight_source;
+pub mod fuzz;
 mod shuffled_kv_cache;
 mod split_mix;
 mod table_lm;

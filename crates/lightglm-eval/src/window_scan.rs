@@ -1,0 +1,176 @@
+//! `Subject`, `RunControl`, and the walk of a model over one window.
+//!
+//! Shapes: `R` rows of logits in a step, `V` vocab_size.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::backend::Backend;
+use lightglm_core::{CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span};
+
+use crate::error::{EvalError, ModelRole};
+use crate::protocol::{Protocol, Window};
+
+/// The sequence that every window is scored as; the caches handed out must know it.
+const SEQUENCE: SequenceId = SequenceId(0);
+
+/// Makes an empty cache with room for the given number of positions of `SequenceId(0)`.
+type MakeCache<'a, B> = dyn FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> + 'a;
+
+/// A model under evaluation, with the means to make it a KV cache per window.
+pub struct Subject<'a, B: Backend> {
+    model: &'a dyn CausalLm<B>,
+    make_cache: &'a mut MakeCache<'a, B>,
+}
+
+impl<'a, B: Backend> Subject<'a, B> {
+    /// `make_cache(positions)` returns an empty cache which holds `SequenceId(0)` and has room for
+    /// that many positions; it is called once a window.
+    pub fn new(
+        model: &'a dyn CausalLm<B>,
+        make_cache: &'a mut (dyn FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> + 'a),
+    ) -> Self {
+        Self { model, make_cache }
+    }
+
+    /// The model's vocabulary size.
+    pub fn vocab_size(&self) -> usize {
+        self.model.vocab_size()
+    }
+
+    /// Checks that every id of the text and the protocol's BOS are in the vocabulary.
+    pub(crate) fn check_tokens(
+        &self,
+        tokens: &[u32],
+        protocol: &Protocol,
+    ) -> Result<(), EvalError> {
+        let vocab_size = self.vocab_size();
+        let outside = |token: &u32| *token as usize >= vocab_size;
+        if let Some(token) = protocol.bos.filter(outside) {
+            return Err(EvalError::BosOutOfRange { token, vocab_size });
+        }
+        match tokens.iter().position(outside) {
+            Some(index) => {
+                Err(EvalError::TokenOutOfRange { index, token: tokens[index], vocab_size })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a run is carried out: what it may hold in memory, whom it tells, what stops it.
+///
+/// None of this changes what is measured.
+pub struct RunControl<'a> {
+    /// Rows of logits fetched at a time, at least 1 (0 counts as 1). A row is `4 * vocab_size`
+    /// bytes: 0.6 MB for GLM-4.
+    pub rows_per_step: usize,
+    /// Called with `(scored, total)` tokens after every step.
+    pub progress: Option<&'a mut dyn FnMut(usize, usize)>,
+    /// Looked at before every step; once it is true the run ends with
+    /// [`EvalError::Interrupted`].
+    pub stop: Option<&'a AtomicBool>,
+}
+
+impl Default for RunControl<'_> {
+    /// 128 rows a step (78 MB of GLM-4 logits), silent, not to be stopped.
+    fn default() -> Self {
+        Self { rows_per_step: 128, progress: None, stop: None }
+    }
+}
+
+impl RunControl<'_> {
+    /// Reports progress; fails where the stop flag is up.
+    pub(crate) fn checkpoint(&mut self, scored: usize, total: usize) -> Result<(), EvalError> {
+        if let Some(progress) = &mut self.progress {
+            progress(scored, total);
+        }
+        if scored < total && self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(EvalError::Interrupted { scored, total });
+        }
+        Ok(())
+    }
+}
+
+/// Logits on the host, each row with the token that it predicts.
+pub(crate) struct Rows {
+    /// `[R, V]`, row-major.
+    pub(crate) logits: Vec<f32>,
+    /// Position in the text of the first target; the others follow.
+    pub(crate) first_target: usize,
+    /// Rows, at least 1.
+    pub(crate) count: usize,
+}
+
+/// One window on its way through one model.
+pub(crate) struct WindowScan<'a, B: Backend> {
+    model: &'a dyn CausalLm<B>,
+    cache: Box<dyn KvCache<B>>,
+    role: ModelRole,
+    window: Window,
+    /// BOS and text of the window. The last token is only ever a target.
+    tokens: Vec<u32>,
+    /// Tokens of `tokens` in the cache.
+    fed: usize,
+}
+
+impl<'a, B: Backend> WindowScan<'a, B> {
+    /// Makes the cache for `window` of `text`.
+    pub(crate) fn start(
+        subject: &'a mut Subject<'_, B>,
+        role: ModelRole,
+        text: &[u32],
+        window: Window,
+        bos: Option<u32>,
+    ) -> Result<Self, EvalError> {
+        let tokens: Vec<u32> =
+            bos.into_iter().chain(text[window.begin..window.end].iter().copied()).collect();
+        let cache = (subject.make_cache)(tokens.len() - 1)
+            .map_err(|source| EvalError::Cache { role, source })?;
+        Ok(Self { model: subject.model, cache, role, window, tokens, fed: 0 })
+    }
+
+    /// The next at most `rows_per_step` rows, or `None` after the last.
+    pub(crate) fn next_rows(&mut self, rows_per_step: usize) -> Result<Option<Rows>, EvalError> {
+        // Row `i` predicts token `i + 1`: targets are the last tokens, rows stand one before them.
+        let last_row = self.tokens.len() - 1;
+        let first_row = last_row - self.window.targets();
+        if self.fed < first_row {
+            self.feed(first_row, LogitRows::None)?;
+        }
+        if self.fed == last_row {
+            return Ok(None);
+        }
+        let first_target = self.window.end - (last_row - self.fed);
+        let until = last_row.min(self.fed.saturating_add(rows_per_step.max(1)));
+        let count = until - self.fed;
+        let logits = self.feed(until, LogitRows::All)?;
+        Ok(Some(Rows { logits, first_target, count }))
+    }
+
+    /// Runs the model up to token `until`.
+    fn feed(&mut self, until: usize, rows: LogitRows) -> Result<Vec<f32>, EvalError> {
+        let role = self.role;
+        let span = Span { sequence: SEQUENCE, tokens: &self.tokens[self.fed..until], logits: rows };
+        let expected = [rows.count(span.tokens.len()), self.model.vocab_size()];
+        let logits = self.model.forward(&[span], self.cache.as_mut()).map_err(|source| {
+            // The BOS, if any, stands where the window's first token does.
+            let bos = self.tokens.len() - (self.window.end - self.window.begin);
+            let index = self.window.begin + self.fed.saturating_sub(bos);
+            EvalError::Model { role, index, source }
+        })?;
+        self.fed = until;
+        if expected[0] == 0 {
+            return Ok(Vec::new());
+        }
+        let actual = logits.dims();
+        if actual != expected {
+            return Err(EvalError::LogitsShape { role, expected, actual });
+        }
+        let data = logits
+            .try_into_data()
+            .map_err(|e| EvalError::ReadLogits { role, reason: format!("{e:?}") })?;
+        data.convert::<f32>()
+            .into_vec::<f32>()
+            .map_err(|e| EvalError::ReadLogits { role, reason: format!("{e:?}") })
+    }
+}
