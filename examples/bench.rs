@@ -21,7 +21,9 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
+use lightglm_examples::models;
 use lightglm_kernels::{LmBackend, cpu};
+use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -213,14 +215,15 @@ struct Subject<B: LmBackend> {
 fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
     let (config, model, name, precision) = match &args.model {
         Some(name) => {
-            let opened = lightglm_examples::models::open(name)?;
+            let checkpoint = Checkpoint::open(&models::resolve(Some(name))?)?;
+            let stored = checkpoint.stored_dtype()?.into();
             let precision = match args.dtype {
                 Some(dtype) => LoadPrecision::Convert(dtype.weight()),
                 None => LoadPrecision::Stored,
             };
-            let stored = opened.stored_dtype()?;
-            let (config, model) = opened.load::<B>(precision, device)?;
-            (config, model, name.clone(), args.dtype.unwrap_or(stored.into()))
+            let model = checkpoint.load(precision, device)?;
+            let config = checkpoint.config().clone();
+            (config, model, name.clone(), args.dtype.unwrap_or(stored))
         }
         None => {
             let shape = args.shape.unwrap_or(Shape::Mid);
