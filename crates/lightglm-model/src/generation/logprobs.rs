@@ -13,7 +13,7 @@ pub struct TokenLogprob {
 }
 
 /// `ln sum_i exp(logits[i])`.
-fn log_sum_exp(logits: &[f32]) -> f64 {
+pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = max(logits);
     f64::from(max) + exp_sum(logits, max).ln()
 }
@@ -27,11 +27,15 @@ pub fn log_softmax_at(logits: &[f32], token: u32) -> f32 {
 /// The `n` most likely tokens (all, where there are fewer), best first, the lower id first among
 /// equals.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<TokenLogprob> {
+    top_logprobs_with(logits, n, log_sum_exp(logits))
+}
+
+/// [`top_logprobs`] where `log_sum_exp` is known already.
+pub(super) fn top_logprobs_with(logits: &[f32], n: usize, log_sum_exp: f64) -> Vec<TokenLogprob> {
     let n = n.min(logits.len());
     if n == 0 {
         return Vec::new();
     }
-    let normalizer = log_sum_exp(logits);
     let threshold = kth_largest(logits, n);
     let ids = (0u32..).zip(logits);
     let above = ids.clone().filter(|&(_, &logit)| logit > threshold);
@@ -39,7 +43,7 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<TokenLogprob> {
     let mut best: Vec<(u32, f32)> =
         above.chain(equal).take(n).map(|(token, &logit)| (token, logit)).collect();
     best.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let logprob = |logit: f32| (f64::from(logit) - normalizer) as f32;
+    let logprob = |logit: f32| (f64::from(logit) - log_sum_exp) as f32;
     best.into_iter().map(|(token, logit)| TokenLogprob { token, logprob: logprob(logit) }).collect()
 }
 

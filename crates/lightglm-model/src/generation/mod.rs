@@ -3,6 +3,24 @@
 //! [`Generator`] is an iterator over one sequence; [`generate_batch`] runs several at once and gives
 //! each the same tokens as it would have alone. Both work with any [`CausalLm`] and any [`KvCache`].
 //!
+//! ```
+//! # use burn_flex::Flex;
+//! # use lightglm_core::SequenceId;
+//! use lightglm_model::generation::*;
+//! # let device = Default::default();
+//! # let model = lightglm_testkit::TableLm::<Flex>::new(100, 4, 1, &device);
+//! # let (layers, kv_heads, head_dim) = (1, 1, 4);
+//! let mut cache =
+//!     ContiguousKvCache::<Flex>::new(layers, kv_heads, head_dim, 1, 256, KvDtype::F16, &device);
+//! let params = SamplingParams { temperature: 0.7, top_p: 0.9, max_tokens: 20, ..Default::default() };
+//! let detokenizer = |token: u32| Some(format!("{token} "));
+//! let request = GenerationRequest::new(SequenceId(0), vec![1, 2, 3], params, vec![0], detokenizer);
+//! for step in Generator::new(&model, &mut cache, request)? {
+//!     print!("{}", step?.text);
+//! }
+//! # Ok::<(), GenerationError>(())
+//! ```
+//!
 //! [`CausalLm`]: lightglm_core::CausalLm
 //! [`KvCache`]: lightglm_core::KvCache
 

@@ -2,7 +2,7 @@
 //!
 //! Each keeps at least the most likely token, and none sorts the vocabulary.
 
-use super::fast_exp::{exp_nonpositive, exp_sum, max};
+use super::fast_exp::{BLOCK, exp_nonpositive, exp_sum, max};
 use super::logits_processor::{LogitsProcessor, TokenHistory};
 
 /// Divides the logits by a temperature above zero.
@@ -57,9 +57,49 @@ pub struct TopP(pub f32);
 const BINS: usize = 2048;
 const BINS_PER_UNIT: f32 = 64.0;
 
-fn bin(logit: f32, max: f32) -> usize {
-    // The cast saturates, so minus infinity lands in the last bin.
-    (((max - logit) * BINS_PER_UNIT) as usize).min(BINS - 1)
+/// How many bins below the maximum a logit lies.
+fn depth(logit: f32, max: f32) -> f32 {
+    (max - logit) * BINS_PER_UNIT
+}
+
+/// Probability mass, times the sum of all, in each bin.
+fn histogram(logits: &[f32], max: f32) -> Vec<f64> {
+    let mut mass = vec![0.0f64; BINS];
+    let (mut weights, mut bins) = ([0.0f32; BLOCK], [0i32; BLOCK]);
+    for block in logits.chunks(BLOCK) {
+        // Apart from the scattered additions, so that this loop vectorizes.
+        for ((weight, bin), &logit) in weights.iter_mut().zip(&mut bins).zip(block) {
+            *weight = exp_nonpositive(logit - max);
+            *bin = depth(logit, max).min((BINS - 1) as f32) as i32;
+        }
+        for (&weight, &bin) in weights.iter().zip(&bins).take(block.len()) {
+            mass[bin as usize] += f64::from(weight);
+        }
+    }
+    mass
+}
+
+/// Up to this many tokens are put in order at once, without a histogram (after a top-k, say).
+const FEW: usize = 1024;
+
+/// The depths `from..to` between which the probability sum passes `p`, the sum it has to pass, and
+/// the sum before `from`.
+fn bracket(p: f32, logits: &[f32], max: f32) -> (f32, f32, f64, f64) {
+    let possible = logits.iter().filter(|&&logit| logit > f32::NEG_INFINITY).count();
+    if possible <= FEW {
+        return (0.0, f32::INFINITY, f64::from(p) * exp_sum(logits, max), 0.0);
+    }
+    let mass = histogram(logits, max);
+    let target = f64::from(p) * mass.iter().sum::<f64>();
+    let mut sum = 0.0;
+    let passes = |&mass: &f64| {
+        let passes = sum + mass >= target;
+        sum += if passes { 0.0 } else { mass };
+        passes
+    };
+    let last = mass.iter().position(passes).unwrap_or(BINS - 1);
+    let to = if last == BINS - 1 { f32::INFINITY } else { (last + 1) as f32 };
+    (last as f32, to, target, sum)
 }
 
 impl LogitsProcessor for TopP {
@@ -68,23 +108,12 @@ impl LogitsProcessor for TopP {
         if self.0 >= 1.0 || !max.is_finite() {
             return;
         }
-        let mut mass = vec![0.0f64; BINS];
-        for &logit in logits.iter() {
-            mass[bin(logit, max)] += f64::from(exp_nonpositive(logit - max));
-        }
-        let target = f64::from(self.0) * exp_sum(logits, max);
-
-        // Bins before the one in which the sum passes the target are kept whole; only the tokens of
-        // that one have to be put in order.
-        let mut sum = 0.0;
-        let Some(last) = mass.iter().position(|&mass| {
-            let reached = sum + mass >= target;
-            sum += if reached { 0.0 } else { mass };
-            reached
-        }) else {
-            return;
-        };
-        let in_last = logits.iter().enumerate().filter(|&(_, &logit)| bin(logit, max) == last);
+        let (from, to, target, mut sum) = bracket(self.0, logits, max);
+        // Tokens above the bracket are kept whole; only those inside have to be put in order.
+        let in_last = (0..).zip(logits.iter()).filter(|&(_, &logit)| {
+            let depth = depth(logit, max);
+            (depth >= from) & (depth < to)
+        });
         let mut order: Vec<(usize, f32)> = in_last.map(|(id, &logit)| (id, logit)).collect();
         order.sort_by(|a, b| b.1.total_cmp(&a.1));
         let kept = order.iter().position(|&(_, logit)| {
@@ -93,7 +122,7 @@ impl LogitsProcessor for TopP {
         });
         let dropped = kept.map_or(order.len(), |index| index + 1);
         for logit in logits.iter_mut() {
-            *logit = if bin(*logit, max) > last { f32::NEG_INFINITY } else { *logit };
+            *logit = if depth(*logit, max) >= to { f32::NEG_INFINITY } else { *logit };
         }
         for &(id, _) in &order[dropped..] {
             logits[id] = f32::NEG_INFINITY;
@@ -110,19 +139,24 @@ fn keep_from(logits: &mut [f32], threshold: f32) {
 /// The `k`-th largest of `values`, `1 <= k <= values.len()`.
 ///
 /// A buffer of candidates is thinned out whenever it is full; after the first few blocks next to
-/// nothing passes its threshold, so this costs about one comparison a value.
+/// nothing passes its threshold, so this costs about one (vectorized) comparison a value.
 pub(super) fn kth_largest(values: &[f32], k: usize) -> f32 {
     let descending = |a: &f32, b: &f32| b.total_cmp(a);
     let capacity = (2 * k).max(1024);
     let mut candidates = Vec::with_capacity(capacity);
     let mut threshold = f32::NEG_INFINITY;
-    for &value in values {
+    for block in values.chunks(32) {
         // Equals of the threshold cannot change it once there are `k` candidates.
-        if value > threshold || candidates.len() < k {
-            candidates.push(value);
-            if candidates.len() == capacity {
-                threshold = *candidates.select_nth_unstable_by(k - 1, descending).1;
-                candidates.truncate(k);
+        if candidates.len() >= k && max(block) <= threshold {
+            continue;
+        }
+        for &value in block {
+            if value > threshold || candidates.len() < k {
+                candidates.push(value);
+                if candidates.len() == capacity {
+                    threshold = *candidates.select_nth_unstable_by(k - 1, descending).1;
+                    candidates.truncate(k);
+                }
             }
         }
     }

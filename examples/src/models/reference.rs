@@ -1,0 +1,191 @@
+//! What a model's name means.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::default_model::DEFAULT_MODEL;
+
+/// A model's name, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelReference {
+    /// A `.gguf` file, or a folder with `config.json`.
+    Local(PathBuf),
+    /// A repository on the hub.
+    Hub(HubReference),
+    /// [`DEFAULT_MODEL`].
+    Default,
+}
+
+/// `owner/name[@revision][:file]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubReference {
+    /// `owner/name`.
+    pub repository: String,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// One file of the repository, instead of all that a model needs.
+    pub file: Option<String>,
+}
+
+impl std::fmt::Display for HubReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.repository)?;
+        if self.revision != "main" {
+            write!(f, "@{}", self.revision)?;
+        }
+        self.file.as_ref().map_or(Ok(()), |file| write!(f, ":{file}"))
+    }
+}
+
+pub(super) fn parse(model: &str) -> Result<ModelReference> {
+    let path = Path::new(model);
+    if path.exists() {
+        return local(path).map(ModelReference::Local);
+    }
+    if model.eq_ignore_ascii_case(DEFAULT_MODEL) {
+        return Ok(ModelReference::Default);
+    }
+    let Some(reference) = hub_reference(model) else {
+        bail!(
+            "`{model}` is no file or folder here, and no model on the hub either: those are written \
+             owner/name, owner/name@revision or owner/name:file.gguf"
+        );
+    };
+    Ok(ModelReference::Hub(reference))
+}
+
+fn hub_reference(model: &str) -> Option<HubReference> {
+    let (model, file) = match model.split_once(':') {
+        Some((model, file)) => (model, Some(file)),
+        None => (model, None),
+    };
+    let (repository, revision) = model.split_once('@').unwrap_or((model, "main"));
+    let (owner, name) = repository.split_once('/')?;
+    // The hub's own rule for names; `.` and `..` would leave the cache's folder.
+    let is_name = |part: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && part.chars().all(good) && !part.starts_with('.')
+    };
+    let good_revision = !revision.is_empty() && revision.split('/').all(is_name);
+    let good_file = file.is_none_or(|file| file.split('/').all(is_name));
+    // A path that was mistyped is not a repository.
+    let looks_like_file =
+        file.is_none() && [".gguf", ".safetensors", ".json"].iter().any(|end| model.ends_with(end));
+    (is_name(owner) && is_name(name) && good_revision && good_file && !looks_like_file).then(|| {
+        HubReference {
+            repository: repository.to_owned(),
+            revision: revision.to_owned(),
+            file: file.map(str::to_owned),
+        }
+    })
+}
+
+/// A `.gguf` file is itself; a checkpoint's file stands for its folder; a folder with nothing but one
+/// `.gguf` file stands for that.
+fn local(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".gguf") {
+            return Ok(path.to_owned());
+        }
+        if name.ends_with(".safetensors") || name.ends_with(".json") {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            return local(folder.unwrap_or(Path::new(".")));
+        }
+        bail!("{} is neither a .gguf nor a .safetensors file", path.display());
+    }
+    if path.join("config.json").exists() {
+        return Ok(path.to_owned());
+    }
+    let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut gguf: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|end| end == "gguf")).collect();
+    match (gguf.pop(), gguf.len()) {
+        (Some(only), 0) => Ok(only),
+        (Some(_), others) => {
+            bail!("{} holds {} .gguf files: name one of them", path.display(), others + 1)
+        }
+        (None, _) => bail!("{} holds neither a config.json nor a .gguf file", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_hub() {
+        let hub = |repository: &str, revision: &str, file: Option<&str>| {
+            Some(HubReference {
+                repository: repository.into(),
+                revision: revision.into(),
+                file: file.map(str::to_owned),
+            })
+        };
+        assert_eq!(hub_reference("a/b"), hub("a/b", "main", None));
+        assert_eq!(hub_reference("a/b@refs/pr/1"), hub("a/b", "refs/pr/1", None));
+        assert_eq!(hub_reference("a/b-4.0:x/q.gguf"), hub("a/b-4.0", "main", Some("x/q.gguf")));
+        assert_eq!(hub_reference("a/b@v1:q.gguf"), hub("a/b", "v1", Some("q.gguf")));
+        for bad in [
+            "",
+            "a",
+            "/a",
+            "a/",
+            "a/b/c",
+            "../b",
+            "a/..",
+            "./a",
+            "a/b@",
+            "a/b:",
+            "a/b@..",
+            "a/b:../c",
+            "a/b:/c",
+            "a b/c",
+            "models/x.gguf",
+            "~/models",
+        ] {
+            assert_eq!(hub_reference(bad), None, "{bad}");
+        }
+        let shown = |model: &str| hub_reference(model).unwrap().to_string();
+        for model in ["a/b", "a/b@v1", "a/b:q.gguf", "a/b@v1:q.gguf"] {
+            assert_eq!(shown(model), model);
+        }
+    }
+
+    #[test]
+    fn files_and_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            path
+        };
+        let parsed = |path: &Path| parse(path.to_str().unwrap());
+        let local = |path: &Path| ModelReference::Local(path.to_owned());
+        let gguf = file("one/model.gguf");
+        assert_eq!(parsed(&gguf).unwrap(), local(&gguf));
+        assert_eq!(parsed(&dir.path().join("one")).unwrap(), local(&gguf));
+        file("two/config.json");
+        let shard = file("two/model-00001-of-00002.safetensors");
+        assert_eq!(parsed(&shard).unwrap(), local(shard.parent().unwrap()));
+        file("three/a.gguf");
+        file("three/b.gguf");
+        let error = parsed(&dir.path().join("three")).unwrap_err().to_string();
+        assert!(error.contains("2 .gguf files"), "{error}");
+        let error = parsed(&file("four/notes.txt")).unwrap_err().to_string();
+        assert!(error.contains("neither a .gguf nor a .safetensors"), "{error}");
+        let error = parsed(&dir.path().join("four")).unwrap_err().to_string();
+        assert!(error.contains("neither a config.json nor a .gguf"), "{error}");
+        let error = parsed(&dir.path().join("five.gguf")).unwrap_err().to_string();
+        assert!(error.contains("no file or folder here"), "{error}");
+    }
+
+    #[test]
+    fn the_default_in_any_case() {
+        assert_eq!(parse("SmolLM2-135M-Instruct").unwrap(), ModelReference::Default);
+    }
+}

@@ -1,0 +1,136 @@
+//! Which files of a repository make a model.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use anyhow::{Context, Result, bail};
+
+/// Files that go with safetensors, as far as a repository has them.
+const SMALL: [&str; 7] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// Names the shards of a checkpoint in several files.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// What to fetch from a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// One file, the model itself.
+    File(String),
+    /// Files of a folder, the weights last: where they are, the rest is.
+    Folder(Vec<String>),
+    /// These files, then the shards that [`INDEX`] names.
+    Indexed(Vec<String>),
+}
+
+/// Chooses among a repository's `files`.
+pub(super) fn select(files: &[String], wanted: Option<&str>) -> Result<Selection> {
+    let has = |name: &str| files.iter().any(|file| file == name);
+    if let Some(wanted) = wanted {
+        if !has(wanted) {
+            bail!("there is no file `{wanted}`; there are: {}", listed(files));
+        }
+        return Ok(Selection::File(wanted.to_owned()));
+    }
+    let mut small: Vec<String> =
+        SMALL.iter().filter(|name| has(name)).map(ToString::to_string).collect();
+    if has("config.json") && has(INDEX) {
+        small.push(INDEX.to_owned());
+        return Ok(Selection::Indexed(small));
+    }
+    // In the top folder only: others hold other precisions or adapters.
+    let mut weights: Vec<String> = files
+        .iter()
+        .filter(|file| file.ends_with(".safetensors") && !file.contains('/'))
+        .cloned()
+        .collect();
+    if weights.iter().any(|file| file == "model.safetensors") {
+        weights = vec!["model.safetensors".to_owned()];
+    }
+    if has("config.json") && !weights.is_empty() {
+        small.extend(weights);
+        return Ok(Selection::Folder(small));
+    }
+    let gguf: Vec<String> = files.iter().filter(|file| file.ends_with(".gguf")).cloned().collect();
+    match &gguf[..] {
+        [] => bail!("it has neither config.json with .safetensors files nor a .gguf file"),
+        [only] => Ok(Selection::File(only.clone())),
+        _ => bail!("it has several .gguf files, add one as :file: {}", listed(&gguf)),
+    }
+}
+
+fn listed(files: &[String]) -> String {
+    const SHOWN: usize = 40;
+    let rest = files.len().saturating_sub(SHOWN);
+    let shown = files[..files.len() - rest].join(", ");
+    if rest == 0 { shown } else { format!("{shown} and {rest} more") }
+}
+
+/// The shards that an index file names.
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let broken = || format!("{} is not a safetensors index", index.display());
+    let text = std::fs::read_to_string(index).with_context(broken)?;
+    let json: serde_json::Value = serde_json::from_str(&text).with_context(broken)?;
+    let map = json.get("weight_map").and_then(|map| map.as_object()).with_context(broken)?;
+    let shards = map.values().map(|shard| shard.as_str().map(str::to_owned));
+    shards.collect::<Option<BTreeSet<String>>>().with_context(broken)
+}
+
+/// Whether a name from the network stays inside of the folder it is put into.
+pub(super) fn is_inside(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    !name.is_empty()
+        && !name.contains('\\')
+        && components.all(|component| matches!(component, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn select(files: &[&str], wanted: Option<&str>) -> Result<Selection, String> {
+        let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+        super::select(&files, wanted).map_err(|error| error.to_string())
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn weights_come_last() {
+        let files = ["model.safetensors", "README.md", "tokenizer.json", "config.json"];
+        let expected = names(&["config.json", "tokenizer.json", "model.safetensors"]);
+        assert_eq!(select(&files, None), Ok(Selection::Folder(expected)));
+        let files = ["x-1.safetensors", "x-2.safetensors", INDEX, "config.json", "a.gguf"];
+        assert_eq!(select(&files, None), Ok(Selection::Indexed(names(&["config.json", INDEX]))));
+        let files = ["b.safetensors", "a.safetensors", "fp8/c.safetensors", "config.json"];
+        let expected = names(&["config.json", "b.safetensors", "a.safetensors"]);
+        assert_eq!(select(&files, None), Ok(Selection::Folder(expected)));
+    }
+
+    #[test]
+    fn one_gguf_is_taken_and_several_are_a_question() {
+        assert_eq!(select(&["q.gguf", "README.md"], None), Ok(Selection::File("q.gguf".into())));
+        assert!(select(&["q4.gguf", "q8.gguf"], None).unwrap_err().contains("q4.gguf, q8.gguf"));
+        let chosen = select(&["q4.gguf", "q8.gguf"], Some("q8.gguf"));
+        assert_eq!(chosen, Ok(Selection::File("q8.gguf".into())));
+        assert!(select(&["q4.gguf"], Some("q5.gguf")).unwrap_err().contains("no file `q5.gguf`"));
+        assert!(select(&["config.json", "pytorch_model.bin"], None).is_err());
+    }
+
+    #[test]
+    fn names_that_leave_the_folder() {
+        assert!(is_inside("a/b.gguf"));
+        for bad in ["", "../a", "/a", "a/../../b", "a\\b", "."] {
+            assert!(!is_inside(bad), "{bad}");
+        }
+    }
+}
