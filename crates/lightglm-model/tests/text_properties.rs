@@ -1,7 +1,7 @@
 //! What holds for every text, whatever it says.
 
 use lightglm_model::text::{
-    ChatTemplate, Message, ParsedReply, ToolCallEvent, ToolCallStream, Tokenizer, parse_tool_calls,
+    ChatTemplate, Message, ParsedReply, Tokenizer, ToolCallEvent, ToolCallStream, parse_tool_calls,
 };
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -32,8 +32,25 @@ fn hostile_text() -> impl Strategy<Value = String> {
 /// Names, braces and line breaks, so that calls are found, broken and cut short.
 fn reply_text() -> impl Strategy<Value = String> {
     let pieces = vec![
-        "f", "get_weather", "get", "\n", " ", "{", "}", "{}", "\"", "\"a\":", "1", "[", "]", ",",
-        "\\", "{\"a\": {\"b\": \"}\"}}", "text", "你", "null",
+        "f",
+        "get_weather",
+        "get",
+        "\n",
+        " ",
+        "{",
+        "}",
+        "{}",
+        "\"",
+        "\"a\":",
+        "1",
+        "[",
+        "]",
+        ",",
+        "\\",
+        "{\"a\": {\"b\": \"}\"}}",
+        "text",
+        "你",
+        "null",
     ];
     proptest::collection::vec(proptest::sample::select(pieces), 0..40).prop_map(|p| p.concat())
 }
@@ -122,5 +139,14 @@ proptest! {
         parse_tool_calls(&String::from_utf8_lossy(&bytes), &["f"]);
         // A tokenizer.json that is none.
         prop_assert!(Tokenizer::from_bytes(&bytes).is_err());
+    }
+}
+
+#[test]
+fn long_texts_of_one_kind_survive() {
+    for unit in [" ", "\n", "a", "1", "|", "<|user|>", "你", " \n", "\t"] {
+        let text = unit.repeat(50_000);
+        let ids = TOKENIZER.encode_text(&text).unwrap();
+        assert_eq!(TOKENIZER.decode(&ids, true), text, "{unit:?}");
     }
 }

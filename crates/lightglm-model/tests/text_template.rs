@@ -33,10 +33,7 @@ fn endless_templates_run_out_of_fuel() {
             matches!(error, TextError::Template { .. } | TextError::PromptTooLong { .. });
         assert!(is_expected, "{source}: {error:?}");
     }
-    assert!(matches!(
-        ChatTemplate::from_source("{% for").unwrap_err(),
-        TextError::Template { .. }
-    ));
+    assert!(matches!(ChatTemplate::from_source("{% for").unwrap_err(), TextError::Template { .. }));
 }
 
 #[test]

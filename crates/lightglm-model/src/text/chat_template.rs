@@ -116,10 +116,8 @@ impl ChatTemplate {
         sources: BTreeMap<String, String>,
         special_tokens: BTreeMap<String, String>,
     ) -> Result<Self, TextError> {
-        let sources: BTreeMap<_, _> = sources
-            .into_iter()
-            .map(|(name, text)| (name, TemplateSource::new(text)))
-            .collect();
+        let sources: BTreeMap<_, _> =
+            sources.into_iter().map(|(name, text)| (name, TemplateSource::new(text))).collect();
         for (name, source) in &sources {
             environment(&Arc::default(), 0)
                 .template_from_str(&source.text)

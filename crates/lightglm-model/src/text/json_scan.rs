@@ -26,11 +26,18 @@ enum Expect {
     /// What follows a value: a comma or the end of what surrounds it.
     Next,
     /// Inside a string; whether it is a key.
-    Text { key: bool },
+    Text {
+        key: bool,
+    },
     /// After a backslash in a string.
-    Escape { key: bool },
+    Escape {
+        key: bool,
+    },
     /// Hexadecimal digits still to come after `\u`.
-    Unicode { key: bool, digits: u8 },
+    Unicode {
+        key: bool,
+        digits: u8,
+    },
     /// Inside a number or a word; their spelling is left to the reader of the whole object.
     Bare,
 }

@@ -1,4 +1,11 @@
 //! Text in and out: tokenizer, chat template, tool calls, streaming detokenization.
+//!
+//! Messages go through a [`ChatTemplate`] to a [`RenderedPrompt`] and, with a [`Tokenizer`], to ids;
+//! the ids a model answers with go through a [`DetokenizeStream`] to text, and that through a
+//! [`ToolCallStream`] to content and calls.
+//!
+//! **No text of a caller becomes a control token.** The template's own words and the contents it
+//! puts between them are told apart down to the character, whatever the template does with them.
 
 mod byte_level;
 mod chat_template;

@@ -79,9 +79,8 @@ impl Disguise {
             .filter(|candidate| !used.contains(candidate));
         let mut disguise = Self::default();
         for &character in characters.iter().filter(|character| coverage.covers(**character)) {
-            let stand_in = free
-                .next()
-                .ok_or(TextError::TooManyCharacters { distinct: characters.len() })?;
+            let stand_in =
+                free.next().ok_or(TextError::TooManyCharacters { distinct: characters.len() })?;
             disguise.stand_ins.insert(character, stand_in);
             disguise.originals.insert(stand_in, character);
         }

@@ -237,7 +237,8 @@ mod tests {
     fn json_is_spelled_as_python_spells_it() {
         let disguise = Disguise::default();
         let writer = PythonWriter { disguise: &disguise };
-        let value = json!({"b": [1, 2.5, 1e16, 1e-5, 0.0001, -0.0, true, null], "a": "é<\"\u{7f}\u{1}"});
+        let value =
+            json!({"b": [1, 2.5, 1e16, 1e-5, 0.0001, -0.0, true, null], "a": "é<\"\u{7f}\u{1}"});
         let text = writer.json(&value, &one_line());
         let expected = "{\"b\": [1, 2.5, 1e+16, 1e-05, 0.0001, -0.0, true, null], \"a\": \"é<\\\"\u{7f}\\u0001\"}";
         assert_eq!(text, expected);

@@ -61,9 +61,8 @@ pub(crate) fn environment(disguise: &Arc<Disguise>, unix_seconds: i64) -> Enviro
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(message)))
     });
-    environment.add_function("strftime_now", move |format: &str| {
-        strftime::format(format, unix_seconds)
-    });
+    environment
+        .add_function("strftime_now", move |format: &str| strftime::format(format, unix_seconds));
     environment
 }
 

@@ -14,10 +14,10 @@ use crate::weights::GgufVocabulary;
 /// A byte-level BPE tokenizer that keeps ordinary text and control tokens apart.
 ///
 /// There are two ways in. [`encode_text`](Self::encode_text) is for what people and programs
-/// write: whatever the text says, no reserved token comes out. [`encode_with_specials`]
-/// (Self::encode_with_specials) is for what the program itself wrote, where `<|user|>` means the
-/// token. Chats take neither: [`RenderedPrompt::encode`](super::RenderedPrompt::encode) knows which
-/// parts of a prompt are which.
+/// write: whatever the text says, no reserved token comes out.
+/// [`encode_with_specials`](Self::encode_with_specials) is for what the program itself wrote, where
+/// `<|user|>` means the token. Chats take neither:
+/// [`RenderedPrompt::encode`](super::RenderedPrompt::encode) knows which parts of a prompt are which.
 ///
 /// Ids and texts are those of Hugging Face's tokenizers library, which does the merging.
 #[derive(Clone, Debug)]
@@ -138,8 +138,7 @@ impl Tokenizer {
     /// `skip_special` leaves out the tokens flagged special; added tokens that are not (`<think>` in
     /// many models) stay, as in the reference.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        let bytes: Vec<u8> =
-            ids.iter().flat_map(|&id| self.table.bytes(id, skip_special)).copied().collect();
+        let bytes = self.decode_bytes(ids, skip_special);
         match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
