@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 /// Why a configuration was refused; each variant names the file and, where there is one, the key.
 ///
 /// Keys inside of an object are written with a dot: `rope_parameters.rope_theta`. A GGUF file's keys
-/// are spelled as in the file: `llama.block_count`.
+/// are spelled as in the file, `llama.block_count`; values that contradict each other, as in
+/// `config.json`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

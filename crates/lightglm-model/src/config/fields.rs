@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
 
     /// A non-negative integer; `None` where it is absent or null.
     pub(super) fn integer(&self, key: &str) -> Result<Option<u64>, ConfigError> {
-        self.value(key).map(|value| self.to_integer(key, value)).transpose()
+        self.value(key).map(|value| self.parse_integer(key, value)).transpose()
     }
 
     /// A non-negative integer, `default` where it is absent. Null is refused: no default of
@@ -117,7 +117,7 @@ impl<'a> Fields<'a> {
 
     /// One token id; `None` where it is absent or null.
     pub(super) fn token_id(&self, key: &str) -> Result<Option<u32>, ConfigError> {
-        self.value(key).map(|value| self.to_token_id(key, value)).transpose()
+        self.value(key).map(|value| self.parse_token_id(key, value)).transpose()
     }
 
     /// One token id or a list of them; `None` where it is absent or null.
@@ -126,14 +126,14 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Array(items)) => items
                 .iter()
-                .map(|item| self.to_token_id(key, item))
+                .map(|item| self.parse_token_id(key, item))
                 .collect::<Result<_, _>>()
                 .map(Some),
-            Some(one) => Ok(Some(vec![self.to_token_id(key, one)?])),
+            Some(one) => Ok(Some(vec![self.parse_token_id(key, one)?])),
         }
     }
 
-    fn to_integer(&self, key: &str, value: &Value) -> Result<u64, ConfigError> {
+    fn parse_integer(&self, key: &str, value: &Value) -> Result<u64, ConfigError> {
         if let Some(integer) = value.as_u64() {
             return Ok(integer);
         }
@@ -144,8 +144,8 @@ impl<'a> Fields<'a> {
         Err(self.wrong_type(key, "a non-negative integer", value))
     }
 
-    fn to_token_id(&self, key: &str, value: &Value) -> Result<u32, ConfigError> {
-        let id = self.to_integer(key, value)?;
+    fn parse_token_id(&self, key: &str, value: &Value) -> Result<u32, ConfigError> {
+        let id = self.parse_integer(key, value)?;
         u32::try_from(id).map_err(|_| {
             ConfigError::impossible(self.file, self.path(key), id, "token ids have 32 bits")
         })

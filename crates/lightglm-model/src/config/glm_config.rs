@@ -208,7 +208,7 @@ impl GlmConfig {
         }
         let factor = self.rope.partial_rotary_factor;
         let rotary_dim = self.rotary_dim();
-        if !(factor > 0.0 && factor <= 1.0) || rotary_dim == 0 || rotary_dim % 2 != 0 {
+        if !(factor > 0.0 && factor <= 1.0) || rotary_dim == 0 || !rotary_dim.is_multiple_of(2) {
             let reason = format!(
                 "rotates {rotary_dim} of head_dim {}, which must be even and not zero",
                 self.head_dim

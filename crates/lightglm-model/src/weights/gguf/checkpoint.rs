@@ -25,6 +25,9 @@ pub struct GgufCheckpoint {
     origins: BTreeMap<String, Origin>,
 }
 
+/// A tensor under its Hugging Face name: the parts it is stacked from, and its shape.
+type Assembly = (Vec<Part>, Vec<usize>);
+
 /// Rows of one tensor of the file.
 struct Part {
     tensor: GgufTensor,
@@ -78,7 +81,7 @@ impl GgufCheckpoint {
     /// The parts that the tensor `name` is stacked from, and its shape.
     ///
     /// `Ok(None)` is an unknown name; an error says why the parts do not fit.
-    fn parts(&self, name: &str) -> Result<Option<(Vec<Part>, Vec<usize>)>, String> {
+    fn parts(&self, name: &str) -> Result<Option<Assembly>, String> {
         let Some(origin) = self.origins.get(name) else { return Ok(None) };
         let part = |name: &str| self.part(name).ok_or_else(|| format!("`{name}` is gone"));
         match origin {

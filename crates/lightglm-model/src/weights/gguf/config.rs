@@ -71,9 +71,11 @@ impl<'a> Keys<'a> {
             Some(head_dim) => head_dim,
             None => {
                 let hidden = self.required("embedding_length")?;
-                hidden.checked_div(heads).ok_or_else(|| {
-                    self.impossible("attention.head_count", heads, "must be positive")
-                })?
+                if hidden.checked_rem(heads) != Some(0) {
+                    let reason = format!("must divide embedding_length, {hidden}");
+                    return Err(self.impossible("attention.head_count", heads, &reason));
+                }
+                hidden / heads
             }
         };
         if let Some(value_dim) = self.size("attention.value_length")?

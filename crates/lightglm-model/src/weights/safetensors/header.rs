@@ -62,7 +62,8 @@ pub fn parse_safetensors_header(
     };
     let (header, data) = rest.split_at(header_len);
     // The crate checks ranges against shapes and against each other. Its own reader adds the lengths
-    // without a check for overflow, and its map keeps the last of two equal names: both are ours.
+    // unchecked, which panics where overflow checks are on, and its map keeps the last of two equal
+    // names: both are done here.
     let parsed: Metadata =
         serde_json::from_slice(header).map_err(|error| malformed(error.to_string()))?;
     if let Some(name) = repeated_name(header).map_err(|error| malformed(error.to_string()))? {

@@ -20,7 +20,7 @@ const BLOCKS_PER_TASK: usize = 1024;
 pub fn dequantize(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) {
     let (elements, size) = (ggml_type.block_elements(), ggml_type.block_bytes());
     assert!(
-        out.len() % elements == 0 && bytes.len() % size == 0,
+        out.len().is_multiple_of(elements) && bytes.len().is_multiple_of(size),
         "{} bytes and {} elements are not whole {} blocks",
         bytes.len(),
         out.len(),

@@ -1,0 +1,606 @@
+//! GGUF: metadata, dequantization, the translation to GLM's names, and files that lie.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use lightglm_core::{WeightDtype, WeightError, WeightSource};
+use lightglm_model::config::{ConfigError, GlmConfig, ModelType, RopeScaling};
+use lightglm_model::weights::{
+    GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufValue, check_tensors, dequantize,
+    parse_safetensors_header,
+};
+
+const ALL_TYPES: [GgmlType; 13] = [
+    GgmlType::F32,
+    GgmlType::F16,
+    GgmlType::Bf16,
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q2K,
+    GgmlType::Q3K,
+    GgmlType::Q4K,
+    GgmlType::Q5K,
+    GgmlType::Q6K,
+];
+
+/// Puts a GGUF file together.
+#[derive(Clone, Default)]
+struct Builder {
+    keys: Vec<(String, Vec<u8>)>,
+    /// Name, dimensions outermost first, type number, data.
+    tensors: Vec<(String, Vec<u64>, u32, Vec<u8>)>,
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+fn typed(number: u32, value: &[u8]) -> Vec<u8> {
+    [&number.to_le_bytes()[..], value].concat()
+}
+
+fn strings(values: &[&str]) -> Vec<u8> {
+    let mut bytes = typed(9, &8u32.to_le_bytes());
+    bytes.extend((values.len() as u64).to_le_bytes());
+    values.iter().for_each(|value| bytes.extend(string(value)));
+    bytes
+}
+
+impl Builder {
+    fn key(mut self, key: &str, value: Vec<u8>) -> Self {
+        self.keys.retain(|(other, _)| other != key);
+        self.keys.push((key.into(), value));
+        self
+    }
+
+    fn without(mut self, key: &str) -> Self {
+        self.keys.retain(|(other, _)| other != key);
+        self.tensors.retain(|(other, ..)| other != key);
+        self
+    }
+
+    fn text(self, key: &str, value: &str) -> Self {
+        self.key(key, typed(8, &string(value)))
+    }
+
+    fn u32(self, key: &str, value: u32) -> Self {
+        self.key(key, typed(4, &value.to_le_bytes()))
+    }
+
+    fn f32(self, key: &str, value: f32) -> Self {
+        self.key(key, typed(6, &value.to_le_bytes()))
+    }
+
+    fn tensor(mut self, name: &str, shape: &[u64], number: u32, data: Vec<u8>) -> Self {
+        self.tensors.push((name.into(), shape.into(), number, data));
+        self
+    }
+
+    /// An f32 tensor that counts up from `first`.
+    fn counting(self, name: &str, shape: &[u64], first: f32) -> Self {
+        let n: u64 = shape.iter().product();
+        let data = (0..n).flat_map(|i| (first + i as f32).to_le_bytes()).collect();
+        self.tensor(name, shape, 0, data)
+    }
+
+    fn build(&self) -> Vec<u8> {
+        self.build_version(3)
+    }
+
+    fn build_version(&self, version: u32) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(version.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.keys.len() as u64).to_le_bytes());
+        for (key, value) in &self.keys {
+            out.extend(string(key));
+            out.extend(value);
+        }
+        let mut data = Vec::new();
+        for (name, shape, number, bytes) in &self.tensors {
+            data.resize(data.len().next_multiple_of(32), 0u8);
+            out.extend(string(name));
+            out.extend((shape.len() as u32).to_le_bytes());
+            shape.iter().rev().for_each(|n| out.extend(n.to_le_bytes()));
+            out.extend(number.to_le_bytes());
+            out.extend((data.len() as u64).to_le_bytes());
+            data.extend(bytes);
+        }
+        out.resize(out.len().next_multiple_of(32), 0);
+        out.extend(data);
+        out
+    }
+
+    fn checkpoint(&self) -> GgufCheckpoint {
+        GgufCheckpoint::new(GgufFile::from_bytes(Bytes::from(self.build())).unwrap())
+    }
+}
+
+fn parse(bytes: Vec<u8>) -> Result<GgufFile, WeightError> {
+    GgufFile::from_bytes(Bytes::from(bytes))
+}
+
+/// A model of one block: D 4, 2 heads and 1 kv head of 2, F 3, V 5.
+fn model(architecture: &str) -> Builder {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let builder = Builder::default()
+        .text("general.architecture", architecture)
+        .u32(&key("embedding_length"), 4)
+        .u32(&key("block_count"), 1)
+        .u32(&key("context_length"), 64)
+        .u32(&key("feed_forward_length"), 3)
+        .u32(&key("attention.head_count"), 2)
+        .u32(&key("attention.head_count_kv"), 1)
+        .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5)
+        .f32(&key("rope.freq_base"), 5000.0)
+        .key("tokenizer.ggml.tokens", strings(&["a", "b", "c", "d", "e"]))
+        .u32("tokenizer.ggml.eos_token_id", 4)
+        .u32("tokenizer.ggml.eot_token_id", 3)
+        .counting("token_embd.weight", &[5, 4], 0.0)
+        .counting("output_norm.weight", &[4], 20.0)
+        .counting("output.weight", &[5, 4], 30.0)
+        .counting("blk.0.attn_norm.weight", &[4], 50.0)
+        .counting("blk.0.ffn_norm.weight", &[4], 60.0)
+        .counting("blk.0.attn_output.weight", &[4, 4], 70.0)
+        .counting("blk.0.ffn_down.weight", &[4, 3], 90.0);
+    match architecture {
+        "llama" => builder
+            .counting("blk.0.attn_q.weight", &[4, 4], 110.0)
+            .counting("blk.0.attn_k.weight", &[2, 4], 130.0)
+            .counting("blk.0.attn_v.weight", &[2, 4], 140.0)
+            .counting("blk.0.ffn_gate.weight", &[3, 4], 200.0)
+            .counting("blk.0.ffn_up.weight", &[3, 4], 300.0),
+        "glm4" => builder
+            .counting("blk.0.attn_q.weight", &[4, 4], 110.0)
+            .counting("blk.0.attn_k.weight", &[2, 4], 130.0)
+            .counting("blk.0.attn_v.weight", &[2, 4], 140.0)
+            .counting("blk.0.attn_q.bias", &[4], 150.0)
+            .counting("blk.0.attn_k.bias", &[2], 160.0)
+            .counting("blk.0.attn_v.bias", &[2], 170.0)
+            .counting("blk.0.post_attention_norm.weight", &[4], 180.0)
+            .counting("blk.0.post_ffw_norm.weight", &[4], 190.0)
+            .counting("blk.0.ffn_up.weight", &[6, 4], 200.0),
+        _ => builder
+            .counting("blk.0.attn_qkv.weight", &[8, 4], 110.0)
+            .counting("blk.0.attn_qkv.bias", &[8], 150.0)
+            .counting("blk.0.ffn_up.weight", &[6, 4], 200.0),
+    }
+}
+
+fn floats(source: &dyn WeightSource, name: &str) -> Vec<f32> {
+    let view = source.tensor(name).unwrap();
+    assert_eq!(view.dtype, WeightDtype::F32);
+    assert_eq!(Some(view.shape), source.shape(name));
+    view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+fn counts(first: f32, n: usize) -> Vec<f32> {
+    (0..n).map(|i| first + i as f32).collect()
+}
+
+#[test]
+fn every_architecture_is_a_glm() {
+    for (name, model_type, bias) in [
+        ("llama", ModelType::Glm, false),
+        ("glm4", ModelType::Glm4, true),
+        ("chatglm", ModelType::Glm, true),
+    ] {
+        let checkpoint = model(name).checkpoint();
+        let config = checkpoint.config().unwrap();
+        assert_eq!(config.model_type, model_type, "{name}");
+        assert_eq!(config.attention_bias, bias, "{name}");
+        assert!(!config.tie_word_embeddings);
+        assert_eq!((config.hidden_size, config.head_dim, config.vocab_size), (4, 2, 5));
+        assert_eq!((config.rms_norm_eps, config.rope.rope_theta), (1e-5, 5000.0));
+        assert_eq!(config.rope.partial_rotary_factor, 1.0);
+        assert_eq!(config.eos_token_ids, [4, 3]);
+        check_tensors(&checkpoint, &config, Path::new(name)).unwrap();
+        assert_eq!(GlmConfig::from_json(config.to_json()).unwrap(), config);
+        let layer = |rest: &str| floats(&checkpoint, &format!("model.layers.0.{rest}"));
+        assert_eq!(layer("self_attn.q_proj.weight"), counts(110.0, 16), "{name}");
+        assert_eq!(layer("self_attn.o_proj.weight"), counts(70.0, 16));
+        assert_eq!(layer("post_attention_layernorm.weight"), counts(60.0, 4));
+        let up = if name == "llama" { 300.0 } else { 212.0 };
+        let gate_up = [counts(200.0, 12), counts(up, 12)].concat();
+        assert_eq!(layer("mlp.gate_up_proj.weight"), gate_up, "{name}");
+        if name == "chatglm" {
+            assert_eq!(layer("self_attn.k_proj.weight"), counts(126.0, 8));
+            assert_eq!(layer("self_attn.v_proj.weight"), counts(134.0, 8));
+            assert_eq!(layer("self_attn.v_proj.bias"), counts(156.0, 2));
+        }
+        if name == "glm4" {
+            assert_eq!(layer("post_self_attn_layernorm.weight"), counts(180.0, 4));
+            assert_eq!(layer("post_mlp_layernorm.weight"), counts(190.0, 4));
+        }
+    }
+}
+
+#[test]
+fn plain_tensors_are_views() {
+    let bytes = Bytes::from(model("llama").build());
+    let range = bytes.as_ptr_range();
+    let checkpoint = GgufCheckpoint::new(GgufFile::from_bytes(bytes).unwrap());
+    let view = checkpoint.tensor("model.embed_tokens.weight").unwrap();
+    assert!(range.contains(&view.bytes.as_ptr()));
+}
+
+#[test]
+fn a_missing_head_is_tied() {
+    let config = model("llama").without("output.weight").checkpoint().config().unwrap();
+    assert!(config.tie_word_embeddings);
+}
+
+#[test]
+fn unknown_tensors_are_found() {
+    let checkpoint = model("llama").counting("blk.0.attn_q.scale", &[4], 0.0).checkpoint();
+    let config = checkpoint.config().unwrap();
+    let error = check_tensors(&checkpoint, &config, Path::new("x")).unwrap_err();
+    assert!(
+        matches!(error, WeightError::Unexpected { names, .. } if names == ["blk.0.attn_q.scale"])
+    );
+    let twice = model("llama").without("blk.0.ffn_up.weight").checkpoint();
+    let error = check_tensors(&twice, &config, Path::new("x")).unwrap_err();
+    assert!(
+        matches!(error, WeightError::Missing { name, .. } if name == "model.layers.0.mlp.gate_up_proj.weight")
+    );
+}
+
+#[test]
+fn halves_that_do_not_stack_are_malformed() {
+    let checkpoint = model("llama")
+        .without("blk.0.ffn_gate.weight")
+        .counting("blk.0.ffn_gate.weight", &[3, 5], 0.0)
+        .checkpoint();
+    let name = "model.layers.0.mlp.gate_up_proj.weight";
+    assert_eq!(checkpoint.shape(name), None);
+    assert!(matches!(checkpoint.tensor(name), Err(WeightError::Malformed { .. })));
+}
+
+#[test]
+fn the_configuration_is_checked() {
+    let i32s = |values: &[i32]| {
+        let mut bytes = typed(9, &5u32.to_le_bytes());
+        bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        bytes
+    };
+    let base = || model("llama");
+    let cases = [
+        (base().without("general.architecture"), "general.architecture"),
+        (base().text("general.architecture", "qwen2"), "general.architecture"),
+        (base().u32("general.architecture", 1), "general.architecture"),
+        (base().without("llama.block_count"), "llama.block_count"),
+        (base().u32("llama.block_count", 0), "num_hidden_layers"),
+        (base().text("llama.block_count", "1"), "llama.block_count"),
+        (
+            base().key("llama.attention.head_count_kv", i32s(&[1, 2])),
+            "llama.attention.head_count_kv",
+        ),
+        (base().u32("llama.attention.head_count", 0), "llama.attention.head_count"),
+        (base().u32("llama.attention.head_count_kv", 0), "num_key_value_heads"),
+        (base().u32("llama.attention.head_count", 3), "llama.attention.head_count"),
+        (base().u32("llama.attention.head_count_kv", 3), "num_key_value_heads"),
+        (base().u32("llama.attention.value_length", 3), "llama.attention.value_length"),
+        (base().u32("llama.rope.dimension_count", 3), "llama.rope.dimension_count"),
+        (base().u32("llama.rope.dimension_count", 4), "llama.rope.dimension_count"),
+        (base().f32("llama.rope.freq_base", 0.0), "llama.rope.freq_base"),
+        (base().f32("llama.rope.freq_base", f32::NAN), "llama.rope.freq_base"),
+        (base().f32("llama.rope.scaling.factor", 0.5), "llama.rope.scaling.factor"),
+        (base().without("llama.context_length"), "llama.context_length"),
+        (
+            base().without("llama.attention.layer_norm_rms_epsilon"),
+            "llama.attention.layer_norm_rms_epsilon",
+        ),
+        (base().f32("llama.attention.layer_norm_rms_epsilon", -1.0), "rms_norm_eps"),
+        (base().u32("llama.expert_count", 8), "llama.expert_count"),
+        (
+            base().key("llama.rope.dimension_sections", i32s(&[1, 1])),
+            "llama.rope.dimension_sections",
+        ),
+        (base().counting("rope_freqs.weight", &[1], 1.0), "rope_freqs.weight"),
+        (base().u32("tokenizer.ggml.eos_token_id", 5), "eos_token_id"),
+    ];
+    for (builder, key) in cases {
+        let error = builder.checkpoint().config().expect_err(key);
+        if key == "num_key_value_heads" || key == "num_hidden_layers" {
+            assert!(matches!(error, ConfigError::Impossible { .. }), "{error}");
+        }
+        assert_eq!(error.key(), Some(key), "{error}");
+    }
+}
+
+#[test]
+fn rope_scaling_is_read() {
+    let scaled = |kind: &str| {
+        model("glm4")
+            .text("glm4.rope.scaling.type", kind)
+            .f32("glm4.rope.scaling.factor", 4.0)
+            .u32("glm4.rope.scaling.original_context_length", 16)
+            .checkpoint()
+            .config()
+            .map(|config| config.rope.scaling)
+    };
+    assert_eq!(scaled("none").unwrap(), RopeScaling::None);
+    assert_eq!(scaled("linear").unwrap(), RopeScaling::Linear { factor: 4.0 });
+    assert!(matches!(
+        scaled("yarn").unwrap(),
+        RopeScaling::Yarn { factor: 4.0, original_max_position_embeddings: 16, truncate: true, .. }
+    ));
+    assert_eq!(scaled("longrope").unwrap_err().key(), Some("glm4.rope.scaling.type"));
+}
+
+#[test]
+fn the_vocabulary_is_read_and_checked() {
+    let vocabulary = model("llama").checkpoint().vocabulary().unwrap();
+    assert_eq!(vocabulary.tokens, ["a", "b", "c", "d", "e"]);
+    assert_eq!(vocabulary.eos_token_ids, [4, 3]);
+    assert_eq!((vocabulary.bos_token_id, vocabulary.add_bos_token), (None, false));
+    let full = model("llama")
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", "smollm")
+        .key("tokenizer.ggml.merges", strings(&["a b", "c d"]))
+        .key("tokenizer.ggml.add_bos_token", typed(7, &[1]))
+        .u32("tokenizer.ggml.bos_token_id", 0)
+        .text("tokenizer.chat_template", "{{ x }}");
+    let vocabulary = full.checkpoint().vocabulary().unwrap();
+    assert_eq!((vocabulary.model.as_str(), vocabulary.pre.as_str()), ("gpt2", "smollm"));
+    assert_eq!(vocabulary.merges, ["a b", "c d"]);
+    assert!(vocabulary.add_bos_token);
+    assert_eq!(vocabulary.chat_template.as_deref(), Some("{{ x }}"));
+    let refused = [
+        full.clone().without("tokenizer.ggml.tokens"),
+        full.clone().u32("tokenizer.ggml.tokens", 1),
+        full.clone().u32("tokenizer.ggml.bos_token_id", 5),
+        full.clone().key("tokenizer.ggml.token_type", strings(&["x"])),
+        full.clone().u32("tokenizer.ggml.model", 1),
+    ];
+    for builder in refused {
+        assert!(matches!(builder.checkpoint().vocabulary(), Err(WeightError::Malformed { .. })));
+    }
+}
+
+#[test]
+fn every_value_type_is_read() {
+    let scalars = [
+        ("u8", typed(0, &[200]), GgufValue::U8(200)),
+        ("i8", typed(1, &[0xff]), GgufValue::I8(-1)),
+        ("u16", typed(2, &[1, 2]), GgufValue::U16(513)),
+        ("i16", typed(3, &[0xfe, 0xff]), GgufValue::I16(-2)),
+        ("u32", typed(4, &[1, 0, 0, 0]), GgufValue::U32(1)),
+        ("i32", typed(5, &[0xff; 4]), GgufValue::I32(-1)),
+        ("f32", typed(6, &0.1f32.to_le_bytes()), GgufValue::F32(0.1)),
+        ("bool", typed(7, &[1]), GgufValue::Bool(true)),
+        ("string", typed(8, &string("\u{4f60}")), GgufValue::String("\u{4f60}".into())),
+        ("u64", typed(10, &[0xff; 8]), GgufValue::U64(u64::MAX)),
+        ("i64", typed(11, &[0xff; 8]), GgufValue::I64(-1)),
+        ("f64", typed(12, &0.5f64.to_le_bytes()), GgufValue::F64(0.5)),
+    ];
+    let mut builder = Builder::default();
+    for (key, bytes, _) in &scalars {
+        builder = builder.key(key, bytes.clone());
+    }
+    let nested =
+        [&[9, 0, 0, 0][..], &1u64.to_le_bytes(), &0u32.to_le_bytes(), &2u64.to_le_bytes(), &[7, 8]];
+    builder = builder.key("nested", typed(9, &nested.concat()));
+    for version in [2, 3] {
+        let file = parse(builder.build_version(version)).unwrap();
+        assert_eq!(file.version(), version);
+        for (key, _, value) in &scalars {
+            assert_eq!(file.get(key), Some(value));
+        }
+        let array = GgufArray::Array(vec![GgufArray::U8(vec![7, 8])]);
+        assert_eq!(file.get("nested"), Some(&GgufValue::Array(array)));
+        let order: Vec<&str> = file.metadata().map(|(key, _)| key).collect();
+        assert_eq!(order.len(), 13);
+        assert_eq!(order[..2], ["u8", "i8"]);
+    }
+    assert_eq!(GgufValue::F32(0.1).as_f64(), Some(0.1));
+    assert_eq!(GgufValue::I32(-1).as_u64(), None);
+    assert_eq!(GgufValue::U8(3).as_u64(), Some(3));
+}
+
+#[test]
+fn files_that_lie_are_malformed() {
+    let header = |tensors: u64, keys: u64, rest: &[u8]| {
+        let counts = [tensors.to_le_bytes(), keys.to_le_bytes()].concat();
+        [&b"GGUF\x03\0\0\0"[..], &counts, rest].concat()
+    };
+    let array = |element: u32, n: u64, rest: &[u8]| {
+        let value = [&element.to_le_bytes()[..], &n.to_le_bytes(), rest].concat();
+        Builder::default().key("k", typed(9, &value)).build()
+    };
+    let mut deep = Vec::new();
+    for _ in 0..100_000 {
+        deep.extend(9u32.to_le_bytes());
+        deep.extend(1u64.to_le_bytes());
+    }
+    let q8 =
+        |shape: &[u64], bytes| Builder::default().tensor("t", shape, 8, vec![0; bytes]).build();
+    let one = Builder::default().counting("t", &[8], 0.0);
+    let mut unaligned = one.build();
+    // The last eight bytes of the tensor info.
+    let offset =
+        unaligned.windows(13).position(|w| w == [1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap()
+            + 16;
+    unaligned[offset] = 4;
+    let mut past = one.build();
+    past[offset + 7] = 0x80;
+    let mut overlapping = one.clone().counting("u", &[8], 0.0).build();
+    let second = overlapping.iter().rposition(|byte| *byte == b'u').unwrap() + 1 + 4 + 8 + 4;
+    assert_eq!(overlapping[second], 32);
+    overlapping[second] = 0;
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", vec![]),
+        ("magic", b"GGML\x03\0\0\0".to_vec()),
+        ("version 1", one.build_version(1)),
+        ("version 4", one.build_version(4)),
+        ("big-endian", one.build_version(3u32.swap_bytes())),
+        ("no counts", b"GGUF\x03\0\0\0\0".to_vec()),
+        ("2^64 - 1 tensors", header(u64::MAX, 0, &[])),
+        ("2^64 - 1 keys", header(0, u64::MAX, &[])),
+        ("2^40 keys", header(0, 1 << 40, &[0; 64])),
+        ("a key past the end", header(0, 1, &[&u64::MAX.to_le_bytes()[..], &[0; 16]].concat())),
+        ("an unknown value type", Builder::default().key("k", typed(13, &[0; 16])).build()),
+        ("a boolean 2", Builder::default().key("k", typed(7, &[2])).build()),
+        (
+            "no UTF-8",
+            Builder::default().key("k", typed(8, &[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe])).build(),
+        ),
+        ("an array of 2^64 - 1", array(0, u64::MAX, &[0; 64])),
+        ("an array of 2^61 u64", array(10, 1 << 61, &[0; 64])),
+        ("an array of 2^32 strings", array(8, 1 << 32, &[0; 64])),
+        ("arrays 100,000 deep", array(9, 1, &deep)),
+        ("a key twice", {
+            let mut builder = Builder::default().u32("k", 1);
+            builder.keys.push(("k".into(), typed(4, &[0; 4])));
+            builder.build()
+        }),
+        ("a tensor twice", one.clone().counting("t", &[8], 0.0).build()),
+        ("five dimensions", Builder::default().counting("t", &[1, 1, 1, 1, 1], 0.0).build()),
+        ("shape overflows", q8(&[1 << 40, 1 << 40], 34)),
+        ("bytes overflow", Builder::default().tensor("t", &[1 << 62], 0, vec![0; 32]).build()),
+        ("not whole blocks", q8(&[33], 68)),
+        ("rows not whole blocks", q8(&[2, 16], 34)),
+        ("too little data", q8(&[64], 34)),
+        ("offset not aligned", unaligned),
+        ("offset past the end", past),
+        ("overlap", overlapping),
+        ("alignment 0", one.clone().u32("general.alignment", 0).build()),
+        ("alignment 24", one.clone().u32("general.alignment", 24).build()),
+        ("alignment of text", one.clone().text("general.alignment", "32").build()),
+    ];
+    for (what, bytes) in cases {
+        let error = parse(bytes).expect_err(what);
+        assert!(matches!(error, WeightError::Malformed { format: "GGUF", .. }), "{what}: {error}");
+    }
+    let unknown = parse(Builder::default().tensor("t", &[256], 16, vec![0; 66]).build());
+    assert!(matches!(unknown, Err(WeightError::UnsupportedDtype { name, .. }) if name == "t"));
+}
+
+#[test]
+fn truncated_and_changed_files_never_panic() {
+    for architecture in ["llama", "glm4", "chatglm"] {
+        let builder = model(architecture).key("tokenizer.ggml.merges", strings(&["a b"]));
+        let bytes = builder.build();
+        for end in 0..bytes.len() {
+            // The last tensor's end may be followed by nothing but its own bytes.
+            assert!(parse(bytes[..end].to_vec()).is_err(), "cut to {end}");
+        }
+        let mut state = 1u64;
+        for _ in 0..10_000 {
+            let mut changed = bytes.clone();
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            for i in 0..1 + (state >> 60) % 3 {
+                let word = (state ^ (i << 17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                changed[(word >> 33) as usize % bytes.len()] = (word >> 20) as u8;
+            }
+            let Ok(file) = parse(changed) else { continue };
+            let checkpoint = GgufCheckpoint::new(file);
+            if let Ok(config) = checkpoint.config() {
+                drop(check_tensors(&checkpoint, &config, Path::new("x")));
+            }
+            drop(checkpoint.vocabulary());
+            for name in checkpoint.names() {
+                drop(checkpoint.tensor(&name));
+            }
+        }
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+/// Blocks that a reader can follow with a pencil: 3c00 is 1.0, 4000 is 2.0.
+#[test]
+fn blocks_made_by_hand() {
+    let values = |ggml_type: GgmlType, bytes: &[u8]| {
+        let mut out = vec![0.0; ggml_type.block_elements()];
+        dequantize(ggml_type, bytes, &mut out);
+        out
+    };
+    let q8 = values(
+        GgmlType::Q8_0,
+        &[hex("0040"), (0..32).map(|i| i - 16).map(|i: i8| i as u8).collect()].concat(),
+    );
+    assert_eq!(q8, (-16..16).map(|i| 2.0 * i as f32).collect::<Vec<_>>());
+    let nibbles: Vec<u8> = (0..16).map(|i| i | (15 - i) << 4).collect();
+    let q4 = values(GgmlType::Q4_0, &[hex("0040"), nibbles.clone()].concat());
+    assert_eq!((q4[0], q4[15], q4[16], q4[31]), (-16.0, 14.0, 14.0, -16.0));
+    let q4 = values(GgmlType::Q4_1, &[hex("0040003c"), nibbles.clone()].concat());
+    assert_eq!((q4[0], q4[15], q4[16], q4[31]), (1.0, 31.0, 31.0, 1.0));
+    let q5 = values(GgmlType::Q5_0, &[hex("0040"), hex("01000080"), nibbles.clone()].concat());
+    assert_eq!((q5[0], q5[15], q5[16], q5[31]), (0.0, -2.0, -2.0, 0.0));
+    let q5 = values(GgmlType::Q5_1, &[hex("0040003c"), hex("01000080"), nibbles].concat());
+    assert_eq!((q5[0], q5[15], q5[16], q5[31]), (33.0, 31.0, 31.0, 33.0));
+    // Scales 63 for the first group, minima 1; all quants 15.
+    let q4k = values(
+        GgmlType::Q4K,
+        &[hex("003c0040"), hex("3f0000000100000000000000"), vec![0xff; 128]].concat(),
+    );
+    assert_eq!((q4k[0], q4k[31], q4k[32], q4k[255]), (943.0, 943.0, 0.0, 0.0));
+    let q6k = values(
+        GgmlType::Q6K,
+        &[vec![0; 192], hex("ff000000000000000000000000000002"), hex("003c")].concat(),
+    );
+    assert_eq!((q6k[0], q6k[16], q6k[255]), (32.0, 0.0, -64.0));
+}
+
+/// `gguf_blocks.py` beside the data says how it was made.
+#[test]
+fn random_blocks_are_those_of_the_gguf_package() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gguf_blocks.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let header = parse_safetensors_header(&bytes, &path).unwrap();
+    let tensors: BTreeMap<&str, &[u8]> =
+        header.tensors.iter().map(|(name, t)| (name.as_str(), &bytes[t.range.clone()])).collect();
+    for ggml_type in &ALL_TYPES[1..] {
+        let name = ggml_type.name();
+        let blocks = tensors[format!("{name}.blocks").as_str()];
+        let expected: Vec<u32> = tensors[format!("{name}.values").as_str()]
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
+        let mut values = vec![0f32; expected.len()];
+        dequantize(*ggml_type, blocks, &mut values);
+        let differ = values.iter().zip(&expected).position(|(value, bits)| {
+            // A zero's sign is not ours to keep.
+            value.to_bits() != *bits && *value != f32::from_bits(*bits)
+        });
+        assert_eq!(differ, None, "{name}");
+    }
+}
+
+#[test]
+fn block_tensors_come_as_f32_in_many_tasks() {
+    // Enough blocks for three tasks, each with its own scale.
+    let rows = 80u64;
+    let data: Vec<u8> = (0..rows * 32)
+        .flat_map(|i| {
+            let scale = half::f16::from_f32((i % 97) as f32).to_le_bytes();
+            [&scale[..], &[(i % 100) as u8; 32]].concat()
+        })
+        .collect();
+    let checkpoint = model("llama")
+        .without("output.weight")
+        .tensor("output.weight", &[rows, 1024], 8, data)
+        .checkpoint();
+    let values = floats(&checkpoint, "lm_head.weight");
+    assert_eq!(values.len(), 80 * 1024);
+    for (i, block) in values.chunks(32).enumerate() {
+        assert!(block.iter().all(|x| *x == (i % 97) as f32 * (i % 100) as f32), "{i}");
+    }
+}
+
+#[test]
+fn every_type_has_whole_blocks() {
+    for ggml_type in ALL_TYPES {
+        let mut out = vec![1.0; 3 * ggml_type.block_elements()];
+        dequantize(ggml_type, &vec![0; 3 * ggml_type.block_bytes()], &mut out);
+        assert!(out.iter().all(|value| *value == 0.0), "{}", ggml_type.name());
+    }
+}

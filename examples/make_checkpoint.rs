@@ -1,0 +1,150 @@
+//! Writes a checkpoint of random weights: a model of the right shape and size, for tests and
+//! benchmarks, without a download.
+//!
+//! ```text
+//! cargo run --release --example make_checkpoint -- --shape mid --dtype bf16 /tmp/mid
+//! cargo run --release --example make_checkpoint -- --config config.json --num-hidden-layers 4 /tmp/small
+//! ```
+//! Ctrl-C stops it and leaves nothing unfinished behind.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, ensure};
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_core::WeightDtype;
+use lightglm_model::config::GlmConfig;
+use lightglm_model::weights::write_random_checkpoint;
+
+#[derive(Parser)]
+#[command(about = "Write a GLM checkpoint of random weights")]
+struct Args {
+    /// The folder to write to; a checkpoint in it is replaced.
+    out_dir: PathBuf,
+    /// A named shape.
+    #[arg(long, value_enum, default_value_t = Shape::Mid, conflicts_with = "config")]
+    shape: Shape,
+    /// The shape of this config.json.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Precision of the weights.
+    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
+    dtype: Dtype,
+    /// Equal seeds make equal weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Split into files of at most this many bytes (a tensor is never split).
+    #[arg(long)]
+    shard_bytes: Option<u64>,
+    #[arg(long)]
+    hidden_size: Option<usize>,
+    #[arg(long)]
+    num_hidden_layers: Option<usize>,
+    #[arg(long)]
+    num_attention_heads: Option<usize>,
+    #[arg(long)]
+    num_key_value_heads: Option<usize>,
+    #[arg(long)]
+    head_dim: Option<usize>,
+    #[arg(long)]
+    intermediate_size: Option<usize>,
+    #[arg(long)]
+    vocab_size: Option<usize>,
+    #[arg(long)]
+    max_position_embeddings: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Shape {
+    /// 0.1 M parameters.
+    Tiny,
+    /// 376 M parameters.
+    Mid,
+    /// GLM-4-9B-0414: 9.4 G parameters, 19 GB in bf16.
+    #[value(name = "9b")]
+    NineB,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    Bf16,
+    F16,
+    F32,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let config = shape(&args)?;
+    let dtype = match args.dtype {
+        Dtype::Bf16 => WeightDtype::Bf16,
+        Dtype::F16 => WeightDtype::F16,
+        Dtype::F32 => WeightDtype::F32,
+    };
+    let total = config.num_parameters() * dtype.size() as u64;
+    println!("{} parameters, {total} bytes to {}", config.num_parameters(), args.out_dir.display());
+
+    // The handler only raises a flag: the writer itself stops at the next piece and cleans up.
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(style)?);
+    let mut progress = |bytes| {
+        bar.inc(bytes);
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let written = write_random_checkpoint(
+        &args.out_dir,
+        &config,
+        dtype,
+        args.seed,
+        args.shard_bytes,
+        &mut progress,
+    );
+    bar.finish_and_clear();
+    ensure!(!stop.load(Ordering::Relaxed) || written.is_ok(), "stopped, nothing was written");
+    written.context("the checkpoint was not written")?;
+    println!("wrote {}", args.out_dir.display());
+    Ok(())
+}
+
+/// The named shape, or the one in a file, with what the command line changes.
+fn shape(args: &Args) -> anyhow::Result<GlmConfig> {
+    let mut config = match (&args.config, args.shape) {
+        (Some(file), _) => GlmConfig::from_file(file)?,
+        (None, Shape::Tiny) => GlmConfig::tiny(),
+        (None, Shape::Mid) => GlmConfig::mid(),
+        (None, Shape::NineB) => GlmConfig::glm4_9b_0414(),
+    };
+    let changes = [
+        (&mut config.hidden_size, args.hidden_size),
+        (&mut config.num_hidden_layers, args.num_hidden_layers),
+        (&mut config.num_attention_heads, args.num_attention_heads),
+        (&mut config.num_key_value_heads, args.num_key_value_heads),
+        (&mut config.head_dim, args.head_dim),
+        (&mut config.intermediate_size, args.intermediate_size),
+        (&mut config.vocab_size, args.vocab_size),
+        (&mut config.max_position_embeddings, args.max_position_embeddings),
+    ];
+    for (field, value) in changes {
+        if let Some(value) = value {
+            *field = value;
+        }
+    }
+    if args.vocab_size.is_some() {
+        // Special tokens of the larger vocabulary have no place in a smaller one.
+        let fits = |id: &u32| (*id as usize) < config.vocab_size;
+        config.eos_token_ids.retain(fits);
+        config.pad_token_id = config.pad_token_id.filter(fits);
+        config.bos_token_id = config.bos_token_id.filter(fits);
+    }
+    config.check()?;
+    Ok(config)
+}
