@@ -152,7 +152,10 @@ fn check(case: &Case, steps: &[usize]) {
             let actual = &expected[(row * heads + head) * head_dim..][..head_dim];
             for (a, e) in actual.iter().zip(case.exact(row, head)) {
                 let shape = case.shape;
-                assert!((f64::from(*a) - e).abs() < 2e-6, "{shape:?} row {row} head {head}: {a} {e}");
+                assert!(
+                    (f64::from(*a) - e).abs() < 2e-6,
+                    "{shape:?} row {row} head {head}: {a} {e}"
+                );
             }
         }
     }
@@ -174,9 +177,17 @@ fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
 
 #[test]
 fn head_dims_and_groups() {
-    for (heads, kv_heads, head_dim) in
-        [(4, 2, 16), (8, 1, 20), (16, 2, 64), (3, 1, 80), (2, 2, 128), (9, 1, 17), (1, 1, 1), (16, 1, 65), (2, 1, 256)]
-    {
+    for (heads, kv_heads, head_dim) in [
+        (4, 2, 16),
+        (8, 1, 20),
+        (16, 2, 64),
+        (3, 1, 80),
+        (2, 2, 128),
+        (9, 1, 17),
+        (1, 1, 1),
+        (16, 1, 65),
+        (2, 1, 256),
+    ] {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
             check(&Case::new(shape(heads, kv_heads, head_dim), dtype, 37), &[37, 1, 5, 16]);
         }

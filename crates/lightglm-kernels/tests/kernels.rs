@@ -3,14 +3,14 @@
 
 use half::{bf16, f16};
 use lightglm_kernels::cpu::{self, Isa, KvSliceMut, Weights, team};
-use rand::Rng;
+use random::Rng;
 
-mod rand {
+mod random {
     /// SplitMix64: enough for test data, and no dependency.
-    pub struct Rng(pub u64);
+    pub(crate) struct Rng(pub(crate) u64);
 
     impl Rng {
-        pub fn next(&mut self) -> u64 {
+        pub(crate) fn next(&mut self) -> u64 {
             self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut z = self.0;
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,11 +19,11 @@ mod rand {
         }
 
         /// Uniform in -1..1.
-        pub fn unit(&mut self) -> f32 {
+        pub(crate) fn unit(&mut self) -> f32 {
             (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         }
 
-        pub fn vec(&mut self, len: usize) -> Vec<f32> {
+        pub(crate) fn vec(&mut self, len: usize) -> Vec<f32> {
             (0..len).map(|_| self.unit()).collect()
         }
     }
@@ -96,7 +96,8 @@ fn check_linear(t: usize, n: usize, k: usize, rng: &mut Rng) {
                     let b = bias.map_or(0.0, |b| b[j]);
                     let expected = if bias.is_some() { dot(x, w) + b } else { dot(x, w) };
                     assert_eq!(y[i * n + j].to_bits(), expected.to_bits(), "{t} {n} {k}");
-                    let exact: f64 = x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                    let exact: f64 =
+                        x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                     let size: f64 = x.iter().zip(w).map(|(a, b)| f64::from((a * b).abs())).sum();
                     let error = (f64::from(y[i * n + j]) - exact - f64::from(b)).abs();
                     let bound = (k as f64 / 16.0 + 6.0) * 6e-8 * (size + f64::from(b.abs()));
@@ -111,7 +112,9 @@ fn check_linear(t: usize, n: usize, k: usize, rng: &mut Rng) {
 fn linear_is_the_specified_dot_product_everywhere() {
     let mut rng = Rng(1);
     for k in SHAPES {
-        for (t, n) in [(1, 65), (2, 17), (3, 5), (7, 16), (23, 3), (24, 9), (65, 65), (0, 3), (3, 0)] {
+        for (t, n) in
+            [(1, 65), (2, 17), (3, 5), (7, 16), (23, 3), (24, 9), (65, 65), (0, 3), (3, 0)]
+        {
             check_linear(t, n, k, &mut rng);
         }
     }
@@ -206,7 +209,14 @@ fn swiglu_matches_f64_and_keeps_the_limits() {
 #[test]
 fn rotary_rotates_pairs_and_leaves_the_rest() {
     let mut rng = Rng(5);
-    for (t, heads, d, r) in [(1, 4, 64, 32), (3, 2, 20, 20), (65, 3, 128, 64), (2, 1, 7, 2), (9, 2, 8, 0), (600, 4, 64, 34)] {
+    for (t, heads, d, r) in [
+        (1, 4, 64, 32),
+        (3, 2, 20, 20),
+        (65, 3, 128, 64),
+        (2, 1, 7, 2),
+        (9, 2, 8, 0),
+        (600, 4, 64, 34),
+    ] {
         let x = rng.vec(t * heads * d);
         let angles: Vec<f32> = rng.vec(t * r / 2).into_iter().map(|a| a * 3.0).collect();
         let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
@@ -223,7 +233,7 @@ fn rotary_rotates_pairs_and_leaves_the_rest() {
                 continue;
             }
             let (c, s) = (f64::from(cos[row * r / 2 + j / 2]), f64::from(sin[row * r / 2 + j / 2]));
-            let other = f64::from(x[i ^ 1]);
+            let other = f64::from(x[i - j + (j ^ 1)]);
             let exact = f64::from(x[i]) * c + if j % 2 == 0 { -other * s } else { other * s };
             assert!((f64::from(y[i]) - exact).abs() < 2e-7, "{i}");
         }
@@ -233,7 +243,19 @@ fn rotary_rotates_pairs_and_leaves_the_rest() {
 #[test]
 fn conversions_are_those_of_the_half_crate() {
     let mut rng = Rng(6);
-    let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, 65504.0, 65520.0, 1e-7, 6e-8, 3e-8, 3.3e38, 1e-40];
+    let special = [
+        0.0,
+        -0.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        65504.0,
+        65520.0,
+        1e-7,
+        6e-8,
+        3e-8,
+        3.3e38,
+        1e-40,
+    ];
     for len in SHAPES.into_iter().chain([70_000]) {
         let mut x: Vec<f32> = (0..len).map(|_| f32::from_bits(rng.next() as u32)).collect();
         x.retain(|x| !x.is_nan());
@@ -246,7 +268,9 @@ fn conversions_are_those_of_the_half_crate() {
             cpu::convert_to_f32(Weights::F16(&y), &mut back);
             back
         });
-        assert!(half.iter().zip(&x).all(|(h, x)| h.to_bits() == f16::from_f32(*x).to_f32().to_bits()));
+        assert!(
+            half.iter().zip(&x).all(|(h, x)| h.to_bits() == f16::from_f32(*x).to_f32().to_bits())
+        );
         let brain = everywhere("to bf16", || {
             let mut y = vec![bf16::NAN; x.len()];
             cpu::convert_from_f32(&x, KvSliceMut::Bf16(&mut y));
@@ -254,7 +278,9 @@ fn conversions_are_those_of_the_half_crate() {
             cpu::convert_to_f32(Weights::Bf16(&y), &mut back);
             back
         });
-        assert!(brain.iter().zip(&x).all(|(h, x)| h.to_bits() == bf16::from_f32(*x).to_f32().to_bits()));
+        assert!(
+            brain.iter().zip(&x).all(|(h, x)| h.to_bits() == bf16::from_f32(*x).to_f32().to_bits())
+        );
     }
     let mut y = [bf16::ZERO; 17];
     for isa in Isa::available() {
@@ -269,7 +295,11 @@ fn every_half_widens_exactly() {
     for isa in Isa::available() {
         let mut wide = vec![0.0; all.len()];
         isa.run(|| cpu::convert_to_f32(Weights::F16(&all), &mut wide));
-        assert!(all.iter().zip(&wide).all(|(h, w)| h.to_f32().to_bits() == w.to_bits()), "{}", isa.name());
+        assert!(
+            all.iter().zip(&wide).all(|(h, w)| h.to_f32().to_bits() == w.to_bits()),
+            "{}",
+            isa.name()
+        );
     }
 }
 

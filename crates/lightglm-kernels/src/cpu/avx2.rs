@@ -130,10 +130,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn swap_pairs(self) -> Self {
-        Self(
-            _mm256_permute_ps::<0b10_11_00_01>(self.0),
-            _mm256_permute_ps::<0b10_11_00_01>(self.1),
-        )
+        Self(_mm256_permute_ps::<0b10_11_00_01>(self.0), _mm256_permute_ps::<0b10_11_00_01>(self.1))
     }
 
     #[inline(always)]

@@ -4,8 +4,8 @@
 //! everything that disturbs a measurement makes it smaller.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::isa::{Isa, kernel};
 use super::simd::{LANES, Simd};
@@ -17,18 +17,21 @@ pub use int8::int8_dot_gops;
 /// Bytes of the buffer that [`read_bandwidth_gbs`] streams, all threads together: more than the
 /// last-level caches of nearly all machines.
 const BUFFER: usize = 512 << 20;
-const PASSES: usize = 5;
+/// Pieces of the buffer, timed one by one.
+const PIECES: usize = 16;
 
 /// Read bandwidth of the memory in GB/s (10^9 bytes), with `threads` threads.
 ///
-/// Streams 512 MiB that were written before with plain vector loads.
+/// Streams 512 MiB that were written before, several times, with plain vector loads.
 pub fn read_bandwidth_gbs(threads: usize) -> f64 {
     let isa = Isa::current();
     let threads = threads.max(1);
-    let len = BUFFER / size_of::<f32>() / threads / 64 * 64;
-    let best = best_seconds(threads, |_| vec![1.0f32; len], |buffer| {
+    let len = BUFFER / size_of::<f32>() / threads / PIECES / 64 * 64;
+    let best = best_seconds(threads, 4 * PIECES, |pass, buffer: &mut Vec<f32>| {
+        buffer.resize(len * PIECES, 1.0);
+        let piece = &buffer[pass % PIECES * len..][..len];
         // SAFETY: the length is a multiple of 64.
-        black_box(unsafe { sum(isa, black_box(buffer)) });
+        black_box(unsafe { sum(isa, black_box(piece)) });
     });
     (len * threads * size_of::<f32>()) as f64 / best / 1e9
 }
@@ -36,49 +39,59 @@ pub fn read_bandwidth_gbs(threads: usize) -> f64 {
 /// Peak of f32 fused multiply-add in GFLOP/s (two operations each), with `threads` threads, from
 /// registers.
 pub fn f32_fma_gflops(threads: usize) -> f64 {
-    /// About 20 ms on a 512-bit machine.
-    const ROUNDS: usize = 4_000_000;
+    /// About 1 ms on a 512-bit machine.
+    const ROUNDS: usize = 400_000;
     let isa = Isa::current();
     let threads = threads.max(1);
     // The portable implementation is some hundred times slower.
     let rounds = if isa.name() == "scalar" { ROUNDS / 200 } else { ROUNDS };
-    let best = best_seconds(threads, |_| (), |()| {
+    let best = best_seconds(threads, 100, |_, (): &mut ()| {
         // SAFETY: nothing but the instruction set is asked for.
         black_box(unsafe { multiply_add(isa, black_box(rounds)) });
     });
     (rounds * CHAINS * LANES * 2 * threads) as f64 / best / 1e9
 }
 
-/// The best time of [`PASSES`] runs of `work` on `threads` threads that start together.
+/// The best time of `passes` calls of `work` on `threads` threads that start together.
 ///
-/// Threads of their own and not the team: the roof must not depend on what it is a roof for.
-fn best_seconds<D>(
+/// Passes should be about a millisecond long, so that on a busy machine some go undisturbed. The
+/// threads are not those of the team: a roof must not depend on what it is a roof for.
+fn best_seconds<D: Default>(
     threads: usize,
-    prepare: impl Fn(usize) -> D + Sync,
-    work: impl Fn(&mut D) + Sync,
+    passes: usize,
+    work: impl Fn(usize, &mut D) + Sync,
 ) -> f64 {
-    let barrier = Barrier::new(threads);
-    let times: Vec<[f64; PASSES]> = std::thread::scope(|scope| {
+    let origin = Instant::now();
+    let arrived = AtomicUsize::new(0);
+    let times: Vec<Vec<(Duration, Duration)>> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
-            .map(|thread| {
-                let (barrier, prepare, work) = (&barrier, &prepare, &work);
+            .map(|_| {
+                let (arrived, work) = (&arrived, &work);
                 scope.spawn(move || {
-                    let mut data = prepare(thread);
-                    std::array::from_fn(|_| {
-                        barrier.wait();
-                        let start = Instant::now();
-                        work(&mut data);
-                        barrier.wait();
-                        start.elapsed().as_secs_f64()
-                    })
+                    let mut data = D::default();
+                    // Not counted: it is where the data is made.
+                    work(0, &mut data);
+                    let timed = |pass| {
+                        arrived.fetch_add(1, Ordering::AcqRel);
+                        while arrived.load(Ordering::Acquire) < threads * (pass + 1) {
+                            std::thread::yield_now();
+                        }
+                        let start = origin.elapsed();
+                        work(pass, &mut data);
+                        (start, origin.elapsed())
+                    };
+                    (0..passes).map(timed).collect()
                 })
             })
             .collect();
         handles.into_iter().filter_map(|handle| handle.join().ok()).collect()
     });
-    // A pass is over when the last thread is done; the second barrier makes all see about that.
-    (0..PASSES)
-        .map(|pass| times.iter().map(|t| t[pass]).fold(0.0, f64::max))
+    (0..passes)
+        .filter_map(|pass| {
+            let start = times.iter().map(|t| t[pass].0).min()?;
+            let end = times.iter().map(|t| t[pass].1).max()?;
+            Some((end - start).as_secs_f64())
+        })
         .fold(f64::INFINITY, f64::min)
 }
 

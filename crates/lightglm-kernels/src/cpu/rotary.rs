@@ -54,7 +54,8 @@ pub fn rotary(
             for row in task * rows..t.min((task + 1) * rows) {
                 spread(&cos[row * half..][..half], &sin[row * half..][..half], angles);
                 // SAFETY: row `row` of `x` lies inside of it, and only this task touches it.
-                let x = unsafe { std::slice::from_raw_parts_mut(out.get().add(row * width), width) };
+                let x =
+                    unsafe { std::slice::from_raw_parts_mut(out.get().add(row * width), width) };
                 // SAFETY: `x` holds whole heads, `angles` twice `rotary_dim <= head_dim` numbers.
                 unsafe { rotate_row(isa, x, head_dim, angles) };
             }

@@ -131,8 +131,7 @@ impl Team {
                 *const (dyn Fn(usize) + Sync + 'static),
             >(task)
         };
-        let job =
-            Job { run, tasks, next: CacheLine(AtomicUsize::new(0)), panic: Mutex::new(None) };
+        let job = Job { run, tasks, next: CacheLine(AtomicUsize::new(0)), panic: Mutex::new(None) };
         self.job.store((&raw const job).cast_mut(), Ordering::Relaxed);
         // Closed and empty since the last job ended, so only the number and the bit change. The
         // store to `state` publishes the one to `job`; sequentially consistent because of `sleepers`.
@@ -310,7 +309,9 @@ mod tests {
     fn many_callers_at_once() {
         std::thread::scope(|scope| {
             for caller in 0..6 {
-                scope.spawn(move || (0..if cfg!(miri) { 5 } else { 300 }).for_each(|i| each_once(caller + i % 7)));
+                scope.spawn(move || {
+                    (0..if cfg!(miri) { 5 } else { 300 }).for_each(|i| each_once(caller + i % 7))
+                });
             }
         });
     }
