@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use lightglm_core::WeightSource;
 use lightglm_model::config::{GenerationConfig, GlmConfig};
-use lightglm_model::text::{ChatTemplate, Message, Tokenizer};
+use lightglm_model::text::{
+    ChatTemplate, Message, Tokenizer, ToolCallEvent, ToolCallStream, parse_tool_calls,
+};
 use lightglm_model::weights::{GgufCheckpoint, GgufFile, parse_safetensors_header};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 
@@ -206,6 +208,41 @@ fn chat_template() {
             }
         }
         fingerprint(&rendered.map(|prompt| prompt.content_ranges().len()))
+    });
+}
+
+#[test]
+fn tool_calls() {
+    let names = ["get_weather", "f", "搜索"];
+    let seeds = [
+        "One moment.\nget_weather\n{\"city\": \"Paris\", \"days\": [1, -2.5e3, null]}",
+        "f\n{}\nf \r\n{\"a\": {\"b\": \"\\u00e9 \\\" }\"}}\nDone.\n搜索\n{\"q\": \"你好\"}",
+    ];
+    let tokens =
+        ["get_weather\n", "\nf\n{", "搜索\n{}", "{\"", "\":", "}", "\\\"", "\n", "[[[[", "\\ud83d"];
+    fuzz("tool_calls", seeds.map(|s| s.into()).into(), &tokens, |input| {
+        let text = String::from_utf8_lossy(input);
+        let whole = parse_tool_calls(&text, &names);
+        for call in &whole.calls {
+            assert!(names.contains(&call.name.as_str()), "a call of nobody's tool");
+            let parsed: serde_json::Value =
+                serde_json::from_str(&call.raw_arguments).expect("arguments are JSON");
+            assert!(parsed.is_object() && parsed == call.arguments);
+        }
+        // However the text is cut into pieces, the outcome is the same.
+        let mut stream = ToolCallStream::new(&names);
+        let (mut content, mut calls) = (String::new(), Vec::new());
+        let pieces = text.split_inclusive([' ', '"', '\n', '{', '你']);
+        let events: Vec<_> = pieces.flat_map(|piece| stream.push(piece)).collect();
+        for event in events.into_iter().chain(stream.finish()) {
+            match event {
+                ToolCallEvent::Content(text) => content.push_str(&text),
+                ToolCallEvent::CallFinished(call) => calls.push(call),
+                _ => {}
+            }
+        }
+        assert_eq!((&content, &calls), (&whole.content, &whole.calls));
+        (whole.calls.len().min(8) * 64 + whole.content.len().min(63)) as u64
     });
 }
 
