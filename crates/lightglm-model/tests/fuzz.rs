@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use lightglm_core::WeightSource;
 use lightglm_model::config::{GenerationConfig, GlmConfig};
-use lightglm_model::text::{ChatTemplate, Message, Tokenizer};
+use lightglm_model::text::{
+    ChatTemplate, Message, Tokenizer, ToolCallEvent, ToolCallStream, parse_tool_calls,
+};
 use lightglm_model::weights::{GgufCheckpoint, GgufFile, parse_safetensors_header};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 
@@ -75,15 +77,19 @@ const GENERATION_CONFIG: &str = r#"{"do_sample": true, "temperature": 0.8, "top_
 #[test]
 fn config_json() {
     let seeds = [GLM4_CONFIG, GLM_CONFIG].map(|json| json.into());
-    fuzz("config", seeds.into(), &JSON_TOKENS, |input| {
-        fingerprint(&GlmConfig::from_json(input).map(|_| ()))
+    fuzz("config", seeds.into(), &JSON_TOKENS, |input| match GlmConfig::from_json(input) {
+        Ok(_) => 0,
+        Err(error) => fingerprint(&format_args!("{error}")),
     });
 }
 
 #[test]
 fn generation_config_json() {
     fuzz("generation_config", vec![GENERATION_CONFIG.into()], &JSON_TOKENS, |input| {
-        fingerprint(&GenerationConfig::from_json(input).map(|_| ()))
+        match GenerationConfig::from_json(input) {
+            Ok(_) => 0,
+            Err(error) => fingerprint(&format_args!("{error}")),
+        }
     });
 }
 
@@ -101,7 +107,10 @@ fn safetensors_header() {
                 assert!(range.start <= range.end && range.end <= input.len(), "{name}: {range:?}");
             }
         }
-        fingerprint(&header.map(|header| header.tensors.len().min(4)).map_err(|e| e.to_string()))
+        match header {
+            Ok(header) => header.tensors.len().min(4) as u64,
+            Err(error) => fingerprint(&format_args!("{error}")),
+        }
     });
 }
 
@@ -111,7 +120,7 @@ fn gguf() {
     fuzz("gguf", vec![gguf_seed(2), gguf_seed(3)], &tokens, |input| {
         let file = match GgufFile::from_bytes(Bytes::copy_from_slice(input)) {
             Ok(file) => file,
-            Err(error) => return fingerprint(&error.to_string().split(' ').nth(3)),
+            Err(error) => return fingerprint(&format_args!("{error}")),
         };
         for (name, tensor) in file.tensors() {
             assert!(tensor.range.end <= input.len(), "{name}: {:?}", tensor.range);
@@ -146,7 +155,7 @@ fn tokenizer_json() {
     fuzz("tokenizer", vec![tokenizer_seed()], &tokens, |input| {
         let tokenizer = match Tokenizer::from_bytes(input) {
             Ok(tokenizer) => tokenizer,
-            Err(error) => return fingerprint(&error),
+            Err(error) => return fingerprint(&format_args!("{error}")),
         };
         let ids = tokenizer.encode_text("Hello  world 123 <|user|> 你好\n").unwrap_or_default();
         let text = tokenizer.decode(&ids, false);
@@ -205,7 +214,45 @@ fn chat_template() {
                 assert!(prompt.text().get(range.clone()).is_some(), "{range:?} cuts a character");
             }
         }
-        fingerprint(&rendered.map(|prompt| prompt.content_ranges().len()))
+        match rendered {
+            Ok(prompt) => prompt.content_ranges().len() as u64,
+            Err(error) => fingerprint(&format_args!("{error:#}")),
+        }
+    });
+}
+
+#[test]
+fn tool_calls() {
+    let names = ["get_weather", "f", "搜索"];
+    let seeds = [
+        "One moment.\nget_weather\n{\"city\": \"Paris\", \"days\": [1, -2.5e3, null]}",
+        "f\n{}\nf \r\n{\"a\": {\"b\": \"\\u00e9 \\\" }\"}}\nDone.\n搜索\n{\"q\": \"你好\"}",
+    ];
+    let tokens =
+        ["get_weather\n", "\nf\n{", "搜索\n{}", "{\"", "\":", "}", "\\\"", "\n", "[[[[", "\\ud83d"];
+    fuzz("tool_calls", seeds.map(|s| s.into()).into(), &tokens, |input| {
+        let text = String::from_utf8_lossy(input);
+        let whole = parse_tool_calls(&text, &names);
+        for call in &whole.calls {
+            assert!(names.contains(&call.name.as_str()), "a call of nobody's tool");
+            let parsed: serde_json::Value =
+                serde_json::from_str(&call.raw_arguments).expect("arguments are JSON");
+            assert!(parsed.is_object() && parsed == call.arguments);
+        }
+        // However the text is cut into pieces, the outcome is the same.
+        let mut stream = ToolCallStream::new(&names);
+        let (mut content, mut calls) = (String::new(), Vec::new());
+        let pieces = text.split_inclusive([' ', '"', '\n', '{', '你']);
+        let events: Vec<_> = pieces.flat_map(|piece| stream.push(piece)).collect();
+        for event in events.into_iter().chain(stream.finish()) {
+            match event {
+                ToolCallEvent::Content(text) => content.push_str(&text),
+                ToolCallEvent::CallFinished(call) => calls.push(call),
+                _ => {}
+            }
+        }
+        assert_eq!((&content, &calls), (&whole.content, &whole.calls));
+        (whole.calls.len().min(8) * 64 + whole.content.len().min(63)) as u64
     });
 }
 

@@ -123,18 +123,21 @@ pub(crate) fn words(line: &str) -> impl Iterator<Item = &str> {
 pub(crate) enum UnsafeUse {
     /// A block or an `unsafe impl`.
     Block,
-    /// A function or trait declared unsafe.
-    Function,
+    /// A function or trait that callers elsewhere can reach.
+    Public,
 }
 
-/// What a line of code uses `unsafe` for, if it does. A type (`unsafe fn(..)`) asks for nothing.
+/// What a line of code uses `unsafe` for, if it does and owes an argument for it.
+///
+/// A type (`unsafe fn(..)`) owes nothing. Nor does a private function of its own: a file of
+/// intrinsics has one contract, stated once.
 pub(crate) fn unsafe_keyword(line: &str) -> Option<UnsafeUse> {
-    let after = words(line).skip_while(|word| *word != "unsafe").nth(1);
-    words(line).find(|word| *word == "unsafe")?;
-    let pointer = line.contains("unsafe fn(") || line.contains("unsafe extern \"\" fn(");
-    match after {
-        Some("fn" | "extern") if pointer => None,
-        Some("fn" | "extern" | "trait") => Some(UnsafeUse::Function),
+    let mut after = words(line).skip_while(|word| *word != "unsafe");
+    after.next()?;
+    match after.next() {
+        Some("fn" | "extern" | "trait") => {
+            line.trim_start().starts_with("pub unsafe").then_some(UnsafeUse::Public)
+        }
         _ => Some(UnsafeUse::Block),
     }
 }
