@@ -21,9 +21,8 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
-use lightglm_examples::models;
+use lightglm_examples::open_model;
 use lightglm_kernels::{LmBackend, cpu};
-use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -215,7 +214,7 @@ struct Subject<B: LmBackend> {
 fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
     let (config, model, name, precision) = match &args.model {
         Some(name) => {
-            let checkpoint = Checkpoint::open(&models::resolve(Some(name))?)?;
+            let checkpoint = open_model(Some(name))?;
             let stored = checkpoint.stored_dtype()?.into();
             let precision = match args.dtype {
                 Some(dtype) => LoadPrecision::Convert(dtype.weight()),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::Parser;
-use lightglm_examples::models;
-use lightglm_model::checkpoint::Checkpoint;
+use lightglm_examples::open_model;
+use lightglm_model::checkpoint::{Checkpoint, Stored};
 use lightglm_model::config::GlmConfig;
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ struct Report {
     model_type: String,
     parameters: u64,
     parameters_read_per_token: u64,
-    stored: BTreeMap<&'static str, Stored>,
+    stored: BTreeMap<String, Stored>,
     kv_bytes_per_token_16_bit: u64,
     max_position_embeddings: usize,
     vocab_size: usize,
@@ -44,13 +44,6 @@ struct Report {
     precisions: Vec<Precision>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tensors: Vec<Tensor>,
-}
-
-/// Tensors of one stored precision.
-#[derive(Default, Serialize)]
-struct Stored {
-    tensors: usize,
-    parameters: u64,
 }
 
 /// The model's size in one precision, and what fits where.
@@ -77,8 +70,7 @@ struct Tensor {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let path = models::resolve(args.model.as_deref())?;
-    let checkpoint = Checkpoint::open(&path)?;
+    let checkpoint = open_model(args.model.as_deref())?;
     let report = report(&checkpoint, args.tensors)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -90,19 +82,13 @@ fn main() -> Result<()> {
 
 fn report(checkpoint: &Checkpoint, list: bool) -> Result<Report> {
     let config = checkpoint.config();
-    let mut stored = BTreeMap::<&str, Stored>::new();
-    let mut tensors = Vec::new();
-    for (name, shape) in config.tensor_shapes() {
-        // A block-quantized tensor would be dequantized to tell its precision, so ask the header.
-        let entry = stored.entry(checkpoint.stored_as(&name)?).or_default();
-        entry.tensors += 1;
-        entry.parameters += shape.iter().product::<usize>() as u64;
-        if list {
-            tensors.push(Tensor { name, shape });
-        }
-    }
-    let parameters = config.num_parameters() as u64;
-    let kv = config.kv_bytes_per_token(2) as u64;
+    let shapes = config.tensor_shapes().into_iter();
+    let tensors = match list {
+        true => shapes.map(|(name, shape)| Tensor { name, shape }).collect(),
+        false => Vec::new(),
+    };
+    let parameters = config.num_parameters();
+    let kv = config.kv_bytes_per_token(2);
     let devices = devices();
     // INT4: 4 bits and one f16 scale a group of 128.
     let bits = [("f32", 32.0), ("bf16 / f16", 16.0), ("int8", 8.0), ("int4 g128", 4.125)];
@@ -120,10 +106,10 @@ fn report(checkpoint: &Checkpoint, list: bool) -> Result<Report> {
         .collect();
     Ok(Report {
         path: checkpoint.path().display().to_string(),
-        model_type: config.model_type.name().into(),
+        model_type: format!("{:?}", config.model_type).to_lowercase(),
         parameters,
-        parameters_read_per_token: config.parameters_read_per_token() as u64,
-        stored,
+        parameters_read_per_token: config.parameters_read_per_token(),
+        stored: checkpoint.stored_dtypes()?,
         kv_bytes_per_token_16_bit: kv,
         max_position_embeddings: config.max_position_embeddings,
         vocab_size: config.vocab_size,

@@ -5,3 +5,15 @@
 
 pub mod device;
 pub mod models;
+
+use lightglm_model::checkpoint::Checkpoint;
+
+/// Opens `--model` (see [`models::resolve`]), or the default model.
+///
+/// # Errors
+/// Where the model cannot be found, fetched or read.
+pub fn open_model(model: Option<&str>) -> anyhow::Result<Checkpoint> {
+    let model = model.unwrap_or(models::DEFAULT_MODEL);
+    let path = models::resolve(model, &models::ResolveOptions::from_env()?)?;
+    Ok(Checkpoint::open(&path)?)
+}

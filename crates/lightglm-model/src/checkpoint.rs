@@ -1,5 +1,6 @@
 //! A model on disk, whatever its format: weights, configuration, tokenizer, template.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lightglm_core::{WeightDtype, WeightError, WeightSource};
@@ -24,6 +25,15 @@ pub struct Checkpoint {
 enum Weights {
     Safetensors(SafetensorsCheckpoint),
     Gguf(GgufCheckpoint),
+}
+
+/// Tensors of one stored precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stored {
+    /// How many.
+    pub tensors: usize,
+    /// Their elements.
+    pub parameters: u64,
 }
 
 /// Why a model could not be opened; the sources name file and key, or file and tensor.
@@ -104,7 +114,12 @@ impl Checkpoint {
         let mut ids = self.config.eos_token_ids.clone();
         ids.extend(self.generation_config()?.eos_token_ids);
         if let Weights::Gguf(gguf) = &self.weights {
-            ids.extend(gguf.vocabulary()?.eos_token_ids);
+            let vocabulary = gguf.vocabulary()?;
+            // GLM-4 ends a reply by opening the next turn; its GGUF files do not say so.
+            let opens_turn = |token: &&str| ["<|user|>", "<|observation|>"].contains(token);
+            let tokens = vocabulary.tokens.iter().map(String::as_str).zip(0..);
+            ids.extend(tokens.filter(|(token, _)| opens_turn(token)).map(|(_, id)| id));
+            ids.extend(vocabulary.eos_token_ids);
         }
         ids.sort_unstable();
         ids.dedup();
@@ -128,12 +143,44 @@ impl Checkpoint {
     /// [`TextError`] where the checkpoint's template does not parse.
     pub fn chat_template(&self) -> Result<ChatTemplate, CheckpointError> {
         match &self.weights {
-            Weights::Safetensors(_) => Ok(ChatTemplate::from_dir(&self.path)?),
-            Weights::Gguf(gguf) => match gguf.vocabulary()?.chat_template {
-                Some(source) => Ok(ChatTemplate::from_source(&source)?),
-                None => Ok(ChatTemplate::glm4_0414()),
+            Weights::Safetensors(_) => match ChatTemplate::from_dir(&self.path) {
+                Err(TextError::NoChatTemplate { .. }) => Ok(ChatTemplate::glm4_0414()),
+                other => Ok(other?),
+            },
+            Weights::Gguf(gguf) => match gguf.vocabulary()? {
+                vocabulary if vocabulary.chat_template.is_some() => {
+                    Ok(ChatTemplate::from_gguf(&vocabulary)?)
+                }
+                _ => Ok(ChatTemplate::glm4_0414()),
             },
         }
+    }
+
+    /// What the file stores: for each dtype (`BF16`, `Q4_1`, ...) its tensors and parameters.
+    ///
+    /// # Errors
+    /// [`WeightError`] naming the tensor whose header entry is wrong.
+    pub fn stored_dtypes(&self) -> Result<BTreeMap<String, Stored>, CheckpointError> {
+        let mut stored = BTreeMap::<String, Stored>::new();
+        let mut count = |dtype: String, shape: &[usize]| {
+            let entry = stored.entry(dtype).or_default();
+            entry.tensors += 1;
+            entry.parameters += shape.iter().product::<usize>() as u64;
+        };
+        match &self.weights {
+            Weights::Safetensors(weights) => {
+                for name in weights.names() {
+                    let view = weights.tensor(&name)?;
+                    count(view.dtype.name().into(), &view.shape);
+                }
+            }
+            Weights::Gguf(gguf) => {
+                for (_, tensor) in gguf.file().tensors() {
+                    count(format!("{:?}", tensor.ggml_type).to_uppercase(), &tensor.shape);
+                }
+            }
+        }
+        Ok(stored)
     }
 
     /// The precision the projections come in, judged by the first one.

@@ -203,7 +203,7 @@ fn bytes_read_counts_every_parameter_but_the_other_embeddings() {
     for model_type in [ModelType::Glm4, ModelType::Glm] {
         let (config, model) = model(model_type, WeightDtype::F32);
         let expected = config.parameters_read_per_token() * 4;
-        assert_eq!(model.bytes_read(1) as u64, expected as u64);
+        assert_eq!(model.bytes_read(1) as u64, expected);
     }
 }
 

@@ -19,3 +19,13 @@ impl<F: FnMut(u32) -> Option<String>> Detokenize for F {
         self(token)
     }
 }
+
+impl Detokenize for crate::text::DetokenizeStream {
+    fn push(&mut self, token: u32) -> Option<String> {
+        Self::push(self, token)
+    }
+
+    fn finish(&mut self) -> Option<String> {
+        Self::finish(self)
+    }
+}
