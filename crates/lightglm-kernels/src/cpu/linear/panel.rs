@@ -115,13 +115,14 @@ unsafe fn tiles_of_part<S: Simd, W: Element>(
             // SAFETY: the caller's contract; tile `i` has the `i`-th place in `sums`.
             unsafe {
                 let operands = tile::Operands {
-                    x: p.x.add(t * p.k + part.k),
-                    x_stride: p.k,
+                    x: p.x.add(t * p.x_stride + part.k),
+                    x_stride: p.x_stride,
                     w: panel.add((n - rows.start) * part.piece),
                     w_stride: part.piece,
                     k: part.len,
                     y: p.y.get().add(t * p.n + n),
                     y_stride: p.n,
+                    row_step: 1,
                     bias: if p.bias.is_null() { p.bias } else { p.bias.add(n) },
                     sums,
                     first: part.first,

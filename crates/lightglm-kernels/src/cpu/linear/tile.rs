@@ -16,10 +16,11 @@ pub(super) struct Operands<W> {
     pub(super) w: *const W,
     pub(super) w_stride: usize,
     pub(super) k: usize,
-    /// `[tokens, rows]`.
+    /// `[tokens, rows]`, a token's outputs lying `row_step` apart.
     pub(super) y: *mut f32,
     pub(super) y_stride: usize,
-    /// `[rows]`, or null.
+    pub(super) row_step: usize,
+    /// `[rows]`, also `row_step` apart, or null.
     pub(super) bias: *const f32,
     /// Where `K` is cut in pieces: the partial sums, sixteen lanes for each token and row, in the
     /// order the tiles come. Unused where the piece is both `first` and `last`.
@@ -118,8 +119,12 @@ impl<W: Element> Operands<W> {
         unsafe {
             Self {
                 w: self.w.add(row * self.w_stride),
-                y: self.y.add(row),
-                bias: if self.bias.is_null() { self.bias } else { self.bias.add(row) },
+                y: self.y.add(row * self.row_step),
+                bias: if self.bias.is_null() {
+                    self.bias
+                } else {
+                    self.bias.add(row * self.row_step)
+                },
                 sums: if self.sums.is_null() { self.sums } else { self.sums.add(row * 6 * LANES) },
                 ..self
             }
@@ -147,12 +152,7 @@ unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<
         while k < whole {
             let mut w = [S::zero(); N];
             for n in 0..N {
-                let at = o.w.add(n * o.w_stride + k);
-                if T == 1 {
-                    // The rows that come next: short rows end before a hardware prefetcher learns.
-                    S::prefetch(at.wrapping_add(ROWS * o.w_stride).cast());
-                }
-                w[n] = W::load(at);
+                w[n] = W::load(o.w.add(n * o.w_stride + k));
             }
             for t in 0..T {
                 let x = S::load(o.x.add(t * o.x_stride + k));
@@ -203,8 +203,9 @@ unsafe fn finish<S: Simd, W: Element, const T: usize, const N: usize>(
         for t in 0..T {
             for n in 0..N {
                 let dot = dots[t][n];
-                let y = if o.bias.is_null() { dot } else { dot + *o.bias.add(n) };
-                *o.y.add(t * o.y_stride + n) = y;
+                let column = n * o.row_step;
+                let y = if o.bias.is_null() { dot } else { dot + *o.bias.add(column) };
+                *o.y.add(t * o.y_stride + column) = y;
             }
         }
     }
