@@ -6,6 +6,9 @@ use super::super::simd::{LANES, Simd};
 /// Rows of weights that one tile takes.
 pub(super) const ROWS: usize = 4;
 
+/// How many weights ahead of the arithmetic memory is asked for.
+const AHEAD: usize = 1024;
+
 /// What a tile reads and writes. Strides are in elements.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<W> {
@@ -152,7 +155,13 @@ unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<
         while k < whole {
             let mut w = [S::zero(); N];
             for n in 0..N {
-                w[n] = W::load(o.w.add(n * o.w_stride + k));
+                let at = o.w.add(n * o.w_stride + k);
+                if T > 1 && !W::IS_F32 {
+                    // With this much arithmetic in between, the out-of-order window alone does not
+                    // reach far enough ahead.
+                    S::prefetch(at.wrapping_add(AHEAD).cast());
+                }
+                w[n] = W::load(at);
             }
             for t in 0..T {
                 let x = S::load(o.x.add(t * o.x_stride + k));
