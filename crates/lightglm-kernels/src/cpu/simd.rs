@@ -62,7 +62,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn reduce_max(self) -> f32;
     /// [`Simd::reduce_add`] of four vectors at once, written to `to[0..4]`.
     unsafe fn reduce_add_4(vectors: [Self; 4], to: *mut f32);
-    /// Asks for the cache line at `at`, which need not be a valid address.
+    /// Asks for the cache line at `at`, which need not be a valid address, in the second-level cache
+    /// (the first has room for few requests, and then everything waits).
     unsafe fn prefetch(at: *const u8);
 
     /// Loads `len < 16` lanes; the others are zero.

@@ -23,7 +23,7 @@ pub(super) const fn scratch_len(head_dim: usize) -> usize {
 
 /// A chunk's blocks for one kv head, and the queries that look at it.
 pub(super) struct Tile<E> {
-    /// Where each block's keys `[d, 16]` lie; as many blocks as the last query sees.
+    /// Where each block's keys `[d, 16]` lie: as many blocks as the last query sees, then null.
     pub(super) keys: [*const E; CHUNK_BLOCKS],
     /// Where each block's values `[16, d]` lie.
     pub(super) values: [*const E; CHUNK_BLOCKS],
@@ -108,10 +108,9 @@ unsafe fn attend<S: Simd, E: Element, const H: usize>(tile: &Tile<E>, first: usi
     // up to the last visible position exist.
     unsafe {
         let queries = tile.scratch.add(QUERIES * CHUNK);
-        for h in 0..H {
-            let query = tile.queries[first + h];
-            for i in 0..d {
-                *queries.add(i * H + h) = *query.add(i);
+        for i in 0..d {
+            for h in 0..H {
+                *queries.add(i * H + h) = *tile.queries[first + h].add(i);
             }
         }
         scores::<S, E, H>(tile, queries, most.div_ceil(KV_BLOCK), probabilities);
@@ -163,10 +162,22 @@ unsafe fn score_blocks<S: Simd, E: Element, const H: usize, const N: usize>(
     // SAFETY: `block..block + N` exist and hold `d` rows of sixteen keys; `queries` is `[d, H]`.
     unsafe {
         let mut sums = [[S::zero(); N]; H];
+        let mut blocks = [std::ptr::null(); N];
+        // What is read next: the blocks after these, or the first values. Blocks are too short and
+        // too scattered for a hardware prefetcher.
+        let mut next = [std::ptr::null(); N];
+        for n in 0..N {
+            blocks[n] = tile.keys[block + n];
+            let ahead = block + n + N;
+            let keys = tile.keys[ahead % CHUNK_BLOCKS];
+            let more = ahead < CHUNK_BLOCKS && !keys.is_null();
+            next[n] = if more { keys } else { tile.values[n] };
+        }
         for i in 0..tile.head_dim {
             let mut keys = [S::zero(); N];
             for n in 0..N {
-                keys[n] = E::load(tile.keys[block + n].add(i * KV_BLOCK));
+                S::prefetch(next[n].wrapping_add(i * KV_BLOCK).cast());
+                keys[n] = E::load(blocks[n].add(i * KV_BLOCK));
             }
             for h in 0..H {
                 let q = S::splat(*queries.add(i * H + h));
@@ -272,10 +283,15 @@ unsafe fn columns<S: Simd, E: Element, const H: usize, const J: usize>(
         while position < to {
             let end = to.min((position / KV_BLOCK + 1) * KV_BLOCK);
             let block = tile.values[position / KV_BLOCK].add(column);
+            let next = tile.values[(position / KV_BLOCK + 1) % CHUNK_BLOCKS].wrapping_add(column);
             while position < end {
-                let row = block.add(position % KV_BLOCK * tile.head_dim);
+                let offset = position % KV_BLOCK * tile.head_dim;
+                let row = block.add(offset);
                 let mut values = [S::zero(); J];
                 for j in 0..J {
+                    if j * LANES * size_of::<E>() % 64 == 0 {
+                        S::prefetch(next.wrapping_add(offset + j * LANES).cast());
+                    }
                     values[j] = E::load(row.add(j * LANES));
                 }
                 for h in 0..H {

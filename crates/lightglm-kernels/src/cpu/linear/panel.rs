@@ -115,18 +115,27 @@ unsafe fn tiles_of_part<S: Simd, W: Element>(
             // SAFETY: the caller's contract; tile `i` has the `i`-th place in `sums`.
             unsafe {
                 let operands = tile::Operands {
-                    x: p.x.add(t * p.k + part.k),
-                    x_stride: p.k,
+                    x: p.x.add(t * p.x_stride + part.k),
+                    x_stride: p.x_stride,
                     w: panel.add((n - rows.start) * part.piece),
                     w_stride: part.piece,
                     k: part.len,
                     y: p.y.get().add(t * p.n + n),
                     y_stride: p.n,
+                    row_step: 1,
                     bias: if p.bias.is_null() { p.bias } else { p.bias.add(n) },
                     sums,
                     first: part.first,
                     last: part.last,
                 };
+                let ahead = p.x.wrapping_add((t + tokens) * p.x_stride + part.k);
+                let share = (n - rows.start) / tile::ROWS..rows.len().div_ceil(tile::ROWS);
+                prefetch_share::<S>(ahead, p.x_stride, tokens, part.len, share);
+                if !part.first {
+                    for line in 0..SUMS_OF_TILE / LANES {
+                        S::prefetch(sums.wrapping_add(SUMS_OF_TILE + line * LANES).cast());
+                    }
+                }
                 tile::tokens::<S, f32>(operands, tokens, count);
                 if !(part.first && part.last) {
                     sums = sums.add(SUMS_OF_TILE);
@@ -135,6 +144,31 @@ unsafe fn tiles_of_part<S: Simd, W: Element>(
             n += count;
         }
         t += tokens;
+    }
+}
+
+/// Asks for one share of the next tile's tokens: share `share.start` of `share.end` equal ones.
+///
+/// By the time the last row tile of this token tile is done, the next tokens are near.
+#[inline(always)]
+unsafe fn prefetch_share<S: Simd>(
+    x: *const f32,
+    stride: usize,
+    tokens: usize,
+    len: usize,
+    share: Range<usize>,
+) {
+    let lines = len.div_ceil(LANES);
+    let per_share = (tokens * lines).div_ceil(share.end);
+    let first = share.start * per_share;
+    let (mut token, mut line) = (first / lines.max(1), first % lines.max(1));
+    for _ in 0..per_share {
+        // SAFETY: any address may be asked for.
+        unsafe { S::prefetch(x.wrapping_add(token * stride + line * LANES).cast()) };
+        line += 1;
+        if line == lines {
+            (token, line) = (token + 1, 0);
+        }
     }
 }
 

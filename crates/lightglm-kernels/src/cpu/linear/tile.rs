@@ -6,6 +6,9 @@ use super::super::simd::{LANES, Simd};
 /// Rows of weights that one tile takes.
 pub(super) const ROWS: usize = 4;
 
+/// How many weights ahead of the arithmetic memory is asked for.
+const AHEAD: usize = 1024;
+
 /// What a tile reads and writes. Strides are in elements.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<W> {
@@ -16,10 +19,11 @@ pub(super) struct Operands<W> {
     pub(super) w: *const W,
     pub(super) w_stride: usize,
     pub(super) k: usize,
-    /// `[tokens, rows]`.
+    /// `[tokens, rows]`, a token's outputs lying `row_step` apart.
     pub(super) y: *mut f32,
     pub(super) y_stride: usize,
-    /// `[rows]`, or null.
+    pub(super) row_step: usize,
+    /// `[rows]`, also `row_step` apart, or null.
     pub(super) bias: *const f32,
     /// Where `K` is cut in pieces: the partial sums, sixteen lanes for each token and row, in the
     /// order the tiles come. Unused where the piece is both `first` and `last`.
@@ -118,8 +122,12 @@ impl<W: Element> Operands<W> {
         unsafe {
             Self {
                 w: self.w.add(row * self.w_stride),
-                y: self.y.add(row),
-                bias: if self.bias.is_null() { self.bias } else { self.bias.add(row) },
+                y: self.y.add(row * self.row_step),
+                bias: if self.bias.is_null() {
+                    self.bias
+                } else {
+                    self.bias.add(row * self.row_step)
+                },
                 sums: if self.sums.is_null() { self.sums } else { self.sums.add(row * 6 * LANES) },
                 ..self
             }
@@ -148,9 +156,10 @@ unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<
             let mut w = [S::zero(); N];
             for n in 0..N {
                 let at = o.w.add(n * o.w_stride + k);
-                if T == 1 {
-                    // The rows that come next: short rows end before a hardware prefetcher learns.
-                    S::prefetch(at.wrapping_add(ROWS * o.w_stride).cast());
+                if T > 1 && !W::IS_F32 {
+                    // With this much arithmetic in between, the out-of-order window alone does not
+                    // reach far enough ahead.
+                    S::prefetch(at.wrapping_add(AHEAD).cast());
                 }
                 w[n] = W::load(at);
             }
@@ -203,8 +212,9 @@ unsafe fn finish<S: Simd, W: Element, const T: usize, const N: usize>(
         for t in 0..T {
             for n in 0..N {
                 let dot = dots[t][n];
-                let y = if o.bias.is_null() { dot } else { dot + *o.bias.add(n) };
-                *o.y.add(t * o.y_stride + n) = y;
+                let column = n * o.row_step;
+                let y = if o.bias.is_null() { dot } else { dot + *o.bias.add(column) };
+                *o.y.add(t * o.y_stride + column) = y;
             }
         }
     }
