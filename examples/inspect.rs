@@ -166,7 +166,10 @@ fn print(report: &Report, config: &GlmConfig) {
         report.kv_bytes_per_token_16_bit,
     );
     for (dtype, stored) in &report.stored {
-        println!("  stored as {dtype}: {} tensors, {} parameters", stored.tensors, stored.parameters);
+        println!(
+            "  stored as {dtype}: {} tensors, {} parameters",
+            stored.tensors, stored.parameters
+        );
     }
     println!("\n  {:<12}{:>12}   context that fits beside the weights", "", "weights");
     for precision in &report.precisions {

@@ -1,0 +1,79 @@
+//! WikiText-2 perplexity of the small real model against transformers on the same weights.
+//!
+//! The reference (`tools/perplexity_reference.py`) dequantizes the same GGUF to f32 and scores the
+//! same token ids by the same protocol: context 512, stride 256, no BOS. Window by window, so a
+//! prefix of the text is a test of its own; `--ignored` runs the whole of it.
+
+use std::path::Path;
+
+use burn_flex::{Flex, FlexDevice};
+use lightglm_eval::{Protocol, RunControl, Subject, perplexity};
+use lightglm_examples::open_model;
+use lightglm_model::decoder::LoadPrecision;
+use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+
+/// 0.1 % of the perplexity, and of each window's sum of nats.
+const RELATIVE: f64 = 1e-3;
+
+fn agrees(windows: usize) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2");
+    let reference = std::fs::read(data.join("reference.json")).unwrap();
+    let reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
+    let ids: Vec<u32> = std::fs::read(data.join("tokens.u32"))
+        .unwrap()
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let checkpoint = match open_model(None) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            println!("skipped: the default model is out of reach: {error:#}");
+            return;
+        }
+    };
+    let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap();
+    let config = checkpoint.config();
+    let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+    let ids = &ids[..ids.len().min(256 * (windows - 1) + 512)];
+    let mut cache = |positions| {
+        let c = config;
+        let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
+        let dtype = KvDtype::F32;
+        let cache: Box<dyn lightglm_core::KvCache<Flex>> = Box::new(ContiguousKvCache::new(
+            layers,
+            heads,
+            width,
+            1,
+            positions,
+            dtype,
+            &FlexDevice,
+        ));
+        Ok(cache)
+    };
+    let mut subject = Subject::new(&model, &mut cache);
+    let ours = perplexity(&mut subject, ids, &protocol, &mut RunControl::default()).unwrap();
+    let windows = reference["result"]["windows"].as_array().expect("windows");
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (window, theirs) in ours.windows.iter().zip(windows) {
+        let theirs = theirs["nll"].as_f64().expect("nll");
+        let gap = (window.nll - theirs).abs() / theirs;
+        assert!(gap < RELATIVE, "window {window:?}: {theirs} there");
+        sum += theirs;
+        count += window.window.targets() as f64;
+    }
+    let theirs = (sum / count).exp();
+    println!("perplexity {:.6} here, {theirs:.6} there, {count} targets", ours.perplexity);
+    assert!((ours.perplexity / theirs - 1.0).abs() < RELATIVE);
+}
+
+#[test]
+fn the_first_windows_agree_with_transformers() {
+    agrees(6);
+}
+
+#[test]
+#[ignore = "a minute of two cores"]
+fn all_windows_agree_with_transformers() {
+    agrees(63);
+}
