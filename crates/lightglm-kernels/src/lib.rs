@@ -27,4 +27,4 @@ pub mod reference;
 
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
-pub use map_file::{MappedFile, map_file};
+pub use map_file::{MappedFile, map_file, page_out};

@@ -46,3 +46,27 @@ impl MappedFile {
         &self.bytes
     }
 }
+
+/// Tells the operating system that the pages under `bytes` are not needed soon.
+///
+/// For a copy made of a mapped tensor: without this the pages of the file would count beside the
+/// copy as this process' memory. The bytes stay valid and are read again where they are used again.
+/// Does nothing where the system has no such call.
+pub fn page_out(bytes: &[u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        // Only whole pages: the ends may belong to a neighbour. 64 KiB is the largest page size.
+        const PAGE: usize = 1 << 16;
+        let start = bytes.as_ptr().align_offset(PAGE);
+        let Some(pages) = bytes.get(start..).map(|rest| &rest[..rest.len() / PAGE * PAGE]) else {
+            return;
+        };
+        if !pages.is_empty() {
+            // SAFETY: the range lies in a live slice, and MADV_PAGEOUT never changes what memory
+            // holds: it writes dirty pages to swap and drops clean pages of files.
+            unsafe { libc::madvise(pages.as_ptr() as *mut _, pages.len(), libc::MADV_PAGEOUT) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}

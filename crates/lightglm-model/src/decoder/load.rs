@@ -10,7 +10,7 @@ use burn::tensor::{AllocationProperty, Bytes, DType, Tensor, TensorData};
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::{bf16, f16};
 use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
-use lightglm_kernels::LmBackend;
+use lightglm_kernels::{LmBackend, page_out};
 
 use super::block::Block;
 use super::dense_linear::DenseLinear;
@@ -192,10 +192,17 @@ fn convert(view: TensorView, target: WeightDtype) -> TensorView {
     TensorView { dtype: target, shape: view.shape, bytes }
 }
 
-/// Element by element, without a second buffer; `source` need not be aligned.
+/// Element by element, without a second buffer; `source` need not be aligned. What has been read
+/// of a mapped file is given back piece by piece, so that it does not count beside the copy.
 fn map<S: AnyBitPattern, T: NoUninit + Send>(source: &[u8], f: impl Fn(S) -> T) -> bytes::Bytes {
-    let elements = source.chunks_exact(size_of::<S>());
-    own(elements.map(|x| f(bytemuck::pod_read_unaligned(x))).collect())
+    const PIECE: usize = 16 << 20;
+    let mut values = Vec::with_capacity(source.len() / size_of::<S>());
+    for piece in source.chunks(PIECE) {
+        let elements = piece.chunks_exact(size_of::<S>());
+        values.extend(elements.map(|x| f(bytemuck::pod_read_unaligned(x))));
+        page_out(piece);
+    }
+    own(values)
 }
 
 /// Bytes that own a vector of elements, aligned as they are.

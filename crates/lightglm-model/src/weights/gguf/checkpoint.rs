@@ -171,6 +171,8 @@ impl WeightSource for GgufCheckpoint {
         for part in &parts {
             let (out, others) = rest.split_at_mut(part.elements());
             dequantize(part.tensor.ggml_type, &part.bytes, out);
+            // The blocks would count as memory beside the numbers made of them.
+            lightglm_kernels::page_out(&part.bytes);
             rest = others;
         }
         Ok(TensorView { dtype: WeightDtype::F32, shape, bytes: to_le_bytes(values) })
