@@ -70,6 +70,15 @@ impl Isa {
         work()
     }
 
+    /// Whether a vector is one register out of 32 ([`super::simd::Simd::WIDE`]).
+    pub(super) fn is_wide(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => true,
+            _ => false,
+        }
+    }
+
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {

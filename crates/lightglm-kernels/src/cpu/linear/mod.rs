@@ -2,9 +2,9 @@
 //!
 //! Shapes: `T` tokens, `K` in_features, `N` out_features.
 //!
-//! Few tokens: weights stream once from memory and are widened in registers. Many tokens: a block
-//! of rows is widened once into a panel that stays in the second-level cache, and register tiles
-//! run over it. Both keep the sixteen partial sums of the specification, so both give the same bits.
+//! Few tokens: weights stream once from memory while all tokens stay in the cache. Many tokens: a
+//! block of weights stays in the cache while the tokens stream over it. The register tiles are the
+//! same and keep the sixteen partial sums of the specification, so both give the same bits.
 
 mod panel;
 mod tile;
@@ -18,8 +18,12 @@ use super::simd::{LANES, Simd};
 use super::team;
 use super::weights::Weights;
 
-/// From this many tokens on, weights are widened into a panel first.
-const PANEL_TOKENS: usize = 24;
+/// From this many tokens on, the tokens no longer fit the cache beside the weights, and a block of
+/// weights is kept there instead.
+const BLOCK_TOKENS: usize = 48;
+
+/// How many weights ahead of the arithmetic memory is asked for, where it streams.
+const AHEAD: usize = 1024;
 
 /// A chunk of weights that is worth handing to another thread, in bytes times tokens.
 const MIN_CHUNK: usize = 32 * 1024;
@@ -108,28 +112,27 @@ fn linear_of<W: Element>(
 fn run<W: Element>(problem: &Problem<W>) {
     let isa = Isa::current();
     let &Problem { t, n, k, .. } = problem;
-    let row_cost = (k * t * size_of::<W>()).max(1);
-    let panels = t >= PANEL_TOKENS;
-    let rows = if panels {
-        panel::rows(n, team::num_threads())
-    } else {
-        let fair = n.div_ceil(team::num_threads() * 4);
-        fair.max(MIN_CHUNK.div_ceil(row_cost)).next_multiple_of(tile::ROWS)
-    };
-    let plan = panel::Plan::new(t, k, rows);
-    team::parallel_for(n.div_ceil(rows), |task| {
-        let range = task * rows..n.min((task + 1) * rows);
-        if panels {
+    let threads = team::num_threads();
+    if t >= BLOCK_TOKENS {
+        let plan = panel::Plan::new::<W>(isa, [t, n, k], threads);
+        team::parallel_for(n.div_ceil(plan.rows), |task| {
+            let range = task * plan.rows..n.min((task + 1) * plan.rows);
             with_scratch(plan.scratch(), |scratch| {
                 // SAFETY: `linear` has checked the lengths, the tasks' row ranges are disjoint, and
                 // the scratch is as long as the plan asks for.
                 unsafe { panel::panel_block(isa, problem, range, plan, scratch) }
             });
-        } else {
-            // SAFETY: as above.
+        });
+    } else {
+        let row_cost = (k * t * size_of::<W>()).max(1);
+        let rows = n.div_ceil(threads * 4).max(MIN_CHUNK.div_ceil(row_cost));
+        let rows = rows.next_multiple_of(tile::ROWS);
+        team::parallel_for(n.div_ceil(rows), |task| {
+            let range = task * rows..n.min((task + 1) * rows);
+            // SAFETY: `linear` has checked the lengths; the tasks' row ranges are disjoint.
             unsafe { direct_rows(isa, problem, range) }
-        }
-    });
+        });
+    }
 }
 
 kernel! {
@@ -171,6 +174,7 @@ impl<W: Element> Problem<W> {
                 x_stride: self.x_stride,
                 w: self.w.add(n * self.k),
                 w_stride: step * self.k,
+                ahead: AHEAD,
                 k: self.k,
                 y: self.y.get().add(n),
                 y_stride: self.n,

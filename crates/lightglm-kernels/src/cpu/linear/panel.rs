@@ -1,43 +1,55 @@
-//! Many tokens: a block of rows of `W` is widened once, and tiles run over it from the cache.
+//! Many tokens: tiles run over a block of rows of `W` that stays in the cache.
+//!
+//! Where registers are few, weights are widened once into a panel of f32. With 32 registers of 16
+//! lanes a tile widens them itself for nothing, and half the bytes come from the cache.
 
 use std::ops::Range;
 
 use super::super::element::Element;
-use super::super::isa::kernel;
+use super::super::isa::{Isa, kernel};
 use super::super::simd::{LANES, Simd};
 use super::{Problem, tile};
 
-/// `K` is cut in pieces of at most this, so that a tile's tokens stay in the first-level cache.
-const MAX_PIECE: usize = 1024;
-/// Rows of a block at most.
+/// Bytes of a block of rows at most: together with the tokens of a tile it fits a second-level
+/// cache of 512 KiB.
+const MAX_BLOCK: usize = 256 * 1024;
+/// Rows of a block at least, so that a tile's tokens are used more than once, ...
+const MIN_ROWS: usize = 16;
+/// ... and at most: after that, it makes no difference.
 const MAX_ROWS: usize = 64;
+/// `K` is cut in pieces of at most this, so that a tile's tokens stay in the second-level cache, ...
+const MAX_PIECE: usize = 4096;
+/// ... or in the first, where f32 weights come in from the second at the same time.
+const MAX_F32_PIECE: usize = 1024;
 
-/// Rows of `w` in one block: few enough to give each thread several blocks, many enough to use a
-/// piece of `x` often while it is in the cache.
-pub(super) fn rows(n: usize, threads: usize) -> usize {
-    n.div_ceil(threads * 4).next_multiple_of(tile::ROWS).clamp(tile::ROWS, MAX_ROWS)
-}
-
-/// How a block is cut.
+/// How the work is cut.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
-    /// Columns of the panel: the longest piece of `K`, padded to whole vectors.
+    /// Rows of a block.
+    pub(super) rows: usize,
+    /// Columns of a piece, a multiple of [`LANES`].
     piece: usize,
-    /// f32 elements of the panel.
+    /// f32 elements of the panel; 0 where `W` is read as it is stored.
     panel: usize,
     /// f32 elements of the partial sums kept between pieces.
     sums: usize,
 }
 
 impl Plan {
-    /// For blocks of at most `rows` rows.
-    pub(super) fn new(t: usize, k: usize, rows: usize) -> Self {
-        let pieces = k.div_ceil(MAX_PIECE).max(1);
+    /// For `[t, k]` activations and `[n, k]` weights of type `W`.
+    pub(super) fn new<W: Element>(isa: Isa, [t, n, k]: [usize; 3], threads: usize) -> Self {
+        let widened = !isa.is_wide();
+        let wide_rows = widened || W::IS_F32;
+        let pieces = k.div_ceil(if wide_rows { MAX_F32_PIECE } else { MAX_PIECE }).max(1);
         let piece = k.div_ceil(pieces).next_multiple_of(LANES);
+        let row_bytes = piece * if widened { size_of::<f32>() } else { size_of::<W>() };
+        let fitting = (MAX_BLOCK / row_bytes.max(1)).clamp(MIN_ROWS, MAX_ROWS);
+        let fair = n.div_ceil(threads * 4).next_multiple_of(tile::ROWS);
+        let rows = fair.min(fitting / tile::ROWS * tile::ROWS);
         // The smallest tile on any instruction set has three tokens.
         let tiles = t.div_ceil(3) * rows.div_ceil(tile::ROWS);
         let sums = if pieces > 1 { tiles * SUMS_OF_TILE } else { 0 };
-        Self { piece, panel: rows * piece, sums }
+        Self { rows, piece, panel: if widened { rows * piece } else { 0 }, sums }
     }
 
     /// f32 elements of scratch that a block needs.
@@ -51,7 +63,7 @@ kernel! {
     ///
     /// # Safety
     /// The slices behind `p` have their lengths, no one else writes these columns of `y`, `plan` was
-    /// made for at least as many rows, and `scratch` has the length it asks for.
+    /// made for `p` and has at least as many rows, and `scratch` has the length it asks for.
     pub(super) unsafe fn panel_block<W: Element>(
         p: &Problem<W>, rows: Range<usize>, plan: Plan, scratch: &mut [f32],
     ) = panel_block_on;
@@ -71,12 +83,17 @@ unsafe fn panel_block_on<S: Simd, W: Element>(
     loop {
         let len = piece.min(p.k - k);
         let last = k + len == p.k;
-        // SAFETY: rows and the piece of K lie inside of the operands; the panel has `piece`
-        // columns for each row, and `sums` a place for each tile.
+        let part = Part { k, len, first: k == 0, last };
+        // SAFETY: rows and the piece of K lie inside of the operands; the panel, if there is one,
+        // has `piece` columns for each row, and `sums` a place for each tile.
         unsafe {
-            widen::<S, W>(p, rows.clone(), k, len, panel.as_mut_ptr(), piece);
-            let part = Part { k, len, piece, first: k == 0, last };
-            tiles_of_part::<S, W>(p, &rows, &part, panel.as_ptr(), sums.as_mut_ptr());
+            if plan.panel > 0 {
+                widen::<S, W>(p, rows.clone(), k, len, panel.as_mut_ptr(), piece);
+                tiles::<S, W, f32>(p, &rows, &part, panel.as_ptr(), piece, sums.as_mut_ptr());
+            } else {
+                let w = p.w.add(rows.start * p.k + k);
+                tiles::<S, W, W>(p, &rows, &part, w, p.k, sums.as_mut_ptr());
+            }
         }
         if last {
             break;
@@ -88,22 +105,22 @@ unsafe fn panel_block_on<S: Simd, W: Element>(
 /// Elements that the partial sums of one tile take at most.
 const SUMS_OF_TILE: usize = 6 * tile::ROWS * LANES;
 
-/// The columns `k..k + len` of `W`, in a panel of `piece` columns.
+/// The columns `k..k + len` of `W` and of `x`.
 struct Part {
     k: usize,
     len: usize,
-    piece: usize,
     first: bool,
     last: bool,
 }
 
-/// Runs every tile of the block over one piece of `K`.
+/// Runs every tile of the block over one piece of `K`; `w` points at the block's first row.
 #[inline(always)]
-unsafe fn tiles_of_part<S: Simd, W: Element>(
+unsafe fn tiles<S: Simd, W: Element, E: Element>(
     p: &Problem<W>,
     rows: &Range<usize>,
     part: &Part,
-    panel: *const f32,
+    w: *const E,
+    w_stride: usize,
     mut sums: *mut f32,
 ) {
     let mut t = 0;
@@ -117,8 +134,9 @@ unsafe fn tiles_of_part<S: Simd, W: Element>(
                 let operands = tile::Operands {
                     x: p.x.add(t * p.x_stride + part.k),
                     x_stride: p.x_stride,
-                    w: panel.add((n - rows.start) * part.piece),
-                    w_stride: part.piece,
+                    w: w.add((n - rows.start) * w_stride),
+                    w_stride,
+                    ahead: tile::ROWS * w_stride,
                     k: part.len,
                     y: p.y.get().add(t * p.n + n),
                     y_stride: p.n,
@@ -136,7 +154,7 @@ unsafe fn tiles_of_part<S: Simd, W: Element>(
                         S::prefetch(sums.wrapping_add(SUMS_OF_TILE + line * LANES).cast());
                     }
                 }
-                tile::tokens::<S, f32>(operands, tokens, count);
+                tile::tokens::<S, E>(operands, tokens, count);
                 if !(part.first && part.last) {
                     sums = sums.add(SUMS_OF_TILE);
                 }

@@ -6,9 +6,6 @@ use super::super::simd::{LANES, Simd};
 /// Rows of weights that one tile takes.
 pub(super) const ROWS: usize = 4;
 
-/// How many weights ahead of the arithmetic memory is asked for.
-const AHEAD: usize = 1024;
-
 /// What a tile reads and writes. Strides are in elements.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<W> {
@@ -18,6 +15,8 @@ pub(super) struct Operands<W> {
     /// `[rows, k]`.
     pub(super) w: *const W,
     pub(super) w_stride: usize,
+    /// How many weights ahead of the arithmetic memory is asked for.
+    pub(super) ahead: usize,
     pub(super) k: usize,
     /// `[tokens, rows]`, a token's outputs lying `row_step` apart.
     pub(super) y: *mut f32,
@@ -156,10 +155,10 @@ unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<
             let mut w = [S::zero(); N];
             for n in 0..N {
                 let at = o.w.add(n * o.w_stride + k);
-                if T > 1 && !W::IS_F32 {
+                if T > 1 {
                     // With this much arithmetic in between, the out-of-order window alone does not
                     // reach far enough ahead.
-                    S::prefetch(at.wrapping_add(AHEAD).cast());
+                    S::prefetch(at.wrapping_add(o.ahead).cast());
                 }
                 w[n] = W::load(at);
             }
