@@ -40,9 +40,9 @@ fn best_of_parts(rounds: usize, parts: usize, mut work: impl FnMut(usize)) -> f6
     let mut times = vec![f64::INFINITY; parts];
     for _ in 0..rounds {
         for (part, time) in times.iter_mut().enumerate() {
-            let start = now();
+            let start = Instant::now();
             work(part);
-            *time = time.min(now() - start);
+            *time = time.min(start.elapsed().as_secs_f64());
         }
     }
     times.iter().sum()

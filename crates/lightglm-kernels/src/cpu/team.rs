@@ -185,7 +185,8 @@ impl Team {
             }
             pause(&mut spins);
             // Looking at the clock costs more than looking at the state.
-            if spins % 64 != 0 || since.get_or_insert_with(Instant::now).elapsed() < SPIN {
+            if !spins.is_multiple_of(64) || since.get_or_insert_with(Instant::now).elapsed() < SPIN
+            {
                 continue;
             }
             let mut workers = self.lock();
@@ -261,7 +262,7 @@ impl Job {
 /// Spins, and lets others run where it takes long.
 fn pause(spins: &mut u32) {
     *spins = spins.wrapping_add(1);
-    if *spins % 1024 == 0 {
+    if spins.is_multiple_of(1024) {
         std::thread::yield_now();
     } else {
         std::hint::spin_loop();

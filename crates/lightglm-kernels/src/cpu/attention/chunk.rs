@@ -1,4 +1,8 @@
 //! One chunk of the context, for a few queries that share its loads.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "an index counts through several register arrays at once"
+)]
 
 use lightglm_core::KV_BLOCK;
 
@@ -289,7 +293,7 @@ unsafe fn columns<S: Simd, E: Element, const H: usize, const J: usize>(
                 let row = block.add(offset);
                 let mut values = [S::zero(); J];
                 for j in 0..J {
-                    if j * LANES * size_of::<E>() % 64 == 0 {
+                    if (j * LANES * size_of::<E>()).is_multiple_of(64) {
                         S::prefetch(next.wrapping_add(offset + j * LANES).cast());
                     }
                     values[j] = E::load(row.add(j * LANES));

@@ -1,4 +1,8 @@
 //! Register tiles: a few tokens times a few rows of weights, `K` in the lanes.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "an index counts through several register arrays at once"
+)]
 
 use super::super::element::Element;
 use super::super::simd::{LANES, Simd};
@@ -53,7 +57,7 @@ pub(super) unsafe fn tokens<S: Simd, W: Element>(mut o: Operands<W>, tokens: usi
                 full_rows::<S, W>(o, count);
             } else {
                 for row in 0..rows {
-                    single_row::<S, W>(o.from_row(row), count);
+                    single_row::<S, W>(o.at_row(row), count);
                 }
             }
             o.x = o.x.add(count * o.x_stride);
@@ -82,11 +86,11 @@ unsafe fn full_rows<S: Simd, W: Element>(o: Operands<W>, tokens: usize) {
                 1 => tile::<S, W, 1, ROWS>(o),
                 2 => {
                     tile::<S, W, 2, 2>(o);
-                    tile::<S, W, 2, 2>(o.from_row(2));
+                    tile::<S, W, 2, 2>(o.at_row(2));
                 }
                 _ => {
                     tile::<S, W, 3, 2>(o);
-                    tile::<S, W, 3, 2>(o.from_row(2));
+                    tile::<S, W, 3, 2>(o.at_row(2));
                 }
             }
         }
@@ -116,7 +120,7 @@ impl<W: Element> Operands<W> {
     /// # Safety
     /// There are more than `row` rows.
     #[inline(always)]
-    unsafe fn from_row(self, row: usize) -> Self {
+    unsafe fn at_row(self, row: usize) -> Self {
         // SAFETY: the caller's contract. Each row has sums for at most six tokens.
         unsafe {
             Self {
