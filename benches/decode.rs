@@ -56,7 +56,6 @@ fn cache(config: &GlmConfig, depth: usize) -> ContiguousKvCache<Flex> {
 fn decode(criterion: &mut Criterion) {
     let depths = [16, 2048, 8192];
     let (config, model) = mid(8192 + 1);
-    let threads = lightglm_kernels::cpu::team::num_threads();
     let mut group = criterion.benchmark_group("decode_bf16");
     group.sample_size(20);
     for depth in depths {
@@ -66,7 +65,7 @@ fn decode(criterion: &mut Criterion) {
         let shape = format!("mid@{depth}");
         group.bench_function(BenchmarkId::new("read_roof", &shape), |bench| {
             let stream = roofs::ReadStream::new(bytes);
-            bench.iter(|| black_box(stream.read(threads)));
+            bench.iter(|| black_box(stream.read()));
         });
         group.bench_function(BenchmarkId::new("lightglm", &shape), |bench| {
             let mut cache = cache(&config, depth);

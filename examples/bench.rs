@@ -1,9 +1,10 @@
 //! What this machine can do, and how much of it the model gets.
 //!
 //! `cargo run --release --example bench -- --shape mid --dtype bf16 --threads 2 --prefill 512 --decode 64`
-//! first measures the machine's roofs (read bandwidth, f32 multiply-add, int8 dot product), then the
-//! model in the same run: a prompt of `--prefill` tokens, and `--decode` steps of `--batch` sequences
-//! that already hold `--depth` positions. It prints a table, or one JSON object with `--json`.
+//! measures the machine's roofs (read bandwidth, f32 multiply-add, int8 dot product) and the model in
+//! turns: a prompt of `--prefill` tokens, and `--decode` steps of `--batch` sequences that already hold
+//! `--depth` positions. It prints a table, or one JSON object with `--json`. Roofs and model take
+//! turns because a shared machine changes its speed within seconds.
 //!
 //! How to read it: decode moves bytes (each step reads every weight once, and the keys and values
 //! of all sequences), so its fraction is of the read bandwidth. Prefill computes, so its fraction is
@@ -59,7 +60,7 @@ struct Args {
     /// Sequences decoded together.
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// Measurements of each kind; the median is reported.
+    /// Prompts to measure; the median is reported.
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
     /// Where to run.
@@ -69,6 +70,9 @@ struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Bytes read after each decode step to measure the bandwidth: well beyond a last-level cache.
+const ROOF_BYTES: usize = 256 << 20;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Shape {
@@ -158,23 +162,35 @@ impl DeviceJob for Bench {
         let args = &self.args;
         let spinner = ProgressBar::new_spinner();
         spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-        spinner.set_message("measuring the machine");
-        let read_bandwidth_gbs = cpu::roofs::read_bandwidth_gbs(self.threads);
-        let f32_gflops = cpu::roofs::f32_fma_gflops(self.threads);
-        let int8_gops = cpu::roofs::int8_dot_gops(self.threads);
         spinner.set_message("loading the model");
         let start = Instant::now();
         let subject = load::<B>(args, &device)?;
         let load_seconds = start.elapsed().as_secs_f64();
+        spinner.set_message("measuring the machine");
+        let int8_gops = cpu::roofs::int8_dot_gops(self.threads);
+        let mut f32_gflops = vec![cpu::roofs::f32_fma_gflops(self.threads)];
         spinner.set_message("measuring prefill");
         let prefill = match args.prefill {
             0 => None,
-            tokens => Some(median(args.repetitions, || subject.prefill(tokens, &device))?),
+            tokens => {
+                subject.prefill(tokens, &device)?;
+                f32_gflops.clear();
+                let mut seconds = Vec::new();
+                for _ in 0..args.repetitions {
+                    seconds.push(subject.prefill(tokens, &device)?);
+                    f32_gflops.push(cpu::roofs::f32_fma_gflops(self.threads));
+                }
+                Some(median(seconds))
+            }
         };
+        let f32_gflops = median(f32_gflops);
         spinner.set_message("measuring decode");
-        let step = match args.decode {
-            0 => None,
-            steps => Some(subject.decode(args, steps, &device)?),
+        let (step, read_bandwidth_gbs) = match args.decode {
+            0 => (None, cpu::roofs::read_bandwidth_gbs(self.threads)),
+            steps => {
+                let (step, bandwidth) = subject.decode(args, steps, &device)?;
+                (Some(step), bandwidth)
+            }
         };
         spinner.finish_and_clear();
         let positions = args.depth + args.decode / 2 + 1;
@@ -287,12 +303,14 @@ impl<B: LmBackend> Subject<B> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Median seconds of one decode step; the first steps of the process warm up.
-    fn decode(&self, args: &Args, steps: usize, device: &B::Device) -> Result<f64> {
+    /// Mean seconds of a decode step, and the mean read bandwidth in GB/s between the steps; the
+    /// first steps warm up.
+    fn decode(&self, args: &Args, steps: usize, device: &B::Device) -> Result<(f64, f64)> {
         let warm_up = 2;
+        let stream = cpu::roofs::ReadStream::new(ROOF_BYTES);
         let mut cache = self.cache(args.batch, args.depth + steps + warm_up, device);
         self.fill(&mut cache, args, device)?;
-        let mut seconds = Vec::new();
+        let (mut model_seconds, mut roof_seconds) = (0.0, 0.0);
         for step in 0..steps + warm_up {
             let ids: Vec<u32> = (0..args.batch).map(|i| self.token(step * 31 + i)).collect();
             let spans: Vec<Span<'_>> = (0..args.batch)
@@ -304,11 +322,15 @@ impl<B: LmBackend> Subject<B> {
                 .collect();
             let start = Instant::now();
             finish(&self.model.forward(&spans, &mut cache)?);
+            let seconds = start.elapsed().as_secs_f64();
+            let roof = stream.read();
             if step >= warm_up {
-                seconds.push(start.elapsed().as_secs_f64());
+                model_seconds += seconds;
+                roof_seconds += roof;
             }
         }
-        Ok(seconds.iter().sum::<f64>() / seconds.len() as f64)
+        let roof_bytes = (steps * stream.size_in_bytes()) as f64;
+        Ok((model_seconds / steps as f64, roof_bytes / roof_seconds / 1e9))
     }
 
     /// Makes each sequence hold `depth` positions of random keys and values. Zeros would not do:
@@ -366,11 +388,9 @@ fn finish<B: LmBackend>(logits: &Tensor<B, 2>) {
     }
 }
 
-fn median(n: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
-    measure()?;
-    let mut seconds = (0..n).map(|_| measure()).collect::<Result<Vec<_>>>()?;
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[n / 2])
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// The largest resident set of this process so far, where the system tells.

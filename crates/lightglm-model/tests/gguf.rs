@@ -5,10 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use lightglm_core::{WeightDtype, WeightError, WeightSource};
 use lightglm_model::config::{ConfigError, GlmConfig, ModelType, RopeScaling};
-use lightglm_model::weights::{
-    GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufValue, check_tensors, dequantize,
-    parse_safetensors_header,
-};
+use lightglm_model::weights::{GgufArray, GgufCheckpoint, GgufFile, GgufValue, check_tensors};
 
 /// Puts a GGUF file together.
 #[derive(Clone, Default)]

@@ -36,6 +36,44 @@ pub fn read_bandwidth_gbs(threads: usize) -> f64 {
     (len * threads * size_of::<f32>()) as f64 / best / 1e9
 }
 
+/// A buffer to stream between other measurements.
+///
+/// On a shared machine the bandwidth changes within seconds, so that a roof measured once before a
+/// long measurement says little about it. Reading a `ReadStream` in turns with what is measured
+/// gives both the same weather.
+#[derive(Debug)]
+pub struct ReadStream {
+    buffer: Vec<f32>,
+}
+
+impl ReadStream {
+    /// Elements that a thread takes at a time: 1 MiB.
+    const CHUNK: usize = 1 << 18;
+
+    /// A stream of at least `bytes` bytes, whole MiB.
+    pub fn new(bytes: usize) -> Self {
+        let chunks = bytes.div_ceil(size_of::<f32>() * Self::CHUNK).max(1);
+        Self { buffer: vec![1.0; chunks * Self::CHUNK] }
+    }
+
+    /// Bytes that one [`ReadStream::read`] reads.
+    pub fn size_in_bytes(&self) -> usize {
+        size_of_val(&self.buffer[..])
+    }
+
+    /// Reads all of it once with the team's threads; returns the seconds it took.
+    pub fn read(&self) -> f64 {
+        let isa = Isa::current();
+        let start = Instant::now();
+        super::team::parallel_for(self.buffer.len() / Self::CHUNK, |chunk| {
+            let chunk = &self.buffer[chunk * Self::CHUNK..][..Self::CHUNK];
+            // SAFETY: the length is a multiple of 64.
+            black_box(unsafe { sum(isa, black_box(chunk)) });
+        });
+        start.elapsed().as_secs_f64()
+    }
+}
+
 /// Peak of f32 fused multiply-add in GFLOP/s (two operations each), with `threads` threads, from
 /// registers.
 pub fn f32_fma_gflops(threads: usize) -> f64 {
