@@ -14,7 +14,7 @@ use crate::reference;
 ///
 /// Every body here is composed of plain burn operations, so any burn backend qualifies with an empty
 /// `impl` and autodiff differentiates it. A backend overrides what it does faster; the bodies in
-/// [`reference`] stay the specification it is tested against.
+/// [`mod@reference`] stay the specification it is tested against.
 ///
 /// Activations are f32 throughout; weights are f32, f16 or bf16 and are never stored a second time
 /// by a fast implementation.

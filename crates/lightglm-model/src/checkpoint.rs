@@ -64,7 +64,7 @@ impl Checkpoint {
     /// [`CheckpointError`]: not a model, or what is wrong with its configuration or headers.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let (config, weights) = if path.is_dir() {
-            let config = GlmConfig::from_file(&path.join("config.json"))?;
+            let config = GlmConfig::from_file(path.join("config.json"))?;
             (config, Weights::Safetensors(SafetensorsCheckpoint::open(path)?))
         } else if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) {
             let gguf = GgufCheckpoint::open(path)?;
@@ -175,7 +175,7 @@ impl Checkpoint {
                 }
             }
             Weights::Gguf(gguf) => {
-                for (_, tensor) in gguf.file().tensors() {
+                for tensor in gguf.file().tensors().values() {
                     count(format!("{:?}", tensor.ggml_type).to_uppercase(), &tensor.shape);
                 }
             }

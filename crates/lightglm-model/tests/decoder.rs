@@ -216,12 +216,12 @@ fn a_checkpoint_of_another_shape_is_refused_by_name() {
         DenseGlm::<Flex>::load(config, &weights, file, LoadPrecision::Stored, &FlexDevice)
     };
     let wider = GlmConfig { intermediate_size: 76, ..made.clone() };
-    let error = load(&wider).err().expect("refused");
+    let error = load(&wider).expect_err("refused");
     assert!(matches!(&error, WeightError::ShapeMismatch { name, .. } if name.contains("mlp")));
     let deeper = GlmConfig { num_hidden_layers: 4, ..made.clone() };
-    let error = load(&deeper).err().expect("refused");
+    let error = load(&deeper).expect_err("refused");
     assert!(matches!(&error, WeightError::Missing { name, .. } if name.contains("layers.3")));
     let shallower = GlmConfig { num_hidden_layers: 2, ..made };
-    let error = load(&shallower).err().expect("refused");
+    let error = load(&shallower).expect_err("refused");
     assert!(matches!(&error, WeightError::Unexpected { .. }));
 }

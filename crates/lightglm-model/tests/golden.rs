@@ -38,7 +38,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 }
 
 fn check(folder: &Path, config: &str) {
-    let config = GlmConfig::from_file(&folder.join(config)).unwrap();
+    let config = GlmConfig::from_file(folder.join(config)).unwrap();
     let checkpoint = SafetensorsCheckpoint::open(folder).unwrap();
     let load = LoadPrecision::Stored;
     let model = DenseGlm::<Flex>::load(&config, &checkpoint, folder, load, &FlexDevice).unwrap();

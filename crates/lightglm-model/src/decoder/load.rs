@@ -65,6 +65,8 @@ impl<B: LmBackend> DenseGlm<B> {
     }
 }
 
+type DenseBlock<B> = Block<B, DenseLinear<B>, SwiGlu<B, DenseLinear<B>>>;
+
 struct Loader<'a, B: LmBackend> {
     source: &'a dyn WeightSource,
     file: PathBuf,
@@ -73,11 +75,7 @@ struct Loader<'a, B: LmBackend> {
 }
 
 impl<B: LmBackend> Loader<'_, B> {
-    fn block(
-        &self,
-        config: &GlmConfig,
-        index: usize,
-    ) -> Result<Block<B, DenseLinear<B>, SwiGlu<B, DenseLinear<B>>>, WeightError> {
+    fn block(&self, config: &GlmConfig, index: usize) -> Result<DenseBlock<B>, WeightError> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let bias = config.attention_bias;
         let post_norm = |part: &str| match config.has_post_norms() {
