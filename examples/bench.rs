@@ -14,15 +14,18 @@
 //! costs the same time as real ones.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Distribution, Tensor};
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
-use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::open_model;
+use lightglm_examples::precision::Precision;
+use lightglm_examples::shape::Shape;
 use lightglm_kernels::{LmBackend, cpu};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
@@ -74,42 +77,6 @@ struct Args {
 /// Bytes read after each decode step to measure the bandwidth: well beyond a last-level cache.
 const ROOF_BYTES: usize = 256 << 20;
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Shape {
-    /// Two small layers: is the program alive?
-    Tiny,
-    /// 376 M parameters: hidden 1024, 24 layers, 16/2 heads of 64, FFN 3424, vocab 32768.
-    Mid,
-    /// GLM-4-9B-0414.
-    #[value(name = "9b")]
-    NineB,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Precision {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Precision {
-    fn weight(self) -> WeightDtype {
-        match self {
-            Self::F32 => WeightDtype::F32,
-            Self::F16 => WeightDtype::F16,
-            Self::Bf16 => WeightDtype::Bf16,
-        }
-    }
-
-    fn kv(self) -> KvDtype {
-        match self {
-            Self::F32 => KvDtype::F32,
-            Self::F16 => KvDtype::F16,
-            Self::Bf16 => KvDtype::Bf16,
-        }
-    }
-}
-
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Outcome {
@@ -130,7 +97,11 @@ struct Outcome {
     peak_rss_bytes: Option<u64>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    lightglm_examples::exit(run())
+}
+
+fn run() -> Result<()> {
     let args = Args::parse();
     ensure!(args.batch > 0, "--batch must be at least 1");
     ensure!(args.repetitions > 0, "--repetitions must be at least 1");
@@ -232,10 +203,7 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
         Some(name) => {
             let checkpoint = open_model(Some(name))?;
             let stored = checkpoint.stored_dtype()?.into();
-            let precision = match args.dtype {
-                Some(dtype) => LoadPrecision::Convert(dtype.weight()),
-                None => LoadPrecision::Stored,
-            };
+            let precision = Precision::load(args.dtype);
             let model = checkpoint.load(precision, device)?;
             let config = checkpoint.config().clone();
             (config, model, name.clone(), args.dtype.unwrap_or(stored))
@@ -243,11 +211,7 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
         None => {
             let shape = args.shape.unwrap_or(Shape::Mid);
             let dtype = args.dtype.unwrap_or(Precision::Bf16);
-            let mut config = match shape {
-                Shape::Tiny => GlmConfig::tiny(),
-                Shape::Mid => GlmConfig::mid(),
-                Shape::NineB => GlmConfig::glm4_9b_0414(),
-            };
+            let mut config = shape.config();
             // The bench may ask for any depth; positions beyond the training's cost the same.
             let needed = args.prefill.max(args.depth + args.decode) + 1;
             config.max_position_embeddings = config.max_position_embeddings.max(needed);
@@ -261,16 +225,6 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
     let kv_dtype = args.kv_dtype.unwrap_or(precision).kv();
     let scheme = precision.weight().name().to_lowercase();
     Ok(Subject { model, config, name, scheme, kv_dtype })
-}
-
-impl From<WeightDtype> for Precision {
-    fn from(dtype: WeightDtype) -> Self {
-        match dtype {
-            WeightDtype::F32 => Self::F32,
-            WeightDtype::F16 => Self::F16,
-            WeightDtype::Bf16 => Self::Bf16,
-        }
-    }
 }
 
 impl<B: LmBackend> Subject<B> {

@@ -10,18 +10,20 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::{SequenceId, WeightDtype};
+use lightglm_core::SequenceId;
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::open_model;
+use lightglm_examples::precision::Precision;
 use lightglm_kernels::{LmBackend, cpu::team};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GenerationConfig;
-use lightglm_model::decoder::{DenseGlm, LoadPrecision};
+use lightglm_model::decoder::DenseGlm;
 use lightglm_model::generation::{
     CancelToken, ContiguousKvCache, FinishReason, GenerationRequest, Generator, KvDtype,
     SamplingParams,
@@ -54,7 +56,7 @@ struct Args {
     #[arg(long, conflicts_with_all = ["temperature", "top_p", "top_k", "min_p"])]
     greedy: bool,
     /// Sampling temperature; the checkpoint's own, or 0.7, where left out.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep the most likely tokens that together have this probability.
     #[arg(long)]
@@ -76,7 +78,7 @@ struct Args {
     stop: Vec<String>,
     /// Hold the weights in this precision.
     #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    dtype: Option<Precision>,
     /// Threads; all the machine has where left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -86,13 +88,6 @@ struct Args {
     /// One JSON object instead of text (needs --prompt).
     #[arg(long, requires = "prompt")]
     json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
-    F32,
-    F16,
-    Bf16,
 }
 
 /// What `--json` prints.
@@ -115,7 +110,11 @@ struct Speed {
     decode_seconds: f64,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    lightglm_examples::exit(run())
+}
+
+fn run() -> Result<()> {
     let args = Args::parse();
     if let Some(threads) = args.threads {
         ensure!(threads > 0, "--threads must be at least 1");
@@ -242,12 +241,7 @@ const SEQUENCE: SequenceId = SequenceId(0);
 impl<B: LmBackend> Conversation<B> {
     fn open(checkpoint: &Checkpoint, args: &Args, device: &B::Device) -> Result<Self> {
         let config = checkpoint.config();
-        let precision = match args.dtype {
-            None => LoadPrecision::Stored,
-            Some(Dtype::F32) => LoadPrecision::Convert(WeightDtype::F32),
-            Some(Dtype::F16) => LoadPrecision::Convert(WeightDtype::F16),
-            Some(Dtype::Bf16) => LoadPrecision::Convert(WeightDtype::Bf16),
-        };
+        let precision = Precision::load(args.dtype);
         let spinner = ProgressBar::new_spinner().with_message("loading the model");
         spinner.enable_steady_tick(std::time::Duration::from_millis(100));
         let model = checkpoint.load::<B>(precision, device)?;

@@ -5,6 +5,7 @@
 //! Only headers are read. `--tensors` lists every tensor, `--json` prints one object.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
@@ -68,7 +69,11 @@ struct Tensor {
     shape: Vec<usize>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    lightglm_examples::exit(run())
+}
+
+fn run() -> Result<()> {
     let args = Args::parse();
     let checkpoint = open_model(args.model.as_deref())?;
     let report = report(&checkpoint, args.tensors)?;

@@ -9,13 +9,15 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::WeightDtype;
+use lightglm_examples::precision::Precision;
+use lightglm_examples::shape::Shape;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
 
@@ -31,8 +33,8 @@ struct Args {
     #[arg(long)]
     config: Option<PathBuf>,
     /// Precision of the weights.
-    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
-    dtype: Dtype,
+    #[arg(long, value_enum, default_value_t = Precision::Bf16)]
+    dtype: Precision,
     /// Equal seeds make equal weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -57,32 +59,14 @@ struct Args {
     max_position_embeddings: Option<usize>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Shape {
-    /// 0.1 M parameters.
-    Tiny,
-    /// 376 M parameters.
-    Mid,
-    /// GLM-4-9B-0414: 9.4 G parameters, 19 GB in bf16.
-    #[value(name = "9b")]
-    NineB,
+fn main() -> ExitCode {
+    lightglm_examples::exit(run())
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
-    Bf16,
-    F16,
-    F32,
-}
-
-fn main() -> anyhow::Result<()> {
+fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     let config = shape(&args)?;
-    let dtype = match args.dtype {
-        Dtype::Bf16 => WeightDtype::Bf16,
-        Dtype::F16 => WeightDtype::F16,
-        Dtype::F32 => WeightDtype::F32,
-    };
+    let dtype = args.dtype.weight();
     let total = config.num_parameters() * dtype.size() as u64;
     println!("{} parameters, {total} bytes to {}", config.num_parameters(), args.out_dir.display());
 
@@ -117,11 +101,9 @@ fn main() -> anyhow::Result<()> {
 
 /// The named shape, or the one in a file, with what the command line changes.
 fn shape(args: &Args) -> anyhow::Result<GlmConfig> {
-    let mut config = match (&args.config, args.shape) {
-        (Some(file), _) => GlmConfig::from_file(file)?,
-        (None, Shape::Tiny) => GlmConfig::tiny(),
-        (None, Shape::Mid) => GlmConfig::mid(),
-        (None, Shape::NineB) => GlmConfig::glm4_9b_0414(),
+    let mut config = match &args.config {
+        Some(file) => GlmConfig::from_file(file)?,
+        None => args.shape.config(),
     };
     let changes = [
         (&mut config.hidden_size, args.hidden_size),

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::backend::Autodiff;
@@ -43,7 +44,11 @@ struct Args {
     device: Device,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    lightglm_examples::exit(run())
+}
+
+fn run() -> Result<()> {
     let args = Args::parse();
     let configs = match args.config {
         Some(config) => vec![config],
@@ -62,9 +67,12 @@ fn main() -> Result<()> {
         run_on(args.device, job)?;
     }
     println!("{} compared, {} failed", report.compared, report.failed);
-    if report.failed > 0 {
-        std::process::exit(1);
-    }
+    ensure!(
+        report.failed == 0,
+        "{} of {} differ from the reference",
+        report.failed,
+        report.compared
+    );
     Ok(())
 }
 

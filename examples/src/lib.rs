@@ -5,6 +5,10 @@
 
 pub mod device;
 pub mod models;
+pub mod precision;
+pub mod shape;
+
+use std::process::ExitCode;
 
 use lightglm_model::checkpoint::Checkpoint;
 
@@ -16,4 +20,17 @@ pub fn open_model(model: Option<&str>) -> anyhow::Result<Checkpoint> {
     let model = model.unwrap_or(models::DEFAULT_MODEL);
     let path = models::resolve(model, &models::ResolveOptions::from_env()?)?;
     Ok(Checkpoint::open(&path)?)
+}
+
+/// Ends a program: an error is one line on stderr, each cause told once, and exit status 1.
+pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| cause.to_string()) {
+        if !line.contains(&cause) {
+            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+        }
+    }
+    eprintln!("error: {line}");
+    ExitCode::FAILURE
 }
