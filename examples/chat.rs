@@ -55,7 +55,7 @@ struct Args {
     /// Always the most likely token.
     #[arg(long, conflicts_with_all = ["temperature", "top_p", "top_k", "min_p"])]
     greedy: bool,
-    /// Sampling temperature; the checkpoint's own, or 0.7, where left out.
+    /// Sampling temperature; the checkpoint's own, or 0.2, where left out.
     #[arg(long, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep the most likely tokens that together have this probability.
@@ -426,7 +426,7 @@ fn sampling(args: &Args, config: &GenerationConfig) -> Result<SamplingParams> {
     let params = match args.greedy {
         true => base,
         false => SamplingParams {
-            temperature: args.temperature.or(float(config.temperature)).unwrap_or(0.7),
+            temperature: args.temperature.or(float(config.temperature)).unwrap_or(0.2),
             top_p: args.top_p.or(float(config.top_p)).unwrap_or(0.9),
             top_k: args.top_k.or(config.top_k.map(|k| k as usize)).unwrap_or(0),
             min_p: args.min_p.or(float(config.min_p)).unwrap_or(0.0),

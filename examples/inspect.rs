@@ -1,7 +1,7 @@
 //! What is in a checkpoint, and which device does it fit?
 //!
 //! `cargo run --release --example inspect -- --model PATH` prints the configuration, the parameters,
-//! the bytes in each precision, and for some devices how long a context fits beside the weights.
+//! the bytes in each precision, and for some devices how many tokens of cache fit beside the weights.
 //! Only headers are read. `--tensors` lists every tensor, `--json` prints one object.
 
 use std::collections::BTreeMap;
@@ -58,8 +58,8 @@ struct Precision {
 #[derive(Serialize)]
 struct Fit {
     device: String,
-    /// Tokens of context beside the weights, with 16-bit keys and values; `None`: the weights alone
-    /// do not fit.
+    /// Tokens of 16-bit keys and values, of all sequences together, beside the weights; `None`: the
+    /// weights alone do not fit.
     context_tokens: Option<u64>,
 }
 
@@ -176,13 +176,16 @@ fn print(report: &Report, config: &GlmConfig) {
             stored.tensors, stored.parameters
         );
     }
-    println!("\n  {:<12}{:>12}   context that fits beside the weights", "", "weights");
+    println!(
+        "\n  {:<12}{:>12}   tokens of 16-bit keys and values, all sequences together, that fit beside them",
+        "", "weights"
+    );
     for precision in &report.precisions {
         let gb = precision.weight_bytes as f64 / 1e9;
         print!("  {:<12}{gb:>9.2} GB", precision.name);
         for fit in &precision.fits {
             match fit.context_tokens {
-                Some(tokens) => print!("   {}: {tokens} tokens", fit.device),
+                Some(tokens) => print!("   {}: {tokens}", fit.device),
                 None => print!("   {}: no", fit.device),
             }
         }

@@ -1,4 +1,67 @@
 //! The GLM decoder on burn tensors: configuration, weights, tokenizer and chat template, generation.
+//!
+//! **Should I use this crate?** Yes, to run a GLM-4-class model in a Rust program: open a
+//! [`checkpoint`], load its [`decoder`], and let [`generation`] answer. To implement another kind of
+//! projection, cache or weight file, see `lightglm-core`, whose seams this crate implements
+//! (`WeightSource`, `Linear`, `FeedForward`, `KvCache`, `CausalLm`).
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use burn_flex::{Flex, FlexDevice};
+//! use lightglm_core::SequenceId;
+//! use lightglm_model::checkpoint::Checkpoint;
+//! use lightglm_model::decoder::LoadPrecision;
+//! use lightglm_model::generation::{
+//!     ContiguousKvCache, GenerationRequest, Generator, KvDtype, SamplingParams,
+//! };
+//! use lightglm_model::text::Message;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let checkpoint = Checkpoint::open(Path::new("GLM-4-9B-0414"))?;
+//! let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice)?;
+//! let tokenizer = checkpoint.tokenizer()?;
+//! let messages = [Message::user("How do I return an order?")];
+//! let prompt = checkpoint.chat_template()?.render(&messages, &[], true)?.encode(&tokenizer)?;
+//!
+//! let c = checkpoint.config();
+//! let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
+//! let mut cache =
+//!     ContiguousKvCache::new(layers, heads, width, 1, 4096, KvDtype::Bf16, &FlexDevice);
+//! let request = GenerationRequest::new(
+//!     SequenceId(0),
+//!     prompt,
+//!     SamplingParams::default(),
+//!     checkpoint.eos_token_ids()?,
+//!     tokenizer.decode_stream(true),
+//! );
+//! for step in Generator::new(&model, &mut cache, request)? {
+//!     print!("{}", step?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without a model at hand, seeded random weights run the same code:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use burn_flex::{Flex, FlexDevice};
+//! use lightglm_core::{LogitRows, SequenceId, Span, WeightDtype};
+//! use lightglm_model::config::GlmConfig;
+//! use lightglm_model::decoder::{DenseGlm, LoadPrecision};
+//! use lightglm_model::weights::SeededWeights;
+//!
+//! let config = GlmConfig::tiny();
+//! let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 1);
+//! let model = DenseGlm::<Flex>::load(
+//!     &config, &weights, Path::new("seeded"), LoadPrecision::Stored, &FlexDevice,
+//! )?;
+//! let span = Span { sequence: SequenceId(0), tokens: &[1, 2, 3], logits: LogitRows::All };
+//! assert_eq!(model.forward_uncached(&[span])?.dims(), [3, config.vocab_size]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod checkpoint;
 pub mod config;

@@ -126,6 +126,11 @@ impl<B: LmBackend> Loader<'_, B> {
             LoadPrecision::Stored => view.dtype,
             LoadPrecision::Convert(dtype) => dtype,
         };
+        // A GPU without 16-bit arithmetic holds the weights in f32.
+        let target = match B::supports_dtype(self.device, burn_dtype(target)) {
+            true => target,
+            false => WeightDtype::F32,
+        };
         Ok(self.place(convert(view, target)))
     }
 
@@ -152,14 +157,18 @@ impl<B: LmBackend> Loader<'_, B> {
     }
 
     fn place<const D: usize>(&self, view: TensorView) -> Tensor<B, D> {
-        let dtype = match view.dtype {
-            WeightDtype::F32 => DType::F32,
-            WeightDtype::F16 => DType::F16,
-            WeightDtype::Bf16 => DType::BF16,
-        };
+        let dtype = burn_dtype(view.dtype);
         let bytes = Bytes::from_shared(aligned(view.bytes, view.dtype), AllocationProperty::File);
         let data = TensorData { bytes, shape: view.shape.into(), dtype };
         Tensor::from_data(data, (self.device, dtype))
+    }
+}
+
+fn burn_dtype(dtype: WeightDtype) -> DType {
+    match dtype {
+        WeightDtype::F32 => DType::F32,
+        WeightDtype::F16 => DType::F16,
+        WeightDtype::Bf16 => DType::BF16,
     }
 }
 
