@@ -1,0 +1,74 @@
+//! The promises of core's seams, checked for every implementor in this crate.
+
+use std::path::Path;
+
+use burn::tensor::DType;
+use burn_flex::{Flex, FlexDevice};
+use lightglm_core::{KV_BLOCK, KvCache, WeightDtype};
+use lightglm_model::config::{GlmConfig, ModelType};
+use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
+use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+use lightglm_model::weights::{SafetensorsCheckpoint, SeededWeights, write_random_checkpoint};
+use lightglm_testkit::{ShuffledKvCache, check_causal_lm, check_linear, check_weight_source};
+
+fn config(model_type: ModelType) -> GlmConfig {
+    GlmConfig { model_type, max_position_embeddings: 512, ..GlmConfig::tiny() }
+}
+
+fn model(config: &GlmConfig, dtype: WeightDtype) -> DenseGlm<Flex> {
+    let weights = SeededWeights::new(config.clone(), dtype, 3);
+    DenseGlm::load(config, &weights, Path::new("seeded"), LoadPrecision::Stored, &FlexDevice)
+        .expect("seeded weights fit")
+}
+
+#[test]
+fn decoders_are_causal_language_models_over_any_cache() {
+    for (model_type, dtype) in
+        [(ModelType::Glm4, WeightDtype::Bf16), (ModelType::Glm, WeightDtype::F32)]
+    {
+        let c = config(model_type);
+        let model = model(&c, dtype);
+        check_causal_lm::<Flex>(&model, |sequences, positions| {
+            Box::new(ContiguousKvCache::new(
+                c.num_hidden_layers,
+                c.num_key_value_heads,
+                c.head_dim,
+                sequences,
+                positions,
+                KvDtype::Bf16,
+                &FlexDevice,
+            ))
+        });
+        check_causal_lm::<Flex>(&model, |sequences, positions| {
+            let blocks = sequences * positions.div_ceil(KV_BLOCK);
+            let pool = [blocks, c.num_key_value_heads, c.head_dim];
+            let layers = c.num_hidden_layers;
+            let cache = ShuffledKvCache::new(layers, pool, DType::F32, 5, &FlexDevice);
+            Box::new(cache.with_sequences(sequences)) as Box<dyn KvCache<Flex>>
+        });
+    }
+}
+
+#[test]
+fn dense_projections_are_linear() {
+    for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
+        let model = model(&config(ModelType::Glm4), dtype);
+        let _ = model.map_linears(&mut |_: &str, linear: DenseLinear<Flex>| {
+            check_linear(&linear, &FlexDevice);
+            linear
+        });
+    }
+}
+
+#[test]
+fn seeded_and_stored_weights_are_sources() {
+    let config = config(ModelType::Glm4);
+    let seeded = SeededWeights::new(config.clone(), WeightDtype::F16, 3);
+    check_weight_source(&seeded);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut progress = |_| std::ops::ControlFlow::Continue(());
+    let (dir, shard_bytes) = (folder.path(), Some(20_000));
+    write_random_checkpoint(dir, &config, WeightDtype::F16, 3, shard_bytes, &mut progress)
+        .expect("written");
+    check_weight_source(&SafetensorsCheckpoint::open(dir).expect("what was written"));
+}
