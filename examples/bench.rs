@@ -23,9 +23,9 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
-use lightglm_examples::open_model;
 use lightglm_examples::precision::Precision;
 use lightglm_examples::shape::Shape;
+use lightglm_examples::{open_model, use_threads};
 use lightglm_kernels::{LmBackend, cpu};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
@@ -105,12 +105,7 @@ fn run() -> Result<()> {
     let args = Args::parse();
     ensure!(args.batch > 0, "--batch must be at least 1");
     ensure!(args.repetitions > 0, "--repetitions must be at least 1");
-    let threads = match args.threads {
-        Some(0) => anyhow::bail!("--threads must be at least 1"),
-        Some(threads) => threads,
-        None => cpu::team::num_threads(),
-    };
-    cpu::team::set_num_threads(threads);
+    let threads = use_threads(args.threads)?;
     let json = args.json;
     let outcome = run_on(args.device, Bench { args, threads })?;
     if json {

@@ -18,9 +18,9 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::SequenceId;
 use lightglm_examples::device::{Device, DeviceJob, run_on};
-use lightglm_examples::open_model;
 use lightglm_examples::precision::Precision;
-use lightglm_kernels::{LmBackend, cpu::team};
+use lightglm_examples::{open_model, use_threads};
+use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GenerationConfig;
 use lightglm_model::decoder::DenseGlm;
@@ -116,10 +116,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let args = Args::parse();
-    if let Some(threads) = args.threads {
-        ensure!(threads > 0, "--threads must be at least 1");
-        team::set_num_threads(threads);
-    }
+    use_threads(args.threads)?;
     run_on(args.device, Chat { args })
 }
 

@@ -10,6 +10,7 @@ pub mod shape;
 
 use std::process::ExitCode;
 
+use lightglm_kernels::cpu::team;
 use lightglm_model::checkpoint::Checkpoint;
 
 /// Opens `--model` (see [`models::resolve`]), or the default model.
@@ -33,4 +34,18 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     }
     eprintln!("error: {line}");
     ExitCode::FAILURE
+}
+
+/// Applies `--threads` to our kernels and to burn's own operations; returns how many there are.
+///
+/// # Errors
+/// Where `threads` is 0.
+pub fn use_threads(threads: Option<usize>) -> anyhow::Result<usize> {
+    if let Some(threads) = threads {
+        anyhow::ensure!(threads > 0, "--threads must be at least 1");
+        team::set_num_threads(threads);
+        // Fails only where the pool runs already; it then keeps its size.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    Ok(team::num_threads())
 }
