@@ -44,8 +44,7 @@ struct Args {
     /// Precision of the weights; a model's own where left out (random weights: bf16).
     #[arg(long, value_enum)]
     dtype: Option<Precision>,
-    /// Precision of keys and values; as the weights (bf16 for f32 models read from 16 bits) where
-    /// left out.
+    /// Precision of keys and values; that of the weights where left out.
     #[arg(long, value_enum)]
     kv_dtype: Option<Precision>,
     /// Threads; all the machine has where left out.
@@ -217,7 +216,13 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
             (config, model, name, dtype)
         }
     };
-    let kv_dtype = args.kv_dtype.unwrap_or(precision).kv();
+    // What the device has no arithmetic for, the loader holds in f32; so do we.
+    let held = |precision: Precision| match B::supports_dtype(device, precision.kv().into()) {
+        true => precision,
+        false => Precision::F32,
+    };
+    let precision = held(precision);
+    let kv_dtype = held(args.kv_dtype.unwrap_or(precision)).kv();
     let scheme = precision.weight().name().to_lowercase();
     Ok(Subject { model, config, name, scheme, kv_dtype })
 }
