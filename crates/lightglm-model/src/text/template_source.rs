@@ -131,4 +131,12 @@ mod tests {
         let expected = "a{%- if true -%}{{ x }}{% endif %}{% if y %}z{% endif %}{% open";
         assert_eq!(without_generation_tags(source), expected);
     }
+
+    /// Found by fuzzing: the end was looked for inside of the begin.
+    #[test]
+    fn a_tag_does_not_end_in_its_own_begin() {
+        for source in ["{%}", "{%}{% generation %}", "a{%}b%}c"] {
+            assert_eq!(without_generation_tags(source), source);
+        }
+    }
 }
