@@ -15,23 +15,13 @@ use std::hint::black_box;
 use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_benches::mid_bf16;
+use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span};
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_model::weights::SeededWeights;
 
 const SEQUENCE: SequenceId = SequenceId(0);
-
-fn mid(positions: usize) -> (GlmConfig, DenseGlm<Flex>) {
-    let mut config = GlmConfig::mid();
-    config.max_position_embeddings = positions;
-    let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 0);
-    let file = std::path::Path::new("random weights");
-    let model = DenseGlm::load(&config, &weights, file, LoadPrecision::Stored, &FlexDevice);
-    (config, model.expect("seeded weights fit"))
-}
 
 /// A cache of one sequence that holds `depth` positions of random keys and values.
 fn cache(config: &GlmConfig, depth: usize) -> ContiguousKvCache<Flex> {
@@ -55,7 +45,7 @@ fn cache(config: &GlmConfig, depth: usize) -> ContiguousKvCache<Flex> {
 
 fn decode(criterion: &mut Criterion) {
     let depths = [16, 2048, 8192];
-    let (config, model) = mid(8192 + 1);
+    let (config, model) = mid_bf16(8192 + 1);
     let mut group = criterion.benchmark_group("decode_bf16");
     group.sample_size(20);
     for depth in depths {
