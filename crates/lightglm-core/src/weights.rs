@@ -84,7 +84,8 @@ pub enum WeightError {
     Malformed {
         /// The file.
         file: PathBuf,
-        /// `safetensors`, `safetensors index` or `GGUF`.
+        /// `safetensors`, `safetensors index`, `GGUF`, or `tensor view` for a source that breaks its
+        /// own promise.
         format: &'static str,
         /// What contradicts what, with the numbers.
         reason: String,

@@ -46,7 +46,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
     /// What training and scoring use; differentiable where `L` and `F` are.
     ///
     /// # Errors
-    /// As [`CausalLm::forward`], or [`LmError::EmptySpan`] where no rows are asked for.
+    /// As [`CausalLm::forward`].
     pub fn forward_uncached(&self, spans: &[Span<'_>]) -> Result<Tensor<B, 2>, LmError> {
         let batch = PackedBatch::uncached(spans, self.vocab_size(), self.max_position_embeddings)?;
         let hidden = self.hidden(&batch, None, &mut ());
