@@ -20,9 +20,13 @@
 mod kv_cache;
 mod lm;
 mod projection;
+mod safetensors_writer;
 mod weights;
 
 pub use kv_cache::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
 pub use lm::{CausalLm, LmError, LogitRows, Span};
-pub use projection::{FeedForward, Linear};
-pub use weights::{TensorView, WeightDtype, WeightError, WeightSource};
+pub use projection::{Embedding, FeedForward, Linear};
+pub use safetensors_writer::{
+    SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
+};
+pub use weights::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};

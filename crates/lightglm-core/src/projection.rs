@@ -1,7 +1,7 @@
-//! `Linear` and `FeedForward`: the two places where a decoder block can be recomposed.
+//! `Linear`, `FeedForward` and `Embedding`: the places where a decoder can be recomposed.
 //!
 //! Shapes: `T` rows (tokens of all sequences, packed), `K` in_features, `N` out_features,
-//! `D` hidden_size.
+//! `D` hidden_size, `V` vocab_size.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
@@ -29,4 +29,22 @@ pub trait FeedForward<B: Backend>: Module<B> + ModuleDisplay {
 
     /// Bytes of weights that one call must read, whatever `T` is.
     fn bytes_read(&self) -> usize;
+}
+
+/// The table of token embeddings, which is the head as well where the two are tied.
+pub trait Embedding<B: Backend>: Module<B> + ModuleDisplay {
+    /// The rows of `ids`: `[T, D]` in f32.
+    ///
+    /// # Panics
+    /// Where an id is not below `V`.
+    fn forward(&self, ids: &[u32]) -> Tensor<B, 2>;
+
+    /// The table as a projection, for tied heads: `x: [T, D] -> [T, V]`.
+    fn project(&self, x: Tensor<B, 2>) -> Tensor<B, 2>;
+
+    /// `[V, D]`.
+    fn shape(&self) -> [usize; 2];
+
+    /// Bytes of the whole table.
+    fn bytes(&self) -> usize;
 }

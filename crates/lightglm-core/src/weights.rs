@@ -48,6 +48,17 @@ pub struct TensorView {
     pub bytes: Bytes,
 }
 
+/// A tensor exactly as a file stores it, whatever its element type.
+#[derive(Clone, Debug)]
+pub struct StoredTensor {
+    /// The element or block type as the format spells it: `I8`, `I32`, `BF16`, `Q8_0`, `Q4_K`.
+    pub dtype: String,
+    /// Dimensions in elements, outermost first; a projection is `[out_features, in_features]`.
+    pub shape: Vec<usize>,
+    /// The bytes; more than one part where the tensor is stacked by rows from several of the file.
+    pub parts: Vec<Bytes>,
+}
+
 /// A checkpoint: tensors by their Hugging Face names (`model.layers.0.mlp.down_proj.weight`).
 ///
 /// Sources whose file uses other names or other fusions (GGUF) translate, so that the loader knows
@@ -65,6 +76,23 @@ pub trait WeightSource {
     /// # Errors
     /// [`WeightError::Missing`] for an unknown name; otherwise what is wrong with the file.
     fn tensor(&self, name: &str) -> Result<TensorView, WeightError>;
+
+    /// The tensor `name` as it is stored, also in types that no kernel reads as they are.
+    ///
+    /// Parts of one dtype each: a source that would have to stack rows of different types says
+    /// [`WeightError::UnsupportedDtype`].
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
+        let TensorView { dtype, shape, bytes } = self.tensor(name)?;
+        Ok(StoredTensor { dtype: dtype.name().to_owned(), shape, parts: vec![bytes] })
+    }
+
+    /// The free-form text that the file keeps under `key`, if any.
+    fn metadata(&self, _key: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What can be wrong with a checkpoint; each variant names the file and the tensor.

@@ -8,6 +8,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::KvLayer;
 
 use crate::cpu::{AttentionShape, AttentionSpan};
+use crate::packed::{self, PackedMatrix};
 use crate::reference;
 
 /// What the decoder asks of a backend beyond burn's own operations.
@@ -31,6 +32,32 @@ pub trait LmBackend: Backend {
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 2> {
         reference::project(x, weight, bias)
+    }
+
+    /// Rows `ids` of a quantized embedding table `[V, D]`: `[T, D]` in f32.
+    fn embed_packed(weight: &PackedMatrix<Self>, ids: &[u32]) -> Tensor<Self, 2> {
+        packed::reference::embed_packed(weight, ids)
+    }
+
+    /// `y = x W^T + b` with a quantized weight `[N, K]`: `x: [T, K]`, `bias: [N]` -> `[T, N]`.
+    ///
+    /// `x` is quantized as the weight's [`ActivationFormat`](crate::ActivationFormat) says. With
+    /// integer codes `a` of the activations (scales `s_a`) and `w` of the weights (scales `s`,
+    /// minimums `m`), sums over the columns of a group:
+    ///
+    /// ```text
+    /// y = (sum(a (w - offset)) * s_a) * s                          one group of each
+    /// y = (sum over groups of s * sum(a (w - offset))) * s_a        one scale a token
+    /// y = sum over groups of (s * s_a) * sum(a (w - offset))        otherwise
+    /// ```
+    /// with `s * sum(a w) + m * sum(a)` in place of `s * sum(a (w - offset))` where there are
+    /// minimums.
+    fn project_packed(
+        x: Tensor<Self, 2>,
+        weight: &PackedMatrix<Self>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        packed::reference::project_packed(x, weight, bias)
     }
 
     /// `y = weight * x / sqrt(mean(x^2) + eps)` over the last dimension: `x: [T, D]`.

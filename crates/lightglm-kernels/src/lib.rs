@@ -23,8 +23,13 @@ pub mod cpu;
 mod extension;
 mod flex;
 mod map_file;
+pub mod packed;
 pub mod reference;
 
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
 pub use map_file::{MappedFile, map_file, page_out};
+pub use packed::{
+    ActivationBits, ActivationFormat, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,
+    PackedSizes, QuantizedMatrix, ScaleDtype, WeightBits,
+};

@@ -307,7 +307,7 @@ fn tensors_are_aligned() {
     assert_eq!(header.metadata["format"], "pt");
     // A size that is no multiple of 64 must not push the others off.
     let specs = [("odd", 3), ("even", 32), ("odder", 5), ("half", 16)].map(|(name, n)| {
-        TensorSpec { name: name.into(), dtype: WeightDtype::Bf16, shape: vec![n] }
+        TensorSpec { name: name.into(), dtype: WeightDtype::Bf16.into(), shape: vec![n] }
     });
     let mut writer = SafetensorsWriter::create(&path, specs, &BTreeMap::new()).unwrap();
     let order: Vec<_> = writer.order().iter().map(|spec| spec.name.clone()).collect();
@@ -324,7 +324,7 @@ fn tensors_are_aligned() {
 fn the_writer_counts_its_bytes() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
-    let spec = TensorSpec { name: "w".into(), dtype: WeightDtype::F32, shape: vec![2] };
+    let spec = TensorSpec { name: "w".into(), dtype: WeightDtype::F32.into(), shape: vec![2] };
     let create = |specs: Vec<TensorSpec>| SafetensorsWriter::create(&path, specs, &BTreeMap::new());
     let mut writer = create(vec![spec.clone()]).unwrap();
     assert!(writer.write(&[0; 9]).is_err());

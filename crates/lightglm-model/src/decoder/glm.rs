@@ -3,13 +3,14 @@
 //! Shapes: `T` rows (tokens of all spans, packed), `R` requested rows, `D` hidden_size,
 //! `V` vocab_size.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{CausalLm, FeedForward, KvCache, Linear, LmError, Span};
+use lightglm_core::{CausalLm, Embedding, FeedForward, KvCache, Linear, LmError, Span};
 use lightglm_kernels::LmBackend;
 
 use super::batch::PackedBatch;
 use super::block::Block;
+use super::dense_embedding::DenseEmbedding;
 use super::dense_linear::{DenseLinear, bytes};
 use super::norm::RmsNorm;
 use super::observe::{Observer, Site};
@@ -17,14 +18,15 @@ use super::rotary::RotaryEmbedding;
 use super::self_attention::StepInputs;
 use super::swiglu::SwiGlu;
 
-/// A GLM-family decoder over backend `B` with projections `L` and feed-forward parts `F`.
+/// A GLM-family decoder over backend `B` with projections `L`, feed-forward parts `F` and the
+/// embedding table `E`.
 ///
-/// Dense, quantized, adapted and sparse models are this one type: [`Glm::map_linears`] and
-/// [`Glm::map_feed_forwards`] replace the parts.
+/// Dense, quantized, adapted and sparse models are this one type: [`Glm::map_linears`],
+/// [`Glm::map_feed_forwards`] and [`Glm::map_embedding`] replace the parts.
 #[derive(Module, Debug)]
-pub struct Glm<B: Backend, L: Module<B>, F: Module<B>> {
+pub struct Glm<B: Backend, L: Module<B>, F: Module<B>, E: Module<B> = DenseEmbedding<B>> {
     /// `[V, D]`.
-    pub embed_tokens: Param<Tensor<B, 2>>,
+    pub embed_tokens: E,
     /// The decoder blocks.
     pub layers: Vec<Block<B, L, F>>,
     /// Before the head.
@@ -40,7 +42,7 @@ pub struct Glm<B: Backend, L: Module<B>, F: Module<B>> {
 /// The decoder with weights in their stored precision.
 pub type DenseGlm<B> = Glm<B, DenseLinear<B>, SwiGlu<B, DenseLinear<B>>>;
 
-impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
+impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F, E> {
     /// Logits of each span attending to itself alone, without a cache: `[R, V]`.
     ///
     /// What training and scoring use; differentiable where `L` and `F` are.
@@ -75,7 +77,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
     /// Bytes of weights that one step must read: every projection and norm, the head, and
     /// `rows` rows of the embedding table.
     pub fn bytes_read(&self, rows: usize) -> usize {
-        let embedding = bytes(&self.embed_tokens.val());
+        let embedding = self.embed_tokens.bytes();
         let head = self.lm_head.as_ref().map_or(embedding, Linear::bytes_read);
         let blocks: usize = self.layers.iter().map(Block::bytes_read).sum();
         let norm = bytes(&self.norm.weight.val());
@@ -89,11 +91,10 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
         mut cache: Option<&mut dyn KvCache<B>>,
         observer: &mut impl Observer<B>,
     ) -> Tensor<B, 2> {
-        let embed_tokens = self.embed_tokens.val();
-        let (cos, sin) = self.rotary.tables(&batch.positions, &embed_tokens.device());
+        let mut hidden = self.embed_tokens.forward(&batch.ids);
+        let (cos, sin) = self.rotary.tables(&batch.positions, &hidden.device());
         let spans = batch.attention_spans();
         let step = StepInputs { cos, sin, spans: &spans };
-        let mut hidden = B::embed(embed_tokens, &batch.ids);
         observer.observe(Site::Embed, &hidden);
         for (index, block) in self.layers.iter().enumerate() {
             let layer = cache.as_deref_mut().map(|cache| cache.layer_mut(index));
@@ -110,14 +111,16 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
         match (batch.select_logit_rows(hidden), &self.lm_head) {
             (None, _) => Tensor::zeros([0, self.vocab_size()], &device),
             (Some(rows), Some(head)) => head.forward(rows),
-            (Some(rows), None) => B::project(rows, self.embed_tokens.val(), None),
+            (Some(rows), None) => self.embed_tokens.project(rows),
         }
     }
 }
 
-impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> CausalLm<B> for Glm<B, L, F> {
+impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> CausalLm<B>
+    for Glm<B, L, F, E>
+{
     fn vocab_size(&self) -> usize {
-        self.embed_tokens.dims()[0]
+        self.embed_tokens.shape()[0]
     }
 
     fn forward(

@@ -9,10 +9,11 @@ use burn::module::Param;
 use burn::tensor::{AllocationProperty, Bytes, DType, Tensor, TensorData};
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::{bf16, f16};
-use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{Embedding, Linear, TensorView, WeightDtype, WeightError, WeightSource};
 use lightglm_kernels::{LmBackend, page_out};
 
 use super::block::Block;
+use super::dense_embedding::DenseEmbedding;
 use super::dense_linear::DenseLinear;
 use super::glm::{DenseGlm, Glm};
 use super::norm::RmsNorm;
@@ -32,6 +33,84 @@ pub enum LoadPrecision {
     Convert(WeightDtype),
 }
 
+/// A part that [`Glm::load_parts`] asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadPart {
+    /// The name without `.weight`: `model.layers.3.mlp.down_proj`, `lm_head`, `model.embed_tokens`.
+    pub name: String,
+    /// `[out_features, in_features]`, or `[vocab_size, hidden_size]`.
+    pub shape: [usize; 2],
+    /// Whether the configuration gives the projection a bias (`{name}.bias`).
+    pub bias: bool,
+}
+
+/// Why a decoder could not be loaded from parts: the norms' reason, or that of the maker of a part.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError<E: std::error::Error + 'static> {
+    /// A norm is missing or malformed.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// A projection or the embedding table could not be made.
+    #[error(transparent)]
+    Part(E),
+}
+
+impl<B: LmBackend, L: Linear<B>, E: Embedding<B>> Glm<B, L, SwiGlu<B, L>, E> {
+    /// Loads a decoder whose projections come from `linear` and whose embedding table comes from
+    /// `embedding`; only the norms are read from `source`, which `file` names in errors.
+    ///
+    /// What quantized checkpoints are loaded with: no dense weight is ever made.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    ///
+    /// # Panics
+    /// Where a part has another shape than it was asked for.
+    pub fn load_parts<Error: std::error::Error + 'static>(
+        config: &GlmConfig,
+        source: &dyn WeightSource,
+        file: &Path,
+        device: &B::Device,
+        embedding: impl FnOnce(&LoadPart) -> Result<E, Error>,
+        mut linear: impl FnMut(&LoadPart) -> Result<L, Error>,
+    ) -> Result<Self, LoadError<Error>> {
+        let precision = LoadPrecision::Stored;
+        let loader = Loader::<B> { source, file: file.to_path_buf(), precision, device };
+        let mut part = |name: &str, bias: bool| {
+            let part = load_part(config, name, bias)?;
+            let made = linear(&part).map_err(LoadError::Part)?;
+            assert_eq!(made.shape(), part.shape, "`{name}` was made in another shape");
+            Ok::<L, LoadError<Error>>(made)
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|i| loader.block(config, i, &mut part))
+            .collect::<Result<_, _>>()?;
+        let lm_head = match config.tie_word_embeddings {
+            true => None,
+            false => Some(part("lm_head", false)?),
+        };
+        let table = load_part(config, "model.embed_tokens", false)?;
+        let embed_tokens = embedding(&table).map_err(LoadError::Part)?;
+        assert_eq!(embed_tokens.shape(), table.shape, "the embedding was made in another shape");
+        Ok(Glm {
+            embed_tokens,
+            layers,
+            norm: loader.norm("model.norm", config)?,
+            lm_head,
+            max_position_embeddings: config.max_position_embeddings,
+            rotary: RotaryEmbedding::new(config),
+        })
+    }
+}
+
+/// What the configuration says of a matrix.
+fn load_part(config: &GlmConfig, name: &str, bias: bool) -> Result<LoadPart, WeightError> {
+    let shape = config.tensor_shape(&format!("{name}.weight"));
+    let shape = shape.and_then(|shape| shape.try_into().ok());
+    let shape = shape.expect("the configuration knows the decoder's matrices");
+    Ok(LoadPart { name: name.to_owned(), shape, bias })
+}
+
 impl<B: LmBackend> DenseGlm<B> {
     /// Loads the checkpoint `source`, which `file` names in errors, after checking that it has
     /// exactly the tensors that `config` describes.
@@ -47,25 +126,22 @@ impl<B: LmBackend> DenseGlm<B> {
     ) -> Result<Self, WeightError> {
         check_tensors(source, config, file)?;
         let loader = Loader::<B> { source, file: file.to_path_buf(), precision, device };
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| loader.block(config, i))
-            .collect::<Result<_, _>>()?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(loader.linear("lm_head", false)?),
-        };
-        Ok(Glm {
-            embed_tokens: Param::from_tensor(loader.matrix("model.embed_tokens.weight")?),
-            layers,
-            norm: loader.norm("model.norm", config)?,
-            lm_head,
-            max_position_embeddings: config.max_position_embeddings,
-            rotary: RotaryEmbedding::new(config),
+        let loaded = Self::load_parts(
+            config,
+            source,
+            file,
+            device,
+            |part| {
+                let weight = loader.matrix(&format!("{}.weight", part.name))?;
+                Ok(DenseEmbedding { weight: Param::from_tensor(weight) })
+            },
+            |part| loader.linear(&part.name, part.bias),
+        );
+        loaded.map_err(|error| match error {
+            LoadError::Weights(error) | LoadError::Part(error) => error,
         })
     }
 }
-
-type DenseBlock<B> = Block<B, DenseLinear<B>, SwiGlu<B, DenseLinear<B>>>;
 
 struct Loader<'a, B: LmBackend> {
     source: &'a dyn WeightSource,
@@ -75,7 +151,12 @@ struct Loader<'a, B: LmBackend> {
 }
 
 impl<B: LmBackend> Loader<'_, B> {
-    fn block(&self, config: &GlmConfig, index: usize) -> Result<DenseBlock<B>, WeightError> {
+    fn block<L: Linear<B>, E: From<WeightError>>(
+        &self,
+        config: &GlmConfig,
+        index: usize,
+        linear: &mut impl FnMut(&str, bool) -> Result<L, E>,
+    ) -> Result<Block<B, L, SwiGlu<B, L>>, E> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let bias = config.attention_bias;
         let post_norm = |part: &str| match config.has_post_norms() {
@@ -85,10 +166,10 @@ impl<B: LmBackend> Loader<'_, B> {
         Ok(Block {
             input_layernorm: self.norm(&name("input_layernorm"), config)?,
             self_attn: SelfAttention {
-                q_proj: self.linear(&name("self_attn.q_proj"), bias)?,
-                k_proj: self.linear(&name("self_attn.k_proj"), bias)?,
-                v_proj: self.linear(&name("self_attn.v_proj"), bias)?,
-                o_proj: self.linear(&name("self_attn.o_proj"), false)?,
+                q_proj: linear(&name("self_attn.q_proj"), bias)?,
+                k_proj: linear(&name("self_attn.k_proj"), bias)?,
+                v_proj: linear(&name("self_attn.v_proj"), bias)?,
+                o_proj: linear(&name("self_attn.o_proj"), false)?,
                 num_attention_heads: config.num_attention_heads,
                 num_key_value_heads: config.num_key_value_heads,
                 head_dim: config.head_dim,
@@ -97,8 +178,8 @@ impl<B: LmBackend> Loader<'_, B> {
             post_self_attn_layernorm: post_norm("post_self_attn_layernorm")?,
             post_attention_layernorm: self.norm(&name("post_attention_layernorm"), config)?,
             mlp: SwiGlu {
-                gate_up_proj: self.linear(&name("mlp.gate_up_proj"), false)?,
-                down_proj: self.linear(&name("mlp.down_proj"), false)?,
+                gate_up_proj: linear(&name("mlp.gate_up_proj"), false)?,
+                down_proj: linear(&name("mlp.down_proj"), false)?,
                 backend: Default::default(),
             },
             post_mlp_layernorm: post_norm("post_mlp_layernorm")?,

@@ -1,7 +1,7 @@
 //! Recomposition: a model with other projections or other feed-forward parts.
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{FeedForward, Linear};
+use lightglm_core::{Embedding, FeedForward, Linear};
 
 use super::block::Block;
 use super::glm::Glm;
@@ -21,14 +21,14 @@ impl<L, M, C: FnMut(&str, L) -> M> MapLinear<L, M> for C {
     }
 }
 
-impl<B: Backend, L: Linear<B>> Glm<B, L, SwiGlu<B, L>> {
+impl<B: Backend, L: Linear<B>, E: Embedding<B>> Glm<B, L, SwiGlu<B, L>, E> {
     /// Replaces every projection, in the order of the layers, `lm_head` last.
     ///
     /// One projection is replaced at a time, so a conversion needs room for one, not for a model.
     pub fn map_linears<M: Linear<B>>(
         self,
         map: &mut impl MapLinear<L, M>,
-    ) -> Glm<B, M, SwiGlu<B, M>> {
+    ) -> Glm<B, M, SwiGlu<B, M>, E> {
         let layers = self.layers.into_iter().enumerate();
         let layers = layers.map(|(i, block)| block.map_linears(i, map)).collect();
         Glm {
@@ -42,12 +42,24 @@ impl<B: Backend, L: Linear<B>> Glm<B, L, SwiGlu<B, L>> {
     }
 }
 
-impl<B: Backend, L: Linear<B>, F: FeedForward<B>> Glm<B, L, F> {
+impl<B: Backend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F, E> {
+    /// Replaces the embedding table, and with it the head where the two are tied.
+    pub fn map_embedding<G: Embedding<B>>(self, map: impl FnOnce(E) -> G) -> Glm<B, L, F, G> {
+        Glm {
+            embed_tokens: map(self.embed_tokens),
+            layers: self.layers,
+            norm: self.norm,
+            lm_head: self.lm_head,
+            max_position_embeddings: self.max_position_embeddings,
+            rotary: self.rotary,
+        }
+    }
+
     /// Replaces every feed-forward part, given its layer's index.
     pub fn map_feed_forwards<G: FeedForward<B>>(
         self,
         mut map: impl FnMut(usize, F) -> G,
-    ) -> Glm<B, L, G> {
+    ) -> Glm<B, L, G, E> {
         let layers = self.layers.into_iter().enumerate();
         let layers = layers
             .map(|(i, block)| Block {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod block;
+mod dense_embedding;
 mod dense_linear;
 mod glm;
 mod load;
@@ -13,9 +14,10 @@ mod self_attention;
 mod swiglu;
 
 pub use block::Block;
+pub use dense_embedding::DenseEmbedding;
 pub use dense_linear::DenseLinear;
 pub use glm::{DenseGlm, Glm};
-pub use load::LoadPrecision;
+pub use load::{LoadError, LoadPart, LoadPrecision};
 pub use map::MapLinear;
 pub use norm::RmsNorm;
 pub use observe::{Observer, Site};

@@ -17,7 +17,7 @@ pub use gguf::{
 pub use gguf_vocabulary::GgufVocabulary;
 pub use random_checkpoint::write_random_checkpoint;
 pub use safetensors::{
-    SafetensorsCheckpoint, SafetensorsHeader, SafetensorsTensor, SafetensorsWriter, TensorSpec,
-    parse_safetensors_header, save_safetensors,
+    SafetensorsCheckpoint, SafetensorsHeader, SafetensorsTensor, SafetensorsWriter, StoredDtype,
+    TensorSpec, parse_safetensors_header, save_safetensors,
 };
 pub use seeded::SeededWeights;

@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use lightglm_core::{WeightDtype, WeightError};
+use lightglm_core::{WeightDtype, WeightError, temporary_in};
 use serde_json::{Map, json};
 
-use super::safetensors::{SafetensorsWriter, TensorSpec, temporary_in};
+use super::safetensors::{SafetensorsWriter, TensorSpec};
 use super::seeded::{CHUNK, SeededWeights};
 use crate::config::GlmConfig;
 
@@ -85,7 +85,7 @@ fn split(config: &GlmConfig, dtype: WeightDtype, shard_bytes: u64) -> Vec<Vec<Te
     let mut shards: Vec<Vec<TensorSpec>> = Vec::new();
     let mut filled = u64::MAX;
     for (name, shape) in config.tensor_shapes() {
-        let spec = TensorSpec { name, dtype, shape };
+        let spec = TensorSpec { name, dtype: dtype.into(), shape };
         let bytes = spec.bytes() as u64;
         match shards.last_mut() {
             Some(shard) if filled.saturating_add(bytes) <= shard_bytes => {

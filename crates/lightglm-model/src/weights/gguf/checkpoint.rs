@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
 
 use super::config::Keys;
 use super::dequantize::dequantize;
@@ -78,6 +78,15 @@ impl GgufCheckpoint {
         Some(Part { tensor, bytes: self.file.tensor_bytes(name)? })
     }
 
+    fn assembly(&self, name: &str) -> Result<Assembly, WeightError> {
+        let file = || self.file.path().to_path_buf();
+        match self.parts(name) {
+            Ok(Some(assembly)) => Ok(assembly),
+            Ok(None) => Err(WeightError::Missing { file: file(), name: name.into() }),
+            Err(reason) => Err(WeightError::Malformed { file: file(), format: "GGUF", reason }),
+        }
+    }
+
     /// The parts that the tensor `name` is stacked from, and its shape.
     ///
     /// `Ok(None)` is an unknown name; an error says why the parts do not fit.
@@ -147,14 +156,7 @@ impl WeightSource for GgufCheckpoint {
     }
 
     fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
-        let malformed = |reason| WeightError::Malformed {
-            file: self.file.path().into(),
-            format: "GGUF",
-            reason,
-        };
-        let Some((parts, shape)) = self.parts(name).map_err(malformed)? else {
-            return Err(WeightError::Missing { file: self.file.path().into(), name: name.into() });
-        };
+        let (parts, shape) = self.assembly(name)?;
         let dtype = parts[0].tensor.ggml_type.plain_dtype();
         let alike = parts.iter().all(|part| part.tensor.ggml_type.plain_dtype() == dtype);
         if let Some(dtype) = dtype.filter(|_| alike) {
@@ -176,6 +178,23 @@ impl WeightSource for GgufCheckpoint {
             rest = others;
         }
         Ok(TensorView { dtype: WeightDtype::F32, shape, bytes: to_le_bytes(values) })
+    }
+
+    fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
+        let (parts, shape) = self.assembly(name)?;
+        let ggml_type = parts[0].tensor.ggml_type;
+        match parts.iter().find(|part| part.tensor.ggml_type != ggml_type) {
+            Some(other) => Err(WeightError::UnsupportedDtype {
+                file: self.file.path().into(),
+                name: name.into(),
+                dtype: format!("{} above {}", ggml_type.name(), other.tensor.ggml_type.name()),
+            }),
+            None => Ok(StoredTensor {
+                dtype: ggml_type.name().to_owned(),
+                shape,
+                parts: parts.into_iter().map(|part| part.bytes).collect(),
+            }),
+        }
     }
 }
 

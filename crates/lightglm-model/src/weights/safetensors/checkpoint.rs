@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
 use lightglm_kernels::map_file;
 
 use super::header::{SafetensorsTensor, parse_safetensors_header};
@@ -18,6 +18,7 @@ const INDEX: &str = "model.safetensors.index.json";
 pub struct SafetensorsCheckpoint {
     path: PathBuf,
     tensors: BTreeMap<String, Located>,
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,16 +55,19 @@ impl SafetensorsCheckpoint {
     }
 
     fn open_single(file: &Path) -> Result<Self, WeightError> {
-        let tensors = map_tensors(file)?.collect();
-        Ok(Self { path: file.into(), tensors })
+        let (metadata, tensors) = map_tensors(file)?;
+        Ok(Self { path: file.into(), tensors: tensors.collect(), metadata })
     }
 
     fn open_sharded(folder: &Path, index: &Path) -> Result<Self, WeightError> {
         let shards = read_index(index)?;
         let files: BTreeSet<&String> = shards.values().collect();
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut metadata) = (BTreeMap::new(), BTreeMap::new());
         for shard in files {
-            for (name, located) in map_tensors(&folder.join(shard))? {
+            let path = folder.join(shard);
+            let (of_shard, in_shard) = map_tensors(&path)?;
+            metadata.extend(of_shard);
+            for (name, located) in in_shard {
                 // A tensor the index gives to another shard, or to none, would be read from a place
                 // that no one named.
                 if shards.get(&name) != Some(shard) {
@@ -83,20 +87,26 @@ impl SafetensorsCheckpoint {
         }
         match shards.into_iter().find(|(name, _)| !tensors.contains_key(name)) {
             Some((name, shard)) => Err(WeightError::Missing { file: folder.join(shard), name }),
-            None => Ok(Self { path: folder.into(), tensors }),
+            None => Ok(Self { path: folder.into(), tensors, metadata }),
         }
     }
 }
 
+/// The file's metadata, and its tensors with their names.
+type Mapped<I> = (BTreeMap<String, String>, I);
+
 /// Maps `file` and slices out its tensors.
-fn map_tensors(file: &Path) -> Result<impl Iterator<Item = (String, Located)>, WeightError> {
+fn map_tensors(
+    file: &Path,
+) -> Result<Mapped<impl Iterator<Item = (String, Located)>>, WeightError> {
     let map = map_file(file).map_err(|source| WeightError::Io { file: file.into(), source })?;
     let header = parse_safetensors_header(map.bytes(), file)?;
     let file = file.to_owned();
-    Ok(header.tensors.into_iter().map(move |(name, tensor)| {
+    let tensors = header.tensors.into_iter().map(move |(name, tensor)| {
         let SafetensorsTensor { dtype, shape, range } = tensor;
         (name, Located { file: file.clone(), dtype, shape, bytes: map.bytes().slice(range) })
-    }))
+    });
+    Ok((header.metadata, tensors))
 }
 
 impl WeightSource for SafetensorsCheckpoint {
@@ -123,5 +133,17 @@ impl WeightSource for SafetensorsCheckpoint {
                 dtype: located.dtype.clone(),
             }),
         }
+    }
+
+    fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
+        let Some(located) = self.tensors.get(name) else {
+            return Err(WeightError::Missing { file: self.path.clone(), name: name.into() });
+        };
+        let Located { dtype, shape, bytes, .. } = located.clone();
+        Ok(StoredTensor { dtype, shape, parts: vec![bytes] })
+    }
+
+    fn metadata(&self, key: &str) -> Option<String> {
+        self.metadata.get(key).cloned()
     }
 }

@@ -8,9 +8,7 @@
 mod checkpoint;
 mod header;
 mod index;
-mod writer;
 
 pub use checkpoint::SafetensorsCheckpoint;
 pub use header::{SafetensorsHeader, SafetensorsTensor, parse_safetensors_header};
-pub(super) use writer::temporary_in;
-pub use writer::{SafetensorsWriter, TensorSpec, save_safetensors};
+pub use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors};

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use lightglm_core::{WeightDtype, WeightError, WeightSource};
 use serde_json::{Map, json};
 use tempfile::NamedTempFile;
+
+use crate::weights::{WeightDtype, WeightError, WeightSource};
 
 /// What the data's begin is a multiple of: a cache line, and the widest vector register.
 const ALIGNMENT: usize = 64;
@@ -14,13 +15,67 @@ const ALIGNMENT: usize = 64;
 /// Bytes gathered before the operating system is asked to write.
 const BUFFER: usize = 1 << 20;
 
+/// Element types that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoredDtype {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+    /// Bytes.
+    U8,
+    /// Signed bytes.
+    I8,
+    /// Signed 32-bit integers.
+    I32,
+    /// Signed 64-bit integers.
+    I64,
+}
+
+impl StoredDtype {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::U8 | Self::I8 => 1,
+        }
+    }
+
+    /// The name the safetensors header uses: `F32`, `BF16`, `I8`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::U8 => "U8",
+            Self::I8 => "I8",
+            Self::I32 => "I32",
+            Self::I64 => "I64",
+        }
+    }
+}
+
+impl From<WeightDtype> for StoredDtype {
+    fn from(dtype: WeightDtype) -> Self {
+        match dtype {
+            WeightDtype::F32 => Self::F32,
+            WeightDtype::F16 => Self::F16,
+            WeightDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// A tensor to be written: everything but its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// The name in the file.
     pub name: String,
     /// Element type.
-    pub dtype: WeightDtype,
+    pub dtype: StoredDtype,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
 }
@@ -132,7 +187,7 @@ pub fn save_safetensors(
         .names()
         .into_iter()
         .map(|name| {
-            source.tensor(&name).map(|t| TensorSpec { name, dtype: t.dtype, shape: t.shape })
+            source.tensor(&name).map(|t| TensorSpec { name, dtype: t.dtype.into(), shape: t.shape })
         })
         .collect();
     let mut writer = SafetensorsWriter::create(path, specs?, metadata)?;
@@ -143,7 +198,10 @@ pub fn save_safetensors(
 }
 
 /// A temporary file with the permissions that an ordinary new file would have.
-pub(crate) fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+///
+/// # Errors
+/// What the operating system says.
+pub fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".partial");
     #[cfg(unix)]

@@ -1,0 +1,55 @@
+//! `PackError`: why a matrix does not fit a format.
+
+/// Why codes, scales and a format do not make a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// A group is no multiple of eight columns (and not the whole row), or empty.
+    #[error(
+        "groups of {group_size} columns do not fit rows of {in_features}: a group is the whole row or a multiple of 8"
+    )]
+    GroupSize {
+        /// Columns of a group.
+        group_size: usize,
+        /// Columns of the matrix.
+        in_features: usize,
+    },
+    /// Neither of the groups of weights and activations is a multiple of the other.
+    #[error(
+        "groups of {activation} activations cannot meet groups of {weight} weights: one must divide the other"
+    )]
+    ActivationGroupSize {
+        /// Columns of a group of weights.
+        weight: usize,
+        /// Columns of a group of activations.
+        activation: usize,
+    },
+    /// A part has another length than the shape asks for.
+    #[error("`{part}` has {actual} elements, the shape asks for {expected}")]
+    Length {
+        /// `codes`, `scales` or `minimums`.
+        part: &'static str,
+        /// Elements that follow from shape and format.
+        expected: usize,
+        /// Elements that are there.
+        actual: usize,
+    },
+    /// A code is outside of what its bits can hold.
+    #[error("the code {code} of row {row} is above {largest}")]
+    Code {
+        /// The code.
+        code: u8,
+        /// Its row.
+        row: usize,
+        /// The largest that fits.
+        largest: u8,
+    },
+    /// A scale or minimum is NaN or infinite, or too large for its precision.
+    #[error("`{part}` of row {row} is not finite")]
+    NotFinite {
+        /// `scales` or `minimums`.
+        part: &'static str,
+        /// Its row.
+        row: usize,
+    },
+}

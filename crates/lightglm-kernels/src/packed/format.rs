@@ -1,0 +1,147 @@
+//! How a matrix and the activations that meet it are quantized.
+
+use super::PackError;
+
+/// Bits of a weight's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightBits {
+    /// 0 to 15, two to a byte.
+    Four,
+    /// 0 to 255.
+    Eight,
+}
+
+impl WeightBits {
+    /// 4 or 8.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
+    /// The code that stands for zero in a symmetric matrix: 8 or 128.
+    pub const fn offset(self) -> u8 {
+        match self {
+            Self::Four => 8,
+            Self::Eight => 128,
+        }
+    }
+
+    /// 15 or 255.
+    pub const fn largest(self) -> u8 {
+        match self {
+            Self::Four => 15,
+            Self::Eight => 255,
+        }
+    }
+}
+
+/// Precision of stored scales and minimums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScaleDtype {
+    /// IEEE 754 binary16.
+    F16,
+    /// IEEE 754 binary32.
+    F32,
+}
+
+impl ScaleDtype {
+    /// Bytes of one scale.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Bits of an activation's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActivationBits {
+    /// -127 to 127.
+    Eight,
+    /// -32512 to 32512 (127 * 256): two 8-bit halves, two dot products. Finer than bf16 within a
+    /// group, so that what is lost is the weights' loss alone.
+    Sixteen,
+}
+
+impl ActivationBits {
+    /// The largest code: 127 or 32512.
+    pub const fn largest(self) -> i32 {
+        match self {
+            Self::Eight => 127,
+            Self::Sixteen => 127 * 256,
+        }
+    }
+}
+
+/// How activations are quantized, at run time and symmetrically, before they meet the weights.
+///
+/// ```text
+/// scale = max |x| over the group / largest   (1 where the group is all zero)
+/// code  = round half to even (x / scale)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ActivationFormat {
+    /// Bits of a code.
+    pub bits: ActivationBits,
+    /// Columns that share a scale; `None` for one scale a token.
+    pub group_size: Option<usize>,
+}
+
+impl ActivationFormat {
+    /// 8 bits, one scale a token.
+    pub const INT8_PER_TOKEN: Self = Self { bits: ActivationBits::Eight, group_size: None };
+}
+
+/// What a [`PackedMatrix`](super::PackedMatrix) is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PackedFormat {
+    /// Bits of a weight's code.
+    pub bits: WeightBits,
+    /// Columns that share a scale: a multiple of 8, or the whole row. The last group of a row may be
+    /// shorter.
+    pub group_size: usize,
+    /// Whether groups have a minimum (`w = code * scale + minimum`) or are symmetric
+    /// (`w = (code - offset) * scale`).
+    pub has_minimums: bool,
+    /// Precision of scales and minimums.
+    pub scale_dtype: ScaleDtype,
+    /// How activations are quantized.
+    pub activation: ActivationFormat,
+}
+
+impl PackedFormat {
+    /// Checks the format against rows of `in_features` columns.
+    ///
+    /// # Errors
+    /// [`PackError::GroupSize`], [`PackError::ActivationGroupSize`].
+    pub fn check(&self, in_features: usize) -> Result<(), PackError> {
+        check_group(self.group_size, in_features)?;
+        let Some(activation) = self.activation.group_size else { return Ok(()) };
+        check_group(activation, in_features)?;
+        let (weight, whole) = (self.group_size, in_features);
+        let fits = weight >= whole
+            || activation >= whole
+            || weight.is_multiple_of(activation)
+            || activation.is_multiple_of(weight);
+        match fits {
+            true => Ok(()),
+            false => Err(PackError::ActivationGroupSize { weight, activation }),
+        }
+    }
+
+    /// Groups of a row of `in_features` columns.
+    pub fn groups(&self, in_features: usize) -> usize {
+        in_features.div_ceil(self.group_size.max(1))
+    }
+}
+
+pub(super) fn check_group(group_size: usize, in_features: usize) -> Result<(), PackError> {
+    let whole = group_size >= in_features && group_size > 0;
+    match whole || (group_size > 0 && group_size.is_multiple_of(8)) {
+        true => Ok(()),
+        false => Err(PackError::GroupSize { group_size, in_features }),
+    }
+}

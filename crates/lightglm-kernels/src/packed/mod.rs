@@ -1,0 +1,14 @@
+//! Quantized matrices: codes of 8 or 4 bits in the layout the kernels read.
+//!
+//! Shapes: `N` out_features, `K` in_features, `G` groups of columns that share a scale.
+
+mod error;
+mod format;
+mod packed_matrix;
+mod quantized_matrix;
+pub mod reference;
+
+pub use error::PackError;
+pub use format::{ActivationBits, ActivationFormat, PackedFormat, ScaleDtype, WeightBits};
+pub use packed_matrix::{PANEL_ROWS, PackedMatrix, PackedSizes};
+pub use quantized_matrix::QuantizedMatrix;

@@ -1,0 +1,236 @@
+//! `PackedMatrix`: a quantized matrix in the layout the kernels read, on a burn backend.
+//!
+//! Shapes: `N` out_features, `K` in_features, `G` groups, `P = ceil(N / 32)` panels, `S` steps of
+//! columns (4 columns with 8 bits, 8 columns with 4 bits).
+//!
+//! ```text
+//! codes  [P, S, 2, 16, 4]   panel, step, half of the panel, row of the half, byte
+//! scales [P, G, 32]         panel, group, row of the panel
+//! ```
+//! With 8 bits byte `j` of a row and step `s` is the code of column `4 s + j`. With 4 bits its low
+//! nibble is the code of column `8 s + j`, its high nibble that of column `8 s + 4 + j`. Sixteen rows
+//! times four bytes are a register of 64 bytes, whose four-byte dot products with four activations
+//! are sixteen outputs. Rows and columns that fill up a panel or a step have the code `offset` (0
+//! where there are minimums) and the scale 0.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
+use half::f16;
+
+use super::{ActivationFormat, PackError, PackedFormat, QuantizedMatrix, ScaleDtype, WeightBits};
+
+/// Rows of a panel.
+pub const PANEL_ROWS: usize = 32;
+
+/// A projection's weight, packed once in the layout the kernels read. Its tensors may be views of a
+/// mapped file.
+#[derive(Module, Debug)]
+pub struct PackedMatrix<B: Backend> {
+    /// `[PackedSizes::codes]` of u8.
+    pub codes: Param<Tensor<B, 1, Int>>,
+    /// `[PackedSizes::scales]` of f16 or f32.
+    pub scales: Param<Tensor<B, 1>>,
+    /// As `scales`; `None` for a symmetric matrix.
+    pub minimums: Option<Param<Tensor<B, 1>>>,
+    #[module(skip)]
+    shape: [usize; 2],
+    #[module(skip)]
+    format: PackedFormat,
+}
+
+/// Elements of the parts of a packed matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedSizes {
+    /// `P`.
+    pub panels: usize,
+    /// `S`.
+    pub steps: usize,
+    /// `G`.
+    pub groups: usize,
+    /// Bytes of codes: `P * S * 128`.
+    pub codes: usize,
+    /// Elements of scales, and of minimums where there are any: `P * G * 32`.
+    pub scales: usize,
+}
+
+impl PackedSizes {
+    /// For a matrix of `shape` (`[N, K]`) in `format`.
+    pub fn new(shape: [usize; 2], format: &PackedFormat) -> Self {
+        let [n, k] = shape;
+        let columns = match format.bits {
+            WeightBits::Four => 8,
+            WeightBits::Eight => 4,
+        };
+        let (panels, steps) = (n.div_ceil(PANEL_ROWS), k.div_ceil(columns));
+        let groups = format.groups(k);
+        let (codes, scales) = (panels * steps * PANEL_ROWS * 4, panels * groups * PANEL_ROWS);
+        Self { panels, steps, groups, codes, scales }
+    }
+}
+
+impl<B: Backend> PackedMatrix<B> {
+    /// Packs `matrix`; scales are rounded to `scale_dtype`.
+    ///
+    /// # Errors
+    /// [`PackError`] where `matrix` contradicts itself or the activations' groups do not fit.
+    pub fn pack(
+        matrix: &QuantizedMatrix,
+        scale_dtype: ScaleDtype,
+        activation: ActivationFormat,
+        device: &B::Device,
+    ) -> Result<Self, PackError> {
+        matrix.check()?;
+        let format = PackedFormat {
+            bits: matrix.bits,
+            group_size: matrix.group_size.min(matrix.shape[1].max(1)),
+            has_minimums: matrix.minimums.is_some(),
+            scale_dtype,
+            activation,
+        };
+        let codes = Bytes::from_elems(pack_codes(matrix, &format));
+        let pack = |values: &[f32]| match scale_dtype {
+            ScaleDtype::F32 => Bytes::from_elems(pack_scales(matrix, &format, values)),
+            ScaleDtype::F16 => {
+                let values = pack_scales(matrix, &format, values);
+                Bytes::from_elems(values.into_iter().map(f16::from_f32).collect::<Vec<_>>())
+            }
+        };
+        let (scales, minimums) = (pack(&matrix.scales), matrix.minimums.as_deref().map(pack));
+        Self::from_bytes(matrix.shape, format, codes, scales, minimums, device)
+    }
+
+    /// A matrix from parts that are packed already, which may lie in a mapped file.
+    ///
+    /// # Errors
+    /// [`PackError`] where the parts do not have the sizes that shape and format ask for.
+    pub fn from_bytes(
+        shape: [usize; 2],
+        format: PackedFormat,
+        codes: Bytes,
+        scales: Bytes,
+        minimums: Option<Bytes>,
+        device: &B::Device,
+    ) -> Result<Self, PackError> {
+        format.check(shape[1])?;
+        let sizes = PackedSizes::new(shape, &format);
+        let length = |part, expected: usize, actual: usize| match expected == actual {
+            true => Ok(()),
+            false => Err(PackError::Length { part, expected, actual }),
+        };
+        length("codes", sizes.codes, codes.len())?;
+        let scale_size = format.scale_dtype.size();
+        length("scales", sizes.scales, scales.len() / scale_size)?;
+        length("minimums", if format.has_minimums { sizes.scales } else { 0 }, {
+            minimums.as_ref().map_or(0, |bytes| bytes.len() / scale_size)
+        })?;
+        let floats = |bytes: Bytes| {
+            let dtype = match format.scale_dtype {
+                ScaleDtype::F16 => DType::F16,
+                ScaleDtype::F32 => DType::F32,
+            };
+            let data = TensorData { bytes, shape: [sizes.scales].into(), dtype };
+            Param::from_tensor(Tensor::from_data(data, (device, dtype)))
+        };
+        let data = TensorData { bytes: codes, shape: [sizes.codes].into(), dtype: DType::U8 };
+        Ok(Self {
+            codes: Param::initialized(
+                Default::default(),
+                Tensor::from_data(data, (device, DType::U8)),
+            ),
+            scales: floats(scales),
+            minimums: minimums.map(floats),
+            shape,
+            format,
+        })
+    }
+
+    /// `[N, K]`: out_features, in_features.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// How the matrix and its activations are quantized.
+    pub fn format(&self) -> &PackedFormat {
+        &self.format
+    }
+
+    /// Bytes of codes, scales and minimums.
+    pub fn bytes(&self) -> usize {
+        let sizes = PackedSizes::new(self.shape, &self.format);
+        let parts = if self.format.has_minimums { 2 } else { 1 };
+        sizes.codes + parts * sizes.scales * self.format.scale_dtype.size()
+    }
+
+    /// The matrix in plain order, read back from the device.
+    pub fn unpack(&self) -> QuantizedMatrix {
+        let codes = self.codes.val().into_data().convert::<u8>();
+        let codes = unpack_codes(codes.as_slice().expect("u8"), self.shape, &self.format);
+        let floats = |values: &Param<Tensor<B, 1>>| {
+            let values = values.val().into_data().convert::<f32>();
+            unpack_scales(values.as_slice().expect("f32"), self.shape, &self.format)
+        };
+        QuantizedMatrix {
+            shape: self.shape,
+            bits: self.format.bits,
+            group_size: self.format.group_size,
+            codes,
+            scales: floats(&self.scales),
+            minimums: self.minimums.as_ref().map(floats),
+        }
+    }
+}
+
+/// Where the code of row `n` and column `k` lies: its byte, and how far it is shifted in there.
+fn place(n: usize, k: usize, steps: usize, bits: WeightBits) -> (usize, u32) {
+    let (step, column) = match bits {
+        WeightBits::Eight => (k / 4, k % 4),
+        WeightBits::Four => (k / 8, k % 8),
+    };
+    let byte = ((n / PANEL_ROWS * steps + step) * PANEL_ROWS + n % PANEL_ROWS) * 4 + column % 4;
+    (byte, if column >= 4 { 4 } else { 0 })
+}
+
+fn pack_codes(matrix: &QuantizedMatrix, format: &PackedFormat) -> Vec<u8> {
+    let ([_, k], sizes) = (matrix.shape, PackedSizes::new(matrix.shape, format));
+    let filler = match (format.has_minimums, format.bits) {
+        (true, _) => 0,
+        (false, WeightBits::Eight) => 0x80,
+        (false, WeightBits::Four) => 0x88,
+    };
+    let mut packed = vec![filler; sizes.codes];
+    for (at, &code) in matrix.codes.iter().enumerate() {
+        let (byte, shift) = place(at / k, at % k, sizes.steps, format.bits);
+        packed[byte] = match format.bits {
+            WeightBits::Eight => code,
+            WeightBits::Four => packed[byte] & !(15 << shift) | code << shift,
+        };
+    }
+    packed
+}
+
+fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedFormat) -> Vec<u8> {
+    let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
+    let code = |at: usize| {
+        let (byte, shift) = place(at / k, at % k, sizes.steps, format.bits);
+        packed[byte] >> shift & format.bits.largest()
+    };
+    (0..n * k).map(code).collect()
+}
+
+fn pack_scales(matrix: &QuantizedMatrix, format: &PackedFormat, values: &[f32]) -> Vec<f32> {
+    let sizes = PackedSizes::new(matrix.shape, format);
+    let mut packed = vec![0.0; sizes.scales];
+    for (at, &value) in values.iter().enumerate() {
+        packed[scale_place(at / sizes.groups, at % sizes.groups, sizes.groups)] = value;
+    }
+    packed
+}
+
+fn unpack_scales(packed: &[f32], shape: [usize; 2], format: &PackedFormat) -> Vec<f32> {
+    let groups = PackedSizes::new(shape, format).groups;
+    (0..shape[0] * groups).map(|at| packed[scale_place(at / groups, at % groups, groups)]).collect()
+}
+
+fn scale_place(n: usize, group: usize, groups: usize) -> usize {
+    (n / PANEL_ROWS * groups + group) * PANEL_ROWS + n % PANEL_ROWS
+}
