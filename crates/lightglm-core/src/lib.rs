@@ -22,7 +22,9 @@ mod lm;
 mod projection;
 mod weights;
 
-pub use kv_cache::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
+pub use kv_cache::{
+    FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
+};
 pub use lm::{CausalLm, LmError, LogitRows, Span};
 pub use projection::{FeedForward, Linear};
 pub use weights::{TensorView, WeightDtype, WeightError, WeightSource};
