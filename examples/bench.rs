@@ -244,7 +244,7 @@ impl<B: LmBackend> Subject<B> {
     /// Bytes of keys and values of one position.
     fn kv_bytes(&self) -> usize {
         let c = &self.config;
-        2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * self.kv_dtype.size()
+        2 * c.num_hidden_layers * c.num_key_value_heads * self.kv_dtype.bytes_per_head(c.head_dim)
     }
 
     /// Seconds for a prompt of `tokens` tokens, logits of the last row.

@@ -2,7 +2,7 @@
 //!
 //! Shapes: `P` blocks in a layer's pool, `K` kv heads, `d` head_dim, [`KV_BLOCK`] positions a block.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 /// Positions in one KV block.
 ///
@@ -19,11 +19,85 @@ pub struct SequenceId(pub usize);
 /// Keys are transposed inside a block, so that sixteen scores are computed side by side without a
 /// horizontal sum.
 #[derive(Clone, Debug)]
-pub struct KvLayer<B: Backend> {
+pub enum KvLayer<B: Backend> {
+    /// Keys and values as numbers.
+    Float(FloatKvLayer<B>),
+    /// Keys and values as eight-bit codes and scales.
+    Int8(Int8KvLayer<B>),
+}
+
+/// A pool of numbers.
+#[derive(Clone, Debug)]
+pub struct FloatKvLayer<B: Backend> {
     /// `[P, K, d, KV_BLOCK]`, f32, f16 or bf16.
     pub keys: Tensor<B, 4>,
     /// `[P, K, KV_BLOCK, d]`, same dtype.
     pub values: Tensor<B, 4>,
+}
+
+/// A pool of codes, quantized symmetrically per head and token.
+///
+/// ```text
+/// scale = max |x| / 127 (1 where that is 0), code = round half to even (x / scale)
+/// ```
+///
+/// Four codes that meet in one sum lie side by side, which is how the integer dot products of CPUs
+/// read them. `d4` is head_dim rounded up to a multiple of four; the codes beyond head_dim are 0.
+#[derive(Clone, Debug)]
+pub struct Int8KvLayer<B: Backend> {
+    /// `[P, K, d4 / 4, KV_BLOCK, 4]`, i8, `-127..=127`: channel `c` of a position lies at
+    /// `[.., c / 4, position, c % 4]`.
+    pub key_codes: Tensor<B, 5, Int>,
+    /// `[P, K, KV_BLOCK]`, f32.
+    pub key_scales: Tensor<B, 3>,
+    /// `[P, K, KV_BLOCK / 4, d4, 4]`, i8, `-127..=127`: channel `c` of a position lies at
+    /// `[.., position / 4, c, position % 4]`.
+    pub value_codes: Tensor<B, 5, Int>,
+    /// `[P, K, KV_BLOCK]`, f32.
+    pub value_scales: Tensor<B, 3>,
+    /// Whether keys are stored (and queries meet them) under the orthonormal Walsh-Hadamard
+    /// transform, which spreads outlier channels over all of a run.
+    ///
+    /// It goes over runs of the largest power of two that divides head_dim, so every head_dim has
+    /// one (an odd head_dim that of length 1, which changes nothing). Scores stay what they were,
+    /// up to rounding.
+    pub rotate_keys: bool,
+}
+
+impl<B: Backend> FloatKvLayer<B> {
+    /// A pool of zeros in `dtype`, which is f32, f16 or bf16: `shape` is `[P, K, d]`.
+    pub fn zeros([p, k, d]: [usize; 3], dtype: DType, device: &B::Device) -> Self {
+        Self {
+            keys: Tensor::zeros([p, k, d, KV_BLOCK], (device, dtype)),
+            values: Tensor::zeros([p, k, KV_BLOCK, d], (device, dtype)),
+        }
+    }
+}
+
+impl<B: Backend> Int8KvLayer<B> {
+    /// A pool of zeros: `shape` is `[P, K, d]`.
+    pub fn zeros([p, k, d]: [usize; 3], rotate_keys: bool, device: &B::Device) -> Self {
+        let d4 = d.next_multiple_of(4);
+        let codes = (device, DType::I8);
+        let scales = (device, DType::F32);
+        Self {
+            key_codes: Tensor::zeros([p, k, d4 / 4, KV_BLOCK, 4], codes),
+            key_scales: Tensor::zeros([p, k, KV_BLOCK], scales),
+            value_codes: Tensor::zeros([p, k, KV_BLOCK / 4, d4, 4], codes),
+            value_scales: Tensor::zeros([p, k, KV_BLOCK], scales),
+            rotate_keys,
+        }
+    }
+}
+
+impl<B: Backend> KvLayer<B> {
+    /// Blocks in the pool, `P`.
+    pub fn blocks(&self) -> usize {
+        match self {
+            Self::Float(layer) => layer.keys.dims()[0],
+            Self::Int8(layer) => layer.key_codes.dims()[0],
+        }
+    }
 }
 
 /// Where attention finds and leaves keys and values.

@@ -23,7 +23,9 @@ mod projection;
 mod safetensors_writer;
 mod weights;
 
-pub use kv_cache::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
+pub use kv_cache::{
+    FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
+};
 pub use lm::{CausalLm, LmError, LogitRows, Span};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{

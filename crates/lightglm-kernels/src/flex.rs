@@ -3,12 +3,14 @@
 //! Tensors are opened as slices; weights and KV pools are read where they lie (the mapped file, the
 //! pool), and a pool or a rotated activation that nobody else holds is edited in place.
 
-use burn::tensor::{Bytes, DType, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use half::{bf16, f16};
-use lightglm_core::{KV_BLOCK, KvLayer};
+use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer};
 
-use crate::cpu::{self, AttentionShape, AttentionSpan, KvSlice, KvSliceMut, Weights};
+use crate::cpu::{
+    self, AttentionShape, AttentionSpan, Int8Pool, Int8PoolMut, KvSlice, KvSliceMut, Weights,
+};
 use crate::extension::LmBackend;
 use crate::reference;
 
@@ -100,11 +102,8 @@ impl LmBackend for Flex {
             .collect();
         let (g, d) = (shape.kv_heads, shape.head_dim);
         let blocks = tables.iter().map(Vec::len).sum();
-        let mut layer = KvLayer {
-            keys: Tensor::zeros([blocks, g, d, KV_BLOCK], (&FlexDevice, DType::F32)),
-            values: Tensor::zeros([blocks, g, KV_BLOCK, d], (&FlexDevice, DType::F32)),
-        };
-        Self::attend_cached(q, k, v, &mut layer, shape, &spans)
+        let layer = FloatKvLayer::zeros([blocks, g, d], DType::F32, &FlexDevice);
+        Self::attend_cached(q, k, v, &mut KvLayer::Float(layer), shape, &spans)
     }
 
     fn attend_cached(
@@ -117,22 +116,73 @@ impl LmBackend for Flex {
     ) -> Tensor<Self, 2> {
         let out_shape = q.dims();
         let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
-        let mut keys = take(&mut layer.keys);
-        let mut values = take(&mut layer.values);
-        cpu::append_kv(
-            floats(&k),
-            floats(&v),
-            shape,
-            spans,
-            pool_mut(&mut keys),
-            pool_mut(&mut values),
-        );
         let mut out = vec![0.0; out_shape[0] * out_shape[1]];
-        let scale = 1.0 / (shape.head_dim as f32).sqrt();
-        cpu::attention(floats(&q), shape, scale, spans, pool(&keys), pool(&values), &mut out);
-        (layer.keys, layer.values) = (tensor_of(keys), tensor_of(values));
+        let (q, k, v) = (floats(&q), floats(&k), floats(&v));
+        match layer {
+            KvLayer::Float(layer) => attend_floats(q, k, v, layer, shape, spans, &mut out),
+            KvLayer::Int8(layer) => attend_int8(q, k, v, layer, shape, spans, &mut out),
+        }
         from_vec(out, out_shape)
     }
+}
+
+/// Appends to a pool of numbers and attends to it.
+fn attend_floats(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    layer: &mut FloatKvLayer<Flex>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan<'_>],
+    out: &mut [f32],
+) {
+    let mut keys = take(&mut layer.keys);
+    let mut values = take(&mut layer.values);
+    cpu::append_kv(k, v, shape, spans, pool_mut(&mut keys), pool_mut(&mut values));
+    let scale = 1.0 / (shape.head_dim as f32).sqrt();
+    cpu::attention(q, shape, scale, spans, pool(&keys), pool(&values), out);
+    (layer.keys, layer.values) = (tensor_of(keys), tensor_of(values));
+}
+
+/// Appends to a pool of codes and attends to it.
+fn attend_int8(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    layer: &mut Int8KvLayer<Flex>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan<'_>],
+    out: &mut [f32],
+) {
+    let rotate_keys = layer.rotate_keys;
+    let mut key_codes = take_codes(&mut layer.key_codes);
+    let mut value_codes = take_codes(&mut layer.value_codes);
+    let mut key_scales = take(&mut layer.key_scales);
+    let mut value_scales = take(&mut layer.value_scales);
+    let pool = Int8PoolMut {
+        key_codes: key_codes.storage_mut(),
+        key_scales: key_scales.storage_mut(),
+        value_codes: value_codes.storage_mut(),
+        value_scales: value_scales.storage_mut(),
+        rotate_keys,
+    };
+    cpu::append_kv_int8(k, v, shape, spans, pool);
+    let pool = Int8Pool {
+        key_codes: key_codes.storage(),
+        key_scales: key_scales.storage(),
+        value_codes: value_codes.storage(),
+        value_scales: value_scales.storage(),
+        rotate_keys,
+    };
+    let scale = 1.0 / (shape.head_dim as f32).sqrt();
+    cpu::attention_int8(q, shape, scale, spans, pool, out);
+    *layer = Int8KvLayer {
+        key_codes: Tensor::from_primitive(key_codes),
+        key_scales: tensor_of(key_scales),
+        value_codes: Tensor::from_primitive(value_codes),
+        value_scales: tensor_of(value_scales),
+        rotate_keys,
+    };
 }
 
 fn fresh_tables(spans: &[AttentionSpan<'_>]) -> Vec<Vec<u32>> {
@@ -162,9 +212,17 @@ fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex,
 }
 
 /// Leaves an empty tensor behind, so that the taken one has a single owner and is edited in place.
-fn take(x: &mut Tensor<Flex, 4>) -> FlexTensor {
-    let empty = from_vec(Vec::new(), [0; 4]);
+fn take<const D: usize>(x: &mut Tensor<Flex, D>) -> FlexTensor {
+    let empty = from_vec(Vec::new(), [0; D]);
     contiguous(std::mem::replace(x, empty)).to_contiguous()
+}
+
+/// [`take`] of a pool's codes.
+fn take_codes(x: &mut Tensor<Flex, 5, Int>) -> FlexTensor {
+    let empty = Tensor::zeros([0; 5], (&FlexDevice, DType::I8));
+    let codes = std::mem::replace(x, empty).into_primitive();
+    let whole = codes.is_contiguous() && codes.layout().start_offset() == 0;
+    if whole { codes } else { codes.to_contiguous() }
 }
 
 /// An f32 activation. Activations are f32 by contract; a f64 default backend does not exist here.

@@ -4,9 +4,11 @@
 //! without one runs them as they are. Shape letters as in [`crate::LmBackend`].
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
-use lightglm_core::{KV_BLOCK, KvLayer};
+use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer};
 
 use crate::cpu::{AttentionShape, AttentionSpan};
+
+mod int8_kv;
 
 /// See [`crate::LmBackend::embed`].
 pub fn embed<B: Backend>(weight: Tensor<B, 2>, ids: &[u32]) -> Tensor<B, 2> {
@@ -97,7 +99,6 @@ pub fn append<B: Backend>(
     spans: &[AttentionSpan<'_>],
 ) {
     let (g, d) = (shape.kv_heads, shape.head_dim);
-    let dtype = layer.keys.dtype();
     for span in spans {
         let mut row = 0;
         while row < span.rows {
@@ -105,17 +106,32 @@ pub fn append<B: Backend>(
             let block = span.block_table[position / KV_BLOCK] as usize;
             let offset = position % KV_BLOCK;
             let n = (KV_BLOCK - offset).min(span.rows - row);
-            let rows = |x: &Tensor<B, 2>| {
-                x.clone().narrow(0, span.first_row + row, n).reshape([n, g, d]).cast(dtype)
-            };
-            let keys = rows(&k).permute([1, 2, 0]).unsqueeze();
-            let values = rows(&v).permute([1, 0, 2]).unsqueeze();
-            let (b, o) = (block..block + 1, offset..offset + n);
-            layer.keys = layer.keys.clone().slice_assign([b.clone(), 0..g, 0..d, o.clone()], keys);
-            layer.values = layer.values.clone().slice_assign([b, 0..g, o, 0..d], values);
+            let rows =
+                |x: &Tensor<B, 2>| x.clone().narrow(0, span.first_row + row, n).reshape([n, g, d]);
+            match layer {
+                KvLayer::Float(layer) => append_floats(rows(&k), rows(&v), layer, block, offset),
+                KvLayer::Int8(layer) => int8_kv::append(rows(&k), rows(&v), layer, block, offset),
+            }
             row += n;
         }
     }
+}
+
+/// Writes `k, v: [n, G, d]` into a block, from position `offset` of the block on.
+fn append_floats<B: Backend>(
+    k: Tensor<B, 3>,
+    v: Tensor<B, 3>,
+    layer: &mut FloatKvLayer<B>,
+    block: usize,
+    offset: usize,
+) {
+    let [n, g, d] = k.dims();
+    let dtype = layer.keys.dtype();
+    let keys = k.cast(dtype).permute([1, 2, 0]).unsqueeze();
+    let values = v.cast(dtype).permute([1, 0, 2]).unsqueeze();
+    let (b, o) = (block..block + 1, offset..offset + n);
+    layer.keys = layer.keys.clone().slice_assign([b.clone(), 0..g, 0..d, o.clone()], keys);
+    layer.values = layer.values.clone().slice_assign([b, 0..g, o, 0..d], values);
 }
 
 /// Attention of each span over the cache, which holds the span's own rows already.
@@ -125,24 +141,41 @@ pub fn attend_cached<B: Backend>(
     shape: AttentionShape,
     spans: &[AttentionSpan<'_>],
 ) -> Tensor<B, 2> {
-    let (g, d) = (shape.kv_heads, shape.head_dim);
     let device = q.device();
+    let q = match layer {
+        KvLayer::Int8(Int8KvLayer { rotate_keys: true, .. }) => {
+            int8_kv::rotate_heads(q, shape.head_dim)
+        }
+        _ => q,
+    };
     let outputs = spans
         .iter()
         .map(|span| {
             let len = span.past + span.rows;
             let blocks = len.div_ceil(KV_BLOCK);
             let ids = indices::<B>(span.block_table[..blocks].iter().copied(), &device);
-            let held = blocks * KV_BLOCK;
-            let keys = layer.keys.clone().select(0, ids.clone()).permute([1, 2, 0, 3]);
-            let keys = keys.reshape([g, d, held]).narrow(2, 0, len).cast(DType::F32);
-            let values = layer.values.clone().select(0, ids).permute([1, 0, 2, 3]);
-            let values = values.reshape([g, held, d]).narrow(1, 0, len).cast(DType::F32);
+            let (keys, values) = match layer {
+                KvLayer::Float(layer) => held_floats(layer, ids),
+                KvLayer::Int8(layer) => int8_kv::held(layer, ids, shape.head_dim),
+            };
+            let (keys, values) = (keys.narrow(2, 0, len), values.narrow(1, 0, len));
             let q = q.clone().narrow(0, span.first_row, span.rows);
             attend_span(q, keys, values, shape, span.past)
         })
         .collect();
     Tensor::cat(outputs, 0)
+}
+
+/// What some blocks hold: keys `[G, d, L]` and values `[G, L, d]` in f32.
+fn held_floats<B: Backend>(
+    layer: &FloatKvLayer<B>,
+    ids: Tensor<B, 1, Int>,
+) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let [_, g, d, _] = layer.keys.dims();
+    let len = ids.dims()[0] * KV_BLOCK;
+    let keys = layer.keys.clone().select(0, ids.clone()).permute([1, 2, 0, 3]);
+    let values = layer.values.clone().select(0, ids).permute([1, 0, 2, 3]);
+    (keys.reshape([g, d, len]).cast(DType::F32), values.reshape([g, len, d]).cast(DType::F32))
 }
 
 /// Causal softmax attention of one span.

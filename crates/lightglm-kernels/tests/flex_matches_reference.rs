@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{KV_BLOCK, KvLayer};
+use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer};
 use lightglm_kernels::{AttentionShape, AttentionSpan, LmBackend, reference};
 
 /// Sums of a few hundred products of numbers near 1, in another order.
@@ -99,7 +99,8 @@ fn pool(blocks: usize, shape: AttentionShape, dtype: DType) -> KvLayer<Flex> {
     let (g, d) = (shape.kv_heads, shape.head_dim);
     // What unused slots hold must not matter.
     let nan = |dims| Tensor::full(dims, f32::NAN, (&FlexDevice, dtype));
-    KvLayer { keys: nan([blocks, g, d, KV_BLOCK]), values: nan([blocks, g, KV_BLOCK, d]) }
+    let (keys, values) = (nan([blocks, g, d, KV_BLOCK]), nan([blocks, g, KV_BLOCK, d]));
+    KvLayer::Float(FloatKvLayer { keys, values })
 }
 
 #[test]
@@ -129,6 +130,66 @@ fn attention_over_any_blocks() {
                 reference::append(k, v, &mut slow, shape, &spans);
                 let expected = reference::attend_cached(q, &slow, shape, &spans);
                 assert_close(actual, expected, &format!("{heads}/{kv_heads}x{head_dim} {dtype:?}"));
+            }
+        }
+    }
+}
+
+/// A pool of codes whose unused slots are as bad as they can be.
+fn int8_pool(blocks: usize, shape: AttentionShape, rotate_keys: bool) -> Int8KvLayer<Flex> {
+    let zeros =
+        Int8KvLayer::zeros([blocks, shape.kv_heads, shape.head_dim], rotate_keys, &FlexDevice);
+    Int8KvLayer {
+        key_codes: zeros.key_codes.full_like(-128),
+        key_scales: zeros.key_scales.full_like(f32::NAN),
+        value_codes: zeros.value_codes.full_like(-128),
+        value_scales: zeros.value_scales.full_like(f32::NAN),
+        rotate_keys,
+    }
+}
+
+/// The kernel quantizes as the plain body does, to the bit, and attends to the same codes; what it
+/// rounds beyond that (queries to 16 bits, weights to 14) is within the tolerance.
+#[test]
+fn int8_attention_over_any_blocks() {
+    for (heads, kv_heads, head_dim) in [(4, 2, 16), (6, 1, 20), (8, 8, 64), (3, 3, 7), (16, 2, 128)]
+    {
+        let shape = AttentionShape { heads, kv_heads, head_dim };
+        for rotate_keys in [false, true] {
+            let tables = [vec![7, 2, 5], vec![1, 0]];
+            let pool = || KvLayer::Int8(int8_pool(8, shape, rotate_keys));
+            let (mut fast, mut slow) = (pool(), pool());
+            for (rows, past) in [([40, 5], [0, 0]), ([1, 1], [40, 5]), ([7, 20], [41, 6])] {
+                let spans = [0, 1].map(|i| AttentionSpan {
+                    first_row: if i == 0 { 0 } else { rows[0] },
+                    rows: rows[i],
+                    past: past[i],
+                    block_table: &tables[i],
+                });
+                let t = rows[0] + rows[1];
+                let q = random([t, heads * head_dim]);
+                let (k, v) = (random([t, kv_heads * head_dim]), random([t, kv_heads * head_dim]));
+                let actual =
+                    Flex::attend_cached(q.clone(), k.clone(), v.clone(), &mut fast, shape, &spans);
+                reference::append(k, v, &mut slow, shape, &spans);
+                let expected = reference::attend_cached(q, &slow, shape, &spans);
+                let what = format!("{heads}/{kv_heads}x{head_dim} rotated {rotate_keys}");
+                assert_close(actual, expected, &what);
+            }
+            let (KvLayer::Int8(fast), KvLayer::Int8(slow)) = (fast, slow) else { unreachable!() };
+            let bits = |scales: Tensor<Flex, 3>| {
+                let scales: Vec<f32> = scales.into_data().to_vec().expect("f32");
+                // Slots that were never written keep the NaN they had.
+                scales.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+            };
+            assert_eq!(bits(fast.key_scales), bits(slow.key_scales));
+            assert_eq!(bits(fast.value_scales), bits(slow.value_scales));
+            for block in [7, 2, 5, 1, 0] {
+                let codes = |codes: &Tensor<Flex, 5, burn::tensor::Int>| -> Vec<i8> {
+                    codes.clone().narrow(0, block, 1).into_data().to_vec().expect("i8")
+                };
+                assert_eq!(codes(&fast.key_codes), codes(&slow.key_codes));
+                assert_eq!(codes(&fast.value_codes), codes(&slow.value_codes));
             }
         }
     }

@@ -28,22 +28,31 @@ fn decoders_are_causal_language_models_over_any_cache() {
     {
         let c = config(model_type);
         let model = model(&c, dtype);
-        check_causal_lm::<Flex>(&model, |sequences, positions| {
-            Box::new(ContiguousKvCache::new(
-                c.num_hidden_layers,
-                c.num_key_value_heads,
-                c.head_dim,
-                sequences,
-                positions,
-                KvDtype::Bf16,
-                &FlexDevice,
-            ))
-        });
+        for dtype in [KvDtype::Bf16, KvDtype::Int8, KvDtype::Int8Rotated] {
+            check_causal_lm::<Flex>(&model, |sequences, positions| {
+                Box::new(ContiguousKvCache::new(
+                    c.num_hidden_layers,
+                    c.num_key_value_heads,
+                    c.head_dim,
+                    sequences,
+                    positions,
+                    dtype,
+                    &FlexDevice,
+                ))
+            });
+        }
         check_causal_lm::<Flex>(&model, |sequences, positions| {
             let blocks = sequences * positions.div_ceil(KV_BLOCK);
             let pool = [blocks, c.num_key_value_heads, c.head_dim];
             let layers = c.num_hidden_layers;
             let cache = ShuffledKvCache::new(layers, pool, DType::F32, 5, &FlexDevice);
+            Box::new(cache.with_sequences(sequences)) as Box<dyn KvCache<Flex>>
+        });
+        check_causal_lm::<Flex>(&model, |sequences, positions| {
+            let blocks = sequences * positions.div_ceil(KV_BLOCK);
+            let pool = [blocks, c.num_key_value_heads, c.head_dim];
+            let layers = c.num_hidden_layers;
+            let cache = ShuffledKvCache::new_int8(layers, pool, true, 5, &FlexDevice);
             Box::new(cache.with_sequences(sequences)) as Box<dyn KvCache<Flex>>
         });
     }

@@ -2,11 +2,9 @@
 
 use burn::tensor::DType;
 use burn_flex::Flex;
-use lightglm_core::{KvCache, KvCacheError, SequenceId};
+use lightglm_core::{KvCache, KvCacheError, KvLayer, SequenceId};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_testkit::{TableLm, check_causal_lm, check_kv_cache};
-
-const DTYPES: [KvDtype; 3] = [KvDtype::F32, KvDtype::F16, KvDtype::Bf16];
 
 fn cache(sequences: usize, positions: usize, dtype: KvDtype) -> ContiguousKvCache<Flex> {
     ContiguousKvCache::new(2, 2, 4, sequences, positions, dtype, &Default::default())
@@ -14,14 +12,14 @@ fn cache(sequences: usize, positions: usize, dtype: KvDtype) -> ContiguousKvCach
 
 #[test]
 fn conforms_in_every_dtype() {
-    for dtype in DTYPES {
+    for dtype in KvDtype::ALL {
         check_kv_cache(|sequences, positions| cache(sequences, positions, dtype));
     }
 }
 
 #[test]
 fn serves_a_model_in_every_dtype() {
-    for dtype in DTYPES {
+    for dtype in KvDtype::ALL {
         let model = TableLm::<Flex>::new(300, 6, 9, &Default::default());
         check_causal_lm::<Flex>(&model, |s, p| Box::new(cache(s, p, dtype)));
     }
@@ -40,7 +38,17 @@ fn counts_bytes_and_positions() {
     assert_eq!(cache.advance(second, 21), full(21));
     cache.advance(second, 20).unwrap();
     assert_eq!(cache.sequence(second), Ok((&[2, 3][..], 20)));
-    assert_eq!(cache.layer_mut(1).values.dtype(), DType::BF16);
+    let KvLayer::Float(layer) = cache.layer_mut(1) else { panic!("bf16 is a float") };
+    assert_eq!(layer.values.dtype(), DType::BF16);
+}
+
+#[test]
+fn counts_codes_and_scales() {
+    for dtype in [KvDtype::Int8, KvDtype::Int8Rotated] {
+        assert_eq!(cache(1, 20, dtype).bytes_per_position(), 2 * 2 * 2 * (4 + 4));
+        assert_eq!(dtype.bytes_per_head(64), 64 + 4);
+        assert_eq!(dtype.bytes_per_head(65), 68 + 4);
+    }
 }
 
 #[test]
@@ -61,8 +69,9 @@ fn truncates_and_clears() {
 
 #[test]
 fn dtypes_are_spelt_as_they_are_parsed() {
-    for dtype in DTYPES {
+    for dtype in KvDtype::ALL {
         assert_eq!(dtype.to_string().parse(), Ok(dtype));
     }
-    assert!("int8".parse::<KvDtype>().is_err());
+    assert_eq!("int8".parse(), Ok(KvDtype::Int8));
+    assert!("int4".parse::<KvDtype>().is_err());
 }

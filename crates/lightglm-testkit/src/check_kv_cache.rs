@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, SequenceId};
+use burn::tensor::{DType, backend::Backend};
+use lightglm_core::{FloatKvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
 
 /// Checks a cache made by `factory(sequences, positions)`: it must have the sequences `0..sequences`,
 /// all empty, with room for `positions` positions each, and pools for at least two layers.
@@ -51,7 +51,7 @@ fn growth_keeps_blocks_and_shares_none<B: Backend>(cache: &mut dyn KvCache<B>) {
             assert_eq!(held(cache, sequence).1, len + added, "advance() miscounts");
         }
     }
-    let blocks = cache.layer_mut(0).keys.dims()[0];
+    let blocks = cache.layer_mut(0).blocks();
     let mut seen = HashSet::new();
     for sequence in 0..3 {
         for block in held(cache, sequence).0 {
@@ -85,25 +85,72 @@ fn refusals_change_nothing<B: Backend>(cache: &mut dyn KvCache<B>) {
 
 fn pools_have_the_layout_and_keep_what_is_written<B: Backend>(cache: &mut dyn KvCache<B>) {
     cache.reserve(SequenceId(0), 40).expect("there is room");
-    let layer = cache.layer_mut(0);
-    let [blocks, kv_heads, head_dim, block] = layer.keys.dims();
-    assert_eq!(block, KV_BLOCK, "keys are [P, K, d, KV_BLOCK]");
-    assert_eq!(layer.values.dims(), [blocks, kv_heads, KV_BLOCK, head_dim], "shape of the values");
-    let dtype = layer.keys.dtype();
-    assert!(matches!(dtype, DType::F32 | DType::F16 | DType::BF16), "keys are {dtype:?}");
-    assert_eq!(layer.values.dtype(), dtype, "keys and values differ in dtype");
-
-    let other = sum(&cache.layer_mut(1).keys);
-    let layer = cache.layer_mut(0);
-    layer.keys = layer.keys.ones_like();
-    layer.values = layer.values.ones_like();
+    let elements = check_layout(cache.layer_mut(0));
+    let other = sums(cache.layer_mut(1));
+    fill_with_ones(cache.layer_mut(0));
     cache.advance(SequenceId(0), 40).expect("it was reserved");
-    let expected = (blocks * kv_heads * head_dim * KV_BLOCK) as f64;
-    assert_eq!(sum(&cache.layer_mut(0).keys), expected, "the keys were not kept");
-    assert_eq!(sum(&cache.layer_mut(0).values), expected, "the values were not kept");
-    assert_eq!(sum(&cache.layer_mut(1).keys), other, "layers share a pool");
+    assert_eq!(sums(cache.layer_mut(0)), elements, "keys or values were not kept");
+    assert_eq!(sums(cache.layer_mut(1)), other, "layers share a pool");
 }
 
-fn sum<B: Backend>(pool: &Tensor<B, 4>) -> f64 {
-    pool.to_data().iter::<f64>().sum()
+/// Checks shapes and dtypes; returns the number of elements of each tensor.
+fn check_layout<B: Backend>(layer: &KvLayer<B>) -> Vec<f64> {
+    match layer {
+        KvLayer::Float(FloatKvLayer { keys, values }) => {
+            let [blocks, kv_heads, head_dim, block] = keys.dims();
+            assert_eq!(block, KV_BLOCK, "keys are [P, K, d, KV_BLOCK]");
+            let expected = [blocks, kv_heads, KV_BLOCK, head_dim];
+            assert_eq!(values.dims(), expected, "shape of the values");
+            let dtype = keys.dtype();
+            let float = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+            assert!(float, "keys are {dtype:?}");
+            assert_eq!(values.dtype(), dtype, "keys and values differ in dtype");
+            vec![(blocks * kv_heads * head_dim * KV_BLOCK) as f64; 2]
+        }
+        KvLayer::Int8(layer) => {
+            let [blocks, kv_heads, steps, block, four] = layer.key_codes.dims();
+            assert_eq!([block, four], [KV_BLOCK, 4], "key codes are [P, K, d4 / 4, KV_BLOCK, 4]");
+            let expected = [blocks, kv_heads, KV_BLOCK / 4, 4 * steps, 4];
+            assert_eq!(layer.value_codes.dims(), expected, "shape of the value codes");
+            for codes in [&layer.key_codes, &layer.value_codes] {
+                assert_eq!(codes.dtype(), DType::I8, "dtype of the codes");
+            }
+            for scales in [&layer.key_scales, &layer.value_scales] {
+                assert_eq!(scales.dims(), [blocks, kv_heads, KV_BLOCK], "shape of the scales");
+                assert_eq!(scales.dtype(), DType::F32, "dtype of the scales");
+            }
+            let scales = (blocks * kv_heads * KV_BLOCK) as f64;
+            let codes = scales * 4.0 * steps as f64;
+            vec![codes, scales, codes, scales]
+        }
+    }
+}
+
+fn fill_with_ones<B: Backend>(layer: &mut KvLayer<B>) {
+    match layer {
+        KvLayer::Float(layer) => {
+            layer.keys = layer.keys.ones_like();
+            layer.values = layer.values.ones_like();
+        }
+        KvLayer::Int8(layer) => {
+            layer.key_codes = layer.key_codes.ones_like();
+            layer.key_scales = layer.key_scales.ones_like();
+            layer.value_codes = layer.value_codes.ones_like();
+            layer.value_scales = layer.value_scales.ones_like();
+        }
+    }
+}
+
+/// The sum of each tensor.
+fn sums<B: Backend>(layer: &KvLayer<B>) -> Vec<f64> {
+    let pools = match layer {
+        KvLayer::Float(layer) => vec![layer.keys.to_data(), layer.values.to_data()],
+        KvLayer::Int8(layer) => vec![
+            layer.key_codes.to_data(),
+            layer.key_scales.to_data(),
+            layer.value_codes.to_data(),
+            layer.value_scales.to_data(),
+        ],
+    };
+    pools.iter().map(|pool| pool.iter::<f64>().sum()).collect()
 }

@@ -2,8 +2,10 @@
 //!
 //! Shapes: `P` blocks in the pool, `K` kv heads, `d` head_dim.
 
-use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
+use burn::tensor::{DType, backend::Backend};
+use lightglm_core::{
+    FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
+};
 
 use crate::split_mix::SplitMix;
 
@@ -25,27 +27,50 @@ struct Held {
 }
 
 impl<B: Backend> ShuffledKvCache<B> {
-    /// A cache of `layers` pools, `keys: [blocks, kv_heads, head_dim, KV_BLOCK]` in `dtype`, and no
-    /// sequence.
+    /// A cache of `layers` pools of numbers in `dtype`, and no sequence: the shape is
+    /// `[blocks, kv_heads, head_dim]`.
     pub fn new(
         layers: usize,
-        [blocks, kv_heads, head_dim]: [usize; 3],
+        shape: [usize; 3],
         dtype: DType,
         seed: u64,
         device: &B::Device,
     ) -> Self {
+        let FloatKvLayer { keys, values } = FloatKvLayer::zeros(shape, dtype, device);
+        let layer = KvLayer::Float(FloatKvLayer {
+            keys: keys.full_like(7.0),
+            values: values.full_like(7.0),
+        });
+        Self::over(vec![layer; layers], seed)
+    }
+
+    /// [`ShuffledKvCache::new`] with pools of eight-bit codes.
+    pub fn new_int8(
+        layers: usize,
+        shape: [usize; 3],
+        rotate_keys: bool,
+        seed: u64,
+        device: &B::Device,
+    ) -> Self {
+        let zeros = Int8KvLayer::zeros(shape, rotate_keys, device);
+        let layer = KvLayer::Int8(Int8KvLayer {
+            key_codes: zeros.key_codes.full_like(7),
+            key_scales: zeros.key_scales.full_like(1.0),
+            value_codes: zeros.value_codes.full_like(7),
+            value_scales: zeros.value_scales.full_like(1.0),
+            rotate_keys,
+        });
+        Self::over(vec![layer; layers], seed)
+    }
+
+    /// A cache over these pools, which all have as many blocks as the first.
+    fn over(layers: Vec<KvLayer<B>>, seed: u64) -> Self {
+        let blocks = layers.first().map_or(0, KvLayer::blocks);
         let mut random = SplitMix::new(seed);
         let mut free: Vec<u32> = (0..blocks as u32).collect();
         for last in (1..free.len()).rev() {
             free.swap(last, random.below(last + 1));
         }
-        let pool =
-            |shape: [usize; 4]| Tensor::<B, 4>::full(shape, 7.0, device).cast(to_float(dtype));
-        let layer = || KvLayer {
-            keys: pool([blocks, kv_heads, head_dim, KV_BLOCK]),
-            values: pool([blocks, kv_heads, KV_BLOCK, head_dim]),
-        };
-        let layers = (0..layers).map(|_| layer()).collect();
         Self { layers, sequences: Vec::new(), free }
     }
 
@@ -78,10 +103,6 @@ impl<B: Backend> ShuffledKvCache<B> {
         let slot = self.sequences.get(sequence.0).and_then(Option::as_ref);
         slot.ok_or(KvCacheError::UnknownSequence(sequence))
     }
-}
-
-fn to_float(dtype: DType) -> burn::tensor::FloatDType {
-    dtype.into()
 }
 
 impl<B: Backend> KvCache<B> for ShuffledKvCache<B> {

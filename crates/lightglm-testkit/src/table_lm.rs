@@ -4,8 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
-use lightglm_core::{CausalLm, KV_BLOCK, KvCache, KvCacheError, KvLayer, LmError, LogitRows, Span};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use lightglm_core::{
+    CausalLm, FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, LmError,
+    LogitRows, Span,
+};
 
 use crate::split_mix::mix;
 
@@ -25,8 +28,9 @@ pub struct TableLm<B: Backend> {
     device: B::Device,
 }
 
-/// A token id is stored as three digits of this base, each plus one: exact in bf16, never zero.
-const DIGIT: u32 = 128;
+/// A token id is stored as three digits of this base, each plus one: exact in bf16 and in an
+/// eight-bit code, never zero.
+const DIGIT: u32 = 127;
 
 /// Logits of the hash lie within this of zero.
 const SPREAD: f32 = 4.0;
@@ -35,12 +39,12 @@ impl<B: Backend> TableLm<B> {
     /// Channels a cache must have per head (`d`): one per digit of a token id.
     pub const HEAD_DIM: usize = 3;
 
-    /// A model of `vocab_size` tokens, at most 2^21, that looks back over `window` tokens.
+    /// A model of `vocab_size` tokens, at most 127^3, that looks back over `window` tokens.
     ///
     /// # Panics
     /// Where a token id would not fit in three digits, or `window` is zero.
     pub fn new(vocab_size: usize, window: usize, seed: u64, device: &B::Device) -> Self {
-        assert!(vocab_size <= DIGIT.pow(3) as usize, "a token id has three digits of base 128");
+        assert!(vocab_size <= DIGIT.pow(3) as usize, "a token id has three digits of base 127");
         assert!(window > 0, "the logits must depend on something");
         let device = device.clone();
         let successors = HashMap::new();
@@ -119,26 +123,59 @@ fn token_of(cell: &Cell) -> Option<u32> {
 }
 
 /// A layer's pools on the host, while one batch is written and read.
+///
+/// Of eight-bit pools these are the codes: the model stores its digits as they are, and leaves the
+/// scales alone.
 struct HostPools {
     keys: Vec<f32>,
     values: Vec<f32>,
     kv_heads: usize,
     head_dim: usize,
+    layout: Layout,
+}
+
+/// Where a channel of a position lies within its block and head.
+#[derive(Clone, Copy)]
+enum Layout {
+    Float,
+    Int8,
 }
 
 impl HostPools {
     fn download<B: Backend>(layer: &KvLayer<B>) -> Self {
-        let [_, kv_heads, head_dim, _] = layer.keys.dims();
-        let host = |tensor: &Tensor<B, 4>| tensor.to_data().iter::<f32>().collect::<Vec<f32>>();
-        Self { keys: host(&layer.keys), values: host(&layer.values), kv_heads, head_dim }
+        let host = |data: TensorData| data.iter::<f32>().collect::<Vec<f32>>();
+        match layer {
+            KvLayer::Float(FloatKvLayer { keys, values }) => {
+                let [_, kv_heads, head_dim, _] = keys.dims();
+                let (keys, values) = (host(keys.to_data()), host(values.to_data()));
+                Self { keys, values, kv_heads, head_dim, layout: Layout::Float }
+            }
+            KvLayer::Int8(Int8KvLayer { key_codes, value_codes, .. }) => {
+                let [_, kv_heads, steps, ..] = key_codes.dims();
+                let (keys, values) = (host(key_codes.to_data()), host(value_codes.to_data()));
+                Self { keys, values, kv_heads, head_dim: 4 * steps, layout: Layout::Int8 }
+            }
+        }
     }
 
     fn upload<B: Backend>(self, layer: &mut KvLayer<B>, device: &B::Device) {
-        let upload = |data: Vec<f32>, like: &Tensor<B, 4>| {
-            Tensor::from_data(TensorData::new(data, like.shape()), (device, like.dtype()))
-        };
-        layer.keys = upload(self.keys, &layer.keys);
-        layer.values = upload(self.values, &layer.values);
+        match layer {
+            KvLayer::Float(layer) => {
+                let upload = |data: Vec<f32>, like: &Tensor<B, 4>| {
+                    Tensor::from_data(TensorData::new(data, like.shape()), (device, like.dtype()))
+                };
+                layer.keys = upload(self.keys, &layer.keys);
+                layer.values = upload(self.values, &layer.values);
+            }
+            KvLayer::Int8(layer) => {
+                let upload = |data: Vec<f32>, like: &Tensor<B, 5, Int>| {
+                    let codes: Vec<i8> = data.into_iter().map(|x| x as i8).collect();
+                    Tensor::from_data(TensorData::new(codes, like.shape()), (device, like.dtype()))
+                };
+                layer.key_codes = upload(self.keys, &layer.key_codes);
+                layer.value_codes = upload(self.values, &layer.value_codes);
+            }
+        }
     }
 
     /// Indices of the six numbers of position `position`, in head 0.
@@ -146,8 +183,14 @@ impl HostPools {
         let block = table[position / KV_BLOCK] as usize;
         let offset = position % KV_BLOCK;
         let head = block * self.kv_heads * self.head_dim * KV_BLOCK;
-        let key = |channel: usize| head + channel * KV_BLOCK + offset;
-        let value = |channel: usize| head + offset * self.head_dim + channel;
+        let key = |channel: usize| match self.layout {
+            Layout::Float => head + channel * KV_BLOCK + offset,
+            Layout::Int8 => head + (channel / 4 * KV_BLOCK + offset) * 4 + channel % 4,
+        };
+        let value = |channel: usize| match self.layout {
+            Layout::Float => head + offset * self.head_dim + channel,
+            Layout::Int8 => head + (offset / 4 * self.head_dim + channel) * 4 + offset % 4,
+        };
         [key(0), key(1), key(2), value(0), value(1), value(2)]
     }
 

@@ -24,10 +24,19 @@ fn cache(sequences: usize, positions: usize, dtype: DType) -> ShuffledKvCache<B>
     ShuffledKvCache::new(2, [blocks, 2, 4], dtype, 3, &device()).with_sequences(sequences)
 }
 
+fn int8_cache(sequences: usize, positions: usize, rotate_keys: bool) -> ShuffledKvCache<B> {
+    let blocks = sequences * positions.div_ceil(16);
+    let cache = ShuffledKvCache::new_int8(2, [blocks, 2, 3], rotate_keys, 3, &device());
+    cache.with_sequences(sequences)
+}
+
 #[test]
 fn shuffled_cache_conforms_in_every_dtype() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         check_kv_cache(|sequences, positions| cache(sequences, positions, dtype));
+    }
+    for rotate_keys in [false, true] {
+        check_kv_cache(|sequences, positions| int8_cache(sequences, positions, rotate_keys));
     }
 }
 
@@ -49,6 +58,8 @@ fn table_lm_conforms_in_every_dtype() {
         // A vocabulary of 40 000 needs all three digits of a token id.
         check_causal_lm::<B>(&model, |s, p| Box::new(cache(s, p, dtype)));
     }
+    let model = TableLm::<B>::new(40_000, 5, 1, &device());
+    check_causal_lm::<B>(&model, |s, p| Box::new(int8_cache(s, p, false)));
     let model = TableLm::<B>::new(37, usize::MAX, 2, &device());
     check_causal_lm::<B>(&model, |s, p| Box::new(cache(s, p, DType::F32)));
 }

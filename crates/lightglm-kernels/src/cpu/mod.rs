@@ -21,6 +21,7 @@ mod element;
 mod exp;
 mod isa;
 mod kv;
+mod kv_int8;
 mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -34,10 +35,11 @@ mod swiglu;
 pub mod team;
 mod weights;
 
-pub use attention::{AttentionShape, attention};
+pub use attention::{AttentionShape, attention, attention_int8};
 pub use convert::{convert_from_f32, convert_to_f32, gather_rows};
 pub use isa::Isa;
 pub use kv::{AttentionSpan, KvSlice, KvSliceMut, append_kv};
+pub use kv_int8::{Int8Pool, Int8PoolMut, append_kv_int8, rotate_head};
 pub use linear::linear;
 pub use norm::{rms_norm, rms_norm_add};
 pub use rotary::rotary;

@@ -4,8 +4,10 @@
 
 use std::str::FromStr;
 
-use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId};
+use burn::tensor::{DType, backend::Backend};
+use lightglm_core::{
+    FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
+};
 
 /// Element type of stored keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -17,33 +19,47 @@ pub enum KvDtype {
     /// The upper half of a binary32: seven bits of mantissa, the range of f32.
     #[default]
     Bf16,
+    /// Eight-bit codes with an f32 scale for each head and token.
+    Int8,
+    /// [`KvDtype::Int8`] with keys under the Walsh-Hadamard transform: for models whose keys have
+    /// outlier channels ([`Int8KvLayer::rotate_keys`]).
+    Int8Rotated,
 }
 
 impl KvDtype {
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
+    /// Every dtype, the widest first.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Int8Rotated];
+
+    /// Bytes of the keys, or the values, of one head and token: `head_dim` numbers, or codes (padded
+    /// to a multiple of four) and a scale.
+    pub const fn bytes_per_head(self, head_dim: usize) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4 * head_dim,
+            Self::F16 | Self::Bf16 => 2 * head_dim,
+            Self::Int8 | Self::Int8Rotated => head_dim.next_multiple_of(4) + 4,
         }
     }
 
-    /// `f32`, `f16` or `bf16`.
+    /// `f32`, `f16`, `bf16`, `int8` or `int8-rotated`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Int8Rotated => "int8-rotated",
         }
     }
 }
 
+/// What the numbers or codes are stored as.
 impl From<KvDtype> for DType {
     fn from(dtype: KvDtype) -> Self {
         match dtype {
             KvDtype::F32 => Self::F32,
             KvDtype::F16 => Self::F16,
             KvDtype::Bf16 => Self::BF16,
+            KvDtype::Int8 | KvDtype::Int8Rotated => Self::I8,
         }
     }
 }
@@ -56,15 +72,14 @@ impl std::fmt::Display for KvDtype {
 
 /// A KV cache dtype was misspelt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown KV cache dtype `{0}`: f32, f16 and bf16 are known")]
+#[error("unknown KV cache dtype `{0}`: f32, f16, bf16, int8 and int8-rotated are known")]
 pub struct UnknownKvDtype(pub String);
 
 impl FromStr for KvDtype {
     type Err = UnknownKvDtype;
 
     fn from_str(name: &str) -> Result<Self, UnknownKvDtype> {
-        let known = [Self::F32, Self::F16, Self::Bf16];
-        let found = known.into_iter().find(|dtype| dtype.name() == name);
+        let found = Self::ALL.into_iter().find(|dtype| dtype.name() == name);
         found.ok_or_else(|| UnknownKvDtype(name.to_owned()))
     }
 }
@@ -94,9 +109,8 @@ struct Held {
 }
 
 impl<B: Backend> ContiguousKvCache<B> {
-    /// An empty cache: per layer `keys: [P, kv_heads, head_dim, KV_BLOCK]` and
-    /// `values: [P, kv_heads, KV_BLOCK, head_dim]`, `P = sequences * ceil(max_positions / KV_BLOCK)`,
-    /// with the sequences `SequenceId(0)` to `SequenceId(sequences - 1)`.
+    /// An empty cache: per layer a [`KvLayer`] of `P = sequences * ceil(max_positions / KV_BLOCK)`
+    /// blocks of `kv_heads` heads, with the sequences `SequenceId(0)` to `SequenceId(sequences - 1)`.
     ///
     /// # Panics
     /// Where the pool would have 2^32 blocks or more.
@@ -150,9 +164,9 @@ impl<B: Backend> ContiguousKvCache<B> {
         self.truncate(sequence, 0)
     }
 
-    /// Bytes that one position of one sequence takes, keys and values of all layers.
+    /// Bytes that one position of one sequence takes, keys and values of all layers, scales included.
     pub fn bytes_per_position(&self) -> usize {
-        2 * self.layers.len() * self.kv_heads * self.head_dim * self.dtype.size()
+        2 * self.layers.len() * self.kv_heads * self.dtype.bytes_per_head(self.head_dim)
     }
 
     /// Positions each sequence can hold.
@@ -188,11 +202,14 @@ impl<B: Backend> KvCache<B> for ContiguousKvCache<B> {
 
     fn layer_mut(&mut self, layer: usize) -> &mut KvLayer<B> {
         let blocks = self.sequences.iter().map(|held| held.blocks.len()).sum();
-        let (kv_heads, head_dim) = (self.kv_heads, self.head_dim);
-        let (device, dtype) = (&self.device, DType::from(self.dtype));
-        self.layers[layer].get_or_insert_with(|| KvLayer {
-            keys: Tensor::zeros([blocks, kv_heads, head_dim, KV_BLOCK], (device, dtype)),
-            values: Tensor::zeros([blocks, kv_heads, KV_BLOCK, head_dim], (device, dtype)),
+        let shape = [blocks, self.kv_heads, self.head_dim];
+        let (device, dtype) = (&self.device, self.dtype);
+        self.layers[layer].get_or_insert_with(|| match dtype {
+            KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => {
+                KvLayer::Float(FloatKvLayer::zeros(shape, dtype.into(), device))
+            }
+            KvDtype::Int8 => KvLayer::Int8(Int8KvLayer::zeros(shape, false, device)),
+            KvDtype::Int8Rotated => KvLayer::Int8(Int8KvLayer::zeros(shape, true, device)),
         })
     }
 

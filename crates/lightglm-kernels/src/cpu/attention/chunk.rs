@@ -202,7 +202,7 @@ unsafe fn score_blocks<S: Simd, E: Element, const H: usize, const N: usize>(
 
 /// Replaces `visible > 0` scores by `e^(s - max)` and writes maximum and sum to the state.
 #[inline(always)]
-unsafe fn softmax<S: Simd>(scores: *mut f32, visible: usize, state: *mut f32) {
+pub(super) unsafe fn softmax<S: Simd>(scores: *mut f32, visible: usize, state: *mut f32) {
     let whole = visible / LANES * LANES;
     let rest = visible - whole;
     // SAFETY: `scores` has room for a chunk, so for whole vectors up to `visible`.

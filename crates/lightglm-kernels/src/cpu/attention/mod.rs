@@ -8,12 +8,18 @@
 //! the loads of its keys, changes no bit.
 
 mod chunk;
+mod float_pool;
+mod int8_chunk;
+mod int8_dot;
+mod int8_pool;
 mod schedule;
 
 use lightglm_core::KV_BLOCK;
 
 use super::isa::Isa;
 use super::kv::{AttentionSpan, KvSlice, check_spans};
+use super::kv_int8::Int8Pool;
+use float_pool::FloatPool;
 
 /// Positions in a chunk.
 const CHUNK: usize = 256;
@@ -53,31 +59,67 @@ pub fn attention(
     values: KvSlice<'_>,
     out: &mut [f32],
 ) {
+    assert_eq!(keys.len(), values.len(), "keys and values differ in length");
+    if !has_queries(q, shape, out) {
+        return;
+    }
+    let AttentionShape { heads, kv_heads, head_dim } = shape;
+    let blocks = keys.len() / (kv_heads * head_dim * KV_BLOCK);
+    check_spans(spans, q.len() / (heads * head_dim), blocks);
+    let isa = Isa::current();
+    match (keys, values) {
+        (KvSlice::F32(keys), KvSlice::F32(values)) => {
+            schedule::run(isa, q, shape, scale, spans, &FloatPool { keys, values }, out);
+        }
+        (KvSlice::F16(keys), KvSlice::F16(values)) => {
+            schedule::run(isa, q, shape, scale, spans, &FloatPool { keys, values }, out);
+        }
+        (KvSlice::Bf16(keys), KvSlice::Bf16(values)) => {
+            schedule::run(isa, q, shape, scale, spans, &FloatPool { keys, values }, out);
+        }
+        _ => panic!("keys and values differ in element type"),
+    }
+}
+
+/// [`attention`] over a pool of codes ([`super::append_kv_int8`]), in integer arithmetic.
+///
+/// Queries are rounded to 16 bits of their head's largest number, and softmax weights (with the
+/// values' scales folded in) to 14 bits of their chunk's largest: little beside the rounding of keys
+/// and values to 8 bits.
+///
+/// # Panics
+/// As [`attention`].
+pub fn attention_int8(
+    q: &[f32],
+    shape: AttentionShape,
+    scale: f32,
+    spans: &[AttentionSpan<'_>],
+    pool: Int8Pool<'_>,
+    out: &mut [f32],
+) {
+    if !has_queries(q, shape, out) {
+        return;
+    }
+    check_spans(spans, q.len() / (shape.heads * shape.head_dim), pool.blocks(shape));
+    schedule::run(Isa::current(), q, shape, scale, spans, &pool, out);
+}
+
+/// Whether there is anything to do.
+///
+/// # Panics
+/// Where lengths or numbers of heads contradict each other.
+fn has_queries(q: &[f32], shape: AttentionShape, out: &[f32]) -> bool {
     let AttentionShape { heads, kv_heads, head_dim } = shape;
     assert_eq!(q.len(), out.len(), "q and out differ in length");
-    assert_eq!(keys.len(), values.len(), "keys and values differ in length");
-    if heads * head_dim == 0 {
+    let width = heads * head_dim;
+    if width == 0 {
         assert!(q.is_empty(), "q has {} elements, but H * d = 0", q.len());
-        return;
+        return false;
     }
     assert!(
         kv_heads > 0 && heads.is_multiple_of(kv_heads),
         "{heads} heads are not a multiple of {kv_heads} kv heads"
     );
-    let width = heads * head_dim;
     assert_eq!(q.len() % width, 0, "q has {} elements, not a multiple of {width}", q.len());
-    check_spans(spans, q.len() / width, keys.len() / (kv_heads * head_dim * KV_BLOCK));
-    let isa = Isa::current();
-    match (keys, values) {
-        (KvSlice::F32(keys), KvSlice::F32(values)) => {
-            schedule::run(isa, q, shape, scale, spans, keys, values, out);
-        }
-        (KvSlice::F16(keys), KvSlice::F16(values)) => {
-            schedule::run(isa, q, shape, scale, spans, keys, values, out);
-        }
-        (KvSlice::Bf16(keys), KvSlice::Bf16(values)) => {
-            schedule::run(isa, q, shape, scale, spans, keys, values, out);
-        }
-        _ => panic!("keys and values differ in element type"),
-    }
+    true
 }

@@ -1,31 +1,52 @@
 //! Which task computes which queries and which chunks.
 
-use lightglm_core::KV_BLOCK;
-
-use super::super::element::Element;
 use super::super::isa::Isa;
 use super::super::kv::AttentionSpan;
 use super::super::scratch::{Shared, with_scratch};
 use super::super::team;
-use super::chunk::{self, QUERIES, Tile};
-use super::{AttentionShape, CHUNK, CHUNK_BLOCKS};
+use super::chunk::{self, QUERIES};
+use super::{AttentionShape, CHUNK};
 
 /// Queries of one kv head that go through a chunk together while it is in the cache.
 const QUERIES_PER_TASK: usize = 64;
-/// From this many queries on, a chunk is widened to f32 once instead of in every tile.
-const WIDEN_FROM: usize = 3 * QUERIES;
+
+/// The keys and values of a layer, and how a chunk of them is attended to.
+pub(super) trait Pool: Sync {
+    /// f32 elements of scratch that [`Pool::chunk`] needs.
+    fn chunk_scratch(&self, head_dim: usize) -> usize;
+
+    /// f32 elements that [`Pool::prepare`] writes for a tile of [`QUERIES`] queries.
+    fn tile_len(&self, _head_dim: usize) -> usize {
+        0
+    }
+
+    /// Brings the queries of a tile, each `[d]`, into the form that chunks read.
+    fn prepare(&self, _isa: Isa, _queries: &[&[f32]], _tile: &mut [f32]) {}
+
+    /// The states of all the unit's queries over one chunk.
+    fn chunk(
+        &self,
+        context: &Context<'_, Self>,
+        unit: &Unit<'_>,
+        chunk: usize,
+        states: &mut [f32],
+        scratch: &mut [f32],
+    );
+}
 
 /// Some rows of one span, for one kv head.
 #[derive(Clone, Copy)]
-struct Unit<'a> {
-    block_table: &'a [u32],
+pub(super) struct Unit<'a> {
+    pub(super) block_table: &'a [u32],
     /// The first row in the batch, and its position.
-    row: usize,
+    pub(super) row: usize,
     position: usize,
-    rows: usize,
-    kv_head: usize,
+    pub(super) rows: usize,
+    pub(super) kv_head: usize,
     /// The first of its partial states in split mode.
     state: usize,
+    /// The first of its tiles.
+    tile: usize,
 }
 
 impl Unit<'_> {
@@ -33,87 +54,138 @@ impl Unit<'_> {
     fn chunks(&self) -> usize {
         (self.position + self.rows).div_ceil(CHUNK)
     }
+
+    /// Positions of chunk `chunk` that row `row` of the unit sees.
+    pub(super) fn visible(&self, chunk: usize, row: usize) -> usize {
+        (self.position + row + 1).saturating_sub(chunk * CHUNK).min(CHUNK)
+    }
 }
 
 /// What all tasks share.
-struct Context<'a, E> {
-    isa: Isa,
+pub(super) struct Context<'a, P: ?Sized> {
+    pub(super) isa: Isa,
     q: &'a [f32],
-    shape: AttentionShape,
-    scale: f32,
-    keys: &'a [E],
-    values: &'a [E],
+    pub(super) shape: AttentionShape,
+    pub(super) scale: f32,
+    pub(super) pool: &'a P,
+    /// What [`Pool::prepare`] has made of each tile.
+    prepared: Shared<f32>,
     out: Shared<f32>,
 }
 
 /// See [`super::attention`], which has checked the arguments.
-#[expect(clippy::too_many_arguments, reason = "the arguments of `attention`, checked")]
-pub(super) fn run<E: Element>(
+pub(super) fn run<P: Pool>(
     isa: Isa,
     q: &[f32],
     shape: AttentionShape,
     scale: f32,
     spans: &[AttentionSpan<'_>],
-    keys: &[E],
-    values: &[E],
+    pool: &P,
     out: &mut [f32],
 ) {
-    let context = Context { isa, q, shape, scale, keys, values, out: Shared(out.as_mut_ptr()) };
-    let (units, states) = units(spans, shape);
-    let most = units.iter().map(Unit::chunks).max().unwrap_or(0);
-    if most <= 1 || units.len() >= 4 * team::num_threads() {
-        // Long units come last in a prompt and first here, which evens out the threads' ends.
-        team::parallel_for(units.len(), |task| context.whole(&units[units.len() - 1 - task]));
-    } else {
-        with_scratch(states * chunk::state_len(shape.head_dim), |states| {
-            context.split(&units, states);
-        });
-    }
+    /// From this many units on, preparing their queries is worth a fork.
+    const MIN_PARALLEL: usize = 16;
+    let (units, states, tiles) = units(spans, shape);
+    with_scratch(tiles * pool.tile_len(shape.head_dim), |prepared| {
+        let prepared = Shared(prepared.as_mut_ptr());
+        let out = Shared(out.as_mut_ptr());
+        let context = Context { isa, q, shape, scale, pool, prepared, out };
+        if pool.tile_len(shape.head_dim) > 0 {
+            if units.len() < MIN_PARALLEL {
+                units.iter().for_each(|unit| context.prepare(unit));
+            } else {
+                team::parallel_for(units.len(), |task| context.prepare(&units[task]));
+            }
+        }
+        let most = units.iter().map(Unit::chunks).max().unwrap_or(0);
+        if most <= 1 || units.len() >= 4 * team::num_threads() {
+            // Long units come last in a prompt and first here, which evens out the threads' ends.
+            team::parallel_for(units.len(), |task| context.whole(&units[units.len() - 1 - task]));
+        } else {
+            with_scratch(states * chunk::state_len(shape.head_dim), |states| {
+                context.split(&units, states);
+            });
+        }
+    });
 }
 
-/// All units, and how many partial states they have in split mode.
-fn units<'a>(spans: &[AttentionSpan<'a>], shape: AttentionShape) -> (Vec<Unit<'a>>, usize) {
+/// All units, how many partial states they have in split mode, and how many tiles.
+fn units<'a>(spans: &[AttentionSpan<'a>], shape: AttentionShape) -> (Vec<Unit<'a>>, usize, usize) {
     let group = shape.heads / shape.kv_heads;
-    let tile = (QUERIES_PER_TASK / group).max(1);
+    let rows = (QUERIES_PER_TASK / group).max(1);
     let mut units = Vec::new();
-    let mut state = 0;
+    let (mut state, mut tile) = (0, 0);
     for span in spans {
-        for i in (0..span.rows).step_by(tile) {
+        for i in (0..span.rows).step_by(rows) {
             for kv_head in 0..shape.kv_heads {
                 let unit = Unit {
                     block_table: span.block_table,
                     row: span.first_row + i,
                     position: span.past + i,
-                    rows: tile.min(span.rows - i),
+                    rows: rows.min(span.rows - i),
                     kv_head,
                     state,
+                    tile,
                 };
                 state += unit.chunks() * unit.rows * group;
+                tile += (unit.rows * group).div_ceil(QUERIES);
                 units.push(unit);
             }
         }
     }
-    (units, state)
+    (units, state, tile)
 }
 
-impl<E: Element> Context<'_, E> {
-    fn group(&self) -> usize {
+impl<P: Pool> Context<'_, P> {
+    /// Query heads of a kv head.
+    pub(super) fn group(&self) -> usize {
         self.shape.heads / self.shape.kv_heads
     }
 
-    fn state_len(&self) -> usize {
+    /// f32 elements of a query's state.
+    pub(super) fn state_len(&self) -> usize {
         chunk::state_len(self.shape.head_dim)
+    }
+
+    /// Query `i` of a unit, `[d]`: all heads of its first row, then of the next.
+    pub(super) fn query(&self, unit: &Unit<'_>, i: usize) -> &[f32] {
+        let (d, group) = (self.shape.head_dim, self.group());
+        let (row, head) = (unit.row + i / group, unit.kv_head * group + i % group);
+        &self.q[(row * self.shape.heads + head) * d..][..d]
+    }
+
+    /// Where what was prepared for tile `tile` of a unit lies.
+    pub(super) fn prepared(&self, unit: &Unit<'_>, tile: usize) -> *mut f32 {
+        let offset = (unit.tile + tile) * self.pool.tile_len(self.shape.head_dim);
+        self.prepared.get().wrapping_add(offset)
+    }
+
+    /// Prepares all the unit's queries.
+    fn prepare(&self, unit: &Unit<'_>) {
+        let len = self.pool.tile_len(self.shape.head_dim);
+        let queries = unit.rows * self.group();
+        for (tile, first) in (0..queries).step_by(QUERIES).enumerate() {
+            let mut tile_queries = [&self.q[..0]; QUERIES];
+            let count = QUERIES.min(queries - first);
+            for (i, query) in tile_queries[..count].iter_mut().enumerate() {
+                *query = self.query(unit, first + i);
+            }
+            // SAFETY: `units` has counted the tiles: each has its own part, written by one task.
+            let prepared =
+                unsafe { std::slice::from_raw_parts_mut(self.prepared(unit, tile), len) };
+            self.pool.prepare(self.isa, &tile_queries[..count], prepared);
+        }
     }
 
     /// One task for all chunks of a unit.
     fn whole(&self, unit: &Unit<'_>) {
         let len = unit.rows * self.group() * self.state_len();
-        with_scratch(2 * len + self.chunk_scratch(), |scratch| {
+        with_scratch(2 * len + self.pool.chunk_scratch(self.shape.head_dim), |scratch| {
             let (states, scratch) = scratch.split_at_mut(len);
             let (later, scratch) = scratch.split_at_mut(len);
-            self.chunk(unit, 0, states, scratch);
+            self.pool.chunk(self, unit, 0, states, scratch);
             for chunk in 1..unit.chunks() {
-                self.chunk(unit, chunk, later, scratch);
+                self.pool.chunk(self, unit, chunk, later, scratch);
                 self.merge(unit, chunk, states, later);
             }
             self.finish(unit, states);
@@ -134,8 +206,8 @@ impl<E: Element> Context<'_, E> {
         };
         team::parallel_for(tasks.len(), |task| {
             let (unit, chunk) = tasks[task];
-            with_scratch(self.chunk_scratch(), |scratch| {
-                self.chunk(unit, chunk, states_of(unit, chunk), scratch);
+            with_scratch(self.pool.chunk_scratch(self.shape.head_dim), |scratch| {
+                self.pool.chunk(self, unit, chunk, states_of(unit, chunk), scratch);
             });
         });
         team::parallel_for(units.len(), |task| {
@@ -148,96 +220,13 @@ impl<E: Element> Context<'_, E> {
         });
     }
 
-    /// Scratch of [`Context::chunk`]: that of a tile, and a chunk's keys and values in f32.
-    fn chunk_scratch(&self) -> usize {
-        chunk::scratch_len(self.shape.head_dim) + 2 * CHUNK * self.shape.head_dim
-    }
-
-    /// Positions of chunk `chunk` that row `row` of the unit sees.
-    fn visible(unit: &Unit<'_>, chunk: usize, row: usize) -> usize {
-        (unit.position + row + 1).saturating_sub(chunk * CHUNK).min(CHUNK)
-    }
-
-    /// The states of all the unit's queries over one chunk.
-    fn chunk(&self, unit: &Unit<'_>, chunk: usize, states: &mut [f32], scratch: &mut [f32]) {
-        let d = self.shape.head_dim;
-        let visible = Self::visible(unit, chunk, unit.rows - 1);
-        let mut keys = [std::ptr::null(); CHUNK_BLOCKS];
-        let mut values = [std::ptr::null(); CHUNK_BLOCKS];
-        let blocks = visible.div_ceil(KV_BLOCK);
-        for i in 0..blocks {
-            let block = unit.block_table[chunk * CHUNK_BLOCKS + i] as usize;
-            let start = (block * self.shape.kv_heads + unit.kv_head) * KV_BLOCK * d;
-            keys[i] = self.keys[start..start + KV_BLOCK * d].as_ptr();
-            values[i] = self.values[start..start + KV_BLOCK * d].as_ptr();
-        }
-        let (tile_scratch, wide) = scratch.split_at_mut(chunk::scratch_len(d));
-        if E::IS_F32 || unit.rows * self.group() < WIDEN_FROM {
-            self.tiles(unit, chunk, [keys, values], states, tile_scratch);
-            return;
-        }
-        let mut wide = wide.chunks_exact_mut(KV_BLOCK * d);
-        let mut widen = |from: *const E| {
-            let Some(to) = wide.next() else { return std::ptr::null() };
-            // SAFETY: both are one block of keys or values.
-            unsafe { chunk::widen(self.isa, from, to.as_mut_ptr(), to.len()) };
-            to.as_ptr()
-        };
-        let mut wide_keys = [std::ptr::null(); CHUNK_BLOCKS];
-        let mut wide_values = [std::ptr::null(); CHUNK_BLOCKS];
-        for i in 0..blocks {
-            wide_keys[i] = widen(keys[i]);
-            wide_values[i] = widen(values[i]);
-        }
-        self.tiles(unit, chunk, [wide_keys, wide_values], states, tile_scratch);
-    }
-
-    /// [`Context::chunk`] once it is known where the blocks lie.
-    fn tiles<X: Element>(
-        &self,
-        unit: &Unit<'_>,
-        chunk: usize,
-        [keys, values]: [[*const X; CHUNK_BLOCKS]; 2],
-        states: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let d = self.shape.head_dim;
-        let group = self.group();
-        let queries = unit.rows * group;
-        let mut tile = Tile {
-            keys,
-            values,
-            head_dim: d,
-            scale: self.scale,
-            count: 0,
-            queries: [std::ptr::null(); QUERIES],
-            visible: [0; QUERIES],
-            states: [std::ptr::null_mut(); QUERIES],
-            scratch: scratch.as_mut_ptr(),
-        };
-        let mut states = states.chunks_exact_mut(self.state_len());
-        for first in (0..queries).step_by(QUERIES) {
-            tile.count = QUERIES.min(queries - first);
-            for i in 0..tile.count {
-                let (row, head) = ((first + i) / group, (first + i) % group);
-                let start = ((unit.row + row) * self.shape.heads + unit.kv_head * group + head) * d;
-                tile.queries[i] = self.q[start..start + d].as_ptr();
-                tile.visible[i] = Self::visible(unit, chunk, row);
-                tile.states[i] = states.next().map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr);
-            }
-            // SAFETY: blocks up to the last visible position were looked up in bounds, queries
-            // are slices of `d`, and there is a state for each query.
-            unsafe { chunk::attend_chunk(self.isa, &tile) };
-        }
-    }
-
     /// Takes the states of a later chunk into those of the chunks before it.
     fn merge(&self, unit: &Unit<'_>, chunk: usize, states: &mut [f32], later: &[f32]) {
         let len = self.state_len();
         let pairs = states.chunks_exact_mut(len).zip(later.chunks_exact(len));
         for (i, (state, later)) in pairs.enumerate() {
             // A row that sees nothing of the chunk must not be touched by it.
-            if Self::visible(unit, chunk, i / self.group()) > 0 {
+            if unit.visible(chunk, i / self.group()) > 0 {
                 let d = self.shape.head_dim;
                 // SAFETY: both are whole states.
                 unsafe { chunk::merge(self.isa, state.as_mut_ptr(), later.as_ptr(), d) };
