@@ -6,6 +6,7 @@
 pub mod device;
 pub mod models;
 pub mod precision;
+pub mod serving;
 pub mod shape;
 
 use std::process::ExitCode;

@@ -31,4 +31,6 @@ pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
 };
-pub use weights::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
+pub use weights::{
+    QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,
+};

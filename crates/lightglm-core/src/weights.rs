@@ -95,6 +95,9 @@ pub trait WeightSource {
     }
 }
 
+/// The metadata key under which a quantized checkpoint says how its tensors are packed.
+pub const QUANTIZATION_KEY: &str = "lightglm.quantization";
+
 /// What can be wrong with a checkpoint; each variant names the file and the tensor.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -155,6 +158,12 @@ pub enum WeightError {
         name: String,
         /// The dtype as the file spells it.
         dtype: String,
+    },
+    /// The checkpoint is quantized and was to be read as a dense one.
+    #[error("{}: the checkpoint is quantized (`lightglm.quantization` in its metadata): it has packed layers, no dense ones", file.display())]
+    Quantized {
+        /// The checkpoint (file or folder).
+        file: PathBuf,
     },
     /// An index names a shard outside of the checkpoint's folder.
     #[error("{}: tensor `{name}` points at shard `{shard}`, which is not a plain file name", file.display())]

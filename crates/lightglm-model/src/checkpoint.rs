@@ -170,8 +170,8 @@ impl Checkpoint {
         match &self.weights {
             Weights::Safetensors(weights) => {
                 for name in weights.names() {
-                    let view = weights.tensor(&name)?;
-                    count(view.dtype.name().into(), &view.shape);
+                    let stored = weights.stored(&name)?;
+                    count(stored.dtype, &stored.shape);
                 }
             }
             Weights::Gguf(gguf) => {

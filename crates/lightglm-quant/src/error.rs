@@ -1,9 +1,14 @@
 //! `QuantError`: why a weight or a model could not be quantized.
 
+use std::path::PathBuf;
+
 use lightglm_core::WeightError;
 use lightglm_kernels::PackError;
 
-/// Why a weight or a model could not be quantized; each names the layer or the file.
+use crate::{PackedFileError, PolicyError};
+
+/// Why a weight or a model could not be quantized, or a quantized one not be read; each names the
+/// layer or the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantError {
@@ -27,6 +32,28 @@ pub enum QuantError {
         /// NaN or an infinity.
         value: f32,
     },
+    /// A method returned a matrix of another shape or format than it was asked for.
+    #[error("`{name}`: the method returned {actual}, {expected} was asked for")]
+    OtherFormat {
+        /// The layer's name, without `.weight`.
+        name: String,
+        /// Shape and format asked for.
+        expected: String,
+        /// Shape and format returned.
+        actual: String,
+    },
+    /// The policy names what the model does not have.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The progress callback broke off; nothing was written.
+    #[error("{}: stopped before the end", file.display())]
+    Interrupted {
+        /// The checkpoint that was being quantized, or the file that was being written.
+        file: PathBuf,
+    },
+    /// A quantized checkpoint is at fault.
+    #[error(transparent)]
+    PackedFile(#[from] PackedFileError),
     /// The checkpoint is at fault.
     #[error(transparent)]
     Weights(#[from] WeightError),

@@ -1,12 +1,37 @@
 //! Quantization of language models after training: schemes, methods, packed projections, files.
 //!
+//! **Should I use this crate?** Yes, to hold a model in 8 or 4 bits a weight: [`Quantizer`] makes
+//! one from any checkpoint, in memory or as a file that [`QuantizedCheckpoint`] maps without a copy.
+//! The decoder itself is `lightglm-model`'s: `Glm::load_parts` takes its projections from here.
+//!
+//! ```
+//! use lightglm_quant::{Footprint, Policy, Scheme};
+//! // How much smaller does a projection of GLM-4-9B get?
+//! let policy: Policy = "lm_head=int8,*=int4".parse()?;
+//! let name = "model.layers.0.mlp.down_proj";
+//! let size = Footprint::of(name, [4096, 13_696], policy.scheme(name), 16)?;
+//! assert_eq!(size.bits_per_weight(), 4.125);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The seams of core that this crate implements are `Linear` and `Embedding`; it reads checkpoints
 //! through `WeightSource` and knows no decoder.
 
+mod checkpoint;
 mod error;
+mod layers;
+mod policy;
+mod quantizer;
 mod round_to_nearest;
-mod weight_scheme;
+mod scheme;
 
+pub use checkpoint::{
+    PACKED_FORMAT, PACKED_VERSION, PackedFileError, PackedIndex, PackedMatrixEntry,
+    QuantizedCheckpoint,
+};
 pub use error::QuantError;
+pub use layers::{MatrixWeight, QuantizedEmbedding, QuantizedLinear};
+pub use policy::{Footprint, Policy, PolicyError, footprint};
+pub use quantizer::{DenseMatrix, HostMatrix, PackedBytes, Quantizer};
 pub use round_to_nearest::{round_to_nearest, scale_of};
-pub use weight_scheme::{Granularity, WeightScheme};
+pub use scheme::{Granularity, QuantizedScheme, Scheme, SchemeError, WeightScheme};

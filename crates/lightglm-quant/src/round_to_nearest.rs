@@ -3,7 +3,7 @@
 //! Shapes: `N` out_features, `K` in_features, `G` groups of a row.
 
 use half::f16;
-use lightglm_kernels::{QuantizedMatrix, ScaleDtype, WeightBits};
+use lightglm_kernels::{QuantizedMatrix, ScaleDtype};
 
 use crate::{QuantError, WeightScheme};
 
@@ -94,6 +94,8 @@ fn stored(value: f32, dtype: ScaleDtype) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lightglm_kernels::WeightBits;
+
     use crate::Granularity;
 
     #[test]

@@ -9,7 +9,9 @@ use burn::module::Param;
 use burn::tensor::{AllocationProperty, Bytes, DType, Tensor, TensorData};
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::{bf16, f16};
-use lightglm_core::{Embedding, Linear, TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{
+    Embedding, Linear, QUANTIZATION_KEY, TensorView, WeightDtype, WeightError, WeightSource,
+};
 use lightglm_kernels::{LmBackend, page_out};
 
 use super::block::Block;
@@ -116,7 +118,8 @@ impl<B: LmBackend> DenseGlm<B> {
     /// exactly the tensors that `config` describes.
     ///
     /// # Errors
-    /// [`WeightError`] naming file and tensor.
+    /// [`WeightError`] naming file and tensor; [`WeightError::Quantized`] for a checkpoint whose
+    /// layers are packed, which [`Glm::load_parts`] loads with parts from `lightglm-quant`.
     pub fn load(
         config: &GlmConfig,
         source: &dyn WeightSource,
@@ -124,6 +127,9 @@ impl<B: LmBackend> DenseGlm<B> {
         precision: LoadPrecision,
         device: &B::Device,
     ) -> Result<Self, WeightError> {
+        if source.metadata(QUANTIZATION_KEY).is_some() {
+            return Err(WeightError::Quantized { file: file.to_path_buf() });
+        }
         check_tensors(source, config, file)?;
         let loader = Loader::<B> { source, file: file.to_path_buf(), precision, device };
         let loaded = Self::load_parts(

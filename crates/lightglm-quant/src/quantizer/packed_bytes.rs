@@ -1,0 +1,140 @@
+//! `PackedBytes`: a packed matrix in the host's memory.
+//!
+//! Panels of 32 rows follow each other in codes and in scales, so blocks of whole panels are packed
+//! by themselves and put behind each other.
+
+use std::ops::Range;
+
+use burn::tensor::{Bytes, Tensor, backend::Backend};
+use burn_flex::{Flex, FlexDevice};
+use lightglm_kernels::{
+    PANEL_ROWS, PackError, PackedFormat, PackedMatrix, PackedSizes, QuantizedMatrix,
+};
+use rayon::prelude::*;
+
+use crate::QuantError;
+
+/// Weights of a block: a megabyte of codes, a few of f32.
+const BLOCK: usize = 1 << 20;
+
+/// A packed matrix's parts, little-endian, in the layout of [`PackedMatrix`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedBytes {
+    /// `[N, K]`.
+    pub shape: [usize; 2],
+    /// How it is packed.
+    pub format: PackedFormat,
+    /// [`PackedSizes::codes`] bytes.
+    pub codes: Vec<u8>,
+    /// [`PackedSizes::scales`] elements of the format's precision.
+    pub scales: Vec<u8>,
+    /// As `scales`.
+    pub minimums: Option<Vec<u8>>,
+}
+
+impl PackedBytes {
+    /// Packs `matrix` in `format`, whose bits, groups and minimums it has.
+    ///
+    /// # Errors
+    /// [`PackError`] where the matrix contradicts itself or the format.
+    pub fn pack(matrix: &QuantizedMatrix, format: PackedFormat) -> Result<Self, PackError> {
+        matrix.check()?;
+        let (k, groups) = (matrix.shape[1], matrix.groups());
+        let packed = Self::from_rows("", matrix.shape, format, &|rows| {
+            let floats =
+                |values: &Vec<f32>| values[rows.start * groups..rows.end * groups].to_vec();
+            Ok(QuantizedMatrix {
+                shape: [rows.len(), k],
+                bits: matrix.bits,
+                group_size: matrix.group_size,
+                codes: matrix.codes[rows.start * k..rows.end * k].to_vec(),
+                scales: floats(&matrix.scales),
+                minimums: matrix.minimums.as_ref().map(floats),
+            })
+        });
+        packed.map_err(|error| match error {
+            QuantError::Layer { source, .. } => source,
+            other => unreachable!("rows are copied, which cannot fail: {other}"),
+        })
+    }
+
+    /// Packs the matrix whose rows `block` makes, a few panels at a time and on several threads.
+    ///
+    /// # Errors
+    /// What `block` returns, that of the first rows where several fail; [`QuantError::Layer`] with
+    /// `name`.
+    pub(super) fn from_rows(
+        name: &str,
+        shape: [usize; 2],
+        format: PackedFormat,
+        block: &(dyn Fn(Range<usize>) -> Result<QuantizedMatrix, QuantError> + Sync),
+    ) -> Result<Self, QuantError> {
+        let misfit = |source| QuantError::Layer { name: name.to_owned(), source };
+        format.check(shape[1]).map_err(misfit)?;
+        let sizes = PackedSizes::new(shape, &format);
+        let panels = (BLOCK / (PANEL_ROWS * shape[1].max(1))).max(1);
+        let codes_of_block = (panels * sizes.steps * PANEL_ROWS * 4).max(1);
+        let scale_size = format.scale_dtype.size();
+        let scales_of_block = (panels * sizes.groups * PANEL_ROWS * scale_size).max(1);
+        let mut codes = vec![0; sizes.codes];
+        let mut scales = vec![0; sizes.scales * scale_size];
+        let mut minimums = vec![0; if format.has_minimums { scales.len() } else { 0 }];
+        let blocks = sizes.panels.div_ceil(panels);
+        let mut parts_of_minimums: Vec<&mut [u8]> = match format.has_minimums {
+            true => minimums.chunks_mut(scales_of_block).collect(),
+            false => (0..blocks).map(|_| <&mut [u8]>::default()).collect(),
+        };
+        let failures: Vec<Result<(), QuantError>> = codes
+            .par_chunks_mut(codes_of_block)
+            .zip(scales.par_chunks_mut(scales_of_block))
+            .zip(parts_of_minimums.par_iter_mut())
+            .enumerate()
+            .map(|(index, ((codes, scales), minimums))| {
+                let first = index * panels * PANEL_ROWS;
+                let matrix = block(first..(first + panels * PANEL_ROWS).min(shape[0]))?;
+                let packed = PackedMatrix::<Flex>::pack(
+                    &matrix,
+                    format.scale_dtype,
+                    format.activation,
+                    &FlexDevice,
+                );
+                let packed = packed.map_err(misfit)?;
+                codes.copy_from_slice(&packed.codes.val().into_data().bytes);
+                scales.copy_from_slice(&floats(packed.scales.val()));
+                if let Some(values) = packed.minimums {
+                    minimums.copy_from_slice(&floats(values.val()));
+                }
+                Ok(())
+            })
+            .collect();
+        failures.into_iter().collect::<Result<(), _>>()?;
+        let minimums = format.has_minimums.then_some(minimums);
+        Ok(Self { shape, format, codes, scales, minimums })
+    }
+
+    /// The matrix on `device`; on the CPU without a copy of the codes.
+    ///
+    /// # Errors
+    /// [`PackError`] where the parts do not have the sizes that shape and format ask for.
+    pub fn into_matrix<B: Backend>(self, device: &B::Device) -> Result<PackedMatrix<B>, PackError> {
+        let size = self.format.scale_dtype.size();
+        // Vectors of bytes need not be aligned for their elements.
+        let floats = |bytes: Vec<u8>| match size {
+            2 => Bytes::from_elems(bytemuck::pod_collect_to_vec::<u8, u16>(&bytes)),
+            _ => Bytes::from_elems(bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)),
+        };
+        PackedMatrix::from_bytes(
+            self.shape,
+            self.format,
+            Bytes::from_elems(self.codes),
+            floats(self.scales),
+            self.minimums.map(floats),
+            device,
+        )
+    }
+}
+
+/// The elements' bytes as they are stored.
+fn floats(values: Tensor<Flex, 1>) -> Bytes {
+    values.into_data().bytes
+}

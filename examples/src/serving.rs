@@ -1,0 +1,200 @@
+//! Any model as one type: dense, quantized on disk, or quantized while it is loaded.
+
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_core::{CausalLm, Embedding, FeedForward, Linear, WeightSource};
+use lightglm_kernels::LmBackend;
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::GlmConfig;
+use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision};
+use lightglm_quant::{Policy, QuantizedCheckpoint, Quantizer, Scheme};
+
+use crate::precision::Precision;
+
+/// A language model that knows what a step of it reads.
+pub trait ServedModel<B: LmBackend>: CausalLm<B> {
+    /// Bytes of weights that one step of `rows` rows must read.
+    fn bytes_read(&self, rows: usize) -> usize;
+}
+
+impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> ServedModel<B>
+    for Glm<B, L, F, E>
+{
+    fn bytes_read(&self, rows: usize) -> usize {
+        Glm::bytes_read(self, rows)
+    }
+}
+
+/// A loaded model.
+pub struct Served<B: LmBackend> {
+    /// The model.
+    pub model: Box<dyn ServedModel<B>>,
+    /// How its weights are held: `bf16`, `int8`, a policy.
+    pub scheme: String,
+    /// Whether projections multiply integers.
+    pub integer: bool,
+}
+
+/// Loads `checkpoint`: as it is, quantized or dense; or, where `policy` is given, quantized as it is
+/// read.
+///
+/// # Errors
+/// Where the checkpoint is at fault, where a policy does not fit it, and where a quantized checkpoint
+/// is to be converted or quantized again.
+pub fn serve<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    policy: Option<&Policy>,
+    precision: Option<Precision>,
+    device: &B::Device,
+) -> Result<Served<B>> {
+    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
+    if QuantizedCheckpoint::is_one(source) {
+        ensure!(policy.is_none(), "{}: is quantized already, without --scheme", file.display());
+        ensure!(precision.is_none(), "{}: is quantized, without --dtype", file.display());
+        let quantized = QuantizedCheckpoint::open(source, file)?;
+        let scheme = quantized.index().policy().to_owned();
+        let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
+        let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
+        let model = Glm::load_parts(
+            config,
+            source,
+            file,
+            device,
+            |part| quantized.embedding::<B>(&part.name, part.shape, device),
+            |part| quantized.linear::<B>(&part.name, part.shape, part.bias, device),
+        )?;
+        return Ok(Served { model: Box::new(model), scheme: short(&scheme), integer });
+    }
+    match policy {
+        Some(policy) => {
+            ensure!(
+                precision.is_none(),
+                "--dtype is for dense models, --scheme for quantized ones"
+            );
+            quantized_while_loading(config, source, file, policy, device)
+        }
+        None => {
+            let held = match precision {
+                Some(precision) => precision,
+                None => checkpoint.stored_dtype()?.into(),
+            };
+            let model = checkpoint.load::<B>(Precision::load(precision), device)?;
+            Ok(dense(model, held, device))
+        }
+    }
+}
+
+/// A dense model held in `precision`, or in f32 where the device has no arithmetic for that.
+fn dense<B: LmBackend>(model: DenseGlm<B>, precision: Precision, device: &B::Device) -> Served<B> {
+    let held = match B::supports_dtype(device, precision.kv().into()) {
+        true => precision,
+        false => Precision::F32,
+    };
+    let scheme = held.weight().name().to_lowercase();
+    Served { model: Box::new(model), scheme, integer: false }
+}
+
+/// As [`serve`], for a source without a file: random weights in `precision`.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_source<B: LmBackend>(
+    config: &GlmConfig,
+    source: &dyn WeightSource,
+    file: &Path,
+    policy: Option<&Policy>,
+    precision: Precision,
+    device: &B::Device,
+) -> Result<Served<B>> {
+    match policy {
+        Some(policy) => quantized_while_loading(config, source, file, policy, device),
+        None => {
+            let model = DenseGlm::load(config, source, file, LoadPrecision::Stored, device)?;
+            Ok(dense(model, precision, device))
+        }
+    }
+}
+
+fn quantized_while_loading<B: LmBackend>(
+    config: &GlmConfig,
+    source: &dyn WeightSource,
+    file: &Path,
+    policy: &Policy,
+    device: &B::Device,
+) -> Result<Served<B>> {
+    let names = matrices(config);
+    policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
+    let bar = weights_bar(names.iter().map(|(_, [n, k])| (n * k) as u64).sum())?;
+    let progress = |weights| {
+        bar.inc(weights);
+        ControlFlow::Continue(())
+    };
+    let quantizer = Quantizer::new(source, file, policy).with_progress(&progress);
+    let model = Glm::load_parts(
+        config,
+        source,
+        file,
+        device,
+        |part| quantizer.embedding::<B>(&part.name, part.shape, device),
+        |part| quantizer.linear::<B>(&part.name, part.shape, part.bias, device),
+    )?;
+    bar.finish_and_clear();
+    let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
+    Ok(Served { model: Box::new(model), scheme: short(&policy.to_string()), integer })
+}
+
+/// `*=int8` is called `int8`.
+fn short(policy: &str) -> String {
+    policy.strip_prefix("*=").filter(|rest| !rest.contains(',')).unwrap_or(policy).to_owned()
+}
+
+/// The model's matrices: names without `.weight`, and shapes.
+pub fn matrices(config: &GlmConfig) -> Vec<(String, [usize; 2])> {
+    let matrix = |(name, shape): (String, Vec<usize>)| {
+        let shape = <[usize; 2]>::try_from(shape).ok()?;
+        Some((name.strip_suffix(".weight")?.to_owned(), shape))
+    };
+    config.tensor_shapes().into_iter().filter_map(matrix).collect()
+}
+
+/// A bar for so many weights.
+///
+/// # Errors
+/// Never, unless its template is wrong.
+pub fn weights_bar(weights: u64) -> Result<ProgressBar> {
+    let style = "quantizing {bar:40} {human_pos}/{human_len} weights, {eta} left";
+    Ok(ProgressBar::new(weights).with_style(ProgressStyle::with_template(style)?))
+}
+
+/// `--scheme` or `--policy`, whichever is given.
+///
+/// # Errors
+/// Where both are.
+pub fn policy_of(scheme: Option<Scheme>, policy: Option<Policy>) -> Result<Option<Policy>> {
+    match (scheme, policy) {
+        (Some(_), Some(_)) => bail!("--scheme and --policy exclude each other"),
+        (scheme, policy) => Ok(policy.or(scheme.map(Policy::uniform))),
+    }
+}
+
+/// How many matrices become what: `169 x int4, 1 x int8wo`.
+pub fn describe(policy: &Policy, config: &GlmConfig) -> String {
+    let mut counts: Vec<(Scheme, usize)> = Vec::new();
+    for (name, _) in matrices(config) {
+        let scheme = policy.scheme(&name);
+        match counts.iter_mut().find(|(known, _)| *known == scheme) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((scheme, 1)),
+        }
+    }
+    let mut text = String::new();
+    for (scheme, count) in counts {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}{count} x {scheme}");
+    }
+    text
+}
