@@ -39,7 +39,6 @@ pub enum AskError {
 ///
 /// # Errors
 /// [`AskError`].
-#[allow(clippy::too_many_arguments)]
 pub fn ask<B: Backend, C: KvCache<B>>(
     subject: &mut BatchSubject<'_, B, C>,
     text: &dyn PromptText,
