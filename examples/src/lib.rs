@@ -1,13 +1,15 @@
 //! What the example programs share: finding a model, and fetching it where it is not there yet;
-//! choosing a device.
+//! choosing a device; prompts for a model; files that are written whole or not at all.
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
 pub mod device;
 pub mod models;
 pub mod precision;
+pub mod prompt_text;
 pub mod serving;
 pub mod shape;
+pub mod whole_file;
 
 use std::process::ExitCode;
 

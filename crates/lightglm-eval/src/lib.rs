@@ -1,9 +1,10 @@
-//! Quality as a number: perplexity of a language model, and how far one model is from another.
+//! Quality as a number: perplexity of a language model, how far one model is from another, and
+//! question sets with their official metrics.
 //!
 //! **Should I use this crate?** Yes, to say what a quantized, pruned or fine-tuned model costs in
 //! quality, with the protocol written beside the number so that somebody else can repeat it. The
-//! crate scores token ids with any [`CausalLm`](lightglm_core::CausalLm); it neither loads models
-//! nor tokenizes text (`lightglm-model` does), and it prints nothing.
+//! crate runs any [`CausalLm`](lightglm_core::CausalLm) on token ids; it neither loads models nor
+//! tokenizes text (`lightglm-model` does), and it prints nothing.
 //!
 //! ```
 //! use burn::tensor::backend::Backend;
@@ -25,12 +26,23 @@
 //!
 //! [`kl_divergence`] compares two models on the same tokens; it sees damage which perplexity
 //! averages away. The seams used are `CausalLm` and `KvCache` (docs/numerics.md, "Quality").
+//!
+//! SQuAD 2.0, CMRC 2018, GSM8K and BANKING77 are read by [`data`], asked by [`prompting`] through
+//! [`batched`] generation and log-likelihoods, scored by [`metrics`] and told by [`Report`]; each
+//! can be used without the others. The program `evaluate` puts them together.
 
+pub mod batched;
+pub mod data;
 mod error;
 mod kl_divergence;
 mod log_softmax;
+pub mod metrics;
 mod perplexity;
+pub mod prompting;
 mod protocol;
+mod python_text;
+mod report;
+mod seeded;
 mod statistics;
 mod window_scan;
 
@@ -38,4 +50,5 @@ pub use error::{EvalError, ModelRole};
 pub use kl_divergence::{KlDivergence, kl_divergence};
 pub use perplexity::{Perplexity, WindowNll, perplexity};
 pub use protocol::{Protocol, Window};
+pub use report::Report;
 pub use window_scan::{RunControl, Subject};

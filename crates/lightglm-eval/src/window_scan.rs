@@ -81,13 +81,23 @@ impl Default for RunControl<'_> {
 impl RunControl<'_> {
     /// Reports progress; fails where the stop flag is up.
     pub(crate) fn checkpoint(&mut self, scored: usize, total: usize) -> Result<(), EvalError> {
-        if let Some(progress) = &mut self.progress {
-            progress(scored, total);
-        }
-        if scored < total && self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+        self.report(scored, total);
+        if scored < total && self.is_stopped() {
             return Err(EvalError::Interrupted { scored, total });
         }
         Ok(())
+    }
+
+    /// Reports progress.
+    pub(crate) fn report(&mut self, done: usize, total: usize) {
+        if let Some(progress) = &mut self.progress {
+            progress(done, total);
+        }
+    }
+
+    /// Whether the stop flag is up.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 }
 

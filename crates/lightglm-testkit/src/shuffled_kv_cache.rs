@@ -99,6 +99,21 @@ impl<B: Backend> ShuffledKvCache<B> {
         Ok(())
     }
 
+    /// Forgets all but the first `len` positions of a sequence and takes the blocks behind them
+    /// back.
+    ///
+    /// # Errors
+    /// [`KvCacheError::UnknownSequence`].
+    pub fn truncate(&mut self, sequence: SequenceId, len: usize) -> Result<(), KvCacheError> {
+        let slot = self.sequences.get_mut(sequence.0).and_then(Option::as_mut);
+        let held = slot.ok_or(KvCacheError::UnknownSequence(sequence))?;
+        if len < held.len {
+            held.len = len;
+            self.free.extend(held.table.drain(len.div_ceil(KV_BLOCK)..));
+        }
+        Ok(())
+    }
+
     fn held(&self, sequence: SequenceId) -> Result<&Held, KvCacheError> {
         let slot = self.sequences.get(sequence.0).and_then(Option::as_ref);
         slot.ok_or(KvCacheError::UnknownSequence(sequence))

@@ -1,0 +1,160 @@
+//! `BatchSubject`, `BatchOptions`, and the sequences of one cache that prompts take turns in.
+//!
+//! Shapes: `R` rows of logits in a step, `V` vocab_size.
+
+use burn::tensor::backend::Backend;
+use lightglm_core::{CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span};
+
+use super::error::BatchError;
+
+/// Makes an empty cache: so many sequences (ids from 0) with room for so many positions each.
+type MakeCache<'a, C> = dyn FnMut(usize, usize) -> Result<C, KvCacheError> + 'a;
+
+/// Forgets all but the first so many positions of a sequence.
+type Truncate<C> = fn(&mut C, SequenceId, usize) -> Result<(), KvCacheError>;
+
+/// A model under evaluation with the means to make it a cache of many sequences.
+pub struct BatchSubject<'a, B: Backend, C> {
+    pub(super) model: &'a dyn CausalLm<B>,
+    make_cache: &'a mut MakeCache<'a, C>,
+    truncate: Truncate<C>,
+}
+
+impl<'a, B: Backend, C: KvCache<B>> BatchSubject<'a, B, C> {
+    /// `make_cache(sequences, positions)` returns an empty cache which holds the sequences
+    /// `0..sequences` and has room for `positions` in each. `truncate(cache, sequence, len)` makes
+    /// the cache forget all but the first `len` positions of a sequence: what a reply or a label
+    /// added is taken off again, and the prompt stays.
+    pub fn new(
+        model: &'a dyn CausalLm<B>,
+        make_cache: &'a mut (dyn FnMut(usize, usize) -> Result<C, KvCacheError> + 'a),
+        truncate: fn(&mut C, SequenceId, usize) -> Result<(), KvCacheError>,
+    ) -> Self {
+        Self { model, make_cache, truncate }
+    }
+
+    /// The model's vocabulary size.
+    pub fn vocab_size(&self) -> usize {
+        self.model.vocab_size()
+    }
+
+    /// Checks that every list of ids is not empty and inside of the vocabulary.
+    pub(super) fn check(&self, part: &'static str, lists: &[Vec<u32>]) -> Result<(), BatchError> {
+        let vocab_size = self.vocab_size();
+        for (index, tokens) in lists.iter().enumerate() {
+            if tokens.is_empty() {
+                return Err(match part {
+                    "prompt" => BatchError::EmptyPrompt { prompt: index },
+                    _ => BatchError::EmptyContinuation { continuation: index },
+                });
+            }
+            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+                return Err(BatchError::TokenOutOfRange { part, index, token, vocab_size });
+            }
+        }
+        Ok(())
+    }
+
+    /// A cache of `sequences` with room for `positions` each, all empty.
+    pub(super) fn slots(
+        &mut self,
+        sequences: usize,
+        positions: usize,
+    ) -> Result<Slots<'a, B, C>, BatchError> {
+        let cache = (self.make_cache)(sequences, positions)?;
+        let held = vec![Vec::new(); sequences];
+        Ok(Slots { model: self.model, truncate: self.truncate, cache, held })
+    }
+}
+
+/// How prompts are batched. None of this changes a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// Prompts that are worked on at once, at least 1 (0 counts as 1): the cache holds as many
+    /// times the longest prompt.
+    pub sequences: usize,
+    /// Tokens of all sequences that go through the model in one step, at least 1 (0 counts as 1).
+    pub tokens_per_step: usize,
+}
+
+impl Default for BatchOptions {
+    /// 8 sequences, 1024 tokens a step.
+    fn default() -> Self {
+        Self { sequences: 8, tokens_per_step: 1024 }
+    }
+}
+
+/// What one sequence is to be fed.
+pub(super) struct Feed<'w> {
+    pub(super) slot: usize,
+    /// Whose tokens these are, for errors.
+    pub(super) prompt: usize,
+    pub(super) tokens: &'w [u32],
+    pub(super) logits: LogitRows,
+}
+
+/// The sequences of one cache and the tokens that each holds.
+pub(super) struct Slots<'a, B: Backend, C> {
+    model: &'a dyn CausalLm<B>,
+    truncate: Truncate<C>,
+    cache: C,
+    held: Vec<Vec<u32>>,
+}
+
+impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
+    /// Makes `slot` hold a prefix of `prompt`, as long as it has one already, and returns the
+    /// tokens that are still to be fed: at least the last one, whose logits are wanted.
+    pub(super) fn begin<'p>(
+        &mut self,
+        slot: usize,
+        prompt: &'p [u32],
+    ) -> Result<&'p [u32], BatchError> {
+        let pairs = self.held[slot].iter().zip(prompt);
+        let common = pairs.take_while(|(held, wanted)| held == wanted).count();
+        let kept = common.min(prompt.len().saturating_sub(1));
+        self.rewind(slot, kept)?;
+        Ok(&prompt[kept..])
+    }
+
+    /// Forgets all but the first `len` tokens of `slot`.
+    pub(super) fn rewind(&mut self, slot: usize, len: usize) -> Result<(), BatchError> {
+        if self.held[slot].len() > len {
+            (self.truncate)(&mut self.cache, SequenceId(slot), len)?;
+            self.held[slot].truncate(len);
+        }
+        Ok(())
+    }
+
+    /// One forward pass; returns the requested rows `[R, V]` in order, row-major.
+    pub(super) fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, BatchError> {
+        let rows = feeds.iter().map(|feed| feed.logits.count(feed.tokens.len())).sum();
+        let spans: Vec<Span<'_>> = feeds
+            .iter()
+            .map(|feed| Span {
+                sequence: SequenceId(feed.slot),
+                tokens: feed.tokens,
+                logits: feed.logits,
+            })
+            .collect();
+        let logits = self.model.forward(&spans, &mut self.cache).map_err(|source| {
+            let prompts = feeds.iter().map(|feed| feed.prompt).collect();
+            BatchError::Model { prompts, source }
+        })?;
+        for feed in feeds {
+            self.held[feed.slot].extend_from_slice(feed.tokens);
+        }
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let (expected, actual) = ([rows, self.model.vocab_size()], logits.dims());
+        if actual != expected {
+            return Err(BatchError::LogitsShape { expected, actual });
+        }
+        let data = logits
+            .try_into_data()
+            .map_err(|error| BatchError::ReadLogits { reason: format!("{error:?}") })?;
+        data.convert::<f32>()
+            .into_vec::<f32>()
+            .map_err(|error| BatchError::ReadLogits { reason: format!("{error:?}") })
+    }
+}

@@ -1,0 +1,91 @@
+//! Asking a model: prompts in, replies or label likelihoods out.
+
+use burn::tensor::backend::Backend;
+use lightglm_core::KvCache;
+
+use super::prompt::{Prompt, PromptText, TextFailure};
+use crate::batched::{BatchError, BatchOptions, BatchSubject, Ending, generate, log_likelihoods};
+use crate::metrics::most_likely;
+use crate::window_scan::RunControl;
+
+/// Why a model could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// A prompt could not be turned into token ids.
+    #[error("prompt {prompt}: {source}")]
+    Prompt {
+        /// Its index.
+        prompt: usize,
+        /// What the tokenizer or the template said.
+        source: TextFailure,
+    },
+    /// An answer could not be turned into token ids.
+    #[error("the answer `{answer}`: {source}")]
+    Answer {
+        /// The answer.
+        answer: String,
+        /// What the tokenizer said.
+        source: TextFailure,
+    },
+    /// The batch could not be run.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+/// Greedy replies as texts; `None` where the stop flag was raised before one was complete.
+///
+/// A reply ends with one of `end_tokens`, after `max_new_tokens`, or where `is_complete` says so.
+///
+/// # Errors
+/// [`AskError`].
+pub fn ask<B: Backend, C: KvCache<B>>(
+    subject: &mut BatchSubject<'_, B, C>,
+    text: &dyn PromptText,
+    prompts: &[Prompt],
+    (end_tokens, max_new_tokens): (&[u32], usize),
+    is_complete: &dyn Fn(&str) -> bool,
+    options: &BatchOptions,
+    control: &mut RunControl<'_>,
+) -> Result<Vec<Option<String>>, AskError> {
+    let ids = encode(text, prompts)?;
+    let is_complete = |reply: &[u32]| is_complete(&text.decode(reply));
+    let ending = Ending { end_tokens, max_new_tokens, is_complete: &is_complete };
+    let replies = generate(subject, &ids, &ending, options, control)?;
+    Ok(replies.into_iter().map(|reply| Some(text.decode(&reply?.tokens))).collect())
+}
+
+/// For each prompt the index of the likeliest of `answers`, by the sum of the log-likelihoods of
+/// its tokens and by the mean a byte; `None` where the stop flag was raised.
+///
+/// # Errors
+/// [`AskError`].
+pub fn most_likely_labels<B: Backend, C: KvCache<B>>(
+    subject: &mut BatchSubject<'_, B, C>,
+    text: &dyn PromptText,
+    prompts: &[Prompt],
+    answers: &[String],
+    options: &BatchOptions,
+    control: &mut RunControl<'_>,
+) -> Result<Vec<Option<[usize; 2]>>, AskError> {
+    let ids = encode(text, prompts)?;
+    let encode = |answer: &String| {
+        text.encode_answer(answer)
+            .map_err(|source| AskError::Answer { answer: answer.clone(), source })
+    };
+    let continuations = answers.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+    let bytes: Vec<f64> = answers.iter().map(|answer| answer.len() as f64).collect();
+    let ones = vec![1.0; answers.len()];
+    let scores = log_likelihoods(subject, &ids, &continuations, options, control)?;
+    let choose = |scores: Option<Vec<f64>>| {
+        scores.map(|scores| [most_likely(&scores, &ones), most_likely(&scores, &bytes)])
+    };
+    Ok(scores.into_iter().map(choose).collect())
+}
+
+fn encode(text: &dyn PromptText, prompts: &[Prompt]) -> Result<Vec<Vec<u32>>, AskError> {
+    let encode = |(prompt, asked)| {
+        text.encode_prompt(asked).map_err(|source| AskError::Prompt { prompt, source })
+    };
+    prompts.iter().enumerate().map(encode).collect()
+}

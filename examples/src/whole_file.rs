@@ -1,0 +1,22 @@
+//! Files that are written whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+/// Writes `contents` to `path` by way of a temporary file beside it.
+///
+/// # Errors
+/// Where the folder cannot be written to; a file that was there is then as it was.
+pub fn write_whole(path: &Path, contents: &str) -> Result<()> {
+    let write = || -> Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(contents.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| path.display().to_string())
+}
