@@ -156,6 +156,52 @@ impl Checkpoint {
         }
     }
 
+    /// The files of a model folder beside config.json and the weights, by name: tokenizer, chat
+    /// template, generation settings, as they lie in this folder or as this GGUF file's vocabulary
+    /// stands for. With them a folder of converted weights is a model of its own.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Weights`] for a file that cannot be read, [`CheckpointError::Text`] for a
+    /// vocabulary that is none.
+    pub fn text_files(&self) -> Result<Vec<(String, Vec<u8>)>, CheckpointError> {
+        const NAMES: [&str; 9] = [
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "chat_template.jinja",
+            "generation_config.json",
+            "README.md",
+            "LICENSE",
+            "LICENSE.txt",
+        ];
+        let gguf = match &self.weights {
+            Weights::Safetensors(_) => {
+                let read = |name: &str| {
+                    let file = self.path.join(name);
+                    match std::fs::read(&file) {
+                        Ok(bytes) => Some(Ok((name.to_owned(), bytes))),
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                        Err(source) => Some(Err(WeightError::Io { file, source }.into())),
+                    }
+                };
+                return NAMES.into_iter().filter_map(read).collect();
+            }
+            Weights::Gguf(gguf) => gguf,
+        };
+        let vocabulary = gguf.vocabulary()?;
+        let tokenizer = Tokenizer::json_of_gguf(&vocabulary)?;
+        let special = vocabulary.special_tokens().map(|(name, text)| (name, text.into())).collect();
+        let config = serde_json::Value::Object(special);
+        let mut files = vec![
+            ("tokenizer.json".to_owned(), tokenizer.into_bytes()),
+            ("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()),
+        ];
+        let template = vocabulary.chat_template;
+        files.extend(template.map(|text| ("chat_template.jinja".to_owned(), text.into_bytes())));
+        Ok(files)
+    }
+
     /// What the file stores: for each dtype (`BF16`, `Q4_1`, ...) its tensors and parameters.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! The checks panic with a sentence about the broken promise; nothing is returned.
 
 mod check_causal_lm;
+mod check_embedding;
 mod check_kv_cache;
 mod check_linear;
 mod check_weight_source;
@@ -17,6 +18,7 @@ mod split_mix;
 mod table_lm;
 
 pub use check_causal_lm::check_causal_lm;
+pub use check_embedding::check_embedding;
 pub use check_kv_cache::check_kv_cache;
 pub use check_linear::check_linear;
 pub use check_weight_source::check_weight_source;

@@ -87,18 +87,7 @@ impl ChatTemplate {
         let Some(source) = &vocabulary.chat_template else {
             return Err(TextError::NoChatTemplate { origin: "tokenizer.chat_template".to_owned() });
         };
-        let named = [
-            ("bos_token", vocabulary.bos_token_id),
-            ("eos_token", vocabulary.eos_token_ids.first().copied()),
-            ("pad_token", vocabulary.pad_token_id),
-        ];
-        let special_tokens = named
-            .into_iter()
-            .filter_map(|(name, id)| {
-                let token = vocabulary.tokens.get(id? as usize)?;
-                Some((name.to_owned(), token.clone()))
-            })
-            .collect();
+        let special_tokens = vocabulary.special_tokens().collect();
         Self::from_sources([(DEFAULT.to_owned(), source.clone())].into(), special_tokens)
     }
 

@@ -79,6 +79,15 @@ impl Tokenizer {
         Ok(Self::from_parts(tokenizer_json::read(file, gguf_tokenizer::ORIGIN)?))
     }
 
+    /// The tokenizer.json that the vocabulary of a GGUF file stands for: [`Self::from_bytes`] makes
+    /// the same tokenizer of it as [`Self::from_gguf`] does of the vocabulary.
+    ///
+    /// # Errors
+    /// As [`Self::from_gguf`].
+    pub fn json_of_gguf(vocabulary: &GgufVocabulary) -> Result<String, TextError> {
+        Ok(gguf_tokenizer::to_json(vocabulary)?.to_string())
+    }
+
     fn from_parts(parts: TokenizerParts) -> Self {
         let special_ids =
             parts.table.iter().filter(|(_, entry)| entry.reserved).map(|(id, _)| id).collect();

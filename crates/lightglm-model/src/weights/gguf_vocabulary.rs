@@ -27,3 +27,18 @@ pub struct GgufVocabulary {
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
 }
+
+impl GgufVocabulary {
+    /// What chat templates ask for by name: the texts of `bos_token`, `eos_token`, `pad_token`.
+    pub(crate) fn special_tokens(&self) -> impl Iterator<Item = (String, String)> {
+        let named = [
+            ("bos_token", self.bos_token_id),
+            ("eos_token", self.eos_token_ids.first().copied()),
+            ("pad_token", self.pad_token_id),
+        ];
+        named.into_iter().filter_map(|(name, id)| {
+            let token = self.tokens.get(id? as usize)?;
+            Some((name.to_owned(), token.clone()))
+        })
+    }
+}
