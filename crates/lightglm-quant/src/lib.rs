@@ -19,6 +19,7 @@
 
 mod checkpoint;
 mod error;
+pub mod formats;
 mod layers;
 mod policy;
 mod quantizer;

@@ -1,0 +1,52 @@
+//! Blocks of 32 elements, one group each. Byte `i` of the 4-bit types holds element `i` in its lower
+//! half and element `i + 16` in its upper half; the 5-bit types keep the fifth bits apart.
+
+use super::{Block, f16_at};
+
+/// `d | 16 bytes`, `x = d (q - 8)`.
+pub(super) fn q4_0(bytes: &[u8], out: Block<'_>) {
+    out.scales[0] = f16_at(bytes, 0);
+    nibbles(&bytes[2..18], out.codes);
+}
+
+/// `d | m | 16 bytes`, `x = d q + m`.
+pub(super) fn q4_1(bytes: &[u8], out: Block<'_>) {
+    (out.scales[0], out.minimums[0]) = (f16_at(bytes, 0), f16_at(bytes, 2));
+    nibbles(&bytes[4..20], out.codes);
+}
+
+/// `d | fifth bits [4] | 16 bytes`, `x = d (q - 16)`.
+pub(super) fn q5_0(bytes: &[u8], out: Block<'_>) {
+    out.scales[0] = f16_at(bytes, 0);
+    nibbles(&bytes[6..22], out.codes);
+    fifth_bits(&bytes[2..6], out.codes);
+    // Zero is 16 there and 128 here.
+    out.codes.iter_mut().for_each(|code| *code += 112);
+}
+
+/// `d | m | fifth bits [4] | 16 bytes`, `x = d q + m`.
+pub(super) fn q5_1(bytes: &[u8], out: Block<'_>) {
+    (out.scales[0], out.minimums[0]) = (f16_at(bytes, 0), f16_at(bytes, 2));
+    nibbles(&bytes[8..24], out.codes);
+    fifth_bits(&bytes[4..8], out.codes);
+}
+
+/// `d | 32 signed bytes`, `x = d q`.
+pub(super) fn q8_0(bytes: &[u8], out: Block<'_>) {
+    out.scales[0] = f16_at(bytes, 0);
+    // Adding 128 to a signed byte is flipping its sign bit.
+    out.codes.iter_mut().zip(&bytes[2..34]).for_each(|(code, byte)| *code = byte ^ 0x80);
+}
+
+fn nibbles(bytes: &[u8], codes: &mut [u8]) {
+    for (i, byte) in bytes.iter().enumerate() {
+        (codes[i], codes[i + 16]) = (byte & 15, byte >> 4);
+    }
+}
+
+/// Bit `i` of the little-endian u32 is the fifth bit of element `i`.
+fn fifth_bits(bits: &[u8], codes: &mut [u8]) {
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= (bits[i / 8] >> (i % 8) & 1) << 4;
+    }
+}
