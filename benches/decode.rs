@@ -16,7 +16,7 @@ use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lightglm_benches::mid_bf16;
-use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span};
+use lightglm_core::{CausalLm, KvCache, KvLayer, LogitRows, SequenceId, Span};
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -31,7 +31,7 @@ fn cache(config: &GlmConfig, depth: usize) -> ContiguousKvCache<Flex> {
     let mut cache =
         ContiguousKvCache::new(layers, heads, config.head_dim, 1, room, dtype, &FlexDevice);
     for index in 0..layers {
-        let layer = cache.layer_mut(index);
+        let KvLayer::Float(layer) = cache.layer_mut(index) else { unreachable!("bf16") };
         let noise = |x: &Tensor<Flex, 4>| {
             let spread = Distribution::Uniform(-1.0, 1.0);
             Tensor::random(x.dims(), spread, (&FlexDevice, x.dtype()))

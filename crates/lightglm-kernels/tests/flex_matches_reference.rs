@@ -1,6 +1,6 @@
 //! The burn-flex kernels against the plain burn bodies they replace.
 
-use burn::tensor::{DType, Distribution, Tensor};
+use burn::tensor::{DType, Distribution, Int, Tensor};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer};
 use lightglm_kernels::{AttentionShape, AttentionSpan, LmBackend, reference};
@@ -16,10 +16,22 @@ fn values<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
     x.into_data().to_vec().expect("f32")
 }
 
+/// Softmax weights rounded to 14 bits of the largest: 3e-5 of the values each, over 60 positions.
+const INT8_TOLERANCE: f32 = 1e-3;
+
 fn assert_close<const D: usize>(actual: Tensor<Flex, D>, expected: Tensor<Flex, D>, what: &str) {
+    assert_within(TOLERANCE, actual, expected, what);
+}
+
+fn assert_within<const D: usize>(
+    tolerance: f32,
+    actual: Tensor<Flex, D>,
+    expected: Tensor<Flex, D>,
+    what: &str,
+) {
     assert_eq!(actual.dims(), expected.dims(), "{what}");
     for (i, (a, e)) in values(actual).into_iter().zip(values(expected)).enumerate() {
-        assert!((a - e).abs() <= TOLERANCE * e.abs().max(1.0), "{what}: [{i}] {a} against {e}");
+        assert!((a - e).abs() <= tolerance * e.abs().max(1.0), "{what}: [{i}] {a} against {e}");
     }
 }
 
@@ -173,25 +185,29 @@ fn int8_attention_over_any_blocks() {
                     Flex::attend_cached(q.clone(), k.clone(), v.clone(), &mut fast, shape, &spans);
                 reference::append(k, v, &mut slow, shape, &spans);
                 let expected = reference::attend_cached(q, &slow, shape, &spans);
+                assert_same_pools(&fast, &slow, &tables);
                 let what = format!("{heads}/{kv_heads}x{head_dim} rotated {rotate_keys}");
-                assert_close(actual, expected, &what);
-            }
-            let (KvLayer::Int8(fast), KvLayer::Int8(slow)) = (fast, slow) else { unreachable!() };
-            let bits = |scales: Tensor<Flex, 3>| {
-                let scales: Vec<f32> = scales.into_data().to_vec().expect("f32");
-                // Slots that were never written keep the NaN they had.
-                scales.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-            };
-            assert_eq!(bits(fast.key_scales), bits(slow.key_scales));
-            assert_eq!(bits(fast.value_scales), bits(slow.value_scales));
-            for block in [7, 2, 5, 1, 0] {
-                let codes = |codes: &Tensor<Flex, 5, burn::tensor::Int>| -> Vec<i8> {
-                    codes.clone().narrow(0, block, 1).into_data().to_vec().expect("i8")
-                };
-                assert_eq!(codes(&fast.key_codes), codes(&slow.key_codes));
-                assert_eq!(codes(&fast.value_codes), codes(&slow.value_codes));
+                assert_within(INT8_TOLERANCE, actual, expected, &what);
             }
         }
+    }
+}
+
+fn assert_same_pools(fast: &KvLayer<Flex>, slow: &KvLayer<Flex>, tables: &[Vec<u32>]) {
+    let (KvLayer::Int8(fast), KvLayer::Int8(slow)) = (fast, slow) else { panic!("int8 pools") };
+    let bits = |scales: &Tensor<Flex, 3>| {
+        let scales: Vec<f32> = scales.to_data().to_vec().expect("f32");
+        // Slots that were never written keep the NaN they had.
+        scales.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    assert_eq!(bits(&fast.key_scales), bits(&slow.key_scales));
+    assert_eq!(bits(&fast.value_scales), bits(&slow.value_scales));
+    for &block in tables.iter().flatten() {
+        let codes = |codes: &Tensor<Flex, 5, Int>| -> Vec<i8> {
+            codes.clone().narrow(0, block as usize, 1).into_data().to_vec().expect("i8")
+        };
+        assert_eq!(codes(&fast.key_codes), codes(&slow.key_codes));
+        assert_eq!(codes(&fast.value_codes), codes(&slow.value_codes));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use half::bf16;
 use lightglm_kernels::cpu::{
-    self, AttentionShape, AttentionSpan, Isa, KvSlice, Weights, roofs, team,
+    self, AttentionShape, AttentionSpan, Int8Pool, Isa, KvSlice, Weights, roofs, team,
 };
 
 /// Seconds since some moment: of this thread's processor time where it works alone, so that other
@@ -194,5 +194,43 @@ fn attention() {
                 );
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn attention_int8() {
+    let shape = AttentionShape { heads: 16, kv_heads: 2, head_dim: 64 };
+    let (depth, layers) = (8192, 24);
+    let table: Vec<u32> = (0..(depth / 16) as u32).collect();
+    let heads = depth * shape.kv_heads;
+    let codes: Vec<Vec<i8>> = (0..2 * layers)
+        .map(|_| (0..heads * 64).map(|i| (i * 37 % 255) as i8 | 1).collect())
+        .collect();
+    let scales = vec![vec![0.01f32; heads]; 2 * layers];
+    let bytes = (2 * layers * heads * (64 + 4)) as f64;
+    let q = vec![0.1f32; 16 * 64];
+    let mut out = vec![0.0; q.len()];
+    let spans = [AttentionSpan { first_row: 0, rows: 1, past: depth - 1, block_table: &table }];
+    for isa in setup() {
+        let roof = roofs::read_bandwidth_gbs(team::num_threads());
+        let seconds = isa.run(|| {
+            best_of_parts(20, layers, |layer| {
+                let pool = Int8Pool {
+                    key_codes: &codes[2 * layer],
+                    key_scales: &scales[2 * layer],
+                    value_codes: &codes[2 * layer + 1],
+                    value_scales: &scales[2 * layer + 1],
+                    rotate_keys: false,
+                };
+                cpu::attention_int8(&q, shape, 0.125, &spans, pool, &mut out);
+            })
+        });
+        println!(
+            "{}: 24 layers at depth {depth}: {:.2} ms, memory allows {:.2} ms",
+            isa.name(),
+            seconds * 1e3,
+            bytes / roof / 1e6
+        );
     }
 }

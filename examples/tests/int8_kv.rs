@@ -1,0 +1,75 @@
+//! What an eight-bit KV cache loses: KL divergence of the small real model's predictions, with
+//! eight-bit keys and values against f32 ones, on WikiText-2.
+
+use std::path::Path;
+
+use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvCache;
+use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
+use lightglm_examples::open_model;
+use lightglm_model::decoder::LoadPrecision;
+use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+
+/// Nats per prediction.
+const MOST: f64 = 1e-3;
+
+fn loses_little(dtype: KvDtype, windows: usize) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2");
+    let ids: Vec<u32> = std::fs::read(data.join("tokens.u32"))
+        .unwrap()
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let checkpoint = match open_model(None) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            println!("skipped: the default model is out of reach: {error:#}");
+            return;
+        }
+    };
+    let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap();
+    let cache = |dtype| {
+        let c = checkpoint.config();
+        let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
+        move |positions| {
+            let cache =
+                ContiguousKvCache::new(layers, heads, width, 1, positions, dtype, &FlexDevice);
+            Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
+        }
+    };
+    let (mut exact, mut rounded) = (cache(KvDtype::F32), cache(dtype));
+    let mut reference = Subject::new(&model, &mut exact);
+    let mut candidate = Subject::new(&model, &mut rounded);
+    let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+    let ids = &ids[..ids.len().min(256 * (windows - 1) + 512)];
+    let control = &mut RunControl::default();
+    let result = kl_divergence(&mut reference, &mut candidate, ids, &protocol, control).unwrap();
+    println!(
+        "{dtype}: KL divergence {:.6} nats (standard error {:.6}), top-1 agreement {:.2} %, perplexity \
+         {:.4} against {:.4}, {} predictions",
+        result.mean,
+        result.standard_error,
+        100.0 * result.top1_agreement,
+        result.candidate.perplexity,
+        result.reference.perplexity,
+        result.tokens
+    );
+    assert!(result.mean > 0.0, "eight bits cannot be exact");
+    assert!(result.mean <= MOST, "{dtype}: {} nats", result.mean);
+}
+
+#[test]
+fn the_first_windows_lose_little() {
+    for dtype in [KvDtype::Int8, KvDtype::Int8Rotated] {
+        loses_little(dtype, 3);
+    }
+}
+
+#[test]
+#[ignore = "some minutes of two cores"]
+fn all_windows_lose_little() {
+    for dtype in [KvDtype::Int8, KvDtype::Int8Rotated] {
+        loses_little(dtype, 63);
+    }
+}
