@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::{TensorView, WeightDtype, WeightSource, save_safetensors};
+use lightglm_core::{TensorView, WeightDtype, save_safetensors};
 use lightglm_examples::open_model;
 use lightglm_model::weights::SafetensorsCheckpoint;
 use lightglm_quant::formats::compressed_tensors::{

@@ -127,7 +127,9 @@ pub fn export_compressed_tensors(
     // The parts of a layer stand together unless their sizes keep them apart; those wait here.
     let mut waiting: HashMap<String, Vec<u8>> = HashMap::new();
     for spec in writer.order().to_vec() {
-        let layer = spec.name.rsplit_once('.').map(|(layer, _)| layer);
+        // A layer's bias stays as it is.
+        let layer = spec.name.rsplit_once('.').filter(|(_, part)| part.starts_with("weight"));
+        let layer = layer.map(|(layer, _)| layer);
         let shape = layer.and_then(|layer| layers.get(layer).map(|shape| (layer, *shape)));
         let written = if let Some(bytes) = waiting.remove(&spec.name) {
             writer.write(&bytes)?;
