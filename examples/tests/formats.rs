@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, TensorView, WeightDtype, WeightSource};
+use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, TensorView, WeightDtype, WeightError};
 use lightglm_examples::open_model;
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
@@ -27,9 +27,11 @@ fn f32s(view: &TensorView) -> Vec<f32> {
     view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
+/// The default model, or the file that `LIGHTGLM_TEST_GGUF` names.
 #[test]
 fn every_matrix_of_a_gguf_file_keeps_its_bits() {
-    let checkpoint = match open_model(None) {
+    let other = std::env::var("LIGHTGLM_TEST_GGUF").ok();
+    let checkpoint = match open_model(other.as_deref()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");
@@ -39,7 +41,12 @@ fn every_matrix_of_a_gguf_file_keeps_its_bits() {
     let weights = checkpoint.weights();
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
     for name in weights.names() {
-        let dtype = weights.stored(&name).unwrap().dtype;
+        let dtype = match weights.stored(&name) {
+            Ok(stored) => stored.dtype,
+            // Gate and up of different types: no one matrix.
+            Err(WeightError::UnsupportedDtype { .. }) => continue,
+            Err(error) => panic!("{error}"),
+        };
         if !GGUF_BLOCK_TYPES.contains(&dtype.as_str()) {
             continue;
         }
@@ -59,7 +66,7 @@ fn every_matrix_of_a_gguf_file_keeps_its_bits() {
     }
     println!("tensors: {counts:?}");
     // 30 layers of q, k, v, o, gate_up and down, and the embeddings.
-    assert_eq!(counts.values().sum::<usize>(), 181);
+    assert!(other.is_some() || counts.values().sum::<usize>() == 181);
 }
 
 /// `tools/check_compressed_tensors.py logits` recorded what transformers makes of this very export.

@@ -305,7 +305,9 @@ fn zeros(layer: &str, matrix: &QuantizedMatrix) -> Result<Vec<u8>, FormatError> 
         return Ok(vec![matrix.bits.offset(); matrix.scales.len()]);
     };
     let zero = |(at, (&minimum, &scale)): (usize, (&f32, &f32))| {
+        // 0 / 0 where a scale is 0, which any zero point fits.
         let zero = (-minimum / scale).round_ties_even();
+        let zero = if zero.is_nan() { 0.0 } else { zero };
         let fits = (0.0..=f32::from(matrix.bits.largest())).contains(&zero);
         match fits && -(zero * scale) == minimum {
             true => Ok(zero as u8),
