@@ -23,10 +23,11 @@ use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::{TensorView, WeightDtype, WeightSource, save_safetensors};
 use lightglm_examples::open_model;
+use lightglm_kernels::ScaleDtype;
 use lightglm_model::weights::SafetensorsCheckpoint;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig, CompressedTensorsScheme,
-    export_compressed_tensors,
+    export_compressed_tensors, snap_minimums,
 };
 use lightglm_quant::round_to_nearest;
 use serde::Serialize;
@@ -116,11 +117,17 @@ fn run() -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    let ignore = if args.lm_head { vec![] } else { vec!["lm_head".to_owned()] };
     let bar = match args.json {
         true => ProgressBar::hidden(),
-        false => ProgressBar::new(checkpoint.weights().names().len() as u64),
+        false => ProgressBar::new(count_layers(checkpoint.weights(), &ignore)),
     };
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tensors {elapsed} {msg}")?);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} layers {elapsed} {msg}")?);
+    let mut weight_scheme = scheme.weight_scheme();
+    if args.asymmetric {
+        // Scales that f16 holds, stored as f32: then zero points are exact on both sides.
+        weight_scheme.scale_dtype = ScaleDtype::F16;
+    }
     let (mut layers, mut bytes) = (0, 0);
     let weights = checkpoint.weights();
     let written = export_compressed_tensors(
@@ -128,14 +135,16 @@ fn run() -> Result<()> {
         weights,
         &config,
         &scheme,
-        &if args.lm_head { vec![] } else { vec!["lm_head".to_owned()] },
+        &ignore,
         &mut |layer| {
             bar.set_message(layer.to_owned());
             bar.inc(1);
             layers += 1;
             let view = weights.tensor(&format!("{layer}.weight"))?;
             let shape = [view.shape[0], view.shape[1]];
-            round_to_nearest(layer, &f32s(&view), shape, &scheme.weight_scheme())
+            let mut matrix = round_to_nearest(layer, &f32s(&view), shape, &weight_scheme)?;
+            snap_minimums(&mut matrix);
+            Ok(matrix)
         },
         &mut |written| {
             bytes += written;
@@ -171,6 +180,18 @@ fn run() -> Result<()> {
         ),
     }
     Ok(())
+}
+
+/// Matrices that will be quantized.
+fn count_layers(weights: &dyn WeightSource, ignore: &[String]) -> u64 {
+    let names = weights.names().into_iter();
+    let layers = names.filter(|name| {
+        let matrix = weights.shape(name).is_some_and(|shape| shape.len() == 2);
+        let layer = name.strip_suffix(".weight");
+        matrix
+            && layer.is_some_and(|l| !l.ends_with("embed_tokens") && !ignore.iter().any(|i| i == l))
+    });
+    layers.count() as u64
 }
 
 /// What the tokenizer and the generation need, where the model is a folder that has it.

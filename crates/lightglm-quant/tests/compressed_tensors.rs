@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use lightglm_core::{WeightDtype, WeightError, WeightSource};
-use lightglm_kernels::{ActivationFormat, QuantizedMatrix};
+use lightglm_kernels::{ActivationFormat, QuantizedMatrix, ScaleDtype};
 use lightglm_quant::formats::FormatError;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedFormat, CompressedTensorsCheckpoint, CompressedTensorsConfig,
     CompressedTensorsScheme, ImportedLayer, WeightStrategy, export_compressed_tensors,
+    snap_minimums,
 };
 use lightglm_quant::round_to_nearest;
 use memory_source::MemorySource;
@@ -270,15 +271,42 @@ fn what_a_scheme_cannot_hold_is_named() {
     let half = CompressedTensorsScheme { scale_dtype: WeightDtype::F16, ..zeros.clone() };
     assert!(matches!(run(&zeros, &half), FormatError::Minimum { .. }));
     // Symmetric matrices fit into a scheme with zero points.
-    let folder = tempfile::tempdir().unwrap();
-    let golden = Golden::read();
-    let symmetric = golden.layer("w4a16").matrix;
+    let symmetric = Golden::read().layer("w4a16").matrix;
     assert!(symmetric.minimums.is_none());
-    drop(folder);
     drop(export("w4a16", &symmetric, &CompressedTensorsScheme::w4a16(32, false)));
     let mut scheme = CompressedTensorsScheme::W8A8;
     scheme.weights.strategy = WeightStrategy::Tensor;
     assert!(matches!(run(&scheme, &w8), FormatError::Unsupported { .. }));
+}
+
+#[test]
+fn snapped_minimums_are_zero_points() {
+    let scheme = CompressedTensorsScheme::w4a16(32, false);
+    let mut rounded = scheme.weight_scheme();
+    rounded.scale_dtype = ScaleDtype::F16;
+    let weight: Vec<f32> = (0..640).map(|i| (i as f32 * 0.61).sin() * 0.3 + 0.1).collect();
+    let mut matrix = round_to_nearest("layer", &weight, [10, 64], &rounded).unwrap();
+    let before = matrix.clone();
+    assert!(snap_minimums(&mut matrix) < 0.01);
+    assert_ne!(matrix.minimums, before.minimums);
+    let folder = export("layer", &matrix, &scheme);
+    let file = std::fs::read(folder.path().join("model.safetensors")).unwrap();
+    let zeros = MemorySource::of_safetensors(&file).0.remove("layer.weight_zero_point").unwrap();
+    assert_eq!((zeros.dtype.as_str(), &zeros.shape[..]), ("I32", &[2, 2][..]));
+    // What the package computes, with the zero points of the file: row n of group g lies in nibble
+    // n % 8 of word [n / 8, g].
+    for (at, value) in matrix.dequantize().into_iter().enumerate() {
+        let (n, g) = (at / 64, at % 64 / 32);
+        let byte = zeros.parts[0][(n / 8 * 2 + g) * 4 + n % 8 / 2];
+        let zero = f32::from(byte >> (n % 2 * 4) & 15) - 8.0;
+        let expected = (f32::from(matrix.codes[at]) - 8.0 - zero) * matrix.scales[n * 2 + g];
+        assert_eq!(value, expected, "element {at}");
+    }
+    // Free minimums move up to half a scale, positive ones to 0.
+    let mut free = before;
+    free.minimums = Some(vec![0.5; 20]);
+    assert!(snap_minimums(&mut free) > 1.0);
+    assert!(free.minimums.unwrap().iter().all(|minimum| *minimum == 0.0));
 }
 
 fn config_with(change: impl FnOnce(&mut Value)) -> Result<CompressedTensorsConfig, FormatError> {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use lightglm_core::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
 
 #[derive(Default)]
-pub struct MemorySource(pub BTreeMap<String, StoredTensor>);
+pub(crate) struct MemorySource(pub(crate) BTreeMap<String, StoredTensor>);
 
 impl MemorySource {
     #[allow(dead_code, reason = "each test crate uses its own part")]
-    pub fn of_safetensors(file: &[u8]) -> Self {
+    pub(crate) fn of_safetensors(file: &[u8]) -> Self {
         let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
         let mut source = Self::default();
         for (name, view) in tensors.tensors() {
@@ -20,7 +20,7 @@ impl MemorySource {
         source
     }
 
-    pub fn put(
+    pub(crate) fn put(
         &mut self,
         name: &str,
         dtype: &str,
@@ -33,7 +33,7 @@ impl MemorySource {
     }
 
     #[allow(dead_code, reason = "each test crate uses its own part")]
-    pub fn f32s(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn f32s(&self, name: &str) -> Vec<f32> {
         let tensor = &self.0[name];
         assert_eq!(tensor.dtype, "F32");
         let bytes: Vec<u8> = tensor.parts.iter().flatten().copied().collect();

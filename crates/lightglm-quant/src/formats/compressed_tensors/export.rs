@@ -127,7 +127,9 @@ pub fn export_compressed_tensors(
     // The parts of a layer stand together unless their sizes keep them apart; those wait here.
     let mut waiting: HashMap<String, Vec<u8>> = HashMap::new();
     for spec in writer.order().to_vec() {
-        let layer = spec.name.rsplit_once('.').map(|(layer, _)| layer);
+        // A layer's bias stays as it is.
+        let layer = spec.name.rsplit_once('.').filter(|(_, part)| part.starts_with("weight"));
+        let layer = layer.map(|(layer, _)| layer);
         let shape = layer.and_then(|layer| layers.get(layer).map(|shape| (layer, *shape)));
         let written = if let Some(bytes) = waiting.remove(&spec.name) {
             writer.write(&bytes)?;
@@ -303,7 +305,9 @@ fn zeros(layer: &str, matrix: &QuantizedMatrix) -> Result<Vec<u8>, FormatError> 
         return Ok(vec![matrix.bits.offset(); matrix.scales.len()]);
     };
     let zero = |(at, (&minimum, &scale)): (usize, (&f32, &f32))| {
+        // 0 / 0 where a scale is 0, which any zero point fits.
         let zero = (-minimum / scale).round_ties_even();
+        let zero = if zero.is_nan() { 0.0 } else { zero };
         let fits = (0.0..=f32::from(matrix.bits.largest())).contains(&zero);
         match fits && -(zero * scale) == minimum {
             true => Ok(zero as u8),

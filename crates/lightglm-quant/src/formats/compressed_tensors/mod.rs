@@ -19,7 +19,7 @@
 //!
 //! A zero point becomes the minimum `-zero * scale`. That is exact for 16-bit scales. For F32 scales
 //! the product is rounded, so that a weight can differ from the package's by half a unit in the last
-//! place of the group's minimum.
+//! place of the group's minimum; [`snap_minimums`] makes them agree where scales are f16 values.
 //!
 //! Source: the package `compressed-tensors` 0.20.0, `compressors/naive_quantized/base.py`,
 //! `compressors/pack_quantized/` and `quantization/quant_config.py`.
@@ -33,9 +33,11 @@ mod fields;
 mod layout;
 mod packing;
 mod targets;
+mod zero_points;
 
 pub use checkpoint::{CompressedTensorsCheckpoint, ImportedLayer};
 pub use config::{CompressedTensorsConfig, ConfigGroup, WeightArgs, WeightStrategy};
 pub use export::{CompressedTensorsScheme, export_compressed_tensors};
 pub use layout::CompressedFormat;
 pub use targets::Target;
+pub use zero_points::snap_minimums;

@@ -12,12 +12,11 @@ pub(super) const fn per_word(bits: WeightBits) -> usize {
 }
 
 /// Appends `codes` to `out` as whole words.
-pub(super) fn pack(codes: impl Iterator<Item = u8>, bits: WeightBits, out: &mut Vec<u8>) {
+pub(super) fn pack(mut codes: impl Iterator<Item = u8>, bits: WeightBits, out: &mut Vec<u8>) {
     let begin = out.len();
     match bits {
         WeightBits::Eight => out.extend(codes),
         WeightBits::Four => {
-            let mut codes = codes.peekable();
             while let Some(low) = codes.next() {
                 out.push(low | codes.next().unwrap_or(0) << 4);
             }
