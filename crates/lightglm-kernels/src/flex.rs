@@ -8,8 +8,11 @@ use burn_flex::{Flex, FlexDevice, FlexTensor};
 use half::{bf16, f16};
 use lightglm_core::{KV_BLOCK, KvLayer};
 
-use crate::cpu::{self, AttentionShape, AttentionSpan, KvSlice, KvSliceMut, Weights};
+use crate::cpu::{
+    self, AttentionShape, AttentionSpan, KvSlice, KvSliceMut, PackedWeights, Scales, Weights,
+};
 use crate::extension::LmBackend;
+use crate::packed::{self, PackedMatrix};
 use crate::reference;
 
 impl LmBackend for Flex {
@@ -37,6 +40,34 @@ impl LmBackend for Flex {
         };
         let mut y = vec![0.0; t * n];
         cpu::linear(rows, matrix, [n, k], bias.as_ref().map(floats), &mut y);
+        from_vec(y, [t, n])
+    }
+
+    fn embed_packed(weight: &PackedMatrix<Self>, ids: &[u32]) -> Tensor<Self, 2> {
+        let [_, d] = weight.shape();
+        let mut out = vec![0.0; ids.len() * d];
+        let parts = PackedParts::new(weight);
+        match parts.view(weight) {
+            Some(weight) => cpu::gather_packed_rows(&weight, ids, &mut out),
+            None => return packed::reference::embed_packed(weight, ids),
+        }
+        from_vec(out, [ids.len(), d])
+    }
+
+    fn project_packed(
+        x: Tensor<Self, 2>,
+        weight: &PackedMatrix<Self>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        let ([t, _], [n, _]) = (x.dims(), weight.shape());
+        let (x, bias) = (contiguous(x), bias.map(contiguous));
+        let parts = PackedParts::new(weight);
+        let (Some(rows), Some(matrix)) = (x.as_slice::<f32>(), parts.view(weight)) else {
+            let (x, bias) = (tensor_of(x), bias.map(tensor_of));
+            return packed::reference::project_packed(x, weight, bias);
+        };
+        let mut y = vec![0.0; t * n];
+        cpu::linear_packed(rows, &matrix, bias.as_ref().map(floats), &mut y);
         from_vec(y, [t, n])
     }
 
@@ -177,6 +208,45 @@ fn weights(x: &FlexTensor) -> Option<Weights<'_>> {
         DType::F32 => x.as_slice::<f32>().map(Weights::F32),
         DType::F16 => x.as_slice::<f16>().map(Weights::F16),
         DType::BF16 => x.as_slice::<bf16>().map(Weights::Bf16),
+        _ => None,
+    }
+}
+
+/// The tensors of a packed matrix, held while it is read.
+struct PackedParts {
+    codes: FlexTensor,
+    scales: FlexTensor,
+    minimums: Option<FlexTensor>,
+}
+
+impl PackedParts {
+    fn new(weight: &PackedMatrix<Flex>) -> Self {
+        Self {
+            codes: weight.codes.val().into_primitive(),
+            scales: contiguous(weight.scales.val()),
+            minimums: weight.minimums.as_ref().map(|minimums| contiguous(minimums.val())),
+        }
+    }
+
+    /// `None` where the tensors have been cast to types that the format does not name.
+    fn view(&self, weight: &PackedMatrix<Flex>) -> Option<PackedWeights<'_>> {
+        Some(PackedWeights {
+            shape: weight.shape(),
+            format: *weight.format(),
+            codes: self.codes.as_slice::<u8>()?,
+            scales: scales(&self.scales)?,
+            minimums: match &self.minimums {
+                None => None,
+                Some(minimums) => Some(scales(minimums)?),
+            },
+        })
+    }
+}
+
+fn scales(x: &FlexTensor) -> Option<Scales<'_>> {
+    match x.dtype() {
+        DType::F32 => x.as_slice::<f32>().map(Scales::F32),
+        DType::F16 => x.as_slice::<f16>().map(Scales::F16),
         _ => None,
     }
 }

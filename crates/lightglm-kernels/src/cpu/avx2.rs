@@ -10,7 +10,7 @@ use super::simd::Simd;
 
 /// Lanes 0..8 and 8..16 in two ymm registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(__m256, __m256);
+pub(crate) struct Avx2(pub(super) __m256, pub(super) __m256);
 
 #[inline(always)]
 unsafe fn widen_bf16(from: *const u16) -> __m256 {

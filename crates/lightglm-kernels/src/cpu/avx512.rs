@@ -10,7 +10,7 @@ use super::simd::Simd;
 
 /// Sixteen lanes in a zmm register.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(super) __m512);
 
 /// The mask of the first `len < 16` lanes.
 #[inline(always)]

@@ -25,6 +25,7 @@ mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod norm;
+mod packed;
 pub mod roofs;
 mod rotary;
 mod scalar;
@@ -40,6 +41,10 @@ pub use isa::Isa;
 pub use kv::{AttentionSpan, KvSlice, KvSliceMut, append_kv};
 pub use linear::linear;
 pub use norm::{rms_norm, rms_norm_add};
+pub use packed::{
+    DotIsa, PackedWeights, QuantizedActivations, Scales, gather_packed_rows, linear_packed,
+    quantize_activations,
+};
 pub use rotary::rotary;
 pub use swiglu::swiglu;
 pub use weights::Weights;

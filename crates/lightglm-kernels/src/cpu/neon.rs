@@ -11,7 +11,7 @@ use super::simd::Simd;
 
 /// Lanes 0..4, 4..8, 8..12 and 12..16 in four q registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Neon([float32x4_t; 4]);
+pub(crate) struct Neon(pub(super) [float32x4_t; 4]);
 
 /// Applies an expression to the four registers.
 macro_rules! each {

@@ -6,7 +6,7 @@ use super::simd::{LANES, Simd};
 
 /// Sixteen lanes in an array.
 #[derive(Clone, Copy)]
-pub(crate) struct Scalar([f32; LANES]);
+pub(crate) struct Scalar(pub(super) [f32; LANES]);
 
 impl Scalar {
     #[inline(always)]

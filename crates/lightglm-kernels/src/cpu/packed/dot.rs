@@ -1,0 +1,64 @@
+//! `Dot`: sixteen 32-bit sums of four-byte dot products, whatever registers they lie in.
+
+use super::super::simd::{LANES, Simd};
+
+/// Added to a float of at most `2^22` it leaves the nearest integer (ties to even) in the low bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// Bits of [`ROUND`].
+const ROUND_BITS: u32 = 0x4B40_0000;
+
+/// [`LANES`] i32 accumulators, one for each of sixteen rows of weights.
+///
+/// All integer arithmetic wraps and is exact otherwise, so implementations agree bit for bit and the
+/// order of steps does not matter. The safety contract is that of [`Simd`].
+pub(super) trait Dot: Copy {
+    /// The f32 lanes of the same instruction set.
+    type Float: Simd;
+    /// Four codes of each of sixteen rows: 64 bytes.
+    type Codes: Copy;
+    /// The codes of four activations, for all rows.
+    type Quad: Copy;
+    /// Whether the accumulators of two halves of a panel and twelve tokens fit the registers.
+    const WIDE: bool;
+
+    /// All lanes `value`.
+    unsafe fn splat(value: i32) -> Self;
+    /// Loads 64 codes of 8 bits.
+    unsafe fn load_bytes(from: *const u8) -> Self::Codes;
+    /// Loads 128 codes of 4 bits: the low nibbles, then the high ones.
+    unsafe fn load_nibbles(from: *const u8) -> [Self::Codes; 2];
+    /// Loads four activations.
+    unsafe fn quad(from: *const i8) -> Self::Quad;
+    /// Adds the dot products of four columns: codes of weights in 0..=255, less
+    /// [`super::DotIsa::byte_bias`], with those of activations in -128..=127.
+    unsafe fn dot_bytes(self, weights: Self::Codes, activations: Self::Quad) -> Self;
+    /// As [`Dot::dot_bytes`] with codes of weights in 0..=15, and no bias.
+    unsafe fn dot_nibbles(self, weights: Self::Codes, activations: Self::Quad) -> Self;
+    /// The lanes rounded to f32.
+    unsafe fn to_float(self) -> Self::Float;
+
+    /// Rounds lanes within -127..=127 to integers (ties to even) and stores them.
+    #[inline(always)]
+    unsafe fn store_codes(values: Self::Float, to: *mut i8) {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: the array has 16 lanes, and the caller vouches for 16 writable codes.
+        unsafe {
+            values.add(Self::Float::splat(ROUND)).store(lanes.as_mut_ptr());
+            to.cast::<[i8; LANES]>().write_unaligned(lanes.map(|lane| lane.to_bits() as i8));
+        }
+    }
+
+    /// Rounds lanes within -32512..=32512 to integers (ties to even) and stores each as
+    /// `high * 256 + low` with a signed `low`.
+    #[inline(always)]
+    unsafe fn store_wide_codes(values: Self::Float, high: *mut i8, low: *mut i8) {
+        let mut lanes = [0.0f32; LANES];
+        let upper = |lane: f32| ((lane.to_bits().wrapping_sub(ROUND_BITS - 128) as i32) >> 8) as i8;
+        // SAFETY: as in `store_codes`.
+        unsafe {
+            values.add(Self::Float::splat(ROUND)).store(lanes.as_mut_ptr());
+            high.cast::<[i8; LANES]>().write_unaligned(lanes.map(upper));
+            low.cast::<[i8; LANES]>().write_unaligned(lanes.map(|lane| lane.to_bits() as i8));
+        }
+    }
+}

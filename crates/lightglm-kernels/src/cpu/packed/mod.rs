@@ -1,0 +1,236 @@
+//! `linear_packed`: `y = x W^T + b` by integer dot products of codes.
+//!
+//! Shapes: `T` tokens, `K` in_features, `N` out_features; layout in [`crate::packed`].
+//!
+//! Activations are quantized once a call, on the calling thread where they are few. Panels of 32
+//! rows of weights are split over the team; each is multiplied with all tokens while it is in the
+//! cache and the next one is on its way. Sums of a segment (see `segments`) are integers and exact;
+//! segments are added in f32, from left to right, by one multiply-add each.
+
+mod activations;
+mod dot;
+mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod plain;
+mod rows;
+mod segments;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod ymm;
+#[cfg(target_arch = "x86_64")]
+mod zmm;
+
+use std::ops::Range;
+
+use half::f16;
+
+pub use activations::{QuantizedActivations, quantize_activations};
+pub use isa::DotIsa;
+pub use rows::gather_packed_rows;
+
+use self::activations::Layout;
+use self::dot::Dot;
+use self::isa::dot_kernel;
+use self::segments::Cut;
+use self::tile::{Ahead, Floats, Form, Problem, STEP};
+use super::scratch::{Shared, with_scratch};
+use super::team;
+use crate::packed::{PackedFormat, PackedSizes, WeightBits};
+
+/// Scales or minimums as they are stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Scales<'a> {
+    /// IEEE 754 binary16.
+    F16(&'a [f16]),
+    /// IEEE 754 binary32.
+    F32(&'a [f32]),
+}
+
+impl Scales<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F16(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element `at` as f32.
+    fn get(&self, at: usize) -> f32 {
+        match self {
+            Self::F16(values) => values[at].to_f32(),
+            Self::F32(values) => values[at],
+        }
+    }
+
+    fn pointer(&self) -> Floats {
+        match self {
+            Self::F16(values) => Floats::F16(values.as_ptr()),
+            Self::F32(values) => Floats::F32(values.as_ptr()),
+        }
+    }
+}
+
+/// A packed matrix as slices.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedWeights<'a> {
+    /// `[N, K]`.
+    pub shape: [usize; 2],
+    /// Bits, groups, activations.
+    pub format: PackedFormat,
+    /// [`PackedSizes::codes`] bytes.
+    pub codes: &'a [u8],
+    /// [`PackedSizes::scales`] elements.
+    pub scales: Scales<'a>,
+    /// As `scales`, where the format has minimums.
+    pub minimums: Option<Scales<'a>>,
+}
+
+impl PackedWeights<'_> {
+    /// # Panics
+    /// Where the lengths of the slices do not fit shape and format.
+    fn check(&self) -> PackedSizes {
+        let sizes = PackedSizes::new(self.shape, &self.format);
+        if let Err(error) = self.format.check(self.shape[1]) {
+            panic!("{error}");
+        }
+        assert_eq!(self.codes.len(), sizes.codes, "bytes of codes");
+        assert_eq!(self.scales.len(), sizes.scales, "scales");
+        assert_eq!(self.minimums.is_some(), self.format.has_minimums, "whether there are minimums");
+        if let Some(minimums) = &self.minimums {
+            assert_eq!(minimums.len(), sizes.scales, "minimums");
+        }
+        sizes
+    }
+}
+
+/// A task reads so many bytes of weights at least.
+const MIN_TASK: usize = 48 * 1024;
+/// How many bytes ahead of the arithmetic memory is asked for, where it streams.
+const AHEAD: usize = 4096;
+/// Activations of so many bytes stay in the cache while panels stream over them.
+const CACHED: usize = 512 * 1024;
+/// Otherwise so many bytes of panels stay there.
+const BLOCK: usize = 384 * 1024;
+
+/// `y = x W^T + bias` for `x: [T, K]`, `w: [N, K]`, `bias: [N]`, `y: [T, N]`, by the formulas at
+/// [`crate::LmBackend::project_packed`].
+///
+/// Where a group of activations holds NaN or an infinity, the token's outputs are NaN.
+///
+/// # Panics
+/// Where the lengths of the slices contradict each other.
+pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+    let ([n, k], sizes) = (w.shape, w.check());
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), n, "bias has {} elements, not N = {n}", bias.len());
+    }
+    let t = if n == 0 { 0 } else { y.len() / n };
+    assert_eq!(y.len(), t * n, "y has {} elements, not a multiple of N = {n}", y.len());
+    if t == 0 {
+        return;
+    }
+    assert_eq!(x.len(), t * k, "x has {} elements, not T * K = {t} * {k}", x.len());
+    let isa = DotIsa::current();
+    let whole = k.max(1);
+    let activation = w.format.activation;
+    let cut = Cut {
+        k,
+        weight: w.format.group_size.min(whole),
+        activation: activation.group_size.unwrap_or(whole).min(whole),
+    };
+    let form = match (cut.count(), cut.activation >= k) {
+        (1, _) if w.minimums.is_none() => Form::One,
+        (_, true) => Form::PerToken,
+        (_, false) => Form::Grouped,
+    };
+    let nibbles = w.format.bits == WeightBits::Four;
+    let bias_of_codes = if nibbles { 0 } else { isa.byte_bias() };
+    let offset = if w.minimums.is_some() { 0 } else { i32::from(w.format.bits.offset()) };
+    let quads = sizes.steps * if nibbles { 2 } else { 1 };
+    let layout =
+        Layout::new([t, quads], cut, activation.bits, isa.max_tokens(), bias_of_codes - offset);
+    with_scratch(layout.len(), |memory| {
+        activations::quantize(isa, x, &layout, memory);
+        let problem = Problem {
+            codes: w.codes.as_ptr(),
+            nibbles,
+            scales: w.scales.pointer(),
+            minimums: w.minimums.as_ref().map(Scales::pointer),
+            bias: bias.map(<[f32]>::as_ptr),
+            y: Shared(y.as_mut_ptr()),
+            n,
+            steps: sizes.steps,
+            groups: sizes.groups,
+            form,
+            layout,
+            activations: Shared(memory.as_mut_ptr()),
+        };
+        run(isa, &problem, sizes.panels);
+    });
+}
+
+/// Splits panels, and tiles where panels are few, over the team.
+fn run(isa: DotIsa, problem: &Problem, panels: usize) {
+    let (threads, tiles) = (team::num_threads(), problem.layout.tiles());
+    let panel_bytes = (problem.steps * STEP).max(1);
+    let block = match problem.layout.len() * 4 <= CACHED {
+        true => 1,
+        false => (BLOCK / panel_bytes).max(1),
+    };
+    let fewest = MIN_TASK.div_ceil(panel_bytes * tiles);
+    let each = panels.div_ceil(threads * 8).max(fewest);
+    let each = if panels > threads * 4 * block { each.next_multiple_of(block) } else { each };
+    let tasks = panels.div_ceil(each);
+    let parts = if tasks < threads * 2 { (threads * 4).div_ceil(tasks).min(tiles) } else { 1 };
+    let share = tiles.div_ceil(parts);
+    team::parallel_for(tasks * parts, |task| {
+        let (task, part) = (task / parts, task % parts);
+        let panels = task * each..panels.min((task + 1) * each);
+        let tiles = tiles.min(part * share)..tiles.min((part + 1) * share);
+        // SAFETY: `linear_packed` has checked the lengths, and panels times tiles are this task's.
+        unsafe { compute(isa, problem, panels, tiles, block) };
+    });
+}
+
+dot_kernel! {
+    /// The outputs of some panels for some tiles, `block` panels after each other for each tile.
+    ///
+    /// # Safety
+    /// `p` is checked, panels and tiles exist, and no one else writes their outputs.
+    unsafe fn compute(p: &Problem, panels: Range<usize>, tiles: Range<usize>, block: usize)
+        = compute_on;
+}
+
+#[inline(always)]
+unsafe fn compute_on<V: Dot>(p: &Problem, panels: Range<usize>, tiles: Range<usize>, block: usize) {
+    let panel_bytes = p.steps * STEP;
+    let count = tiles.len().max(1);
+    let mut first = panels.start;
+    while first < panels.end {
+        let last = panels.end.min(first + block);
+        for index in tiles.clone() {
+            let tile = p.layout.tile(p.activations.get(), index);
+            for panel in first..last {
+                let here = p.codes.wrapping_add(panel * panel_bytes);
+                let ahead = match count {
+                    1 => Ahead { at: here.wrapping_add(AHEAD), step: STEP },
+                    _ => {
+                        let share = (index - tiles.start) * (panel_bytes / count / 64 * 64);
+                        let next = here.wrapping_add(panel_bytes * (last - first) + share);
+                        Ahead { at: next, step: STEP / count }
+                    }
+                };
+                // SAFETY: the caller's contract.
+                unsafe { tile::panel::<V>(p, panel, tile, ahead) };
+            }
+        }
+        first = last;
+    }
+}

@@ -1,0 +1,59 @@
+//! The portable implementation, and the reference that the others must match bit for bit.
+
+use super::super::scalar::Scalar;
+use super::super::simd::LANES;
+use super::dot::Dot;
+
+/// Sixteen sums in an array.
+#[derive(Clone, Copy)]
+pub(super) struct Plain([i32; LANES]);
+
+impl Dot for Plain {
+    type Float = Scalar;
+    type Codes = [[u8; 4]; LANES];
+    type Quad = [i8; 4];
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn splat(value: i32) -> Self {
+        Self([value; LANES])
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> [[u8; 4]; LANES] {
+        // SAFETY: the caller vouches for 64 bytes.
+        unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [[[u8; 4]; LANES]; 2] {
+        // SAFETY: the caller vouches for 64 bytes.
+        let both = unsafe { Self::load_bytes(from) };
+        [both.map(|row| row.map(|code| code & 15)), both.map(|row| row.map(|code| code >> 4))]
+    }
+
+    #[inline(always)]
+    unsafe fn quad(from: *const i8) -> [i8; 4] {
+        // SAFETY: the caller vouches for four codes.
+        unsafe { from.cast::<[i8; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bytes(self, weights: [[u8; 4]; LANES], x: [i8; 4]) -> Self {
+        Self(std::array::from_fn(|lane| {
+            let products = weights[lane].iter().zip(x).map(|(&w, x)| i32::from(w) * i32::from(x));
+            products.fold(self.0[lane], i32::wrapping_add)
+        }))
+    }
+
+    #[inline(always)]
+    unsafe fn dot_nibbles(self, weights: [[u8; 4]; LANES], x: [i8; 4]) -> Self {
+        // SAFETY: nothing is asked for.
+        unsafe { self.dot_bytes(weights, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_float(self) -> Scalar {
+        Scalar(self.0.map(|sum| sum as f32))
+    }
+}

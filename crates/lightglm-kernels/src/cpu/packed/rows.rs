@@ -1,0 +1,47 @@
+//! Rows of a packed matrix, as embeddings want them.
+
+use super::super::scratch::Shared;
+use super::super::team;
+use super::PackedWeights;
+use super::tile::STEP;
+use crate::packed::{PANEL_ROWS, WeightBits};
+
+/// Rows `ids` of `w: [V, D]` in f32: `out: [ids.len(), D]`.
+///
+/// # Panics
+/// Where an id is not below `V` or the lengths of the slices contradict each other.
+pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
+    let ([v, d], sizes) = (w.shape, w.check());
+    assert_eq!(out.len(), ids.len() * d, "out has {} elements, not ids * D", out.len());
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= v) {
+        panic!("id {id} is not below V = {v}");
+    }
+    let (panel_bytes, nibbles) = (sizes.steps * STEP, w.format.bits == WeightBits::Four);
+    let offset = f32::from(w.format.bits.offset());
+    let to = Shared(out.as_mut_ptr());
+    team::parallel_for(ids.len(), |index| {
+        let row = ids[index] as usize;
+        let (panel, lane) = (row / PANEL_ROWS, row % PANEL_ROWS);
+        let codes = &w.codes[panel * panel_bytes..][..panel_bytes];
+        // SAFETY: row `index` lies inside of `out`, and only this task writes it.
+        let out = unsafe { std::slice::from_raw_parts_mut(to.get().add(index * d), d) };
+        for (group, out) in out.chunks_mut(w.format.group_size).enumerate() {
+            let at = (panel * sizes.groups + group) * PANEL_ROWS + lane;
+            let (scale, first) = (w.scales.get(at), group * w.format.group_size);
+            let minimum = w.minimums.as_ref().map(|minimums| minimums.get(at));
+            for (i, out) in out.iter_mut().enumerate() {
+                let column = first + i;
+                let code = if nibbles {
+                    let byte = codes[column / 8 * STEP + lane * 4 + column % 4];
+                    if column % 8 < 4 { byte & 15 } else { byte >> 4 }
+                } else {
+                    codes[column / 4 * STEP + lane * 4 + column % 4]
+                };
+                *out = match minimum {
+                    None => (f32::from(code) - offset) * scale,
+                    Some(minimum) => f32::from(code) * scale + minimum,
+                };
+            }
+        }
+    });
+}

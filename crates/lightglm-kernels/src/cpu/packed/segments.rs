@@ -1,0 +1,85 @@
+//! `Segments`: stretches of columns with one scale of weights and one of activations.
+
+/// Columns of a segment at most, so that sums of `255 * 128` each fit 32 bits.
+const LONGEST: usize = 32768;
+
+/// Groups of a row: `k` columns, of which so many share a scale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) k: usize,
+    /// Columns that share a weight's scale; at least 1.
+    pub(super) weight: usize,
+    /// Columns that share an activation's scale; at least 1.
+    pub(super) activation: usize,
+}
+
+/// Columns `start..end`, the group of weights and the group of activations they belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) weight: usize,
+    pub(super) activation: usize,
+}
+
+/// The segments of a row, from left to right.
+pub(super) struct Segments {
+    cut: Cut,
+    start: usize,
+    weight: usize,
+    activation: usize,
+    /// Where the group of weights ends.
+    weight_end: usize,
+    /// Where the group of activations ends.
+    activation_end: usize,
+}
+
+impl Cut {
+    /// The segments; all of them start at a multiple of eight columns.
+    #[inline(always)]
+    pub(super) fn segments(self) -> Segments {
+        Segments {
+            cut: self,
+            start: 0,
+            weight: 0,
+            activation: 0,
+            weight_end: self.weight,
+            activation_end: self.activation,
+        }
+    }
+
+    /// How many there are. One of the groups divides the other, or is the whole row.
+    pub(super) fn count(self) -> usize {
+        let shorter = self.weight.min(self.activation).min(self.k);
+        if shorter == 0 {
+            return 0;
+        }
+        let rest = self.k % shorter;
+        self.k / shorter * shorter.div_ceil(LONGEST) + rest.div_ceil(LONGEST)
+    }
+}
+
+impl Iterator for Segments {
+    type Item = Segment;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Segment> {
+        let start = self.start;
+        if start >= self.cut.k {
+            return None;
+        }
+        let groups = self.weight_end.min(self.activation_end);
+        let end = self.cut.k.min(groups).min(start + LONGEST);
+        let segment = Segment { start, end, weight: self.weight, activation: self.activation };
+        if end == self.weight_end {
+            self.weight += 1;
+            self.weight_end += self.cut.weight;
+        }
+        if end == self.activation_end {
+            self.activation += 1;
+            self.activation_end += self.cut.activation;
+        }
+        self.start = end;
+        Some(segment)
+    }
+}

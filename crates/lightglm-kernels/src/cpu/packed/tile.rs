@@ -1,0 +1,281 @@
+//! Register tiles: a panel of weights, or half of one, times the lanes of a tile of activations.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "an index counts through several register arrays at once"
+)]
+
+use half::f16;
+
+use super::super::scratch::Shared;
+use super::super::simd::{LANES, Simd};
+use super::activations::{Layout, Tile};
+use super::dot::Dot;
+use crate::packed::PANEL_ROWS;
+
+/// Bytes of a step of a panel.
+pub(super) const STEP: usize = 4 * PANEL_ROWS;
+
+/// Scales or minimums.
+#[derive(Clone, Copy)]
+pub(super) enum Floats {
+    F16(*const f16),
+    F32(*const f32),
+}
+
+impl Floats {
+    /// Loads 16 of them.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, at: usize) -> S {
+        // SAFETY: the caller vouches for the elements.
+        unsafe {
+            match self {
+                Self::F16(from) => S::load_f16(from.add(at).cast()),
+                Self::F32(from) => S::load(from.add(at)),
+            }
+        }
+    }
+}
+
+/// How scales meet sums; see [`crate::LmBackend::project_packed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One segment, symmetric: `(sum * s_a) * s`.
+    One,
+    /// One scale a token: `(sum over segments of s * sum) * s_a`.
+    PerToken,
+    /// `sum over segments of (s * s_a) * sum`.
+    Grouped,
+}
+
+/// One call, checked.
+#[derive(Clone, Copy)]
+pub(super) struct Problem {
+    pub(super) codes: *const u8,
+    pub(super) nibbles: bool,
+    pub(super) scales: Floats,
+    pub(super) minimums: Option<Floats>,
+    pub(super) bias: Option<*const f32>,
+    pub(super) y: Shared<f32>,
+    pub(super) n: usize,
+    /// Steps of a panel.
+    pub(super) steps: usize,
+    /// Groups of weights.
+    pub(super) groups: usize,
+    pub(super) form: Form,
+    pub(super) layout: Layout,
+    /// The quantized activations.
+    pub(super) activations: Shared<f32>,
+}
+
+// SAFETY: all pointers but `y` come from slices that outlive the parallel region and are only read
+// there; each task writes places of `y` of its own.
+unsafe impl Sync for Problem {}
+
+/// Where to ask for memory while a tile is computed, and how far to go on with each step.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) at: *const u8,
+    pub(super) step: usize,
+}
+
+/// All rows of a panel for one tile of activations.
+///
+/// # Safety
+/// `p` is checked, panel and tile exist, and no one else writes their outputs.
+#[inline(always)]
+pub(super) unsafe fn panel<V: Dot>(p: &Problem, panel: usize, tile: Tile, ahead: Ahead) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match p.nibbles {
+            false => lanes::<V, false>(p, panel, tile, ahead),
+            true => lanes::<V, true>(p, panel, tile, ahead),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn lanes<V: Dot, const NIBBLES: bool>(p: &Problem, panel: usize, tile: Tile, ahead: Ahead) {
+    macro_rules! halves {
+        ($lanes:literal) => {{
+            compute::<V, $lanes, 1, NIBBLES>(p, panel, 0, tile, ahead);
+            compute::<V, $lanes, 1, NIBBLES>(p, panel, 1, tile, ahead);
+        }};
+    }
+    macro_rules! whole {
+        ($lanes:literal) => {
+            compute::<V, $lanes, 2, NIBBLES>(p, panel, 0, tile, ahead)
+        };
+    }
+    // SAFETY: the caller's contract; a tile has at most `DotIsa::max_tokens` lanes.
+    unsafe {
+        if V::WIDE {
+            match tile.lanes {
+                1 => whole!(1),
+                2 => whole!(2),
+                3 => whole!(3),
+                4 => whole!(4),
+                5 => whole!(5),
+                6 => whole!(6),
+                7 => whole!(7),
+                8 => whole!(8),
+                9 => whole!(9),
+                10 => whole!(10),
+                11 => whole!(11),
+                _ => whole!(12),
+            }
+        } else {
+            match tile.lanes {
+                1 => whole!(1),
+                2 => whole!(2),
+                3 => halves!(3),
+                4 => halves!(4),
+                5 => halves!(5),
+                _ => halves!(6),
+            }
+        }
+    }
+}
+
+/// `W` lanes of activations times `H` halves of a panel, the first of which is `half`.
+#[inline(always)]
+unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
+    p: &Problem,
+    panel: usize,
+    half: usize,
+    tile: Tile,
+    mut ahead: Ahead,
+) {
+    let sixteen = p.layout.halves == 2;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut w = p.codes.add(panel * p.steps * STEP + half * (STEP / 2));
+        let mut x: *const i8 = tile.codes;
+        let mut totals = [[V::Float::zero(); H]; W];
+        for (index, segment) in p.layout.cut.segments().enumerate() {
+            let columns = segment.end - segment.start;
+            let mut acc = [[V::splat(0); H]; W];
+            for t in 0..W {
+                for h in 0..H {
+                    acc[t][h] = V::splat(*tile.starts.add(index * W + t));
+                }
+            }
+            for _ in 0..columns.div_ceil(if NIBBLES { 8 } else { 4 }) {
+                V::Float::prefetch(ahead.at);
+                V::Float::prefetch(ahead.at.wrapping_add(64));
+                ahead.at = ahead.at.wrapping_add(ahead.step);
+                if NIBBLES {
+                    let mut codes = [V::load_nibbles(w); H];
+                    for h in 1..H {
+                        codes[h] = V::load_nibbles(w.add(h * (STEP / 2)));
+                    }
+                    for part in 0..2 {
+                        for t in 0..W {
+                            let quad = V::quad(x.add((part * W + t) * 4));
+                            for h in 0..H {
+                                acc[t][h] = acc[t][h].dot_nibbles(codes[h][part], quad);
+                            }
+                        }
+                    }
+                    x = x.add(8 * W);
+                } else {
+                    let mut codes = [V::load_bytes(w); H];
+                    for h in 1..H {
+                        codes[h] = V::load_bytes(w.add(h * (STEP / 2)));
+                    }
+                    for t in 0..W {
+                        let quad = V::quad(x.add(t * 4));
+                        for h in 0..H {
+                            acc[t][h] = acc[t][h].dot_bytes(codes[h], quad);
+                        }
+                    }
+                    x = x.add(4 * W);
+                }
+                w = w.add(STEP);
+            }
+            let mut values = [[V::Float::zero(); H]; W];
+            for t in 0..W {
+                for h in 0..H {
+                    values[t][h] = acc[t][h].to_float();
+                }
+            }
+            if sixteen {
+                for token in 0..W / 2 {
+                    for h in 0..H {
+                        let (high, low) = (values[2 * token][h], values[2 * token + 1][h]);
+                        values[2 * token][h] = high.fma(V::Float::splat(256.0), low);
+                    }
+                }
+            }
+            let mut scales = [V::Float::zero(); H];
+            let mut minimums = [V::Float::zero(); H];
+            let at = (panel * p.groups + segment.weight) * PANEL_ROWS;
+            for h in 0..H {
+                scales[h] = p.scales.load(at + (half + h) * LANES);
+                if let Some(from) = p.minimums {
+                    minimums[h] = from.load(at + (half + h) * LANES);
+                }
+            }
+            for t in 0..W {
+                if sixteen && t % 2 == 1 {
+                    continue;
+                }
+                let scale = V::Float::splat(*tile.scales.add(segment.activation * W + t));
+                let sum = V::Float::splat(*tile.sums.add(index * W + t));
+                for h in 0..H {
+                    let (value, total) = (values[t][h], totals[t][h]);
+                    totals[t][h] = match p.form {
+                        Form::One => value.mul(scale).mul(scales[h]),
+                        Form::PerToken => value.fma(scales[h], total),
+                        Form::Grouped => value.fma(scales[h].mul(scale), total),
+                    };
+                    if p.minimums.is_some() {
+                        let minimum = match p.form {
+                            Form::Grouped => minimums[h].mul(scale),
+                            _ => minimums[h],
+                        };
+                        totals[t][h] = sum.fma(minimum, totals[t][h]);
+                    }
+                }
+            }
+        }
+        for t in 0..W {
+            if sixteen && t % 2 == 1 {
+                continue;
+            }
+            let token = tile.token + if sixteen { t / 2 } else { t };
+            let scale = V::Float::splat(*tile.scales.add(t));
+            for h in 0..H {
+                let mut total = totals[t][h];
+                if p.form == Form::PerToken {
+                    total = total.mul(scale);
+                }
+                let row = panel * PANEL_ROWS + (half + h) * LANES;
+                finish(p, token, row, total);
+            }
+        }
+    }
+}
+
+/// Adds the bias and writes the outputs of the rows `row..row + 16`, as far as there are any.
+#[inline(always)]
+unsafe fn finish<S: Simd>(p: &Problem, token: usize, row: usize, mut total: S) {
+    if row >= p.n {
+        return;
+    }
+    // SAFETY: the caller's contract; `rows` rows from `row` on exist.
+    unsafe {
+        let y = p.y.get().add(token * p.n + row);
+        let rows = p.n - row;
+        if rows >= LANES {
+            if let Some(bias) = p.bias {
+                total = total.add(S::load(bias.add(row)));
+            }
+            total.store(y);
+        } else {
+            if let Some(bias) = p.bias {
+                total = total.add(S::load_part(bias.add(row), rows));
+            }
+            total.store_part(y, rows);
+        }
+    }
+}
