@@ -8,7 +8,7 @@
 //!
 //! How to read it: decode moves bytes (each step reads every weight once, and the keys and values
 //! of all sequences), so its fraction is of the read bandwidth. Prefill computes, so its fraction is
-//! of the multiply-add peak. Quote fractions: machines differ, and a shared one changes by the hour.
+//! of the multiply-add peak, and with `--scheme int8` and its like of the int8 dot product's as well. Quote fractions: machines differ, and a shared one changes by the hour.
 //!
 //! With `--shape` the weights are random (`load_seconds` is then the time to generate them), which
 //! costs the same time as real ones.
@@ -21,16 +21,17 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Distribution, Tensor};
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
-use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span};
+use lightglm_core::{KvCache, LogitRows, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
+use lightglm_examples::serving::{Served, ServedModel, policy_of, serve, serve_source};
 use lightglm_examples::shape::Shape;
 use lightglm_examples::{open_model, use_threads};
 use lightglm_kernels::{LmBackend, cpu};
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
+use lightglm_quant::{Policy, Scheme};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -42,9 +43,15 @@ struct Args {
     #[arg(long, value_enum)]
     shape: Option<Shape>,
     /// Precision of the weights; a model's own where left out (random weights: bf16).
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with_all = ["scheme", "policy"])]
     dtype: Option<Precision>,
-    /// Precision of keys and values; that of the weights where left out.
+    /// Quantize while loading: int8, int4, int8wo, int4wo-g64, w8a8, ...
+    #[arg(long)]
+    scheme: Option<Scheme>,
+    /// As --scheme, with a scheme per matrix: names or patterns, the first that matches holds.
+    #[arg(long, value_name = "PATTERN=SCHEME,...", conflicts_with = "scheme")]
+    policy: Option<Policy>,
+    /// Precision of keys and values; that of the weights where left out (quantized ones: bf16).
     #[arg(long, value_enum)]
     kv_dtype: Option<Precision>,
     /// Threads; all the machine has where left out.
@@ -93,6 +100,8 @@ struct Outcome {
     decode_fraction_of_bandwidth: Option<f64>,
     prefill_tokens_per_s: Option<f64>,
     prefill_fraction_of_compute: Option<f64>,
+    /// Of the int8 dot product's peak, for schemes that multiply integers.
+    prefill_fraction_of_int8: Option<f64>,
     peak_rss_bytes: Option<u64>,
 }
 
@@ -132,7 +141,7 @@ impl DeviceJob for Bench {
         let subject = load::<B>(args, &device)?;
         let load_seconds = start.elapsed().as_secs_f64();
         spinner.set_message("measuring the machine");
-        let int8_gops = cpu::roofs::int8_dot_gops(self.threads);
+        let mut int8_gops = vec![cpu::roofs::int8_dot_gops(self.threads)];
         let mut f32_gflops = vec![cpu::roofs::f32_fma_gflops(self.threads)];
         spinner.set_message("measuring prefill");
         let prefill = match args.prefill {
@@ -140,15 +149,17 @@ impl DeviceJob for Bench {
             tokens => {
                 subject.prefill(tokens, &device)?;
                 f32_gflops.clear();
+                int8_gops.clear();
                 let mut seconds = Vec::new();
                 for _ in 0..args.repetitions {
                     seconds.push(subject.prefill(tokens, &device)?);
                     f32_gflops.push(cpu::roofs::f32_fma_gflops(self.threads));
+                    int8_gops.push(cpu::roofs::int8_dot_gops(self.threads));
                 }
                 Some(median(seconds))
             }
         };
-        let f32_gflops = median(f32_gflops);
+        let (f32_gflops, int8_gops) = (median(f32_gflops), median(int8_gops));
         spinner.set_message("measuring decode");
         let (step, read_bandwidth_gbs) = match args.decode {
             0 => (None, cpu::roofs::read_bandwidth_gbs(self.threads)),
@@ -178,6 +189,9 @@ impl DeviceJob for Bench {
                 .map(|s| bytes_per_step as f64 / s / 1e9 / read_bandwidth_gbs),
             prefill_tokens_per_s: prefill.map(|s| args.prefill as f64 / s),
             prefill_fraction_of_compute: prefill.map(|s| flops / s / 1e9 / f32_gflops),
+            prefill_fraction_of_int8: prefill
+                .filter(|_| subject.integer)
+                .map(|s| flops / s / 1e9 / int8_gops),
             peak_rss_bytes: peak_rss_bytes(),
         })
     }
@@ -185,22 +199,26 @@ impl DeviceJob for Bench {
 
 /// The model under measurement.
 struct Subject<B: LmBackend> {
-    model: DenseGlm<B>,
+    model: Box<dyn ServedModel<B>>,
     config: GlmConfig,
     name: String,
     scheme: String,
+    integer: bool,
     kv_dtype: KvDtype,
 }
 
 fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
-    let (config, model, name, precision) = match &args.model {
+    let policy = policy_of(args.scheme, args.policy.clone())?;
+    let policy = policy.as_ref();
+    let (config, served, name, precision) = match &args.model {
         Some(name) => {
             let checkpoint = open_model(Some(name))?;
-            let stored = checkpoint.stored_dtype()?.into();
-            let precision = Precision::load(args.dtype);
-            let model = checkpoint.load(precision, device)?;
-            let config = checkpoint.config().clone();
-            (config, model, name.clone(), args.dtype.unwrap_or(stored))
+            let served = serve(&checkpoint, policy, args.dtype, device)?;
+            let stored = match served.integer {
+                true => Precision::Bf16,
+                false => checkpoint.stored_dtype()?.into(),
+            };
+            (checkpoint.config().clone(), served, name.clone(), args.dtype.unwrap_or(stored))
         }
         None => {
             let shape = args.shape.unwrap_or(Shape::Mid);
@@ -211,9 +229,9 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
             config.max_position_embeddings = config.max_position_embeddings.max(needed);
             let weights = SeededWeights::new(config.clone(), dtype.weight(), 0);
             let file = PathBuf::from("random weights");
-            let model = DenseGlm::load(&config, &weights, &file, LoadPrecision::Stored, device)?;
+            let served = serve_source(&config, &weights, &file, policy, dtype, device)?;
             let name = shape.to_possible_value().map_or(String::new(), |v| v.get_name().into());
-            (config, model, name, dtype)
+            (config, served, name, dtype)
         }
     };
     // What the device has no arithmetic for, the loader holds in f32; so do we.
@@ -221,10 +239,9 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
         true => precision,
         false => Precision::F32,
     };
-    let precision = held(precision);
     let kv_dtype = held(args.kv_dtype.unwrap_or(precision)).kv();
-    let scheme = precision.weight().name().to_lowercase();
-    Ok(Subject { model, config, name, scheme, kv_dtype })
+    let Served { model, scheme, integer } = served;
+    Ok(Subject { model, config, name, scheme, integer, kv_dtype })
 }
 
 impl<B: LmBackend> Subject<B> {
@@ -377,5 +394,9 @@ fn print_table(o: &Outcome) {
         rate(o.prefill_tokens_per_s),
         percent(o.prefill_fraction_of_compute)
     );
+    if o.prefill_fraction_of_int8.is_some() {
+        let of_int8 = percent(o.prefill_fraction_of_int8);
+        println!("  {:<29} {of_int8} of the int8 dot product's peak", "");
+    }
     println!("  peak memory       {:>10}", o.peak_rss_bytes.map_or("-".into(), gb));
 }

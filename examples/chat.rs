@@ -19,16 +19,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::SequenceId;
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
+use lightglm_examples::serving::{ServedModel, serve};
 use lightglm_examples::{open_model, use_threads};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GenerationConfig;
-use lightglm_model::decoder::DenseGlm;
 use lightglm_model::generation::{
     CancelToken, ContiguousKvCache, FinishReason, GenerationRequest, Generator, KvDtype,
     SamplingParams,
 };
 use lightglm_model::text::{ChatTemplate, Message, Tokenizer};
+use lightglm_quant::{Policy, Scheme};
 use rustyline::error::ReadlineError;
 use serde::Serialize;
 
@@ -79,6 +80,9 @@ struct Args {
     /// Hold the weights in this precision.
     #[arg(long, value_enum)]
     dtype: Option<Precision>,
+    /// Quantize the weights while they are loaded: int8, int4, int8wo, ...
+    #[arg(long, conflicts_with = "dtype")]
+    scheme: Option<Scheme>,
     /// Threads; all the machine has where left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -217,7 +221,7 @@ fn print_now(piece: &str) {
 
 /// A model, its text side, and what was said so far.
 struct Conversation<B: LmBackend> {
-    model: DenseGlm<B>,
+    model: Box<dyn ServedModel<B>>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     eos_token_ids: Vec<u32>,
@@ -238,10 +242,10 @@ const SEQUENCE: SequenceId = SequenceId(0);
 impl<B: LmBackend> Conversation<B> {
     fn open(checkpoint: &Checkpoint, args: &Args, device: &B::Device) -> Result<Self> {
         let config = checkpoint.config();
-        let precision = Precision::load(args.dtype);
         let spinner = ProgressBar::new_spinner().with_message("loading the model");
         spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-        let model = checkpoint.load::<B>(precision, device)?;
+        let policy = args.scheme.map(Policy::uniform);
+        let model = serve::<B>(checkpoint, policy.as_ref(), args.dtype, device)?.model;
         spinner.finish_and_clear();
         let max_context = args.max_context.min(config.max_position_embeddings);
         let cache = ContiguousKvCache::new(
@@ -355,7 +359,7 @@ impl<B: LmBackend> Conversation<B> {
             speed: Speed { prompt_tokens: prompt.len() - shared, ..Speed::default() },
         };
         let on_prefill = bar.clone();
-        let generator = Generator::new(&self.model, &mut self.cache, request)?
+        let generator = Generator::new(&*self.model, &mut self.cache, request)?
             .with_prefill_callback(move |progress| on_prefill.set_position(progress.done as u64));
         for step in generator {
             let step = step?;
