@@ -12,6 +12,7 @@ use clap::Parser;
 use lightglm_examples::open_model;
 use lightglm_model::checkpoint::{Checkpoint, Stored};
 use lightglm_model::config::GlmConfig;
+use lightglm_quant::QuantizedCheckpoint;
 use serde::Serialize;
 
 /// Share of a device's memory that weights and cache may take; the rest is for the system, the
@@ -38,6 +39,8 @@ struct Report {
     parameters: u64,
     parameters_read_per_token: u64,
     stored: BTreeMap<String, Stored>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantized: Option<Quantized>,
     kv_bytes_per_token_16_bit: u64,
     max_position_embeddings: usize,
     vocab_size: usize,
@@ -45,6 +48,16 @@ struct Report {
     precisions: Vec<Precision>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tensors: Vec<Tensor>,
+}
+
+/// What a quantized checkpoint says of its matrices.
+#[derive(Serialize)]
+struct Quantized {
+    policy: String,
+    weight_bytes: u64,
+    bits_per_weight: f64,
+    /// Matrices of each scheme, spelled out.
+    schemes: BTreeMap<String, usize>,
 }
 
 /// The model's size in one precision, and what fits where.
@@ -115,6 +128,7 @@ fn report(checkpoint: &Checkpoint, list: bool) -> Result<Report> {
         parameters,
         parameters_read_per_token: config.parameters_read_per_token(),
         stored: checkpoint.stored_dtypes()?,
+        quantized: quantized(checkpoint)?,
         kv_bytes_per_token_16_bit: kv,
         max_position_embeddings: config.max_position_embeddings,
         vocab_size: config.vocab_size,
@@ -122,6 +136,26 @@ fn report(checkpoint: &Checkpoint, list: bool) -> Result<Report> {
         precisions,
         tensors,
     })
+}
+
+/// What a quantized checkpoint says of its matrices; `None` for a dense one.
+fn quantized(checkpoint: &Checkpoint) -> Result<Option<Quantized>> {
+    let source = checkpoint.weights();
+    if !QuantizedCheckpoint::is_one(source) {
+        return Ok(None);
+    }
+    let packed = QuantizedCheckpoint::open(source, checkpoint.path())?;
+    let size = packed.footprint()?;
+    let mut schemes = BTreeMap::new();
+    for (_, entry) in packed.index().matrices() {
+        *schemes.entry(entry.scheme.spelled_out()).or_insert(0) += 1;
+    }
+    Ok(Some(Quantized {
+        policy: packed.index().policy().to_owned(),
+        weight_bytes: size.bytes,
+        bits_per_weight: size.bits_per_weight(),
+        schemes,
+    }))
 }
 
 /// Names and bytes of memory.
@@ -171,10 +205,20 @@ fn print(report: &Report, config: &GlmConfig) {
         report.kv_bytes_per_token_16_bit,
     );
     for (dtype, stored) in &report.stored {
+        // Of a packed matrix these are codes and scales, not parameters.
+        let what = if report.quantized.is_some() { "elements" } else { "parameters" };
+        println!("  stored as {dtype}: {} tensors, {} {what}", stored.tensors, stored.parameters);
+    }
+    if let Some(quantized) = &report.quantized {
         println!(
-            "  stored as {dtype}: {} tensors, {} parameters",
-            stored.tensors, stored.parameters
+            "  quantized ({}): {:.3} bits per weight, {:.2} GB",
+            quantized.policy,
+            quantized.bits_per_weight,
+            quantized.weight_bytes as f64 / 1e9
         );
+        for (scheme, count) in &quantized.schemes {
+            println!("    {count} x {scheme}");
+        }
     }
     println!(
         "\n  {:<12}{:>12}   tokens of 16-bit keys and values, all sequences together, that fit beside them",

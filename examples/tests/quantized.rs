@@ -101,7 +101,6 @@ fn saved_and_quantized_in_memory_are_one_model_near_the_dense_one() {
 }
 
 #[test]
-#[ignore = "the plain burn body of project_packed is not batch-invariant: needs the integer kernels"]
 fn logits_do_not_depend_on_the_batch() {
     let config = config(false);
     let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 6);
