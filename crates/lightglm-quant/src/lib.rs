@@ -4,6 +4,7 @@
 //! through `WeightSource` and knows no decoder.
 
 mod error;
+pub mod methods;
 mod round_to_nearest;
 mod weight_scheme;
 
