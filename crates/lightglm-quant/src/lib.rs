@@ -21,6 +21,7 @@ mod checkpoint;
 mod error;
 pub mod formats;
 mod layers;
+pub mod methods;
 mod policy;
 mod quantizer;
 mod round_to_nearest;

@@ -70,19 +70,19 @@ pub fn scale_of(group: &[f32], scheme: &WeightScheme) -> (f32, f32) {
 /// The code of `w` in a group with this scale and minimum.
 pub(crate) fn code(w: f32, scale: f32, minimum: f32, scheme: &WeightScheme) -> u8 {
     if scheme.symmetric {
-        let offset = scheme.bits.offset();
-        let largest = f32::from(offset - 1);
-        return (round((w / scale).clamp(-largest, largest)) + i32::from(offset)) as u8;
+        let offset = f32::from(scheme.bits.offset());
+        let largest = offset - 1.0;
+        return (round((w / scale).clamp(-largest, largest)) + offset) as u8;
     }
     let largest = f32::from(scheme.bits.largest());
     round(((w - minimum) / scale).clamp(0.0, largest)) as u8
 }
 
-/// `x` rounded half to even, for `|x| < 2^22`: the addition leaves no bits for a fraction. Unlike
-/// `round_ties_even` this is no call of a function where the compiler may not use SSE 4.1.
-fn round(x: f32) -> i32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
-    (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
+/// Half to even, for magnitudes below 2^22: `round_ties_even` is a call of libm where the compiler
+/// may not assume SSE4.1, and a search rounds every weight some thirty times.
+fn round(x: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (x + SHIFT) - SHIFT
 }
 
 /// `value` as a scale of precision `dtype` stores it.
@@ -100,9 +100,9 @@ fn stored(value: f32, dtype: ScaleDtype) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use lightglm_kernels::WeightBits;
 
+    use super::*;
     use crate::Granularity;
 
     #[test]
