@@ -210,11 +210,12 @@ fn awkward_shapes() {
         for k in SIZES {
             for _ in 0..3 {
                 turn += 1;
-                let bits = if turn % 2 == 0 { WeightBits::Four } else { WeightBits::Eight };
-                let minimums = turn / 2 % 2 == 0;
-                let dtype = if turn % 3 == 0 { ScaleDtype::F16 } else { ScaleDtype::F32 };
+                let bits =
+                    if turn.is_multiple_of(2) { WeightBits::Four } else { WeightBits::Eight };
+                let minimums = (turn / 2).is_multiple_of(2);
+                let dtype = if turn.is_multiple_of(3) { ScaleDtype::F16 } else { ScaleDtype::F32 };
                 let group = GROUPS[turn % 6].min(k);
-                let group = if group % 8 == 0 { group } else { k };
+                let group = if group.is_multiple_of(8) { group } else { k };
                 let a_group = GROUPS[turn / 6 % 6];
                 let activation = ActivationFormat {
                     bits: match turn / 4 % 2 {
@@ -327,7 +328,7 @@ fn not_a_number_stays_in_its_token() {
         }
     }
     for extreme in [f32::MAX, f32::MIN_POSITIVE, 1e-45, 3e-44, 0.0] {
-        let x: Vec<f32> = (0..96).map(|i| if i % 3 == 0 { extreme } else { -extreme }).collect();
+        let x: Vec<f32> = (0..96).map(|i| if i % 3 > 0 { extreme } else { -extreme }).collect();
         let (codes, scales) = quantize(&x, 96, ActivationFormat::INT8_PER_TOKEN);
         for isa in DotIsa::available() {
             let format = ActivationFormat::INT8_PER_TOKEN;

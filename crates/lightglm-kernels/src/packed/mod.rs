@@ -4,6 +4,7 @@
 
 mod error;
 mod format;
+mod layout;
 mod packed_matrix;
 mod quantized_matrix;
 pub mod reference;

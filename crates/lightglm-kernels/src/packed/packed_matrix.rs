@@ -17,6 +17,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
 use half::f16;
 
+use super::layout::{pack_codes, pack_scales, unpack_codes, unpack_scales};
 use super::{ActivationFormat, PackError, PackedFormat, QuantizedMatrix, ScaleDtype, WeightBits};
 
 /// Rows of a panel.
@@ -87,13 +88,11 @@ impl<B: Backend> PackedMatrix<B> {
             scale_dtype,
             activation,
         };
-        let codes = Bytes::from_elems(pack_codes(matrix, &format));
+        let sizes = PackedSizes::new(matrix.shape, &format);
+        let codes = pack_codes(&matrix.codes, matrix.shape, &format);
         let pack = |values: &[f32]| match scale_dtype {
-            ScaleDtype::F32 => Bytes::from_elems(pack_scales(matrix, &format, values)),
-            ScaleDtype::F16 => {
-                let values = pack_scales(matrix, &format, values);
-                Bytes::from_elems(values.into_iter().map(f16::from_f32).collect::<Vec<_>>())
-            }
+            ScaleDtype::F32 => Bytes::from_elems(pack_scales(values, &sizes, |value| value)),
+            ScaleDtype::F16 => Bytes::from_elems(pack_scales(values, &sizes, f16::from_f32)),
         };
         let (scales, minimums) = (pack(&matrix.scales), matrix.minimums.as_deref().map(pack));
         Self::from_bytes(matrix.shape, format, codes, scales, minimums, device)
@@ -165,9 +164,10 @@ impl<B: Backend> PackedMatrix<B> {
     pub fn unpack(&self) -> QuantizedMatrix {
         let codes = self.codes.val().into_data().convert::<u8>();
         let codes = unpack_codes(codes.as_slice().expect("u8"), self.shape, &self.format);
+        let sizes = PackedSizes::new(self.shape, &self.format);
         let floats = |values: &Param<Tensor<B, 1>>| {
             let values = values.val().into_data().convert::<f32>();
-            unpack_scales(values.as_slice().expect("f32"), self.shape, &self.format)
+            unpack_scales(values.as_slice().expect("f32"), self.shape[0], &sizes)
         };
         QuantizedMatrix {
             shape: self.shape,
@@ -178,59 +178,4 @@ impl<B: Backend> PackedMatrix<B> {
             minimums: self.minimums.as_ref().map(floats),
         }
     }
-}
-
-/// Where the code of row `n` and column `k` lies: its byte, and how far it is shifted in there.
-fn place(n: usize, k: usize, steps: usize, bits: WeightBits) -> (usize, u32) {
-    let (step, column) = match bits {
-        WeightBits::Eight => (k / 4, k % 4),
-        WeightBits::Four => (k / 8, k % 8),
-    };
-    let byte = ((n / PANEL_ROWS * steps + step) * PANEL_ROWS + n % PANEL_ROWS) * 4 + column % 4;
-    (byte, if column >= 4 { 4 } else { 0 })
-}
-
-fn pack_codes(matrix: &QuantizedMatrix, format: &PackedFormat) -> Vec<u8> {
-    let ([_, k], sizes) = (matrix.shape, PackedSizes::new(matrix.shape, format));
-    let filler = match (format.has_minimums, format.bits) {
-        (true, _) => 0,
-        (false, WeightBits::Eight) => 0x80,
-        (false, WeightBits::Four) => 0x88,
-    };
-    let mut packed = vec![filler; sizes.codes];
-    for (at, &code) in matrix.codes.iter().enumerate() {
-        let (byte, shift) = place(at / k, at % k, sizes.steps, format.bits);
-        packed[byte] = match format.bits {
-            WeightBits::Eight => code,
-            WeightBits::Four => packed[byte] & !(15 << shift) | code << shift,
-        };
-    }
-    packed
-}
-
-fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedFormat) -> Vec<u8> {
-    let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
-    let code = |at: usize| {
-        let (byte, shift) = place(at / k, at % k, sizes.steps, format.bits);
-        packed[byte] >> shift & format.bits.largest()
-    };
-    (0..n * k).map(code).collect()
-}
-
-fn pack_scales(matrix: &QuantizedMatrix, format: &PackedFormat, values: &[f32]) -> Vec<f32> {
-    let sizes = PackedSizes::new(matrix.shape, format);
-    let mut packed = vec![0.0; sizes.scales];
-    for (at, &value) in values.iter().enumerate() {
-        packed[scale_place(at / sizes.groups, at % sizes.groups, sizes.groups)] = value;
-    }
-    packed
-}
-
-fn unpack_scales(packed: &[f32], shape: [usize; 2], format: &PackedFormat) -> Vec<f32> {
-    let groups = PackedSizes::new(shape, format).groups;
-    (0..shape[0] * groups).map(|at| packed[scale_place(at / groups, at % groups, groups)]).collect()
-}
-
-fn scale_place(n: usize, group: usize, groups: usize) -> usize {
-    (n / PANEL_ROWS * groups + group) * PANEL_ROWS + n % PANEL_ROWS
 }

@@ -44,7 +44,12 @@ impl QuantizedMatrix {
         };
         length("codes", n * k, self.codes.len())?;
         let largest = self.bits.largest();
-        if let Some(at) = self.codes.iter().position(|&code| code > largest) {
+        // The maximum of a chunk is found in vectors, a position one by one.
+        let wrong = |codes: &[u8]| codes.iter().fold(0, |most, &code| most.max(code)) > largest;
+        if let Some(chunk) = self.codes.chunks(4096).position(wrong) {
+            let first = chunk * 4096;
+            let inside = self.codes[first..].iter().position(|&code| code > largest);
+            let at = first + inside.unwrap_or(0);
             return Err(PackError::Code { code: self.codes[at], row: at / k, largest });
         }
         let parts = [("scales", Some(&self.scales)), ("minimums", self.minimums.as_ref())];

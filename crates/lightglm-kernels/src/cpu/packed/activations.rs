@@ -135,12 +135,12 @@ pub struct QuantizedActivations {
 /// # Panics
 /// Where `x` is not a whole number of rows.
 pub fn quantize_activations(x: &[f32], k: usize, format: ActivationFormat) -> QuantizedActivations {
-    let t = if k == 0 { 0 } else { x.len() / k };
+    let t = x.len().checked_div(k).unwrap_or(0);
     assert_eq!(x.len(), t * k, "x is no whole number of rows of {k}");
     let group = format.group_size.unwrap_or(k).clamp(1, k.max(1));
     let cut = Cut { k, weight: k.max(1), activation: group };
     let isa = DotIsa::current();
-    let layout = Layout::new([t, k.div_ceil(4)], cut, format.bits, isa.max_tokens(), 0);
+    let layout = Layout::new([t, k.div_ceil(4)], cut, format.bits, isa.max_lanes(), 0);
     let mut memory = vec![0.0; layout.len()];
     quantize(isa, x, &layout, &mut memory);
     let (mut codes, mut scales) = (Vec::with_capacity(t * k), Vec::new());

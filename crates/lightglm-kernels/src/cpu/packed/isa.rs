@@ -106,24 +106,19 @@ impl DotIsa {
         }
     }
 
-    /// Virtual tokens in the largest register tile.
-    pub(super) fn max_tokens(self) -> usize {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            DotKind::Avx512Vnni => 12,
-            #[cfg(target_arch = "aarch64")]
-            DotKind::Neon | DotKind::NeonDot => 6,
-            _ => 6,
+    /// Lanes of activations in the largest register tile.
+    pub(super) fn max_lanes(self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == DotKind::Avx512Vnni {
+            return 12;
         }
+        6
     }
 
     /// What [`super::dot::Dot::dot_bytes`] takes off each code of a weight.
     pub(super) fn byte_bias(self) -> i32 {
-        match self.0 {
-            #[cfg(target_arch = "aarch64")]
-            DotKind::Neon | DotKind::NeonDot => 128,
-            _ => 0,
-        }
+        let signed = cfg!(target_arch = "aarch64") && self.0 != DotKind::Scalar;
+        if signed { 128 } else { 0 }
     }
 }
 

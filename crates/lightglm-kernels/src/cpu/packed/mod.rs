@@ -113,7 +113,9 @@ impl PackedWeights<'_> {
 /// A task reads so many bytes of weights at least.
 const MIN_TASK: usize = 48 * 1024;
 /// How many bytes ahead of the arithmetic memory is asked for, where it streams.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 2048;
+/// Up to so many tiles of activations, weights stream from memory as fast as it allows.
+const STREAMING_TILES: usize = 2;
 /// Activations of so many bytes stay in the cache while panels stream over them.
 const CACHED: usize = 512 * 1024;
 /// Otherwise so many bytes of panels stay there.
@@ -131,7 +133,7 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
     if let Some(bias) = bias {
         assert_eq!(bias.len(), n, "bias has {} elements, not N = {n}", bias.len());
     }
-    let t = if n == 0 { 0 } else { y.len() / n };
+    let t = y.len().checked_div(n).unwrap_or(0);
     assert_eq!(y.len(), t * n, "y has {} elements, not a multiple of N = {n}", y.len());
     if t == 0 {
         return;
@@ -155,7 +157,7 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
     let offset = if w.minimums.is_some() { 0 } else { i32::from(w.format.bits.offset()) };
     let quads = sizes.steps * if nibbles { 2 } else { 1 };
     let layout =
-        Layout::new([t, quads], cut, activation.bits, isa.max_tokens(), bias_of_codes - offset);
+        Layout::new([t, quads], cut, activation.bits, isa.max_lanes(), bias_of_codes - offset);
     with_scratch(layout.len(), |memory| {
         activations::quantize(isa, x, &layout, memory);
         let problem = Problem {
@@ -184,15 +186,26 @@ fn run(isa: DotIsa, problem: &Problem, panels: usize) {
         true => 1,
         false => (BLOCK / panel_bytes).max(1),
     };
+    // Where weights stream from memory, each thread begins with one long stretch, which memory
+    // likes; short ones after it let all threads end together.
+    let long = if tiles <= STREAMING_TILES { panels * 5 / 8 / threads } else { 0 };
+    let longs = if long > 0 { threads } else { 0 };
+    let rest = panels - longs * long;
     let fewest = MIN_TASK.div_ceil(panel_bytes * tiles);
-    let each = panels.div_ceil(threads * 8).max(fewest);
-    let each = if panels > threads * 4 * block { each.next_multiple_of(block) } else { each };
-    let tasks = panels.div_ceil(each);
+    let short = rest.div_ceil(threads * if longs > 0 { 4 } else { 8 }).max(fewest);
+    let short = if rest > threads * 4 * block { short.next_multiple_of(block) } else { short };
+    let tasks = longs + rest.div_ceil(short);
     let parts = if tasks < threads * 2 { (threads * 4).div_ceil(tasks).min(tiles) } else { 1 };
     let share = tiles.div_ceil(parts);
     team::parallel_for(tasks * parts, |task| {
         let (task, part) = (task / parts, task % parts);
-        let panels = task * each..panels.min((task + 1) * each);
+        let panels = match task.checked_sub(longs) {
+            None => task * long..(task + 1) * long,
+            Some(task) => {
+                let first = longs * long + task * short;
+                first..panels.min(first + short)
+            }
+        };
         let tiles = tiles.min(part * share)..tiles.min((part + 1) * share);
         // SAFETY: `linear_packed` has checked the lengths, and panels times tiles are this task's.
         unsafe { compute(isa, problem, panels, tiles, block) };

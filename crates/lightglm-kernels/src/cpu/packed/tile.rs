@@ -106,7 +106,7 @@ unsafe fn lanes<V: Dot, const NIBBLES: bool>(p: &Problem, panel: usize, tile: Ti
             compute::<V, $lanes, 2, NIBBLES>(p, panel, 0, tile, ahead)
         };
     }
-    // SAFETY: the caller's contract; a tile has at most `DotIsa::max_tokens` lanes.
+    // SAFETY: the caller's contract; a tile has at most `DotIsa::max_lanes` lanes.
     unsafe {
         if V::WIDE {
             match tile.lanes {

@@ -1,0 +1,171 @@
+//! Codes and scales between plain order and the order of panels, panel by panel on all threads.
+
+use burn::tensor::{AllocationProperty, Bytes};
+
+use super::packed_matrix::{PANEL_ROWS, PackedSizes};
+use super::{PackedFormat, WeightBits};
+use crate::cpu::team;
+
+/// Bytes of a step of a panel.
+const STEP: usize = 4 * PANEL_ROWS;
+/// Steps that are packed for one row before the next row's turn: a cache line of plain codes.
+const RUN: usize = 16;
+
+/// A register of codes, which is what aligns them: a load across two cache lines takes twice as long.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "read through the slice only")] [u8; 64]);
+
+/// Codes on cache lines.
+struct Lines(Vec<Line>);
+
+impl Lines {
+    fn filled(len: usize, code: u8) -> Self {
+        Self(vec![Line([code; 64]); len / 64])
+    }
+
+    fn as_mut(&mut self) -> &mut [u8] {
+        let len = self.0.len() * 64;
+        // SAFETY: a line is 64 bytes without padding.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
+}
+
+impl AsRef<[u8]> for Lines {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: a line is 64 bytes without padding.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 64) }
+    }
+}
+
+/// Calls `work` with the index of each chunk of `len` elements and the chunk, on all threads.
+fn each_chunk<T: Send>(all: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    struct Start<T>(*mut T);
+    // SAFETY: the pointer is used for disjoint chunks only, while `all` is borrowed.
+    unsafe impl<T: Send> Sync for Start<T> {}
+    impl<T> Start<T> {
+        fn get(&self) -> *mut T {
+            self.0
+        }
+    }
+    let (total, start) = (all.len(), Start(all.as_mut_ptr()));
+    team::parallel_for(total.div_ceil(len.max(1)), |index| {
+        let first = index * len;
+        let count = len.min(total - first);
+        // SAFETY: `first..first + count` lies inside of `all` and is this task's alone.
+        let chunk = unsafe { std::slice::from_raw_parts_mut(start.get().add(first), count) };
+        work(index, chunk);
+    });
+}
+
+/// `codes: [N, K]` in the order of panels.
+pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
+    let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
+    let filler = match (format.has_minimums, format.bits) {
+        (true, _) => 0,
+        (false, WeightBits::Eight) => 0x80,
+        (false, WeightBits::Four) => 0x88,
+    };
+    let columns = columns(format.bits);
+    let mut packed = Lines::filled(sizes.codes, filler);
+    each_chunk(packed.as_mut(), sizes.steps * STEP, |panel, packed| {
+        let first = panel * PANEL_ROWS;
+        let rows = &codes[first * k..n.min(first + PANEL_ROWS) * k];
+        for (run, packed) in packed.chunks_mut(RUN * STEP).enumerate() {
+            for (row, codes) in rows.chunks_exact(k).enumerate() {
+                let end = k.min((run + 1) * RUN * columns);
+                let codes = &codes[run * RUN * columns..end];
+                let steps = packed.chunks_exact_mut(STEP);
+                for (step, codes) in steps.zip(codes.chunks(columns)) {
+                    let bytes = &mut step[row * 4..][..4];
+                    match format.bits {
+                        WeightBits::Eight => bytes[..codes.len()].copy_from_slice(codes),
+                        WeightBits::Four => pack_nibbles(codes, bytes),
+                    }
+                }
+            }
+        }
+    });
+    let bytes = bytes::Bytes::from_owner(packed);
+    Bytes::from_shared(bytes, AllocationProperty::Native)
+}
+
+/// The codes `[N, K]` of a packed matrix.
+pub(super) fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedFormat) -> Vec<u8> {
+    let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
+    let columns = columns(format.bits);
+    let mut codes = vec![0; n * k];
+    each_chunk(&mut codes, PANEL_ROWS * k, |panel, codes| {
+        let packed = &packed[panel * sizes.steps * STEP..][..sizes.steps * STEP];
+        for (run, packed) in packed.chunks(RUN * STEP).enumerate() {
+            for (row, codes) in codes.chunks_exact_mut(k).enumerate() {
+                let end = k.min((run + 1) * RUN * columns);
+                let codes = &mut codes[run * RUN * columns..end];
+                let steps = packed.chunks_exact(STEP);
+                for (step, codes) in steps.zip(codes.chunks_mut(columns)) {
+                    let bytes = &step[row * 4..][..4];
+                    match format.bits {
+                        WeightBits::Eight => codes.copy_from_slice(&bytes[..codes.len()]),
+                        WeightBits::Four => unpack_nibbles(bytes, codes),
+                    }
+                }
+            }
+        }
+    });
+    codes
+}
+
+/// Columns of a step.
+fn columns(bits: WeightBits) -> usize {
+    match bits {
+        WeightBits::Eight => 4,
+        WeightBits::Four => 8,
+    }
+}
+
+/// Up to eight codes into four bytes: the first four into the low nibbles.
+fn pack_nibbles(codes: &[u8], bytes: &mut [u8]) {
+    for (column, &code) in codes.iter().enumerate() {
+        let byte = &mut bytes[column % 4];
+        *byte = if column < 4 { *byte & 0xf0 | code } else { *byte & 15 | code << 4 };
+    }
+}
+
+fn unpack_nibbles(bytes: &[u8], codes: &mut [u8]) {
+    for (column, code) in codes.iter_mut().enumerate() {
+        let byte = bytes[column % 4];
+        *code = if column < 4 { byte & 15 } else { byte >> 4 };
+    }
+}
+
+/// `values: [N, G]` in the order of panels; rows that fill up a panel have 0.
+pub(super) fn pack_scales<T: Copy + Default + Send>(
+    values: &[f32],
+    sizes: &PackedSizes,
+    round: impl Fn(f32) -> T + Sync,
+) -> Vec<T> {
+    let mut packed = vec![T::default(); sizes.scales];
+    each_chunk(&mut packed, sizes.groups * PANEL_ROWS, |panel, packed| {
+        let first = panel * PANEL_ROWS * sizes.groups;
+        let rows = &values[first..values.len().min(first + packed.len())];
+        for (row, values) in rows.chunks_exact(sizes.groups).enumerate() {
+            for (group, &value) in values.iter().enumerate() {
+                packed[group * PANEL_ROWS + row] = round(value);
+            }
+        }
+    });
+    packed
+}
+
+/// The scales or minimums `[N, G]` of a packed matrix of `n` rows.
+pub(super) fn unpack_scales(packed: &[f32], n: usize, sizes: &PackedSizes) -> Vec<f32> {
+    let groups = sizes.groups;
+    let mut values = vec![0.0; n * groups];
+    each_chunk(&mut values, PANEL_ROWS * groups, |panel, values| {
+        let packed = &packed[panel * groups * PANEL_ROWS..];
+        for (at, value) in values.iter_mut().enumerate() {
+            *value = packed[at % groups * PANEL_ROWS + at / groups];
+        }
+    });
+    values
+}
