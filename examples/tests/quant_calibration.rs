@@ -138,7 +138,8 @@ fn statistics_are_those_of_the_text_and_observing_changes_nothing() {
     let found = observed(&config, &model, record, &mut calibration, &text(85)).unwrap();
     assert_eq!(seen, [(32, 80), (64, 80), (80, 80)]);
     assert_eq!(found.len(), 6 * config.num_hidden_layers + 1);
-    let (q, v) = ["q_proj", "v_proj"].map(|p| &found[&format!("model.layers.1.self_attn.{p}")]).into();
+    let (q, v) =
+        ["q_proj", "v_proj"].map(|p| &found[&format!("model.layers.1.self_attn.{p}")]).into();
     assert_eq!(q, v, "q_proj and v_proj have the same inputs");
     assert_eq!((q.rows(), q.width()), (80, config.hidden_size));
     assert_eq!(q.samples().len(), 8 * config.hidden_size);

@@ -64,7 +64,8 @@ impl Assignment {
 
     /// A table in Markdown: layer, bits of a code, group, bytes, loss.
     pub fn to_markdown(&self) -> String {
-        let mut table = String::from("| layer | bits | group | bytes | loss |\n|---|---|---|---|---|\n");
+        let mut table =
+            String::from("| layer | bits | group | bytes | loss |\n|---|---|---|---|---|\n");
         for (name, _, choice) in &self.layers {
             let bits = choice.scheme.bits.count();
             let group = match choice.scheme.granularity {
@@ -146,9 +147,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// Where a layer has no choices.
 pub fn search_budget(layers: &[LayerChoices], budget: usize) -> Result<Assignment, MethodError> {
     let smallest = |layer: &LayerChoices| {
-        let by = |a: &&Choice, b: &&Choice| {
-            a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss))
-        };
+        let by = |a: &&Choice, b: &&Choice| a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss));
         *layer.choices.iter().min_by(by).expect("a layer has at least one choice")
     };
     let mut chosen: Vec<Choice> = layers.iter().map(smallest).collect();

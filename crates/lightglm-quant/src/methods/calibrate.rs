@@ -17,6 +17,7 @@ pub struct Calibration<'a> {
     /// Tokens of a window; at least 1.
     pub context_length: usize,
     /// Windows that go through the model together; at least 1.
+    /// [`usize::MAX`] for all of them, as a [`SequentialQuantizer`](super::SequentialQuantizer) needs.
     pub windows_per_step: usize,
     /// Called with `(done, total)` tokens after every step.
     pub progress: Option<&'a mut dyn FnMut(usize, usize)>,

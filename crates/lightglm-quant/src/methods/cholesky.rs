@@ -24,8 +24,7 @@ pub(crate) fn cholesky(mut a: Vec<f64>, k: usize) -> Option<Vec<f64>> {
                 row[j] = (row[j] - done) / diagonal[j - first];
             }
         });
-        let panel: Vec<f64> =
-            below.chunks(k).flat_map(|row| &row[first..last]).copied().collect();
+        let panel: Vec<f64> = below.chunks(k).flat_map(|row| &row[first..last]).copied().collect();
         let width = last - first;
         below.par_chunks_mut(k).enumerate().for_each(|(i, row)| {
             let (left, rest) = row.split_at_mut(last);

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::MethodError;
 use super::quantizer::LayerWeight;
-use crate::round_to_nearest::{code, scale_of};
 use crate::WeightScheme;
+use crate::round_to_nearest::{code, scale_of};
 
 /// Shares of the largest magnitude that are tried as the end of the range.
 const STEPS: usize = 20;

@@ -10,8 +10,8 @@ use super::cholesky::cholesky;
 use super::clip::{clipped_scales, value, with_scales};
 use super::quantizer::{ClipSearch, LayerWeight, Quantizer};
 use super::statistics::InputStatistics;
-use crate::round_to_nearest::{code, scale_of};
 use crate::WeightScheme;
+use crate::round_to_nearest::{code, scale_of};
 
 /// Rows of the weight that share a walk over the factor.
 const TILE: usize = 8;
@@ -28,8 +28,8 @@ const RAISES: usize = 4;
 /// e_j  = w_j - q_j
 /// q_j  = round to nearest (w_j + sum over columns i done before of e_i L_ij / L_jj)
 /// ```
-/// which minimizes `e H e^T` one column after the other. A row keeps the better of this and of
-/// rounding to nearest with the same or with unclipped scales, so no row is worse than those.
+/// which minimizes `e H e^T` one column after the other. A row for which plain rounding to nearest
+/// loses less keeps that, so no row is worse than it.
 ///
 /// Source: Frantar et al. 2022, "GPTQ", sections 3.2 and 3.3; Chen et al. 2025, "The Geometry of LLM
 /// Quantization: GPTQ as Babai's Nearest Plane Algorithm", for the form without an inverse.
@@ -76,27 +76,14 @@ impl Quantizer for Gptq {
             true => clipped_scales(layer.weight, k, Some(&importance), scheme),
             false => spanning.clone(),
         };
-        let walked = walk(layer, scheme, &scales, &factor);
-        let nearest = with_scales(layer, scheme, &scales)?;
+        let (mut codes, errors) = walk(layer, scheme, &scales, &factor);
         let plain = with_scales(layer, scheme, &spanning)?;
-        let [error, nearest_error, plain_error] = [
-            factor.errors(layer, &layer.matrix(scheme, walked.clone(), &scales)?),
-            factor.errors(layer, &nearest),
-            factor.errors(layer, &plain),
-        ];
-        let groups = nearest.groups();
-        let (mut codes, mut scales) = (walked, scales);
-        for (n, &error) in error.iter().enumerate() {
+        let plain_errors = factor.errors(layer, &plain);
+        let (groups, mut scales) = (plain.groups(), scales);
+        for n in (0..errors.len()).filter(|&n| plain_errors[n] < errors[n]) {
             let (own, part) = (n * k..(n + 1) * k, n * groups..(n + 1) * groups);
-            if nearest_error[n].min(plain_error[n]) >= error {
-                continue;
-            }
-            if plain_error[n] < nearest_error[n] {
-                codes[own.clone()].copy_from_slice(&plain.codes[own]);
-                scales[part.clone()].copy_from_slice(&spanning[part]);
-            } else {
-                codes[own.clone()].copy_from_slice(&nearest.codes[own]);
-            }
+            codes[own.clone()].copy_from_slice(&plain.codes[own]);
+            scales[part.clone()].copy_from_slice(&spanning[part]);
         }
         layer.matrix(scheme, codes, &scales)
     }
@@ -168,21 +155,21 @@ impl Factor {
     }
 }
 
-/// The codes that the walk over the columns gives: `[N, K]`.
+/// The codes that the walk over the columns gives, `[N, K]`, and `e H e^T` of every row, `[N]`.
 fn walk(
     layer: &LayerWeight<'_>,
     scheme: &WeightScheme,
     scales: &[(f32, f32)],
     factor: &Factor,
-) -> Vec<u8> {
+) -> (Vec<u8>, Vec<f64>) {
     let [n, k] = layer.shape;
     let size = scheme.group_size(k);
     let groups = k.div_ceil(size);
     let mut codes = vec![0u8; n * k];
-    let tiles = codes.par_chunks_mut(TILE * k.max(1)).enumerate();
-    tiles.for_each(|(tile, codes)| {
-        let rows = codes.len() / k;
-        let mut carried = vec![0.0f32; rows * k];
+    let mut errors = vec![0.0f64; n];
+    let tiles = codes.par_chunks_mut(TILE * k.max(1)).zip(errors.par_chunks_mut(TILE));
+    tiles.enumerate().for_each(|(tile, (codes, errors))| {
+        let mut carried = vec![0.0f32; errors.len() * k];
         for place in (0..k).rev() {
             let column = factor.order[place];
             let l = &factor.l[place * k..place * k + place];
@@ -194,9 +181,11 @@ fn walk(
                 let wanted = w + carried[place] / diagonal;
                 codes[row * k + column] = code(wanted, scale, minimum, scheme);
                 let e = w - value(wanted, scale, minimum, scheme);
+                let lost = f64::from(carried[place] + e * diagonal);
+                errors[row] += lost * lost;
                 carried[..place].iter_mut().zip(l).for_each(|(sum, &l)| *sum += e * l);
             }
         }
     });
-    codes
+    (codes, errors)
 }

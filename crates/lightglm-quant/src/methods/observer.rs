@@ -9,8 +9,8 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::Linear;
 
-use super::statistics::{InputStatistics, Record};
 use super::MethodError;
+use super::statistics::{InputStatistics, Record};
 
 /// Is shown the inputs of every observed layer.
 pub trait Observer: std::fmt::Debug + Send + Sync {

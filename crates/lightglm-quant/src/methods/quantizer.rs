@@ -106,8 +106,7 @@ impl Quantizer for ClipSearch {
     ) -> Result<QuantizedMatrix, MethodError> {
         layer.check(inputs)?;
         let importance = inputs.map(InputStatistics::mean_square);
-        let scales =
-            clipped_scales(layer.weight, layer.shape[1], importance.as_deref(), scheme);
+        let scales = clipped_scales(layer.weight, layer.shape[1], importance.as_deref(), scheme);
         with_scales(layer, scheme, &scales)
     }
 }

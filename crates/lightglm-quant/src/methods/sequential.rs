@@ -22,6 +22,9 @@ use super::statistics::{InputStatistics, Record, add_cross, transpose};
 use crate::WeightScheme;
 
 /// Says how the layer `name` is quantized; `None` leaves it as it is.
+///
+/// It is asked once a layer, in the order in which the model runs them and just before the work: a
+/// progress bar can advance in it, and a stop can answer `None` from then on.
 pub type LayerPolicy = dyn Fn(&str) -> Option<WeightScheme> + Send + Sync;
 
 /// What the [`SequentialLinear`]s of a model share: the method, the policy and the results.
