@@ -75,6 +75,23 @@ fn the_whole_vocabulary_has_the_ids_of_llama_cpp() {
 }
 
 #[test]
+fn the_tokenizer_json_of_a_vocabulary_is_the_same_tokenizer() {
+    let vocabulary = reduced().vocabulary;
+    let json = Tokenizer::json_of_gguf(&vocabulary).unwrap();
+    let (ours, theirs) = (
+        Tokenizer::from_bytes(json.as_bytes()).unwrap(),
+        Tokenizer::from_gguf(&vocabulary).unwrap(),
+    );
+    assert_eq!(ours.special_token_ids(), theirs.special_token_ids());
+    for text in ["Hello, world! 12345", "def f(x):\n    return x", "你好，世界 <|im_end|>"] {
+        assert_eq!(ours.encode_text(text).unwrap(), theirs.encode_text(text).unwrap());
+        let ids = ours.encode_with_specials(text).unwrap();
+        assert_eq!(ids, theirs.encode_with_specials(text).unwrap());
+        assert_eq!(ours.decode(&ids, false), theirs.decode(&ids, false));
+    }
+}
+
+#[test]
 fn control_tokens_of_a_gguf_file_are_reserved() {
     let vocabulary = reduced().vocabulary;
     let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
