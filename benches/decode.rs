@@ -1,7 +1,8 @@
 //! How fast does a decode step run, and how much of the memory's speed is that?
 //!
 //! One step of one sequence on the mid shape (hidden 1024, 24 layers, 16/2 heads of 64, FFN 3424,
-//! vocab 32768; 376 M parameters, random) at several depths, 16-bit weights and keys/values.
+//! vocab 32768; 376 M parameters, random) at several depths: bf16 weights, keys and values; the
+//! default INT8 and INT4 schemes with keys and values in INT8.
 //!
 //! Timed: `CausalLm::forward` of one token, logits on the host. Not timed: loading, sampling.
 //! Baseline in each group: `read_roof` streams as many bytes as a step must read with the same
@@ -12,11 +13,10 @@
 
 use std::hint::black_box;
 
-use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lightglm_benches::mid_bf16;
-use lightglm_core::{CausalLm, KvCache, KvLayer, LogitRows, SequenceId, Span};
+use lightglm_benches::mid;
+use lightglm_core::{LogitRows, SequenceId, Span};
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -24,49 +24,43 @@ use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 const SEQUENCE: SequenceId = SequenceId(0);
 
 /// A cache of one sequence that holds `depth` positions of random keys and values.
-fn cache(config: &GlmConfig, depth: usize) -> ContiguousKvCache<Flex> {
+fn cache(config: &GlmConfig, depth: usize, dtype: KvDtype) -> ContiguousKvCache<Flex> {
     let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
     let room = depth + 1;
-    let dtype = KvDtype::Bf16;
     let mut cache =
         ContiguousKvCache::new(layers, heads, config.head_dim, 1, room, dtype, &FlexDevice);
-    for index in 0..layers {
-        let KvLayer::Float(layer) = cache.layer_mut(index) else { unreachable!("bf16") };
-        let noise = |x: &Tensor<Flex, 4>| {
-            let spread = Distribution::Uniform(-1.0, 1.0);
-            Tensor::random(x.dims(), spread, (&FlexDevice, x.dtype()))
-        };
-        (layer.keys, layer.values) = (noise(&layer.keys), noise(&layer.values));
-    }
-    cache.reserve(SEQUENCE, depth).expect("room");
-    cache.advance(SEQUENCE, depth).expect("room");
+    cache.fill_random(depth).expect("room");
     cache
 }
 
 fn decode(criterion: &mut Criterion) {
     let depths = [16, 2048, 8192];
-    let (config, model) = mid_bf16(8192 + 1);
-    let mut group = criterion.benchmark_group("decode_bf16");
-    group.sample_size(20);
-    for depth in depths {
-        let kv = 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
-        let bytes = model.bytes_read(1) + kv * (depth + 1);
-        group.throughput(Throughput::BytesDecimal(bytes as u64));
-        let shape = format!("mid@{depth}");
-        group.bench_function(BenchmarkId::new("read_roof", &shape), |bench| {
-            let stream = roofs::ReadStream::new(bytes);
-            bench.iter(|| black_box(stream.read()));
-        });
-        group.bench_function(BenchmarkId::new("lightglm", &shape), |bench| {
-            let mut cache = cache(&config, depth);
-            bench.iter(|| {
-                cache.truncate(SEQUENCE, depth).expect("held");
-                let span = Span { sequence: SEQUENCE, tokens: &[17], logits: LogitRows::Last };
-                black_box(model.forward(&[span], &mut cache).expect("forward"))
+    let schemes = [("bf16", KvDtype::Bf16), ("int8", KvDtype::Int8), ("int4", KvDtype::Int8)];
+    for (scheme, kv) in schemes {
+        let (config, model) = mid(scheme, 8192 + 1);
+        let mut group = criterion.benchmark_group(format!("decode_{scheme}"));
+        group.sample_size(20);
+        for depth in depths {
+            let heads = 2 * config.num_hidden_layers * config.num_key_value_heads;
+            let position = heads * kv.bytes_per_head(config.head_dim);
+            let bytes = model.bytes_read(1) + position * (depth + 1);
+            group.throughput(Throughput::BytesDecimal(bytes as u64));
+            let shape = format!("mid@{depth}");
+            group.bench_function(BenchmarkId::new("read_roof", &shape), |bench| {
+                let stream = roofs::ReadStream::new(bytes);
+                bench.iter(|| black_box(stream.read()));
             });
-        });
+            group.bench_function(BenchmarkId::new("lightglm", &shape), |bench| {
+                let mut cache = cache(&config, depth, kv);
+                bench.iter(|| {
+                    cache.truncate(SEQUENCE, depth).expect("held");
+                    let span = Span { sequence: SEQUENCE, tokens: &[17], logits: LogitRows::Last };
+                    black_box(model.forward(&[span], &mut cache).expect("forward"))
+                });
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, decode);

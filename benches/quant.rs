@@ -29,12 +29,10 @@ fn random(shape: [usize; 2], dtype: DType) -> Tensor<Flex, 2> {
 
 fn packed(weight: &Tensor<Flex, 2>, bits: WeightBits) -> PackedMatrix<Flex> {
     let granularity = Granularity::PerGroup(128);
-    let scheme =
-        WeightScheme { bits, granularity, symmetric: true, scale_dtype: ScaleDtype::F16 };
+    let scheme = WeightScheme { bits, granularity, symmetric: true, scale_dtype: ScaleDtype::F16 };
     let values = weight.to_data().convert::<f32>().into_vec().expect("f32");
     let matrix = round_to_nearest("weight", &values, weight.dims(), &scheme).expect("finite");
-    let activation =
-        ActivationFormat { bits: ActivationBits::Eight, group_size: Some(128) };
+    let activation = ActivationFormat { bits: ActivationBits::Eight, group_size: Some(128) };
     PackedMatrix::pack(&matrix, ScaleDtype::F16, activation, &FlexDevice).expect("fits")
 }
 

@@ -8,7 +8,8 @@
 //!
 //! How to read it: decode moves bytes (each step reads every weight once, and the keys and values
 //! of all sequences), so its fraction is of the read bandwidth. Prefill computes, so its fraction is
-//! of the multiply-add peak, and with `--scheme int8` and its like of the int8 dot product's as well. Quote fractions: machines differ, and a shared one changes by the hour.
+//! of the multiply-add peak, and with `--scheme int8` and its like of the int8 dot product's as well.
+//! Quote fractions: machines differ, and a shared one changes by the hour.
 //!
 //! With `--shape` the weights are random (`load_seconds` is then the time to generate them), which
 //! costs the same time as real ones.
@@ -18,10 +19,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::Tensor;
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
-use lightglm_core::{KvCache, LogitRows, SequenceId, Span};
+use lightglm_core::{LogitRows, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::serving::{Served, ServedModel, policy_of, serve, serve_source};
@@ -51,9 +52,10 @@ struct Args {
     /// As --scheme, with a scheme per matrix: names or patterns, the first that matches holds.
     #[arg(long, value_name = "PATTERN=SCHEME,...", conflicts_with = "scheme")]
     policy: Option<Policy>,
-    /// Precision of keys and values; that of the weights where left out (quantized ones: bf16).
-    #[arg(long, value_enum)]
-    kv_dtype: Option<Precision>,
+    /// Keys and values as f32, f16, bf16, int8 or int8-rotated; in the precision of the weights where
+    /// left out (quantized ones: bf16).
+    #[arg(long)]
+    kv_dtype: Option<KvDtype>,
     /// Threads; all the machine has where left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -235,11 +237,11 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
         }
     };
     // What the device has no arithmetic for, the loader holds in f32; so do we.
-    let held = |precision: Precision| match B::supports_dtype(device, precision.kv().into()) {
-        true => precision,
-        false => Precision::F32,
+    let kv_dtype = args.kv_dtype.unwrap_or(precision.kv());
+    let kv_dtype = match B::supports_dtype(device, kv_dtype.into()) {
+        true => kv_dtype,
+        false => KvDtype::F32,
     };
-    let kv_dtype = held(args.kv_dtype.unwrap_or(precision)).kv();
     let Served { model, scheme, integer } = served;
     Ok(Subject { model, config, name, scheme, integer, kv_dtype })
 }
@@ -280,7 +282,9 @@ impl<B: LmBackend> Subject<B> {
         let warm_up = 2;
         let stream = cpu::roofs::ReadStream::new(ROOF_BYTES);
         let mut cache = self.cache(args.batch, args.depth + steps + warm_up, device);
-        self.fill(&mut cache, args, device)?;
+        if args.depth > 0 {
+            cache.fill_random(args.depth).context("--depth")?;
+        }
         let (mut model_seconds, mut roof_seconds) = (0.0, 0.0);
         for step in 0..steps + warm_up {
             let ids: Vec<u32> = (0..args.batch).map(|i| self.token(step * 31 + i)).collect();
@@ -302,36 +306,6 @@ impl<B: LmBackend> Subject<B> {
         }
         let roof_bytes = (steps * stream.size_in_bytes()) as f64;
         Ok((model_seconds / steps as f64, roof_bytes / roof_seconds / 1e9))
-    }
-
-    /// Makes each sequence hold `depth` positions of random keys and values. Zeros would not do:
-    /// untouched zero pages share one physical page, and reading them costs nothing.
-    fn fill(
-        &self,
-        cache: &mut ContiguousKvCache<B>,
-        args: &Args,
-        device: &B::Device,
-    ) -> Result<()> {
-        if args.depth == 0 {
-            return Ok(());
-        }
-        for index in 0..self.config.num_hidden_layers {
-            let layer = cache.layer_mut(index);
-            let noise = |like: &Tensor<B, 4>| {
-                Tensor::random(
-                    like.dims(),
-                    Distribution::Uniform(-1.0, 1.0),
-                    (device, like.dtype()),
-                )
-            };
-            layer.keys = noise(&layer.keys);
-            layer.values = noise(&layer.values);
-        }
-        for sequence in 0..args.batch {
-            cache.reserve(SequenceId(sequence), args.depth).context("--depth")?;
-            cache.advance(SequenceId(sequence), args.depth).context("--depth")?;
-        }
-        Ok(())
     }
 
     fn token(&self, i: usize) -> u32 {

@@ -43,14 +43,15 @@ use lightglm_eval::{
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::prompt_text::{ChatText, PlainText, PromptStyle};
+use lightglm_examples::serving::{ServedModel, policy_of, serve};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, open_model, use_threads};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::DenseGlm;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::text::Tokenizer;
+use lightglm_quant::{Policy, Scheme};
 use serde_json::{Value, json};
 
 #[derive(Parser)]
@@ -116,8 +117,17 @@ struct Args {
     #[arg(long)]
     reference: Option<String>,
     /// Hold the weights in this precision.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with_all = ["scheme", "policy"])]
     dtype: Option<Precision>,
+    /// Quantize the model (not the reference) while loading: int8, int4, int8wo, w8a8, ...
+    #[arg(long)]
+    scheme: Option<Scheme>,
+    /// As --scheme, with a scheme per matrix: names or patterns, the first that matches holds.
+    #[arg(long, value_name = "PATTERN=SCHEME,...", conflicts_with = "scheme")]
+    policy: Option<Policy>,
+    /// Keys and values of the model (not the reference) as f32, f16, bf16, int8 or int8-rotated.
+    #[arg(long, default_value = "f32")]
+    kv_dtype: KvDtype,
     /// Threads; all the machine has where left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -322,7 +332,7 @@ impl QuestionSet {
         let options = BatchOptions { sequences: args.batch, ..BatchOptions::default() };
         let mut make_cache = |sequences, positions| Ok(model.cache(sequences, positions));
         let mut subject =
-            BatchSubject::new(&model.decoder, &mut make_cache, ContiguousKvCache::truncate);
+            BatchSubject::new(&*model.decoder, &mut make_cache, ContiguousKvCache::truncate);
         let mut reply = |prompts: &[Prompt], longest, is_complete: &dyn Fn(&str) -> bool| {
             let end = (&end_tokens[..], args.max_new_tokens.unwrap_or(longest));
             ask(&mut subject, text, prompts, end, is_complete, &options, control)
@@ -402,17 +412,30 @@ fn select<T: Clone>(args: &Args, mut items: Vec<T>) -> Vec<T> {
 /// A model and its text side.
 struct Loaded<B: LmBackend> {
     checkpoint: Checkpoint,
-    decoder: DenseGlm<B>,
+    decoder: Box<dyn ServedModel<B>>,
     tokenizer: Tokenizer,
+    kv_dtype: KvDtype,
     device: B::Device,
 }
 
 impl<B: LmBackend> Loaded<B> {
-    fn open(args: &Args, model: Option<&str>, device: &B::Device) -> Result<Self> {
+    /// The model under evaluation.
+    fn subject(args: &Args, device: &B::Device) -> Result<Self> {
+        let policy = policy_of(args.scheme, args.policy.clone())?;
+        Self::open(args.model.as_deref(), policy, args.dtype, args.kv_dtype, device)
+    }
+
+    fn open(
+        model: Option<&str>,
+        policy: Option<Policy>,
+        dtype: Option<Precision>,
+        kv_dtype: KvDtype,
+        device: &B::Device,
+    ) -> Result<Self> {
         let checkpoint = open_model(model)?;
-        let decoder = checkpoint.load::<B>(Precision::load(args.dtype), device)?;
+        let decoder = serve::<B>(&checkpoint, policy.as_ref(), dtype, device)?.model;
         let tokenizer = checkpoint.tokenizer()?;
-        Ok(Self { checkpoint, decoder, tokenizer, device: device.clone() })
+        Ok(Self { checkpoint, decoder, tokenizer, kv_dtype, device: device.clone() })
     }
 
     fn cache(&self, sequences: usize, positions: usize) -> ContiguousKvCache<B> {
@@ -423,7 +446,7 @@ impl<B: LmBackend> Loaded<B> {
             config.head_dim,
             sequences,
             positions,
-            KvDtype::F32,
+            self.kv_dtype,
             &self.device,
         )
     }
@@ -453,9 +476,12 @@ impl DeviceJob for Evaluate {
                 std::process::exit(130);
             }
         })?;
-        let model = Loaded::<B>::open(&args, args.model.as_deref(), &device)?;
+        let model = Loaded::<B>::subject(&args, &device)?;
         let name = args.model.as_deref().unwrap_or(models::DEFAULT_MODEL);
         let mut extra = vec![("model", json!(name)), ("threads", json!(threads))];
+        extra.extend(args.scheme.map(|scheme| ("scheme", json!(scheme.to_string()))));
+        extra.extend(args.policy.as_ref().map(|policy| ("policy", json!(policy.to_string()))));
+        extra.push(("kv_dtype", json!(args.kv_dtype.name())));
         let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
             "{bar:40} {human_pos}/{human_len} {elapsed} (about {eta} to go)",
         )?);
@@ -528,7 +554,7 @@ fn text_perplexity<B: LmBackend>(
 ) -> Result<Vec<Metric>> {
     let (tokens, protocol) = text_tokens(args, &model.tokenizer)?;
     let mut make_cache = |positions| model.boxed_cache(positions);
-    let mut subject = Subject::new(&model.decoder, &mut make_cache);
+    let mut subject = Subject::new(&*model.decoder, &mut make_cache);
     let result = perplexity(&mut subject, &tokens, &protocol, control)
         .with_context(|| args.data.display().to_string())?;
     Ok(perplexity_metrics("", &result))
@@ -551,16 +577,17 @@ fn text_divergence<B: LmBackend>(
     model: &Loaded<B>,
     control: &mut RunControl<'_>,
 ) -> Result<Vec<Metric>> {
-    let other = Loaded::<B>::open(args, args.reference.as_deref(), &model.device)?;
+    let reference = args.reference.as_deref();
+    let other = Loaded::<B>::open(reference, None, None, KvDtype::F32, &model.device)?;
     let (tokens, protocol) = text_tokens(args, &other.tokenizer)?;
     ensure!(
         tokens == text_tokens(args, &model.tokenizer)?.0,
         "--model and --reference cut the text into other tokens"
     );
     let mut reference_cache = |positions| other.boxed_cache(positions);
-    let mut reference = Subject::new(&other.decoder, &mut reference_cache);
+    let mut reference = Subject::new(&*other.decoder, &mut reference_cache);
     let mut candidate_cache = |positions| model.boxed_cache(positions);
-    let mut candidate = Subject::new(&model.decoder, &mut candidate_cache);
+    let mut candidate = Subject::new(&*model.decoder, &mut candidate_cache);
     let result = kl_divergence(&mut reference, &mut candidate, &tokens, &protocol, control)
         .with_context(|| args.data.display().to_string())?;
     let KlDivergence { mean, standard_error, .. } = result;

@@ -1,17 +1,26 @@
 //! Benches, one measured question per file: see `cargo bench --bench decode` and its siblings. Here is
 //! what they share.
 
+use std::path::Path;
+
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::WeightDtype;
+use lightglm_examples::precision::Precision;
+use lightglm_examples::serving::{ServedModel, serve_source};
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::weights::SeededWeights;
+use lightglm_quant::{Policy, Scheme};
 
-/// The mid shape with random bf16 weights and room for `positions` positions.
-pub fn mid_bf16(positions: usize) -> (GlmConfig, DenseGlm<Flex>) {
+/// The mid shape with random weights and room for `positions` positions: `bf16`, or a scheme's name.
+pub fn mid(scheme: &str, positions: usize) -> (GlmConfig, Box<dyn ServedModel<Flex>>) {
     let config = GlmConfig { max_position_embeddings: positions, ..GlmConfig::mid() };
     let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 0);
-    let file = std::path::Path::new("random weights");
-    let model = DenseGlm::load(&config, &weights, file, LoadPrecision::Stored, &FlexDevice);
-    (config, model.expect("seeded weights fit"))
+    let policy = match scheme {
+        "bf16" => None,
+        name => Some(Policy::uniform(name.parse::<Scheme>().expect("a scheme"))),
+    };
+    let (file, precision) = (Path::new("random weights"), Precision::Bf16);
+    let served =
+        serve_source::<Flex>(&config, &weights, file, policy.as_ref(), precision, &FlexDevice);
+    (config, served.expect("seeded weights fit").model)
 }

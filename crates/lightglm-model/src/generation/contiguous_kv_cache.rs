@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use burn::tensor::{DType, backend::Backend};
+use burn::tensor::{DType, Distribution, Int, Tensor, TensorData, backend::Backend};
 use lightglm_core::{
     FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
 };
@@ -164,6 +164,36 @@ impl<B: Backend> ContiguousKvCache<B> {
         self.truncate(sequence, 0)
     }
 
+    /// Makes every sequence hold `positions` random keys and values, for measurements at a depth.
+    ///
+    /// Zeros would not do: untouched pages of zeros share one physical page, and reading them costs
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`KvCacheError::Full`].
+    pub fn fill_random(&mut self, positions: usize) -> Result<(), KvCacheError> {
+        for index in 0..self.layers.len() {
+            let device = self.device.clone();
+            match self.layer_mut(index) {
+                KvLayer::Float(layer) => {
+                    layer.keys = noise(&layer.keys, &device);
+                    layer.values = noise(&layer.values, &device);
+                }
+                KvLayer::Int8(layer) => {
+                    layer.key_codes = noisy_codes(&layer.key_codes, index as u32, &device);
+                    layer.value_codes = noisy_codes(&layer.value_codes, !index as u32, &device);
+                    layer.key_scales = layer.key_scales.ones_like() / 127.0;
+                    layer.value_scales = layer.value_scales.ones_like() / 127.0;
+                }
+            }
+        }
+        for sequence in (0..self.sequences.len()).map(SequenceId) {
+            self.reserve(sequence, positions)?;
+            self.advance(sequence, positions)?;
+        }
+        Ok(())
+    }
+
     /// Bytes that one position of one sequence takes, keys and values of all layers, scales included.
     pub fn bytes_per_position(&self) -> usize {
         2 * self.layers.len() * self.kv_heads * self.dtype.bytes_per_head(self.head_dim)
@@ -181,6 +211,26 @@ impl<B: Backend> ContiguousKvCache<B> {
     fn held_mut(&mut self, sequence: SequenceId) -> Result<&mut Held, KvCacheError> {
         self.sequences.get_mut(sequence.0).ok_or(KvCacheError::UnknownSequence(sequence))
     }
+}
+
+/// Numbers between -1 and 1 in the shape and type of `like`.
+fn noise<B: Backend, const D: usize>(like: &Tensor<B, D>, device: &B::Device) -> Tensor<B, D> {
+    Tensor::random(like.dims(), Distribution::Uniform(-1.0, 1.0), (device, like.dtype()))
+}
+
+/// Codes between -127 and 127 in the shape of `like`.
+fn noisy_codes<B: Backend>(
+    like: &Tensor<B, 5, Int>,
+    seed: u32,
+    device: &B::Device,
+) -> Tensor<B, 5, Int> {
+    let code = |i: u32| {
+        let mixed = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
+        ((mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35) >> 24) as i8
+    };
+    let codes = (0..like.shape().num_elements() as u32).map(|i| code(i).max(-127));
+    let codes: Vec<i8> = codes.collect();
+    Tensor::from_data(TensorData::new(codes, like.dims()), (device, DType::I8))
 }
 
 impl<B: Backend> KvCache<B> for ContiguousKvCache<B> {
