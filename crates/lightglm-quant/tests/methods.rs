@@ -133,7 +133,7 @@ fn gptq_is_the_papers() {
         if act_order {
             order.sort_by(|&a, &b| h[b * k + b].total_cmp(&h[a * k + a]));
         }
-        let method = Gptq { damping: 0.01, act_order, clip_search: false };
+        let method = Gptq { damping: 0.01, shrinkage: 0.0, act_order, clip_search: false };
         let ours = method.quantize(&layer(&weight, [n, k]), &scheme, Some(&inputs)).unwrap();
         let nearest = round_to_nearest("layer", &weight, [n, k], &scheme).unwrap();
         let groups = k / size;
@@ -183,7 +183,7 @@ fn no_method_is_worse_than_rounding_on_its_own_objective() {
             let layer = layer(&weight, [n, k]);
             let plain = RoundToNearest.quantize(&layer, &scheme, None).unwrap();
             for act_order in [false, true] {
-                let method = Gptq { act_order, ..Gptq::default() };
+                let method = Gptq { act_order, shrinkage: 0.0, ..Gptq::default() };
                 let gptq = method.quantize(&layer, &scheme, Some(&inputs)).unwrap();
                 // The objective has the damping on its diagonal; here it is judged without.
                 let ours = error(&weight, &gptq, &inputs);
@@ -200,6 +200,25 @@ fn no_method_is_worse_than_rounding_on_its_own_objective() {
             }
         }
     }
+}
+
+#[test]
+fn shrinkage_helps_on_rows_that_were_not_seen() {
+    let mut random = Random(20);
+    let (n, k) = (16, 64);
+    // As many rows as columns: most correlations that are seen are not there.
+    let mut rows = |rows: usize| random.vector(rows * k);
+    let (seen, unseen) = (rows(k), rows(40 * k));
+    let weight = rows(n);
+    let inputs = statistics(&seen, k);
+    let judge = statistics(&unseen, k);
+    let scheme = scheme(WeightBits::Four, 32, true);
+    let [plain, shrunk] = [0.0, 2.0].map(|shrinkage| {
+        let method = Gptq { shrinkage, ..Gptq::default() };
+        let matrix = method.quantize(&layer(&weight, [n, k]), &scheme, Some(&inputs)).unwrap();
+        error(&weight, &matrix, &judge)
+    });
+    assert!(shrunk < 0.9 * plain, "{shrunk} {plain}");
 }
 
 #[test]

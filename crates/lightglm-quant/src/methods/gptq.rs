@@ -22,7 +22,7 @@ const RAISES: usize = 4;
 /// GPTQ with static groups: scales are chosen before the walk, so groups stay contiguous whatever
 /// the order of columns.
 ///
-/// With `H = X^T X + damping * mean(diag) * I = L L^T`, columns in order of falling importance,
+/// With `H = X^T X + (damping + shrinkage K / T) * mean(diag) * I = L L^T`, columns in order of falling importance,
 ///
 /// ```text
 /// e_j  = w_j - q_j
@@ -37,6 +37,13 @@ const RAISES: usize = 4;
 pub struct Gptq {
     /// Share of the mean of the Gram matrix's diagonal that is added to the diagonal.
     pub damping: f32,
+    /// Damping that is added for want of text: this times `K / T`, columns over rows of input. The
+    /// Gram matrix of few rows tells of correlations that other text does not have, and trusting
+    /// them is worse than rounding to nearest.
+    ///
+    /// 2 was measured: on a layer of SmolLM2 with 2048 tokens, the error on other text was least
+    /// near 0.3 to 1 for `K / T` = 0.28 and near 3 for 0.75.
+    pub shrinkage: f32,
     /// Whether the columns with the largest inputs go first (`desc_act`) instead of the leftmost.
     pub act_order: bool,
     /// Whether scales are searched for ([`ClipSearch`]'s objective) instead of spanning the group.
@@ -44,9 +51,9 @@ pub struct Gptq {
 }
 
 impl Default for Gptq {
-    /// Damping of 0.01, act-order, clip search.
+    /// Damping of 0.01, shrinkage of 2, act-order, clip search.
     fn default() -> Self {
-        Self { damping: 0.01, act_order: true, clip_search: true }
+        Self { damping: 0.01, shrinkage: 2.0, act_order: true, clip_search: true }
     }
 }
 
@@ -62,7 +69,8 @@ impl Quantizer for Gptq {
             return ClipSearch.quantize(layer, scheme, inputs);
         };
         let [_, k] = layer.shape;
-        let Some(factor) = Factor::new(layer.name, gram, k, self.damping, self.act_order)? else {
+        let damping = self.damping + self.shrinkage * k as f32 / inputs.rows().max(1) as f32;
+        let Some(factor) = Factor::new(layer.name, gram, k, damping, self.act_order)? else {
             return ClipSearch.quantize(layer, scheme, None);
         };
         let spanning: Vec<(f32, f32)> = {

@@ -21,6 +21,9 @@ use super::quantizer::{LayerWeight, Quantizer};
 use super::statistics::{InputStatistics, Record, add_cross, transpose};
 use crate::WeightScheme;
 
+/// Columns over rows, times this, is added to the ridge of [`match_outputs`].
+const SHRINKAGE: f64 = 2.0;
+
 /// Says how the layer `name` is quantized; `None` leaves it as it is.
 ///
 /// It is asked once a layer, in the order in which the model runs them and just before the work: a
@@ -48,7 +51,7 @@ impl SequentialQuantizer {
     /// then as the quantized one does ([`calibrate_twice`](super::calibrate_twice)). Before a weight
     /// is quantized it is moved to where it gives the outputs of the first from the inputs of the
     /// second; the number is the ridge of that regression, as a share of the mean of the Gram
-    /// matrix's diagonal.
+    /// matrix's diagonal; more is added where the text is short.
     ///
     /// Source: Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric
     /// Calibration", for the objective; the ridge regression before the walk is ours.
@@ -115,7 +118,9 @@ fn match_outputs(
     let gram = inputs.gram()?;
     let mean = (0..k).map(|i| f64::from(gram[i * k + i])).sum::<f64>() / k.max(1) as f64;
     let mut damped: Vec<f64> = gram.iter().map(|&g| f64::from(g)).collect();
-    (0..k).for_each(|i| damped[i * k + i] += f64::from(ridge) * mean);
+    // As for GPTQ: few rows know little.
+    let ridge = f64::from(ridge) + SHRINKAGE * k as f64 / inputs.rows().max(1) as f64;
+    (0..k).for_each(|i| damped[i * k + i] += ridge * mean);
     let factor = cholesky(damped, k)?;
     let lost: Vec<f32> = reference.iter().zip(x).map(|(a, b)| a - b).collect();
     let mut cross = vec![0.0; k * k];

@@ -112,8 +112,11 @@ impl PackedWeights<'_> {
 
 /// A task reads so many bytes of weights at least.
 const MIN_TASK: usize = 48 * 1024;
-/// How many bytes ahead of the arithmetic memory is asked for, where it streams.
+/// How many bytes ahead of the arithmetic memory is asked for, where it streams to one or two lanes
+/// of activations. The processor looks ahead itself, ...
 const AHEAD: usize = 2048;
+/// ... but with more lanes there is too much arithmetic in between.
+const FAR_AHEAD: usize = 8192;
 /// Up to so many tiles of activations, weights stream from memory as fast as it allows.
 const STREAMING_TILES: usize = 2;
 /// Activations of so many bytes stay in the cache while panels stream over them.
@@ -233,7 +236,10 @@ unsafe fn compute_on<V: Dot>(p: &Problem, panels: Range<usize>, tiles: Range<usi
             for panel in first..last {
                 let here = p.codes.wrapping_add(panel * panel_bytes);
                 let ahead = match count {
-                    1 => Ahead { at: here.wrapping_add(AHEAD), step: STEP },
+                    1 => {
+                        let distance = if tile.lanes <= 2 { AHEAD } else { FAR_AHEAD };
+                        Ahead { at: here.wrapping_add(distance), step: STEP }
+                    }
                     _ => {
                         let share = (index - tiles.start) * (panel_bytes / count / 64 * 64);
                         let next = here.wrapping_add(panel_bytes * (last - first) + share);

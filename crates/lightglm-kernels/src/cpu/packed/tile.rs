@@ -207,33 +207,48 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 }
             }
             let mut scales = [V::Float::zero(); H];
-            let mut minimums = [V::Float::zero(); H];
             let at = (panel * p.groups + segment.weight) * PANEL_ROWS;
             for h in 0..H {
                 scales[h] = p.scales.load(at + (half + h) * LANES);
-                if let Some(from) = p.minimums {
-                    minimums[h] = from.load(at + (half + h) * LANES);
+            }
+            // Where lanes are halves of codes, every second total is of no use. A branch for each
+            // would cost more than the arithmetic.
+            let scale_at = tile.scales.add(segment.activation * W);
+            match p.form {
+                Form::One => {
+                    for t in 0..W {
+                        let scale = V::Float::splat(*scale_at.add(t));
+                        for h in 0..H {
+                            totals[t][h] = values[t][h].mul(scale).mul(scales[h]);
+                        }
+                    }
+                }
+                Form::PerToken => {
+                    for t in 0..W {
+                        for h in 0..H {
+                            totals[t][h] = values[t][h].fma(scales[h], totals[t][h]);
+                        }
+                    }
+                }
+                Form::Grouped => {
+                    for t in 0..W {
+                        let scale = V::Float::splat(*scale_at.add(t));
+                        for h in 0..H {
+                            let both = scales[h].mul(scale);
+                            totals[t][h] = values[t][h].fma(both, totals[t][h]);
+                        }
+                    }
                 }
             }
-            for t in 0..W {
-                if sixteen && t % 2 == 1 {
-                    continue;
-                }
-                let scale = V::Float::splat(*tile.scales.add(segment.activation * W + t));
-                let sum = V::Float::splat(*tile.sums.add(index * W + t));
+            if let Some(from) = p.minimums {
+                let sum_at = tile.sums.add(index * W);
+                let grouped = p.form == Form::Grouped;
                 for h in 0..H {
-                    let (value, total) = (values[t][h], totals[t][h]);
-                    totals[t][h] = match p.form {
-                        Form::One => value.mul(scale).mul(scales[h]),
-                        Form::PerToken => value.fma(scales[h], total),
-                        Form::Grouped => value.fma(scales[h].mul(scale), total),
-                    };
-                    if p.minimums.is_some() {
-                        let minimum = match p.form {
-                            Form::Grouped => minimums[h].mul(scale),
-                            _ => minimums[h],
-                        };
-                        totals[t][h] = sum.fma(minimum, totals[t][h]);
+                    let minimum: V::Float = from.load(at + (half + h) * LANES);
+                    for t in 0..W {
+                        let scale = if grouped { *scale_at.add(t) } else { 1.0 };
+                        let minimum = minimum.mul(V::Float::splat(scale));
+                        totals[t][h] = V::Float::splat(*sum_at.add(t)).fma(minimum, totals[t][h]);
                     }
                 }
             }
