@@ -113,7 +113,8 @@ struct Args {
     /// perplexity and kld: tokens from one window to the next.
     #[arg(long, default_value_t = 256)]
     stride: usize,
-    /// kld: the model to measure the distance from.
+    /// kld: the model to measure the distance from; where left out, the model itself without --scheme,
+    /// --policy and --kv-dtype.
     #[arg(long)]
     reference: Option<String>,
     /// Hold the weights in this precision.
@@ -199,7 +200,11 @@ fn check(args: &Args) -> Result<()> {
     only(args.na_probs.is_some(), "--na-probs", args.task == Task::Squad2)?;
     only(args.labels.is_some(), "--labels", args.task == Task::Banking77)?;
     only(args.reference.is_some(), "--reference", args.task == Task::Kld)?;
-    ensure!(args.task != Task::Kld || args.reference.is_some(), "--task kld needs --reference");
+    let changed = args.scheme.is_some() || args.policy.is_some() || args.kv_dtype != KvDtype::F32;
+    ensure!(
+        args.task != Task::Kld || args.reference.is_some() || changed,
+        "--task kld needs --reference, or a --scheme, --policy or --kv-dtype to measure"
+    );
     ensure!(args.limit != Some(0), "--limit must be at least 1");
     ensure!(args.batch > 0, "--batch must be at least 1");
     Ok(())
@@ -577,7 +582,7 @@ fn text_divergence<B: LmBackend>(
     model: &Loaded<B>,
     control: &mut RunControl<'_>,
 ) -> Result<Vec<Metric>> {
-    let reference = args.reference.as_deref();
+    let reference = args.reference.as_deref().or(args.model.as_deref());
     let other = Loaded::<B>::open(reference, None, None, KvDtype::F32, &model.device)?;
     let (tokens, protocol) = text_tokens(args, &other.tokenizer)?;
     ensure!(

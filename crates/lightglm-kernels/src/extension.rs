@@ -48,6 +48,8 @@ pub trait LmBackend: Backend {
     /// ```text
     /// y = (sum(a (w - offset)) * s_a) * s                          one group of each
     /// y = (sum over groups of s * sum(a (w - offset))) * s_a        one scale a token
+    /// y = sum over groups of weights of s *
+    ///         (sum over their groups of activations of s_a * sum(a (w - offset)))
     /// y = sum over groups of (s * s_a) * sum(a (w - offset))        otherwise
     /// ```
     /// with `s * sum(a w) + m * sum(a)` in place of `s * sum(a (w - offset))` where there are

@@ -106,7 +106,7 @@ fn the_first_rule_that_matches_holds() {
     assert_eq!(told.scheme("lm_head"), Scheme::INT4.for_tables());
     let part: Policy = "*.o_proj=int8".parse().unwrap();
     assert_eq!(part.scheme("lm_head"), Scheme::Dense);
-    assert_eq!(Policy::uniform(Scheme::INT8).scheme("lm_head"), Scheme::INT8);
+    assert_eq!(Policy::uniform(Scheme::INT8).scheme("lm_head"), Scheme::INT8.for_tables());
 }
 
 #[test]

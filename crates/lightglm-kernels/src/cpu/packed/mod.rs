@@ -110,6 +110,8 @@ impl PackedWeights<'_> {
     }
 }
 
+/// Segments of so many columns are short.
+const SHORT_SEGMENT: usize = 64;
 /// A task reads so many bytes of weights at least.
 const MIN_TASK: usize = 48 * 1024;
 /// How many bytes ahead of the arithmetic memory is asked for, where it streams to one or two lanes
@@ -153,14 +155,19 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
     let form = match (cut.count(), cut.activation >= k) {
         (1, _) if w.minimums.is_none() => Form::One,
         (_, true) => Form::PerToken,
+        (_, false) if cut.weight > cut.activation => Form::Nested,
         (_, false) => Form::Grouped,
     };
     let nibbles = w.format.bits == WeightBits::Four;
     let bias_of_codes = if nibbles { 0 } else { isa.byte_bias() };
     let offset = if w.minimums.is_some() { 0 } else { i32::from(w.format.bits.offset()) };
     let quads = sizes.steps * if nibbles { 2 } else { 1 };
-    let layout =
-        Layout::new([t, quads], cut, activation.bits, isa.max_lanes(), bias_of_codes - offset);
+    // With short segments the f32 totals are as busy as the sums, and both must find registers.
+    let lanes = match cut.weight.min(cut.activation) <= SHORT_SEGMENT {
+        true => isa.max_lanes().min(6),
+        false => isa.max_lanes(),
+    };
+    let layout = Layout::new([t, quads], cut, activation.bits, lanes, bias_of_codes - offset);
     with_scratch(layout.len(), |memory| {
         activations::quantize(isa, x, &layout, memory);
         let problem = Problem {

@@ -48,6 +48,12 @@ impl Cut {
         }
     }
 
+    /// Whether `segment` is the last one of its group of weights.
+    #[inline(always)]
+    pub(super) fn ends_group(&self, segment: Segment) -> bool {
+        segment.end == self.k || segment.end == (segment.weight + 1) * self.weight
+    }
+
     /// How many there are. One of the groups divides the other, or is the whole row.
     pub(super) fn count(self) -> usize {
         let shorter = self.weight.min(self.activation).min(self.k);

@@ -45,6 +45,9 @@ pub(super) enum Form {
     PerToken,
     /// `sum over segments of (s * s_a) * sum`.
     Grouped,
+    /// Several groups of activations to one of weights:
+    /// `sum over groups of weights of s * (sum over segments of s_a * sum)`.
+    Nested,
 }
 
 /// One call, checked.
@@ -151,6 +154,7 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
         let mut w = p.codes.add(panel * p.steps * STEP + half * (STEP / 2));
         let mut x: *const i8 = tile.codes;
         let mut totals = [[V::Float::zero(); H]; W];
+        let mut parts = [[V::Float::zero(); H]; W];
         for (index, segment) in p.layout.cut.segments().enumerate() {
             let columns = segment.end - segment.start;
             let mut acc = [[V::splat(0); H]; W];
@@ -239,10 +243,26 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                         }
                     }
                 }
+                Form::Nested => {
+                    for t in 0..W {
+                        let scale = V::Float::splat(*scale_at.add(t));
+                        for h in 0..H {
+                            parts[t][h] = values[t][h].fma(scale, parts[t][h]);
+                        }
+                    }
+                    if p.layout.cut.ends_group(segment) {
+                        for t in 0..W {
+                            for h in 0..H {
+                                totals[t][h] = parts[t][h].fma(scales[h], totals[t][h]);
+                                parts[t][h] = V::Float::zero();
+                            }
+                        }
+                    }
+                }
             }
             if let Some(from) = p.minimums {
                 let sum_at = tile.sums.add(index * W);
-                let grouped = p.form == Form::Grouped;
+                let grouped = matches!(p.form, Form::Grouped | Form::Nested);
                 for h in 0..H {
                     let minimum: V::Float = from.load(at + (half + h) * LANES);
                     for t in 0..W {
