@@ -8,9 +8,13 @@
 //! distance from the original and speed before and after, measured on a small English and Chinese
 //! text that comes with the program, or on `--text FILE`.
 //!
+//! Codes are rounded to nearest. `--method gptq --calibration TEXT` chooses them on a text instead,
+//! which INT4 needs.
+//!
 //! The folder gets its config.json last, so that an unfinished one is no model; Ctrl-C stops and
 //! leaves no half file.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -25,14 +29,18 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::{CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span, temporary_in};
 use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
+use lightglm_examples::calibrated::{Method, calibrated};
 use lightglm_examples::serving::{
     Served, ServedModel, describe, matrices, policy_of, serve, weights_bar,
 };
 use lightglm_examples::{open_model, use_threads};
+use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_quant::{Footprint, Policy, QuantizedCheckpoint, Quantizer, Scheme};
+use lightglm_quant::{
+    DenseMatrix, Footprint, Policy, QuantizedCheckpoint, Quantizer, Scheme, round_to_nearest,
+};
 use serde::Serialize;
 
 /// What quality is measured on where no text is given: a few paragraphs in English and Chinese.
@@ -58,6 +66,16 @@ struct Args {
     /// A scheme per matrix: names or patterns, the first that matches holds.
     #[arg(long, value_name = "PATTERN=SCHEME,...")]
     policy: Option<Policy>,
+    /// How codes are chosen; all but `nearest` run the calibration text through the model.
+    #[arg(long, value_enum, default_value_t)]
+    method: Method,
+    /// Calibrate on this text: real text of the kind the model will see. Needed by all methods but
+    /// `nearest`.
+    #[arg(long)]
+    calibration: Option<PathBuf>,
+    /// Calibrate on so many tokens of the text at most.
+    #[arg(long, default_value_t = 8192)]
+    calibration_tokens: usize,
     /// Replace what is in the folder.
     #[arg(long)]
     force: bool,
@@ -140,7 +158,19 @@ fn run() -> Result<()> {
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
 
     let start = Instant::now();
-    write(&checkpoint, &policy, &args.out_dir, &stop)?;
+    let codes = match (args.method, &args.calibration) {
+        (Method::Nearest, None) => BTreeMap::new(),
+        (Method::Nearest, Some(_)) => bail!("--calibration: --method nearest needs no text"),
+        (_, None) => bail!("this --method needs a text: --calibration FILE"),
+        (method, Some(file)) => {
+            let what = || format!("--calibration {}", file.display());
+            let text = std::fs::read_to_string(file).with_context(what)?;
+            let mut text = checkpoint.tokenizer()?.encode_text(&text).with_context(what)?;
+            text.truncate(args.calibration_tokens);
+            calibrated(&checkpoint, &policy, method, &text, &stop).with_context(what)?
+        }
+    };
+    write(&checkpoint, &policy, &codes, &args.out_dir, &stop)?;
     let seconds = start.elapsed().as_secs_f64();
     let (before, after) = sizes(&checkpoint, &args.out_dir)?;
     let side = |size: Footprint| Side {
@@ -192,7 +222,13 @@ fn check_folder(folder: &Path, model: &Path, force: bool) -> Result<()> {
 }
 
 /// Writes the folder: weights, text side, config.json last.
-fn write(checkpoint: &Checkpoint, policy: &Policy, folder: &Path, stop: &AtomicBool) -> Result<()> {
+fn write(
+    checkpoint: &Checkpoint,
+    policy: &Policy,
+    codes: &BTreeMap<String, QuantizedMatrix>,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<()> {
     let config = checkpoint.config();
     let tensors = config.tensor_shapes();
     let file = folder.join("model.safetensors");
@@ -218,7 +254,14 @@ fn write(checkpoint: &Checkpoint, policy: &Policy, folder: &Path, stop: &AtomicB
             false => ControlFlow::Continue(()),
         }
     };
-    let quantizer = Quantizer::new(checkpoint.weights(), checkpoint.path(), policy);
+    let chosen = |dense: &DenseMatrix<'_>| match codes.get(dense.name) {
+        Some(matrix) => Ok(matrix.clone()),
+        None => round_to_nearest(dense.name, dense.weight, dense.shape, &dense.scheme.weight),
+    };
+    let mut quantizer = Quantizer::new(checkpoint.weights(), checkpoint.path(), policy);
+    if !codes.is_empty() {
+        quantizer = quantizer.with_method(&chosen);
+    }
     let saved = quantizer.with_progress(&progress).save(&file, &tensors);
     bar.finish_and_clear();
     if let Err(error) = saved {

@@ -3,6 +3,7 @@
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
+pub mod calibrated;
 pub mod device;
 pub mod models;
 pub mod precision;
