@@ -24,7 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::{KvCache, KvCacheError};
 use lightglm_eval::batched::{BatchOptions, BatchSubject};
 use lightglm_eval::data::{
     LabeledText, Predictions, Problem, Question, labels_of, read_labeled_texts, read_labels,
@@ -41,14 +40,13 @@ use lightglm_eval::{
     KlDivergence, Perplexity, Protocol, Report, RunControl, Subject, kl_divergence, perplexity,
 };
 use lightglm_examples::device::{Device, DeviceJob, run_on};
+use lightglm_examples::loaded::Loaded;
 use lightglm_examples::precision::Precision;
 use lightglm_examples::prompt_text::{ChatText, PlainText, PromptStyle};
-use lightglm_examples::serving::{ServedModel, policy_of, serve};
+use lightglm_examples::serving::policy_of;
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, use_threads};
+use lightglm_examples::{models, use_threads};
 use lightglm_kernels::LmBackend;
-use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::text::Tokenizer;
 use lightglm_quant::{Policy, Scheme};
@@ -414,51 +412,10 @@ fn select<T: Clone>(args: &Args, mut items: Vec<T>) -> Vec<T> {
     items
 }
 
-/// A model and its text side.
-struct Loaded<B: LmBackend> {
-    checkpoint: Checkpoint,
-    decoder: Box<dyn ServedModel<B>>,
-    tokenizer: Tokenizer,
-    kv_dtype: KvDtype,
-    device: B::Device,
-}
-
-impl<B: LmBackend> Loaded<B> {
-    /// The model under evaluation.
-    fn subject(args: &Args, device: &B::Device) -> Result<Self> {
-        let policy = policy_of(args.scheme, args.policy.clone())?;
-        Self::open(args.model.as_deref(), policy, args.dtype, args.kv_dtype, device)
-    }
-
-    fn open(
-        model: Option<&str>,
-        policy: Option<Policy>,
-        dtype: Option<Precision>,
-        kv_dtype: KvDtype,
-        device: &B::Device,
-    ) -> Result<Self> {
-        let checkpoint = open_model(model)?;
-        let decoder = serve::<B>(&checkpoint, policy.as_ref(), dtype, device)?.model;
-        let tokenizer = checkpoint.tokenizer()?;
-        Ok(Self { checkpoint, decoder, tokenizer, kv_dtype, device: device.clone() })
-    }
-
-    fn cache(&self, sequences: usize, positions: usize) -> ContiguousKvCache<B> {
-        let config: &GlmConfig = self.checkpoint.config();
-        ContiguousKvCache::new(
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            config.head_dim,
-            sequences,
-            positions,
-            self.kv_dtype,
-            &self.device,
-        )
-    }
-
-    fn boxed_cache(&self, positions: usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> {
-        Ok(Box::new(self.cache(1, positions)))
-    }
+/// The model under evaluation.
+fn subject<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Loaded<B>> {
+    let policy = policy_of(args.scheme, args.policy.clone())?;
+    Loaded::open(args.model.as_deref(), policy, args.dtype, args.kv_dtype, device)
 }
 
 /// Everything that needs a model.
@@ -481,7 +438,7 @@ impl DeviceJob for Evaluate {
                 std::process::exit(130);
             }
         })?;
-        let model = Loaded::<B>::subject(&args, &device)?;
+        let model = subject::<B>(&args, &device)?;
         let name = args.model.as_deref().unwrap_or(models::DEFAULT_MODEL);
         let mut extra = vec![("model", json!(name)), ("threads", json!(threads))];
         extra.extend(args.scheme.map(|scheme| ("scheme", json!(scheme.to_string()))));

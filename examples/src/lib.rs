@@ -5,6 +5,7 @@
 
 pub mod calibrated;
 pub mod device;
+pub mod loaded;
 pub mod models;
 pub mod precision;
 pub mod prompt_text;

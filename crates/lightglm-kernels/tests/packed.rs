@@ -493,8 +493,8 @@ fn numbers_of_torch() {
     };
     let y = run(&x, &Packed::new(w4.clone(), ScaleDtype::F32, eight));
     for (y, expected) in y.iter().zip(floats("w4a8.y")) {
-        // Four products, added in another order.
-        assert!((y - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{y} {expected}");
+        // Four products in another order, each up to a few times their sum.
+        assert!((y - expected).abs() <= 4e-6 * expected.abs().max(1.0), "{y} {expected}");
     }
 
     // Weight-only in torch, 16-bit activations here: what the activations lose is small.

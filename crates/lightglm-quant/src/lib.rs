@@ -10,7 +10,7 @@
 //! let policy: Policy = "lm_head=int8,*=int4".parse()?;
 //! let name = "model.layers.0.mlp.down_proj";
 //! let size = Footprint::of(name, [4096, 13_696], policy.scheme(name), 16)?;
-//! assert_eq!(size.bits_per_weight(), 4.125);
+//! assert_eq!(size.bits_per_weight(), 4.25);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
