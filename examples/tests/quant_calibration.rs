@@ -217,8 +217,8 @@ fn a_model_is_quantized_in_one_pass() {
     };
     let plain = distance(&run(Box::new(RoundToNearest), None));
     let clip = distance(&run(Box::new(ClipSearch), None));
-    let gptq = distance(&run(Box::new(Gptq::default()), None));
-    let matched = distance(&run(Box::new(Gptq::default()), Some(0.05)));
+    let gptq = distance(&run(Box::<Gptq>::default(), None));
+    let matched = distance(&run(Box::<Gptq>::default(), Some(0.05)));
     println!("rounded {plain:.4}, clipped {clip:.4}, GPTQ {gptq:.4}, matching {matched:.4}");
     assert!(gptq < 0.8 * plain, "{gptq} {plain}");
     assert!(matched < 0.8 * plain, "{matched} {plain}");

@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use lightglm_kernels::{LmBackend, PackedMatrix};
 
 /// A matrix `[N, K]`, quantized or as its checkpoint stored it.
+#[expect(clippy::large_enum_variant, reason = "most are packed, and a model has a few hundred")]
 #[derive(Module, Debug)]
 pub enum MatrixWeight<B: Backend> {
     /// `[N, K]` in f32, f16 or bf16.

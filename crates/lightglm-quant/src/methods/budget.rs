@@ -188,7 +188,7 @@ fn exchange(layers: &[LayerChoices], chosen: &mut [Choice], budget: usize) -> bo
         for &choice in &layers[at].choices {
             let gain = chosen[at].loss - choice.loss;
             let needed = (bytes - chosen[at].bytes + choice.bytes).saturating_sub(budget);
-            if !(gain > 0.0) || needed == 0 {
+            if gain.is_nan() || gain <= 0.0 || needed == 0 {
                 continue;
             }
             let Some((payers, cost)) = payers(layers, chosen, at, needed) else { continue };

@@ -31,12 +31,15 @@ pub struct ScaleSearch {
     pub after: f64,
 }
 
+/// A weight `[N, K]` in f32 and its shape.
+type Dense = (Vec<f32>, [usize; 2]);
+
 /// The consumers' weights of a pair, read from `weights` in f32 with their shapes.
 fn consumers(
     weights: &dyn WeightSource,
     pair: &FoldPair,
     inputs: &InputStatistics,
-) -> Result<Vec<(Vec<f32>, [usize; 2])>, MethodError> {
+) -> Result<Vec<Dense>, MethodError> {
     let read = |name: &String| {
         let view = weights.tensor(&format!("{name}.weight"))?;
         let (weight, shape) = (to_f32(&view), view.shape);

@@ -2,6 +2,10 @@
 //! values, by whatever instruction the machine has for them.
 //!
 //! Sums of integers are exact, so every implementation gives the same bits.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "an index counts through several register arrays at once"
+)]
 
 use lightglm_core::KV_BLOCK;
 
