@@ -283,11 +283,18 @@ mod vnni {
             }
             let mut keys = [std::ptr::null(); N];
             keys.copy_from_slice(&dots.blocks[block..block + N]);
-            let mut ahead = [std::ptr::null(); 2];
+            let mut ahead = [std::ptr::null(); 4];
             if row == 0 {
-                // Blocks are too short and too scattered for a hardware prefetcher.
-                ahead[0] = dots.ahead.get(block).copied().unwrap_or_default();
-                ahead[1] = dots.ahead.get(block + N - 1).copied().unwrap_or_default();
+                // Blocks are too short and too scattered for a hardware prefetcher: the next keys,
+                // and the values that come after all keys.
+                for (i, at) in ahead.iter_mut().enumerate() {
+                    let from = if i < 2 {
+                        dots.blocks.get(block + N + i)
+                    } else {
+                        dots.ahead.get(block + i - 2)
+                    };
+                    *at = from.copied().unwrap_or_default();
+                }
             }
             let flip = _mm512_set1_epi8(-128);
             for step in 0..dots.steps {
