@@ -30,6 +30,6 @@ pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
 pub use map_file::{MappedFile, map_file, page_out};
 pub use packed::{
-    ActivationBits, ActivationFormat, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,
+    ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,
     PackedSizes, QuantizedMatrix, ScaleDtype, WeightBits,
 };

@@ -12,6 +12,11 @@ pub enum WeightBits {
 }
 
 impl WeightBits {
+    /// Columns of a row whose codes are four bytes: 8 or 4.
+    pub const fn columns_of_step(self) -> usize {
+        32 / self.count()
+    }
+
     /// 4 or 8.
     pub const fn count(self) -> usize {
         match self {
@@ -54,6 +59,18 @@ impl ScaleDtype {
             Self::F32 => 4,
         }
     }
+}
+
+/// In which order codes lie, which decides what a kernel can leave out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CodeOrder {
+    /// Panels of 32 rows: the best for dense products of any number of tokens.
+    #[default]
+    Panels,
+    /// Runs of an input channel's codes for up to 256 (8 bits) or 512 (4 bits) rows: a channel whose
+    /// activation is zero is a run of bytes that is not read. Products of more than a few tokens are
+    /// brought into panels as they are computed, which costs some of their speed and no memory.
+    Channels,
 }
 
 /// Bits of an activation's code.
@@ -110,6 +127,8 @@ pub struct PackedFormat {
     pub scale_dtype: ScaleDtype,
     /// How activations are quantized.
     pub activation: ActivationFormat,
+    /// In which order the codes lie. Outputs are the same in either, bit for bit.
+    pub order: CodeOrder,
 }
 
 impl PackedFormat {

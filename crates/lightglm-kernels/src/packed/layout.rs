@@ -17,17 +17,24 @@ const RUN: usize = 16;
 struct Line(#[expect(dead_code, reason = "read through the slice only")] [u8; 64]);
 
 /// Codes on cache lines.
-struct Lines(Vec<Line>);
+pub(super) struct Lines(Vec<Line>);
 
 impl Lines {
-    fn filled(len: usize, code: u8) -> Self {
+    pub(super) fn filled(len: usize, code: u8) -> Self {
         Self(vec![Line([code; 64]); len / 64])
     }
 
-    fn as_mut(&mut self) -> &mut [u8] {
+    pub(super) fn as_mut(&mut self) -> &mut [u8] {
         let len = self.0.len() * 64;
         // SAFETY: a line is 64 bytes without padding.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
+}
+
+impl Lines {
+    /// As burn's bytes, without a copy.
+    pub(super) fn into_bytes(self) -> Bytes {
+        Bytes::from_shared(bytes::Bytes::from_owner(self), AllocationProperty::Native)
     }
 }
 
@@ -39,7 +46,11 @@ impl AsRef<[u8]> for Lines {
 }
 
 /// Calls `work` with the index of each chunk of `len` elements and the chunk, on all threads.
-fn each_chunk<T: Send>(all: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+pub(super) fn each_chunk<T: Send>(
+    all: &mut [T],
+    len: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
     struct Start<T>(*mut T);
     // SAFETY: the pointer is used for disjoint chunks only, while `all` is borrowed.
     unsafe impl<T: Send> Sync for Start<T> {}
@@ -66,7 +77,7 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
         (false, WeightBits::Eight) => 0x80,
         (false, WeightBits::Four) => 0x88,
     };
-    let columns = columns(format.bits);
+    let columns = format.bits.columns_of_step();
     let mut packed = Lines::filled(sizes.codes, filler);
     each_chunk(packed.as_mut(), sizes.steps * STEP, |panel, packed| {
         let first = panel * PANEL_ROWS;
@@ -86,14 +97,13 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
             }
         }
     });
-    let bytes = bytes::Bytes::from_owner(packed);
-    Bytes::from_shared(bytes, AllocationProperty::Native)
+    packed.into_bytes()
 }
 
 /// The codes `[N, K]` of a packed matrix.
 pub(super) fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedFormat) -> Vec<u8> {
     let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
-    let columns = columns(format.bits);
+    let columns = format.bits.columns_of_step();
     let mut codes = vec![0; n * k];
     each_chunk(&mut codes, PANEL_ROWS * k, |panel, codes| {
         let packed = &packed[panel * sizes.steps * STEP..][..sizes.steps * STEP];
@@ -113,14 +123,6 @@ pub(super) fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedForm
         }
     });
     codes
-}
-
-/// Columns of a step.
-fn columns(bits: WeightBits) -> usize {
-    match bits {
-        WeightBits::Eight => 4,
-        WeightBits::Four => 8,
-    }
 }
 
 /// Up to eight codes into four bytes: the first four into the low nibbles.

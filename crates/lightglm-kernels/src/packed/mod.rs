@@ -2,6 +2,7 @@
 //!
 //! Shapes: `N` out_features, `K` in_features, `G` groups of columns that share a scale.
 
+mod channels;
 mod error;
 mod format;
 mod layout;
@@ -9,7 +10,10 @@ mod packed_matrix;
 mod quantized_matrix;
 pub mod reference;
 
+pub(crate) use channels::{ChannelLayout, TILE_BLOCKS};
 pub use error::PackError;
-pub use format::{ActivationBits, ActivationFormat, PackedFormat, ScaleDtype, WeightBits};
+pub use format::{
+    ActivationBits, ActivationFormat, CodeOrder, PackedFormat, ScaleDtype, WeightBits,
+};
 pub use packed_matrix::{PANEL_ROWS, PackedMatrix, PackedSizes};
 pub use quantized_matrix::QuantizedMatrix;

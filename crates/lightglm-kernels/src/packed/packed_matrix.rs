@@ -4,7 +4,7 @@
 //! columns (4 columns with 8 bits, 8 columns with 4 bits).
 //!
 //! ```text
-//! codes  [P, S, 2, 16, 4]   panel, step, half of the panel, row of the half, byte
+//! codes  [P, S, 2, 16, 4]   panel, step, half of the panel, row of the half, byte (CodeOrder::Panels)
 //! scales [P, G, 32]         panel, group, row of the panel
 //! ```
 //! With 8 bits byte `j` of a row and step `s` is the code of column `4 s + j`. With 4 bits its low
@@ -17,8 +17,9 @@ use burn::module::{Module, Param};
 use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
 use half::f16;
 
+use super::channels::{ChannelLayout, pack_channels, unpack_channels};
 use super::layout::{pack_codes, pack_scales, unpack_codes, unpack_scales};
-use super::{ActivationFormat, PackError, PackedFormat, QuantizedMatrix, ScaleDtype, WeightBits};
+use super::{ActivationFormat, CodeOrder, PackError, PackedFormat, QuantizedMatrix, ScaleDtype};
 
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = 32;
@@ -48,7 +49,7 @@ pub struct PackedSizes {
     pub steps: usize,
     /// `G`.
     pub groups: usize,
-    /// Bytes of codes: `P * S * 128`.
+    /// Bytes of codes: `P * S * 128`, or what [`CodeOrder::Channels`] takes.
     pub codes: usize,
     /// Elements of scales, and of minimums where there are any: `P * G * 32`.
     pub scales: usize,
@@ -58,13 +59,13 @@ impl PackedSizes {
     /// For a matrix of `shape` (`[N, K]`) in `format`.
     pub fn new(shape: [usize; 2], format: &PackedFormat) -> Self {
         let [n, k] = shape;
-        let columns = match format.bits {
-            WeightBits::Four => 8,
-            WeightBits::Eight => 4,
-        };
-        let (panels, steps) = (n.div_ceil(PANEL_ROWS), k.div_ceil(columns));
+        let (panels, steps) = (n.div_ceil(PANEL_ROWS), k.div_ceil(format.bits.columns_of_step()));
         let groups = format.groups(k);
-        let (codes, scales) = (panels * steps * PANEL_ROWS * 4, panels * groups * PANEL_ROWS);
+        let codes = match format.order {
+            CodeOrder::Panels => panels * steps * PANEL_ROWS * 4,
+            CodeOrder::Channels => ChannelLayout::new(shape, format.bits).len(),
+        };
+        let scales = panels * groups * PANEL_ROWS;
         Self { panels, steps, groups, codes, scales }
     }
 }
@@ -87,6 +88,7 @@ impl<B: Backend> PackedMatrix<B> {
             has_minimums: matrix.minimums.is_some(),
             scale_dtype,
             activation,
+            order: CodeOrder::Panels,
         };
         let sizes = PackedSizes::new(matrix.shape, &format);
         let codes = pack_codes(&matrix.codes, matrix.shape, &format);
@@ -160,10 +162,39 @@ impl<B: Backend> PackedMatrix<B> {
         sizes.codes + parts * sizes.scales * self.format.scale_dtype.size()
     }
 
+    /// The matrix with its codes in `order`: itself where they are in that order already. Scales are
+    /// shared; codes are read back from the device and laid out on the host.
+    pub fn with_order(self, order: CodeOrder) -> Self {
+        if order == self.format.order {
+            return self;
+        }
+        let device = self.scales.device();
+        let codes = self.codes.val().into_data().convert::<u8>();
+        let plain = self.plain_codes(codes.as_slice().expect("u8"));
+        drop(codes);
+        let format = PackedFormat { order, ..self.format };
+        let bytes = match order {
+            CodeOrder::Panels => pack_codes(&plain, self.shape, &format),
+            CodeOrder::Channels => pack_channels(&plain, self.shape, &format),
+        };
+        let sizes = PackedSizes::new(self.shape, &format);
+        let data = TensorData { bytes, shape: [sizes.codes].into(), dtype: DType::U8 };
+        let codes = Tensor::from_data(data, (&device, DType::U8));
+        Self { codes: Param::initialized(Default::default(), codes), format, ..self }
+    }
+
+    /// Codes `[N, K]` of codes in the matrix's order.
+    fn plain_codes(&self, codes: &[u8]) -> Vec<u8> {
+        match self.format.order {
+            CodeOrder::Panels => unpack_codes(codes, self.shape, &self.format),
+            CodeOrder::Channels => unpack_channels(codes, self.shape, &self.format),
+        }
+    }
+
     /// The matrix in plain order, read back from the device.
     pub fn unpack(&self) -> QuantizedMatrix {
         let codes = self.codes.val().into_data().convert::<u8>();
-        let codes = unpack_codes(codes.as_slice().expect("u8"), self.shape, &self.format);
+        let codes = self.plain_codes(codes.as_slice().expect("u8"));
         let sizes = PackedSizes::new(self.shape, &self.format);
         let floats = |values: &Param<Tensor<B, 1>>| {
             let values = values.val().into_data().convert::<f32>();

@@ -8,7 +8,8 @@ pub use error::SchemeError;
 pub use weight_scheme::{Granularity, WeightScheme};
 
 use lightglm_kernels::{
-    ActivationBits, ActivationFormat, PackError, PackedFormat, PackedSizes, ScaleDtype, WeightBits,
+    ActivationBits, ActivationFormat, CodeOrder, PackError, PackedFormat, PackedSizes, ScaleDtype,
+    WeightBits,
 };
 
 /// Columns of a group of activations where a scheme does not say.
@@ -123,6 +124,7 @@ impl QuantizedScheme {
             has_minimums: !self.weight.symmetric,
             scale_dtype: self.weight.scale_dtype,
             activation: self.activation,
+            order: CodeOrder::Panels,
         };
         format.check(in_features).map(|()| format)
     }

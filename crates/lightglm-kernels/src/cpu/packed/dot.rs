@@ -34,6 +34,15 @@ pub(super) trait Dot: Copy {
     unsafe fn dot_bytes(self, weights: Self::Codes, activations: Self::Quad) -> Self;
     /// As [`Dot::dot_bytes`] with codes of weights in 0..=15, and no bias.
     unsafe fn dot_nibbles(self, weights: Self::Codes, activations: Self::Quad) -> Self;
+    /// Four codes of each of 64 rows, sixteen at a time, from 64 bytes of four channels in the order
+    /// that [`crate::CodeOrder::Channels`] has.
+    unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [Self::Codes; 4];
+    /// As [`Dot::interleave_bytes`] for 128 rows with 4 bits.
+    unsafe fn interleave_nibbles(channels: [*const u8; 4]) -> [Self::Codes; 8];
+    /// What [`Dot::load_bytes`] loads.
+    unsafe fn store_bytes(codes: Self::Codes, to: *mut u8);
+    /// What [`Dot::load_nibbles`] loads.
+    unsafe fn store_nibbles(low: Self::Codes, high: Self::Codes, to: *mut u8);
     /// The lanes rounded to f32.
     unsafe fn to_float(self) -> Self::Float;
 

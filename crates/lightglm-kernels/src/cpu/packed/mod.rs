@@ -8,6 +8,7 @@
 //! segments are added in f32, from left to right, by one multiply-add each.
 
 mod activations;
+mod channels;
 mod dot;
 mod isa;
 #[cfg(target_arch = "aarch64")]
@@ -36,7 +37,9 @@ use self::segments::Cut;
 use self::tile::{Ahead, Floats, Form, Problem, STEP};
 use super::scratch::{Shared, with_scratch};
 use super::team;
-use crate::packed::{PackedFormat, PackedSizes, WeightBits};
+use crate::packed::{
+    ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, TILE_BLOCKS, WeightBits,
+};
 
 /// Scales or minimums as they are stored.
 #[derive(Clone, Copy, Debug)]
@@ -179,12 +182,57 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
             y: Shared(y.as_mut_ptr()),
             n,
             steps: sizes.steps,
+            panels: sizes.panels,
             groups: sizes.groups,
             form,
             layout,
             activations: Shared(memory.as_mut_ptr()),
         };
-        run(isa, &problem, sizes.panels);
+        match w.format.order {
+            CodeOrder::Panels => run(isa, &problem, sizes.panels),
+            CodeOrder::Channels => {
+                let layout = ChannelLayout::new(w.shape, w.format.bits);
+                run_channels(isa, &problem, &layout);
+            }
+        }
+    });
+}
+
+/// Reads active channels alone where the tokens are few enough, or leave enough out; otherwise
+/// everything, brought into panels.
+fn run_channels(isa: DotIsa, problem: &Problem, layout: &ChannelLayout) {
+    /// Tokens that are multiplied channel by channel whatever is active.
+    const FEW: usize = 2;
+    /// Of more tokens, up to so many channels in a hundred may be active for any of them.
+    const MOST_ACTIVE: usize = 75;
+    let tile = problem.layout.tile(problem.activations.get(), 0);
+    let lanes = problem.layout.tokens * problem.layout.halves;
+    let fits = problem.layout.tiles() == 1 && lanes <= channels::MAX_LANES;
+    let few = || {
+        problem.layout.tokens <= FEW
+            || channels::count_active(problem, tile) * 100 <= layout.channels * MOST_ACTIVE
+    };
+    if fits && few() {
+        channels::run(isa, problem, layout, tile);
+        return;
+    }
+    let panel_bytes = problem.steps * STEP;
+    let panels_of_tile = TILE_BLOCKS * layout.block_rows / PANEL_ROWS;
+    let tiles = 0..problem.layout.tiles();
+    team::parallel_for(layout.tiles(), |index| {
+        let first = index * panels_of_tile;
+        with_scratch((panels_of_tile * panel_bytes).div_ceil(4), |memory| {
+            let to: *mut u8 = memory.as_mut_ptr().cast();
+            channels::to_panels(isa, problem, layout, index, Shared(to));
+            // Panel `first` of the matrix is the first one here.
+            let codes = to.cast_const().wrapping_sub(first * panel_bytes);
+            let problem = Problem { codes, ..*problem };
+            let panels = first..problem.panels.min(first + panels_of_tile);
+            let block = (BLOCK / panel_bytes.max(1)).max(1);
+            // SAFETY: `linear_packed` has checked the lengths; the panels are this task's and lie
+            // in its scratch.
+            unsafe { compute(isa, &problem, panels, tiles.clone(), block) };
+        });
     });
 }
 

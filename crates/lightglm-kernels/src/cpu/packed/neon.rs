@@ -106,8 +106,55 @@ impl<P: Product> Dot for Quads<P> {
     }
 
     #[inline(always)]
+    unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [[int8x16_t; 4]; 4] {
+        interleave(channels)
+            .map(|rows| rows.map(|codes| vreinterpretq_s8_u8(veorq_u8(codes, vdupq_n_u8(0x80)))))
+    }
+
+    #[inline(always)]
+    unsafe fn interleave_nibbles(channels: [*const u8; 4]) -> [[int8x16_t; 4]; 8] {
+        let mut codes = [[vdupq_n_s8(0); 4]; 8];
+        for (i, both) in interleave(channels).into_iter().enumerate() {
+            codes[i] = both.map(|x| vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(15))));
+            codes[4 + i] = both.map(|x| vreinterpretq_s8_u8(vshrq_n_u8::<4>(x)));
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(codes: [int8x16_t; 4], to: *mut u8) {
+        for (i, codes) in codes.into_iter().enumerate() {
+            vst1q_u8(to.add(i * 16), veorq_u8(vreinterpretq_u8_s8(codes), vdupq_n_u8(0x80)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_nibbles(low: [int8x16_t; 4], high: [int8x16_t; 4], to: *mut u8) {
+        for (i, (low, high)) in low.into_iter().zip(high).enumerate() {
+            let high = vshlq_n_u8::<4>(vreinterpretq_u8_s8(high));
+            vst1q_u8(to.add(i * 16), vorrq_u8(vreinterpretq_u8_s8(low), high));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn to_float(self) -> Neon {
         let [a, b, c, d] = self.0;
         Neon([vcvtq_f32_s32(a), vcvtq_f32_s32(b), vcvtq_f32_s32(c), vcvtq_f32_s32(d)])
     }
+}
+
+/// The bytes of four channels side by side: `[r][l]` has the rows `16 r + 4 l ..` of a block.
+#[inline(always)]
+unsafe fn interleave(channels: [*const u8; 4]) -> [[uint8x16_t; 4]; 4] {
+    let mut rows = [[vdupq_n_u8(0); 4]; 4];
+    for l in 0..4 {
+        let [a, b, c, d] = channels.map(|from| vld1q_u8(from.add(l * 16)));
+        let halves = [(vzip1q_u8(a, b), vzip1q_u8(c, d)), (vzip2q_u8(a, b), vzip2q_u8(c, d))];
+        for (half, (ab, cd)) in halves.into_iter().enumerate() {
+            let (ab, cd) = (vreinterpretq_u16_u8(ab), vreinterpretq_u16_u8(cd));
+            rows[2 * half][l] = vreinterpretq_u8_u16(vzip1q_u16(ab, cd));
+            rows[2 * half + 1][l] = vreinterpretq_u8_u16(vzip2q_u16(ab, cd));
+        }
+    }
+    rows
 }

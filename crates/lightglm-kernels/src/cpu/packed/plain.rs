@@ -53,6 +53,43 @@ impl Dot for Plain {
     }
 
     #[inline(always)]
+    unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [[[u8; 4]; LANES]; 4] {
+        // SAFETY: the caller vouches for 64 bytes of each channel.
+        let channels =
+            unsafe { channels.map(|from| from.cast::<[u8; 4 * LANES]>().read_unaligned()) };
+        std::array::from_fn(|r| {
+            std::array::from_fn(|row| {
+                channels.map(|channel| channel[row / 4 * 16 + 4 * r + row % 4])
+            })
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn interleave_nibbles(channels: [*const u8; 4]) -> [[[u8; 4]; LANES]; 8] {
+        // SAFETY: the caller vouches for 64 bytes of each channel.
+        let both = unsafe { Self::interleave_bytes(channels) };
+        std::array::from_fn(|i| match i {
+            0..4 => both[i].map(|row| row.map(|code| code & 15)),
+            _ => both[i - 4].map(|row| row.map(|code| code >> 4)),
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(codes: [[u8; 4]; LANES], to: *mut u8) {
+        // SAFETY: the caller vouches for 64 writable bytes.
+        unsafe { to.cast::<[[u8; 4]; LANES]>().write_unaligned(codes) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_nibbles(low: [[u8; 4]; LANES], high: [[u8; 4]; LANES], to: *mut u8) {
+        let both = std::array::from_fn(|row| {
+            std::array::from_fn(|column| low[row][column] | high[row][column] << 4)
+        });
+        // SAFETY: the caller vouches for 64 writable bytes.
+        unsafe { Self::store_bytes(both, to) }
+    }
+
+    #[inline(always)]
     unsafe fn to_float(self) -> Scalar {
         Scalar(self.0.map(|sum| sum as f32))
     }

@@ -4,7 +4,7 @@ use super::super::scratch::Shared;
 use super::super::team;
 use super::PackedWeights;
 use super::tile::STEP;
-use crate::packed::{PANEL_ROWS, WeightBits};
+use crate::packed::{ChannelLayout, CodeOrder, PANEL_ROWS, WeightBits};
 
 /// Rows `ids` of `w: [V, D]` in f32: `out: [ids.len(), D]`.
 ///
@@ -17,12 +17,20 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
         panic!("id {id} is not below V = {v}");
     }
     let (panel_bytes, nibbles) = (sizes.steps * STEP, w.format.bits == WeightBits::Four);
+    let channels = ChannelLayout::new(w.shape, w.format.bits);
     let offset = f32::from(w.format.bits.offset());
     let to = Shared(out.as_mut_ptr());
     team::parallel_for(ids.len(), |index| {
         let row = ids[index] as usize;
         let (panel, lane) = (row / PANEL_ROWS, row % PANEL_ROWS);
-        let codes = &w.codes[panel * panel_bytes..][..panel_bytes];
+        let code_at = |column: usize| match w.format.order {
+            CodeOrder::Panels => {
+                let step = column / w.format.bits.columns_of_step();
+                let byte = w.codes[panel * panel_bytes + step * STEP + lane * 4 + column % 4];
+                (byte, column % 8 < 4)
+            }
+            CodeOrder::Channels => channels.code(w.codes, row, column),
+        };
         // SAFETY: row `index` lies inside of `out`, and only this task writes it.
         let out = unsafe { std::slice::from_raw_parts_mut(to.get().add(index * d), d) };
         for (group, out) in out.chunks_mut(w.format.group_size).enumerate() {
@@ -31,11 +39,10 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
             let minimum = w.minimums.as_ref().map(|minimums| minimums.get(at));
             for (i, out) in out.iter_mut().enumerate() {
                 let column = first + i;
-                let code = if nibbles {
-                    let byte = codes[column / 8 * STEP + lane * 4 + column % 4];
-                    if column % 8 < 4 { byte & 15 } else { byte >> 4 }
-                } else {
-                    codes[column / 4 * STEP + lane * 4 + column % 4]
+                let code = match (nibbles, code_at(column)) {
+                    (false, (byte, _)) => byte,
+                    (true, (byte, true)) => byte & 15,
+                    (true, (byte, false)) => byte >> 4,
                 };
                 *out = match minimum {
                     None => (f32::from(code) - offset) * scale,

@@ -10,6 +10,7 @@ use super::super::scratch::Shared;
 use super::super::simd::{LANES, Simd};
 use super::activations::{Layout, Tile};
 use super::dot::Dot;
+use super::segments::Segment;
 use crate::packed::PANEL_ROWS;
 
 /// Bytes of a step of a panel.
@@ -62,6 +63,8 @@ pub(super) struct Problem {
     pub(super) n: usize,
     /// Steps of a panel.
     pub(super) steps: usize,
+    /// Panels of scales.
+    pub(super) panels: usize,
     /// Groups of weights.
     pub(super) groups: usize,
     pub(super) form: Form,
@@ -196,82 +199,8 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 }
                 w = w.add(STEP);
             }
-            let mut values = [[V::Float::zero(); H]; W];
-            for t in 0..W {
-                for h in 0..H {
-                    values[t][h] = acc[t][h].to_float();
-                }
-            }
-            if sixteen {
-                for token in 0..W / 2 {
-                    for h in 0..H {
-                        let (high, low) = (values[2 * token][h], values[2 * token + 1][h]);
-                        values[2 * token][h] = high.fma(V::Float::splat(256.0), low);
-                    }
-                }
-            }
-            let mut scales = [V::Float::zero(); H];
-            let at = (panel * p.groups + segment.weight) * PANEL_ROWS;
-            for h in 0..H {
-                scales[h] = p.scales.load(at + (half + h) * LANES);
-            }
-            // Where lanes are halves of codes, every second total is of no use. A branch for each
-            // would cost more than the arithmetic.
-            let scale_at = tile.scales.add(segment.activation * W);
-            match p.form {
-                Form::One => {
-                    for t in 0..W {
-                        let scale = V::Float::splat(*scale_at.add(t));
-                        for h in 0..H {
-                            totals[t][h] = values[t][h].mul(scale).mul(scales[h]);
-                        }
-                    }
-                }
-                Form::PerToken => {
-                    for t in 0..W {
-                        for h in 0..H {
-                            totals[t][h] = values[t][h].fma(scales[h], totals[t][h]);
-                        }
-                    }
-                }
-                Form::Grouped => {
-                    for t in 0..W {
-                        let scale = V::Float::splat(*scale_at.add(t));
-                        for h in 0..H {
-                            let both = scales[h].mul(scale);
-                            totals[t][h] = values[t][h].fma(both, totals[t][h]);
-                        }
-                    }
-                }
-                Form::Nested => {
-                    for t in 0..W {
-                        let scale = V::Float::splat(*scale_at.add(t));
-                        for h in 0..H {
-                            parts[t][h] = values[t][h].fma(scale, parts[t][h]);
-                        }
-                    }
-                    if p.layout.cut.ends_group(segment) {
-                        for t in 0..W {
-                            for h in 0..H {
-                                totals[t][h] = parts[t][h].fma(scales[h], totals[t][h]);
-                                parts[t][h] = V::Float::zero();
-                            }
-                        }
-                    }
-                }
-            }
-            if let Some(from) = p.minimums {
-                let sum_at = tile.sums.add(index * W);
-                let grouped = matches!(p.form, Form::Grouped | Form::Nested);
-                for h in 0..H {
-                    let minimum: V::Float = from.load(at + (half + h) * LANES);
-                    for t in 0..W {
-                        let scale = if grouped { *scale_at.add(t) } else { 1.0 };
-                        let minimum = minimum.mul(V::Float::splat(scale));
-                        totals[t][h] = V::Float::splat(*sum_at.add(t)).fma(minimum, totals[t][h]);
-                    }
-                }
-            }
+            let row = panel * PANEL_ROWS + half * LANES;
+            fold::<V, W, H>(p, tile, index, segment, row, &acc, &mut totals, &mut parts);
         }
         for t in 0..W {
             if sixteen && t % 2 == 1 {
@@ -291,9 +220,121 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     }
 }
 
+/// Takes the sums `acc` of segment `index` into the totals of the rows from `row` on, by the formulas
+/// at [`crate::LmBackend::project_packed`].
+///
+/// # Safety
+/// `p` is checked, `tile` is one of its tiles and has `W` lanes. Rows beyond the last panel count as
+/// rows with the scale 0.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "it is the tail of two loops that differ in the rest"
+)]
+#[inline(always)]
+pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
+    p: &Problem,
+    tile: Tile,
+    index: usize,
+    segment: Segment,
+    row: usize,
+    acc: &[[V; H]; W],
+    totals: &mut [[V::Float; H]; W],
+    parts: &mut [[V::Float; H]; W],
+) {
+    let sixteen = p.layout.halves == 2;
+    let rows = p.panels * PANEL_ROWS;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut values = [[V::Float::zero(); H]; W];
+        for t in 0..W {
+            for h in 0..H {
+                values[t][h] = acc[t][h].to_float();
+            }
+        }
+        if sixteen {
+            for token in 0..W / 2 {
+                for h in 0..H {
+                    let (high, low) = (values[2 * token][h], values[2 * token + 1][h]);
+                    values[2 * token][h] = high.fma(V::Float::splat(256.0), low);
+                }
+            }
+        }
+        let mut scales = [V::Float::zero(); H];
+        let at = |h: usize| {
+            let row = row + h * LANES;
+            (row / PANEL_ROWS * p.groups + segment.weight) * PANEL_ROWS + row % PANEL_ROWS
+        };
+        for h in 0..H {
+            if row + h * LANES < rows {
+                scales[h] = p.scales.load(at(h));
+            }
+        }
+        // Where lanes are halves of codes, every second total is of no use. A branch for each
+        // would cost more than the arithmetic.
+        let scale_at = tile.scales.add(segment.activation * W);
+        match p.form {
+            Form::One => {
+                for t in 0..W {
+                    let scale = V::Float::splat(*scale_at.add(t));
+                    for h in 0..H {
+                        totals[t][h] = values[t][h].mul(scale).mul(scales[h]);
+                    }
+                }
+            }
+            Form::PerToken => {
+                for t in 0..W {
+                    for h in 0..H {
+                        totals[t][h] = values[t][h].fma(scales[h], totals[t][h]);
+                    }
+                }
+            }
+            Form::Grouped => {
+                for t in 0..W {
+                    let scale = V::Float::splat(*scale_at.add(t));
+                    for h in 0..H {
+                        let both = scales[h].mul(scale);
+                        totals[t][h] = values[t][h].fma(both, totals[t][h]);
+                    }
+                }
+            }
+            Form::Nested => {
+                for t in 0..W {
+                    let scale = V::Float::splat(*scale_at.add(t));
+                    for h in 0..H {
+                        parts[t][h] = values[t][h].fma(scale, parts[t][h]);
+                    }
+                }
+                if p.layout.cut.ends_group(segment) {
+                    for t in 0..W {
+                        for h in 0..H {
+                            totals[t][h] = parts[t][h].fma(scales[h], totals[t][h]);
+                            parts[t][h] = V::Float::zero();
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(from) = p.minimums {
+            let sum_at = tile.sums.add(index * W);
+            let grouped = matches!(p.form, Form::Grouped | Form::Nested);
+            for h in 0..H {
+                if row + h * LANES >= rows {
+                    continue;
+                }
+                let minimum: V::Float = from.load(at(h));
+                for t in 0..W {
+                    let scale = if grouped { *scale_at.add(t) } else { 1.0 };
+                    let minimum = minimum.mul(V::Float::splat(scale));
+                    totals[t][h] = V::Float::splat(*sum_at.add(t)).fma(minimum, totals[t][h]);
+                }
+            }
+        }
+    }
+}
+
 /// Adds the bias and writes the outputs of the rows `row..row + 16`, as far as there are any.
 #[inline(always)]
-unsafe fn finish<S: Simd>(p: &Problem, token: usize, row: usize, mut total: S) {
+pub(super) unsafe fn finish<S: Simd>(p: &Problem, token: usize, row: usize, mut total: S) {
     if row >= p.n {
         return;
     }

@@ -133,6 +133,44 @@ impl<Y: Ymm> Dot for Pair<Y> {
     }
 
     #[inline(always)]
+    unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [[__m256i; 2]; 4] {
+        let [a, b, c, d] = channels.map(|from| Self::load_bytes(from));
+        let mut codes = [[_mm256_setzero_si256(); 2]; 4];
+        for h in 0..2 {
+            let (ab, cd) = (_mm256_unpacklo_epi8(a[h], b[h]), _mm256_unpacklo_epi8(c[h], d[h]));
+            codes[0][h] = _mm256_unpacklo_epi16(ab, cd);
+            codes[1][h] = _mm256_unpackhi_epi16(ab, cd);
+            let (ab, cd) = (_mm256_unpackhi_epi8(a[h], b[h]), _mm256_unpackhi_epi8(c[h], d[h]));
+            codes[2][h] = _mm256_unpacklo_epi16(ab, cd);
+            codes[3][h] = _mm256_unpackhi_epi16(ab, cd);
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn interleave_nibbles(channels: [*const u8; 4]) -> [[__m256i; 2]; 8] {
+        let mask = _mm256_set1_epi8(15);
+        let mut codes = [[_mm256_setzero_si256(); 2]; 8];
+        for (i, both) in Self::interleave_bytes(channels).into_iter().enumerate() {
+            codes[i] = both.map(|x| _mm256_and_si256(x, mask));
+            codes[4 + i] = both.map(|x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask));
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(codes: [__m256i; 2], to: *mut u8) {
+        _mm256_storeu_si256(to.cast(), codes[0]);
+        _mm256_storeu_si256(to.add(32).cast(), codes[1]);
+    }
+
+    #[inline(always)]
+    unsafe fn store_nibbles(low: [__m256i; 2], high: [__m256i; 2], to: *mut u8) {
+        let both = |h: usize| _mm256_or_si256(low[h], _mm256_slli_epi16::<4>(high[h]));
+        Self::store_bytes([both(0), both(1)], to);
+    }
+
+    #[inline(always)]
     unsafe fn to_float(self) -> Avx2 {
         Avx2(_mm256_cvtepi32_ps(self.0), _mm256_cvtepi32_ps(self.1))
     }

@@ -51,6 +51,40 @@ impl Dot for Zmm {
     }
 
     #[inline(always)]
+    unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [__m512i; 4] {
+        let [a, b, c, d] = channels.map(|from| Self::load_bytes(from));
+        let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+        [
+            _mm512_unpacklo_epi16(ab, cd),
+            _mm512_unpackhi_epi16(ab, cd),
+            _mm512_unpacklo_epi16(ab_high, cd_high),
+            _mm512_unpackhi_epi16(ab_high, cd_high),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn interleave_nibbles(channels: [*const u8; 4]) -> [__m512i; 8] {
+        let mask = _mm512_set1_epi8(15);
+        let mut codes = [_mm512_setzero_si512(); 8];
+        for (i, both) in Self::interleave_bytes(channels).into_iter().enumerate() {
+            codes[i] = _mm512_and_si512(both, mask);
+            codes[4 + i] = _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(codes: __m512i, to: *mut u8) {
+        _mm512_storeu_si512(to.cast(), codes);
+    }
+
+    #[inline(always)]
+    unsafe fn store_nibbles(low: __m512i, high: __m512i, to: *mut u8) {
+        _mm512_storeu_si512(to.cast(), _mm512_or_si512(low, _mm512_slli_epi16::<4>(high)));
+    }
+
+    #[inline(always)]
     unsafe fn to_float(self) -> Avx512 {
         Avx512(_mm512_cvtepi32_ps(self.0))
     }

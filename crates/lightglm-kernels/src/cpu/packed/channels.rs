@@ -1,0 +1,372 @@
+//! Products with codes in the order of channels: what is not active is not read.
+//!
+//! A channel is active where a token's code is not zero. The active channels of a segment are
+//! counted off in quads; four runs of codes, interleaved, are what four columns of a panel are, so
+//! that the same dot products give the same integers. A channel left out adds nothing to them: the
+//! outputs are those of the dense product, bit for bit.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "an index counts through several register arrays at once"
+)]
+
+use super::super::scratch::{Shared, with_scratch};
+use super::super::simd::{LANES, Simd};
+use super::super::team;
+use super::activations::Tile;
+use super::dot::Dot;
+use super::isa::{DotIsa, dot_kernel};
+use super::segments::Segment;
+use super::tile::{Form, Problem, STEP, finish, fold};
+use crate::packed::{ChannelLayout, PANEL_ROWS};
+
+/// Lanes of activations at most.
+pub(super) const MAX_LANES: usize = 4;
+/// Quads of channels ahead of the arithmetic that memory is asked for.
+const AHEAD: usize = 8;
+
+/// The active channels of a tile of activations.
+pub(super) struct Active {
+    /// Channels, segment after segment, each filled up to a multiple of four with a channel whose
+    /// activations count as 0; and [`AHEAD`] quads more, for looking ahead.
+    channels: *const u32,
+    /// `[quad of active channels, lane, 4]`.
+    codes: *const i8,
+    /// Where each segment's quads end.
+    ends: *const u32,
+}
+
+// SAFETY: the pointers are into the scratch of the calling thread, which is only read while the
+// team works.
+unsafe impl Sync for Active {}
+
+/// The fraction of channels that are active for any of the lanes of `tile`.
+pub(super) fn count_active(p: &Problem, tile: Tile) -> usize {
+    let (lanes, k) = (tile.lanes, p.layout.cut.k);
+    // SAFETY: the tile's codes are quads of `lanes` lanes, padded to whole quads.
+    let quads = unsafe { std::slice::from_raw_parts(tile.codes, k.div_ceil(4) * lanes * 4) };
+    let mut active = 0;
+    for quad in quads.chunks_exact(lanes * 4) {
+        for j in 0..4 {
+            active += usize::from((0..lanes).any(|lane| quad[lane * 4 + j] != 0));
+        }
+    }
+    active
+}
+
+/// Finds the active channels of `tile`, the only one of `p`, and splits the tiles of rows over the
+/// team.
+pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) {
+    let (cut, lanes) = (p.layout.cut, tile.lanes);
+    let segments = cut.count();
+    let most = (cut.k + 3 * segments).next_multiple_of(4);
+    let (room, quads) = (most + 4 * AHEAD, most * lanes / 4);
+    with_scratch(room + quads + segments, |memory| {
+        let (channels, rest) = memory.split_at_mut(room);
+        let (codes, ends) = rest.split_at_mut(quads);
+        let channels: *mut u32 = channels.as_mut_ptr().cast();
+        let codes: *mut i8 = codes.as_mut_ptr().cast();
+        let ends: *mut u32 = ends.as_mut_ptr().cast();
+        // SAFETY: the parts have room for all channels and three more of each segment.
+        unsafe {
+            let mut count = 0;
+            for (index, segment) in cut.segments().enumerate() {
+                let first = count;
+                for channel in segment.start..segment.end {
+                    let at = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
+                    let any = (0..lanes).fold(0, |any, lane| any | *at.add(lane * 4));
+                    *channels.add(count) = channel as u32;
+                    count += usize::from(any != 0);
+                }
+                let end = count;
+                while !count.is_multiple_of(4) {
+                    *channels.add(count) = *channels.add(end - 1);
+                    count += 1;
+                }
+                for i in first..count {
+                    let channel = *channels.add(i) as usize;
+                    let from = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
+                    let to = codes.add(i / 4 * lanes * 4 + i % 4);
+                    for lane in 0..lanes {
+                        *to.add(lane * 4) = if i < end { *from.add(lane * 4) } else { 0 };
+                    }
+                }
+                *ends.add(index) = (count / 4) as u32;
+            }
+            let last = if count > 0 { *channels.add(count - 1) } else { 0 };
+            (count..count + 4 * AHEAD).for_each(|i| *channels.add(i) = last);
+        }
+        let active = Active { channels, codes, ends };
+        team::parallel_for(layout.tiles(), |index| {
+            let vectors = layout.tile_blocks(index) * layout.block_rows / LANES;
+            let parts = if p.form == Form::Nested { 2 } else { 1 };
+            with_scratch(vectors * lanes * LANES * parts, |totals| {
+                totals.fill(0.0);
+                // SAFETY: `linear_packed` has checked the lengths; the rows of a tile are one
+                // task's, and `totals` has a vector for each sixteen of them and lane, twice with
+                // nested groups.
+                unsafe { rows(isa, p, &active, layout, index, totals.as_mut_ptr()) };
+            });
+        });
+    });
+}
+
+dot_kernel! {
+    /// The outputs of tile `index` of the rows.
+    ///
+    /// # Safety
+    /// `p` is checked, the tile exists, no one else writes its outputs, and `totals` is zeroed and
+    /// has `[1 or 2 (Form::Nested), vectors of rows, lanes, LANES]` elements.
+    unsafe fn rows(
+        p: &Problem,
+        active: &Active,
+        layout: &ChannelLayout,
+        index: usize,
+        totals: *mut f32,
+    ) = rows_on;
+}
+
+#[inline(always)]
+unsafe fn rows_on<V: Dot>(
+    p: &Problem,
+    active: &Active,
+    layout: &ChannelLayout,
+    index: usize,
+    totals: *mut f32,
+) {
+    let tile = p.layout.tile(p.activations.get(), 0);
+    macro_rules! stretch {
+        ($lanes:literal, $wide:literal, $narrow:literal, $nibbles:literal) => {
+            match V::WIDE {
+                true => stretches::<V, $lanes, $wide, $narrow, $nibbles>,
+                false => stretches::<V, $lanes, $narrow, $narrow, $nibbles>,
+            }
+        };
+    }
+    let work = match (p.nibbles, tile.lanes) {
+        (false, 1) => stretch!(1, 16, 4, false),
+        (false, 2) => stretch!(2, 8, 4, false),
+        (false, 3) => stretch!(3, 4, 4, false),
+        (false, _) => stretch!(4, 4, 4, false),
+        (true, 1) => stretch!(1, 16, 8, true),
+        (true, 2) => stretch!(2, 8, 8, true),
+        (true, 3) => stretch!(3, 8, 8, true),
+        (true, _) => stretch!(4, 8, 8, true),
+    };
+    // SAFETY: the caller's contract.
+    unsafe { work(p, active, layout, tile, index, totals) }
+}
+
+/// All segments of all rows of a tile, `WIDE` vectors of rows at a time and `H` at the end.
+#[inline(always)]
+unsafe fn stretches<
+    V: Dot,
+    const W: usize,
+    const WIDE: usize,
+    const H: usize,
+    const NIBBLES: bool,
+>(
+    p: &Problem,
+    active: &Active,
+    layout: &ChannelLayout,
+    tile: Tile,
+    index: usize,
+    totals: *mut f32,
+) {
+    let vectors = layout.tile_blocks(index) * layout.block_rows / LANES;
+    let tile_codes = p.codes.wrapping_add(layout.tile_start(index));
+    let stride = layout.tile_blocks(index) * 64;
+    let first_row = index * crate::packed::TILE_BLOCKS * layout.block_rows;
+    // SAFETY: the caller's contract; vectors stay below the tile's.
+    unsafe {
+        let mut start = 0;
+        for (number, segment) in p.layout.cut.segments().enumerate() {
+            let end = *active.ends.add(number) as usize;
+            let stretch = Stretch { start, end, number, segment, stride, first_row, vectors };
+            let mut vector = 0;
+            while vector + WIDE <= vectors {
+                sums::<V, W, WIDE, NIBBLES>(p, active, tile, &stretch, tile_codes, vector, totals);
+                vector += WIDE;
+            }
+            while vector < vectors {
+                sums::<V, W, H, NIBBLES>(p, active, tile, &stretch, tile_codes, vector, totals);
+                vector += H;
+            }
+            start = end;
+        }
+        let sixteen = p.layout.halves == 2;
+        for vector in 0..vectors {
+            for t in 0..W {
+                if sixteen && t % 2 == 1 {
+                    continue;
+                }
+                let mut total = V::Float::load(totals.add((vector * W + t) * LANES));
+                if p.form == Form::PerToken {
+                    total = total.mul(V::Float::splat(*tile.scales.add(t)));
+                }
+                let token = tile.token + if sixteen { t / 2 } else { t };
+                finish(p, token, first_row + vector * LANES, total);
+            }
+        }
+    }
+}
+
+/// The quads of one segment.
+struct Stretch {
+    start: usize,
+    end: usize,
+    number: usize,
+    segment: Segment,
+    /// Bytes from a channel to the next.
+    stride: usize,
+    first_row: usize,
+    vectors: usize,
+}
+
+/// A segment's sums of `H` vectors of rows from `vector` on, taken into the totals.
+#[inline(always)]
+unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
+    p: &Problem,
+    active: &Active,
+    tile: Tile,
+    stretch: &Stretch,
+    tile_codes: *const u8,
+    vector: usize,
+    totals: *mut f32,
+) {
+    let vectors_of_block = if NIBBLES { 8 } else { 4 };
+    let blocks = H / vectors_of_block;
+    let from = tile_codes.wrapping_add(vector / vectors_of_block * 64);
+    // SAFETY: the caller's contract; active channels are channels of the matrix.
+    unsafe {
+        let mut acc = [[V::splat(0); H]; W];
+        for t in 0..W {
+            let start = V::splat(*tile.starts.add(stretch.number * W + t));
+            for h in 0..H {
+                acc[t][h] = start;
+            }
+        }
+        for quad in stretch.start..stretch.end {
+            let channels = active.channels.add(quad * 4);
+            let mut runs = [from; 4];
+            for j in 0..4 {
+                runs[j] = from.add(*channels.add(j) as usize * stretch.stride);
+                let ahead = *channels.add(4 * AHEAD + j) as usize * stretch.stride;
+                for block in 0..blocks {
+                    V::Float::prefetch(from.wrapping_add(ahead + block * 64));
+                }
+            }
+            let mut quads = [V::quad(active.codes.add(quad * W * 4)); W];
+            for t in 1..W {
+                quads[t] = V::quad(active.codes.add((quad * W + t) * 4));
+            }
+            for block in 0..blocks {
+                let runs = runs.map(|run| run.add(block * 64));
+                if NIBBLES {
+                    let codes = V::interleave_nibbles(runs);
+                    for t in 0..W {
+                        for i in 0..8 {
+                            let h = block * 8 + i;
+                            acc[t][h] = acc[t][h].dot_nibbles(codes[i], quads[t]);
+                        }
+                    }
+                } else {
+                    let codes = V::interleave_bytes(runs);
+                    for t in 0..W {
+                        for i in 0..4 {
+                            let h = block * 4 + i;
+                            acc[t][h] = acc[t][h].dot_bytes(codes[i], quads[t]);
+                        }
+                    }
+                }
+            }
+        }
+        let nested = p.form == Form::Nested;
+        let at = |t: usize, h: usize| ((vector + h) * W + t) * LANES;
+        let parts_at = totals.wrapping_add(stretch.vectors * W * LANES);
+        let mut sums = [[V::Float::zero(); H]; W];
+        let mut parts = [[V::Float::zero(); H]; W];
+        for t in 0..W {
+            for h in 0..H {
+                sums[t][h] = V::Float::load(totals.add(at(t, h)));
+                if nested {
+                    parts[t][h] = V::Float::load(parts_at.add(at(t, h)));
+                }
+            }
+        }
+        let row = stretch.first_row + vector * LANES;
+        let (number, segment) = (stretch.number, stretch.segment);
+        fold::<V, W, H>(p, tile, number, segment, row, &acc, &mut sums, &mut parts);
+        for t in 0..W {
+            for h in 0..H {
+                sums[t][h].store(totals.add(at(t, h)));
+                if nested {
+                    parts[t][h].store(parts_at.add(at(t, h)));
+                }
+            }
+        }
+    }
+}
+
+/// Brings a tile of rows into panels.
+pub(super) fn to_panels(
+    isa: DotIsa,
+    p: &Problem,
+    layout: &ChannelLayout,
+    index: usize,
+    panels: Shared<u8>,
+) {
+    // SAFETY: the caller gives room for the tile's panels; the matrix has been checked.
+    unsafe { panels_of(isa, p, layout, index, panels.get()) }
+}
+
+dot_kernel! {
+    /// Brings tile `index` of the rows into panels, all panels of its blocks.
+    ///
+    /// # Safety
+    /// `p` is checked, the tile exists, and `to` has `block_rows / 32` panels for each block.
+    unsafe fn panels_of(p: &Problem, layout: &ChannelLayout, index: usize, to: *mut u8)
+        = panels_of_on;
+}
+
+#[inline(always)]
+unsafe fn panels_of_on<V: Dot>(p: &Problem, layout: &ChannelLayout, index: usize, to: *mut u8) {
+    let blocks = layout.tile_blocks(index);
+    let (k, stride, panel_bytes) = (layout.channels, blocks * 64, p.steps * STEP);
+    let codes = p.codes.wrapping_add(layout.tile_start(index));
+    let filler = [if p.nibbles { 0x88u8 } else { 0x80 }; 64];
+    let panels_of_block = layout.block_rows / PANEL_ROWS;
+    // SAFETY: the caller's contract. Columns beyond the last channel have any code, as their
+    // activations are 0.
+    unsafe {
+        for block in 0..blocks {
+            let codes = codes.add(block * 64);
+            let to = to.add(block * panels_of_block * panel_bytes);
+            let runs = |quad: usize| {
+                let mut runs = [filler.as_ptr(); 4];
+                for j in 0..4 {
+                    if quad * 4 + j < k {
+                        runs[j] = codes.add((quad * 4 + j) * stride);
+                    }
+                }
+                runs
+            };
+            for step in 0..p.steps {
+                let place = |vector: usize| {
+                    to.add(vector / 2 * panel_bytes + step * STEP + vector % 2 * (STEP / 2))
+                };
+                if p.nibbles {
+                    let low = V::interleave_nibbles(runs(2 * step));
+                    let high = V::interleave_nibbles(runs(2 * step + 1));
+                    for vector in 0..8 {
+                        V::store_nibbles(low[vector], high[vector], place(vector));
+                    }
+                } else {
+                    let all = V::interleave_bytes(runs(step));
+                    for vector in 0..4 {
+                        V::store_bytes(all[vector], place(vector));
+                    }
+                }
+            }
+        }
+    }
+}
