@@ -13,9 +13,9 @@ use burn::tensor::Bytes;
 use super::layout::{Lines, each_chunk};
 use super::{PackedFormat, WeightBits};
 
-/// Blocks of a channel that lie side by side: as many as registers hold sums of, and long enough a
-/// run for memory to like.
-pub(crate) const TILE_BLOCKS: usize = 4;
+/// Blocks of a channel that lie side by side: a run that is long enough for memory to like, and that
+/// threads can share.
+pub(crate) const TILE_BLOCKS: usize = 16;
 
 /// Where the codes of a matrix lie.
 #[derive(Clone, Copy, Debug)]

@@ -17,12 +17,19 @@ use super::dot::Dot;
 use super::isa::{DotIsa, dot_kernel};
 use super::segments::Segment;
 use super::tile::{Form, Problem, STEP, finish, fold};
-use crate::packed::{ChannelLayout, PANEL_ROWS};
+use crate::packed::{ChannelLayout, PANEL_ROWS, TILE_BLOCKS};
 
 /// Lanes of activations at most.
 pub(super) const MAX_LANES: usize = 4;
+/// Blocks of rows of a task are a multiple of this, what registers hold sums of.
+const TASK_BLOCKS: usize = 4;
+/// Tasks for each thread, if there are rows enough.
+const TASKS: usize = 2;
 /// Quads of channels ahead of the arithmetic that memory is asked for.
 const AHEAD: usize = 8;
+
+/// Groups ahead of the arithmetic whose scales are asked for.
+const SCALES_AHEAD: usize = 4;
 
 /// The active channels of a tile of activations.
 pub(super) struct Active {
@@ -96,67 +103,86 @@ pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) 
             (count..count + 4 * AHEAD).for_each(|i| *channels.add(i) = last);
         }
         let active = Active { channels, codes, ends };
-        team::parallel_for(layout.tiles(), |index| {
-            let vectors = layout.tile_blocks(index) * layout.block_rows / LANES;
-            let parts = if p.form == Form::Nested { 2 } else { 1 };
-            with_scratch(vectors * lanes * LANES * parts, |totals| {
-                totals.fill(0.0);
-                // SAFETY: `linear_packed` has checked the lengths; the rows of a tile are one
-                // task's, and `totals` has a vector for each sixteen of them and lane, twice with
-                // nested groups.
-                unsafe { rows(isa, p, &active, layout, index, totals.as_mut_ptr()) };
-            });
+        let task =
+            layout.blocks.div_ceil(team::num_threads() * TASKS).next_multiple_of(TASK_BLOCKS);
+        team::parallel_for(layout.blocks.div_ceil(task), |index| {
+            let (mut block, end) = (index * task, layout.blocks.min((index + 1) * task));
+            while block < end {
+                let tile = block / TILE_BLOCKS;
+                let last = end.min((tile + 1) * TILE_BLOCKS);
+                let stripe = Stripe {
+                    codes: p.codes.wrapping_add(layout.tile_start(tile) + block % TILE_BLOCKS * 64),
+                    stride: layout.tile_blocks(tile) * 64,
+                    row: block * layout.block_rows,
+                    vectors: (last - block) * layout.block_rows / LANES,
+                };
+                let parts = if p.form == Form::Nested { 2 } else { 1 };
+                with_scratch(stripe.vectors * lanes * LANES * parts, |totals| {
+                    totals.fill(0.0);
+                    // SAFETY: `linear_packed` has checked the lengths; the rows of a stripe are
+                    // one task's, and `totals` has a vector for each sixteen of them and lane,
+                    // twice with nested groups.
+                    unsafe { rows(isa, p, &active, &stripe, totals.as_mut_ptr()) };
+                });
+                block = last;
+            }
         });
     });
 }
 
+/// Blocks of rows of one tile.
+struct Stripe {
+    /// Where the codes of channel 0 lie.
+    codes: *const u8,
+    /// Bytes from a channel to the next.
+    stride: usize,
+    /// The first row.
+    row: usize,
+    /// Vectors of sixteen rows.
+    vectors: usize,
+}
+
 dot_kernel! {
-    /// The outputs of tile `index` of the rows.
+    /// The outputs of a stripe of rows.
     ///
     /// # Safety
-    /// `p` is checked, the tile exists, no one else writes its outputs, and `totals` is zeroed and
+    /// `p` is checked, the stripe exists, no one else writes its outputs, and `totals` is zeroed and
     /// has `[1 or 2 (Form::Nested), vectors of rows, lanes, LANES]` elements.
-    unsafe fn rows(
-        p: &Problem,
-        active: &Active,
-        layout: &ChannelLayout,
-        index: usize,
-        totals: *mut f32,
-    ) = rows_on;
+    unsafe fn rows(p: &Problem, active: &Active, stripe: &Stripe, totals: *mut f32) = rows_on;
 }
 
 #[inline(always)]
-unsafe fn rows_on<V: Dot>(
-    p: &Problem,
-    active: &Active,
-    layout: &ChannelLayout,
-    index: usize,
-    totals: *mut f32,
-) {
-    let tile = p.layout.tile(p.activations.get(), 0);
+unsafe fn rows_on<V: Dot>(p: &Problem, active: &Active, stripe: &Stripe, totals: *mut f32) {
+    let lanes = p.layout.tile(p.activations.get(), 0).lanes;
+    // Calls, and no pointers to functions: these would not be compiled for the instruction set.
     macro_rules! stretch {
         ($lanes:literal, $wide:literal, $narrow:literal, $nibbles:literal) => {
             match V::WIDE {
-                true => stretches::<V, $lanes, $wide, $narrow, $nibbles>,
-                false => stretches::<V, $lanes, $narrow, $narrow, $nibbles>,
+                true => {
+                    stretches::<V, $lanes, $wide, $narrow, $nibbles>(p, active, stripe, totals);
+                }
+                false => {
+                    stretches::<V, $lanes, $narrow, $narrow, $nibbles>(p, active, stripe, totals);
+                }
             }
         };
     }
-    let work = match (p.nibbles, tile.lanes) {
-        (false, 1) => stretch!(1, 16, 4, false),
-        (false, 2) => stretch!(2, 8, 4, false),
-        (false, 3) => stretch!(3, 4, 4, false),
-        (false, _) => stretch!(4, 4, 4, false),
-        (true, 1) => stretch!(1, 16, 8, true),
-        (true, 2) => stretch!(2, 8, 8, true),
-        (true, 3) => stretch!(3, 8, 8, true),
-        (true, _) => stretch!(4, 8, 8, true),
-    };
     // SAFETY: the caller's contract.
-    unsafe { work(p, active, layout, tile, index, totals) }
+    unsafe {
+        match (p.nibbles, lanes) {
+            (false, 1) => stretch!(1, 16, 4, false),
+            (false, 2) => stretch!(2, 8, 4, false),
+            (false, 3) => stretch!(3, 4, 4, false),
+            (false, _) => stretch!(4, 4, 4, false),
+            (true, 1) => stretch!(1, 16, 8, true),
+            (true, 2) => stretch!(2, 8, 8, true),
+            (true, 3) => stretch!(3, 8, 8, true),
+            (true, _) => stretch!(4, 8, 8, true),
+        }
+    }
 }
 
-/// All segments of all rows of a tile, `WIDE` vectors of rows at a time and `H` at the end.
+/// All segments of a stripe's rows, `WIDE` vectors of rows at a time and `H` at the end.
 #[inline(always)]
 unsafe fn stretches<
     V: Dot,
@@ -167,28 +193,24 @@ unsafe fn stretches<
 >(
     p: &Problem,
     active: &Active,
-    layout: &ChannelLayout,
-    tile: Tile,
-    index: usize,
+    stripe: &Stripe,
     totals: *mut f32,
 ) {
-    let vectors = layout.tile_blocks(index) * layout.block_rows / LANES;
-    let tile_codes = p.codes.wrapping_add(layout.tile_start(index));
-    let stride = layout.tile_blocks(index) * 64;
-    let first_row = index * crate::packed::TILE_BLOCKS * layout.block_rows;
-    // SAFETY: the caller's contract; vectors stay below the tile's.
+    let tile = p.layout.tile(p.activations.get(), 0);
+    let vectors = stripe.vectors;
+    // SAFETY: the caller's contract; vectors stay below the stripe's.
     unsafe {
         let mut start = 0;
         for (number, segment) in p.layout.cut.segments().enumerate() {
             let end = *active.ends.add(number) as usize;
-            let stretch = Stretch { start, end, number, segment, stride, first_row, vectors };
+            let stretch = Stretch { start, end, number, segment };
             let mut vector = 0;
             while vector + WIDE <= vectors {
-                sums::<V, W, WIDE, NIBBLES>(p, active, tile, &stretch, tile_codes, vector, totals);
+                sums::<V, W, WIDE, NIBBLES>(p, active, tile, stripe, &stretch, vector, totals);
                 vector += WIDE;
             }
             while vector < vectors {
-                sums::<V, W, H, NIBBLES>(p, active, tile, &stretch, tile_codes, vector, totals);
+                sums::<V, W, H, NIBBLES>(p, active, tile, stripe, &stretch, vector, totals);
                 vector += H;
             }
             start = end;
@@ -204,7 +226,7 @@ unsafe fn stretches<
                     total = total.mul(V::Float::splat(*tile.scales.add(t)));
                 }
                 let token = tile.token + if sixteen { t / 2 } else { t };
-                finish(p, token, first_row + vector * LANES, total);
+                finish(p, token, stripe.row + vector * LANES, total);
             }
         }
     }
@@ -216,10 +238,6 @@ struct Stretch {
     end: usize,
     number: usize,
     segment: Segment,
-    /// Bytes from a channel to the next.
-    stride: usize,
-    first_row: usize,
-    vectors: usize,
 }
 
 /// A segment's sums of `H` vectors of rows from `vector` on, taken into the totals.
@@ -228,14 +246,14 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     p: &Problem,
     active: &Active,
     tile: Tile,
+    stripe: &Stripe,
     stretch: &Stretch,
-    tile_codes: *const u8,
     vector: usize,
     totals: *mut f32,
 ) {
     let vectors_of_block = if NIBBLES { 8 } else { 4 };
     let blocks = H / vectors_of_block;
-    let from = tile_codes.wrapping_add(vector / vectors_of_block * 64);
+    let from = stripe.codes.wrapping_add(vector / vectors_of_block * 64);
     // SAFETY: the caller's contract; active channels are channels of the matrix.
     unsafe {
         let mut acc = [[V::splat(0); H]; W];
@@ -245,12 +263,22 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 acc[t][h] = start;
             }
         }
+        // A panel's scales are one stream among many, too many for the processor to follow.
+        let row = stripe.row + vector * LANES;
+        for h in (0..H).step_by(PANEL_ROWS / LANES) {
+            let panel = (row + h * LANES) / PANEL_ROWS;
+            let at = (panel * p.groups + stretch.segment.weight + SCALES_AHEAD) * PANEL_ROWS;
+            V::Float::prefetch(p.scales.address(at));
+            if let Some(minimums) = p.minimums {
+                V::Float::prefetch(minimums.address(at));
+            }
+        }
         for quad in stretch.start..stretch.end {
             let channels = active.channels.add(quad * 4);
             let mut runs = [from; 4];
             for j in 0..4 {
-                runs[j] = from.add(*channels.add(j) as usize * stretch.stride);
-                let ahead = *channels.add(4 * AHEAD + j) as usize * stretch.stride;
+                runs[j] = from.add(*channels.add(j) as usize * stripe.stride);
+                let ahead = *channels.add(4 * AHEAD + j) as usize * stripe.stride;
                 for block in 0..blocks {
                     V::Float::prefetch(from.wrapping_add(ahead + block * 64));
                 }
@@ -282,7 +310,7 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
         }
         let nested = p.form == Form::Nested;
         let at = |t: usize, h: usize| ((vector + h) * W + t) * LANES;
-        let parts_at = totals.wrapping_add(stretch.vectors * W * LANES);
+        let parts_at = totals.wrapping_add(stripe.vectors * W * LANES);
         let mut sums = [[V::Float::zero(); H]; W];
         let mut parts = [[V::Float::zero(); H]; W];
         for t in 0..W {
@@ -293,7 +321,6 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 }
             }
         }
-        let row = stretch.first_row + vector * LANES;
         let (number, segment) = (stretch.number, stretch.segment);
         fold::<V, W, H>(p, tile, number, segment, row, &acc, &mut sums, &mut parts);
         for t in 0..W {
