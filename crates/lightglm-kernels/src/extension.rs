@@ -86,6 +86,11 @@ pub trait LmBackend: Backend {
         reference::swiglu(gate_up)
     }
 
+    /// `x` where `|x| >= threshold` (or NaN), and 0 elsewhere: `x: [T, K]`.
+    fn keep_large(x: Tensor<Self, 2>, threshold: f32) -> Tensor<Self, 2> {
+        reference::keep_large(x, threshold)
+    }
+
     /// Rotates the first `r` dimensions of each head in interleaved pairs `(2i, 2i + 1)`:
     /// `x: [T, H d]`, `cos, sin: [T, r / 2]`.
     ///

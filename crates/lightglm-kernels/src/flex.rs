@@ -101,6 +101,13 @@ impl LmBackend for Flex {
         from_vec(y, [t, two_f / 2])
     }
 
+    fn keep_large(x: Tensor<Self, 2>, threshold: f32) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        let x = contiguous(x);
+        let keep = |&x: &f32| if x.abs() < threshold { 0.0 } else { x };
+        from_vec(floats(&x).iter().map(keep).collect(), shape)
+    }
+
     fn rotary(
         x: Tensor<Self, 2>,
         cos: Tensor<Self, 2>,

@@ -43,6 +43,12 @@ pub fn swiglu<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
     activation::silu(gate) * up
 }
 
+/// See [`crate::LmBackend::keep_large`].
+pub fn keep_large<B: Backend>(x: Tensor<B, 2>, threshold: f32) -> Tensor<B, 2> {
+    let small = x.clone().abs().lower_elem(threshold);
+    x.mask_fill(small, 0.0)
+}
+
 /// See [`crate::LmBackend::rotary`].
 pub fn rotary<B: Backend>(
     x: Tensor<B, 2>,

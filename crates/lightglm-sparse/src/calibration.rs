@@ -1,0 +1,141 @@
+//! `Calibration`: how large the inputs of each projection are.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::{SparsityError, Thresholds};
+
+/// Bits of a magnitude that tell its bin: the exponent and the upper seven bits of the mantissa, so
+/// that bins are 0.8 % wide at most.
+const SHIFT: u32 = 16;
+/// Bins of the magnitudes of f32, the infinite and NaN left out.
+const BINS: usize = (0x7f80_0000u32 >> SHIFT) as usize;
+
+/// Counts magnitudes `|x|` of each projection's input in bins of constant relative width: the memory
+/// it needs does not depend on how much text it sees.
+#[derive(Debug, Default)]
+pub struct Calibration {
+    recorded: Mutex<Recorded>,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    projections: BTreeMap<String, Histogram>,
+    failed: Option<SparsityError>,
+}
+
+#[derive(Debug)]
+struct Histogram {
+    width: usize,
+    total: u64,
+    counts: Vec<u64>,
+}
+
+impl Calibration {
+    /// Counts `x: [T, width]`, row-major, as an input of the projection `name`.
+    ///
+    /// # Errors
+    /// [`SparsityError::NotFinite`], [`SparsityError::Width`]. The first one is returned by
+    /// [`Self::uniform`] as well, for callers in the middle of a forward pass.
+    pub fn record(&self, name: &str, x: &[f32], width: usize) -> Result<(), SparsityError> {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = recorded.add(name, x, width);
+        if let Some(failure) = failure {
+            recorded.failed.get_or_insert_with(|| failure());
+            return Err(failure());
+        }
+        Ok(())
+    }
+
+    /// The fraction of the recorded inputs of `name` that are zero; `None` where there are none.
+    pub fn zeros(&self, name: &str) -> Option<f64> {
+        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram = recorded.projections.get(name)?;
+        Some(histogram.counts[0] as f64 / histogram.total as f64)
+    }
+
+    /// The thresholds below which `sparsity` (between 0 and 1) of each projection's inputs lie.
+    ///
+    /// # Errors
+    /// What [`Self::record`] failed with first; [`SparsityError::Sparsity`];
+    /// [`SparsityError::NothingRecorded`].
+    pub fn uniform(&self, sparsity: f64) -> Result<Thresholds, SparsityError> {
+        if !(0.0..=1.0).contains(&sparsity) {
+            return Err(SparsityError::Sparsity(sparsity));
+        }
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failed) = recorded.failed.take() {
+            return Err(failed);
+        }
+        if recorded.projections.is_empty() {
+            return Err(SparsityError::NothingRecorded);
+        }
+        let quantile =
+            |(name, histogram): (&String, &Histogram)| (name.clone(), histogram.quantile(sparsity));
+        Thresholds::new(sparsity, recorded.projections.iter().map(quantile))
+    }
+}
+
+impl Recorded {
+    /// What went wrong, as something that can be said twice.
+    #[expect(clippy::type_complexity, reason = "an error that is kept and returned")]
+    fn add(
+        &mut self,
+        name: &str,
+        x: &[f32],
+        width: usize,
+    ) -> Option<Box<dyn Fn() -> SparsityError>> {
+        let (owned, len) = (name.to_owned(), x.len());
+        let known = self.projections.get(name).map(|histogram| histogram.width);
+        if width == 0 || !len.is_multiple_of(width) || known.is_some_and(|known| known != width) {
+            return Some(Box::new(move || SparsityError::Width {
+                name: owned.clone(),
+                len,
+                width: known.unwrap_or(width),
+            }));
+        }
+        if let Some(at) = x.iter().position(|x| !x.is_finite()) {
+            let (row, channel, value) = (at / width, at % width, x[at]);
+            return Some(Box::new(move || SparsityError::NotFinite {
+                name: owned.clone(),
+                row,
+                channel,
+                value,
+            }));
+        }
+        if x.is_empty() {
+            return None;
+        }
+        let empty = || Histogram { width, total: 0, counts: vec![0; BINS] };
+        let histogram = self.projections.entry(owned).or_insert_with(empty);
+        histogram.total += len as u64;
+        for x in x {
+            histogram.counts[(x.abs().to_bits() >> SHIFT) as usize] += 1;
+        }
+        None
+    }
+}
+
+impl Histogram {
+    /// A magnitude below which `fraction` of the inputs lie, up to the width of a bin.
+    fn quantile(&self, fraction: f64) -> f32 {
+        let wanted = (fraction * self.total as f64).round() as u64;
+        let mut below = 0;
+        for (bin, &count) in self.counts.iter().enumerate() {
+            if below + count > wanted {
+                let (low, high) = (edge(bin), edge(bin + 1));
+                let inside = (wanted - below) as f32 / count as f32;
+                return low + (high - low) * inside;
+            }
+            below += count;
+        }
+        // All of them: above the largest bin that holds any.
+        let last = self.counts.iter().rposition(|&count| count > 0).unwrap_or(0);
+        edge(last + 1)
+    }
+}
+
+/// The smallest magnitude of a bin.
+fn edge(bin: usize) -> f32 {
+    f32::from_bits((bin as u32) << SHIFT).min(f32::MAX)
+}

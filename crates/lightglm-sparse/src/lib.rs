@@ -1,0 +1,41 @@
+//! Dynamic sparse activation: a token runs only those input channels of a projection that matter to
+//! it, chosen from the token's own activations and without training.
+//!
+//! **Should I use this crate?** Yes, to make decoding of a quantized model faster than its dense
+//! self: [`SparseLinear`] puts a [`SparsityPolicy`] before any projection, and
+//! `lightglm_kernels::PackedMatrix::with_order` brings a quantized matrix into the order in which a
+//! channel that is zero is not read. [`Calibration`] finds the thresholds for a wanted sparsity on a
+//! text of yours, and [`Thresholds`] keeps them beside the checkpoint.
+//!
+//! **A policy is a mask.** It sets entries of a projection's input to zero; the projection computes
+//! what it always computes, and a kernel that leaves zeros out gives the same bits as one that
+//! multiplies them. So a policy composes with dense, quantized, fake-quantized and adapted
+//! projections alike, and a dense model with the same masks is the reference of a sparse one.
+//!
+//! ```
+//! use lightglm_sparse::{Calibration, Thresholds};
+//! let calibration = Calibration::default();
+//! calibration.record("layers.0.mlp.down_proj", &[0.1, -0.4, 0.2, -0.3], 4)?;
+//! let thresholds = calibration.uniform(0.5)?;
+//! let threshold = thresholds.get("layers.0.mlp.down_proj").unwrap();
+//! assert!((0.2..=0.3).contains(&threshold));
+//! # Ok::<(), lightglm_sparse::SparsityError>(())
+//! ```
+//!
+//! The seam of core that this crate implements is `Linear`; it knows no decoder and no scheme.
+
+mod calibration;
+mod error;
+mod magnitude;
+mod policy;
+mod recording_linear;
+mod sparse_linear;
+mod thresholds;
+
+pub use calibration::Calibration;
+pub use error::SparsityError;
+pub use magnitude::Magnitude;
+pub use policy::{Dense, SparsityPolicy};
+pub use recording_linear::RecordingLinear;
+pub use sparse_linear::SparseLinear;
+pub use thresholds::{ModelFingerprint, Thresholds};
