@@ -11,6 +11,7 @@ pub mod precision;
 pub mod prompt_text;
 pub mod serving;
 pub mod shape;
+pub mod sparse_model;
 pub mod whole_file;
 
 use std::process::ExitCode;

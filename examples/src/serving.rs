@@ -10,8 +10,10 @@ use lightglm_core::{CausalLm, Embedding, FeedForward, Linear, WeightSource};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision};
-use lightglm_quant::{Policy, QuantizedCheckpoint, Quantizer, Scheme};
+use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
+use lightglm_quant::{
+    Policy, QuantizedCheckpoint, QuantizedEmbedding, QuantizedLinear, Quantizer, Scheme,
+};
 
 use crate::precision::Precision;
 
@@ -55,19 +57,7 @@ pub fn serve<B: LmBackend>(
     if QuantizedCheckpoint::is_one(source) {
         ensure!(policy.is_none(), "{}: is quantized already, without --scheme", file.display());
         ensure!(precision.is_none(), "{}: is quantized, without --dtype", file.display());
-        let quantized = QuantizedCheckpoint::open(source, file)?;
-        let scheme = quantized.index().policy().to_owned();
-        let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
-        let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
-        let model = Glm::load_parts(
-            config,
-            source,
-            file,
-            device,
-            |part| quantized.embedding::<B>(&part.name, part.shape, device),
-            |part| quantized.linear::<B>(&part.name, part.shape, part.bias, device),
-        )?;
-        return Ok(Served { model: Box::new(model), scheme: short(&scheme), integer });
+        return open_quantized(checkpoint, device).map(Into::into);
     }
     match policy {
         Some(policy) => {
@@ -75,7 +65,7 @@ pub fn serve<B: LmBackend>(
                 precision.is_none(),
                 "--dtype is for dense models, --scheme for quantized ones"
             );
-            quantized_while_loading(config, source, file, policy, device)
+            quantize_source(config, source, file, policy, device).map(Into::into)
         }
         None => {
             let held = match precision {
@@ -111,7 +101,7 @@ pub fn serve_source<B: LmBackend>(
     device: &B::Device,
 ) -> Result<Served<B>> {
     match policy {
-        Some(policy) => quantized_while_loading(config, source, file, policy, device),
+        Some(policy) => quantize_source(config, source, file, policy, device).map(Into::into),
         None => {
             let model = DenseGlm::load(config, source, file, LoadPrecision::Stored, device)?;
             Ok(dense(model, precision, device))
@@ -119,13 +109,61 @@ pub fn serve_source<B: LmBackend>(
     }
 }
 
-fn quantized_while_loading<B: LmBackend>(
+/// A decoder with quantized projections.
+pub type QuantizedGlm<B> =
+    Glm<B, QuantizedLinear<B>, SwiGlu<B, QuantizedLinear<B>>, QuantizedEmbedding<B>>;
+
+/// A quantized model whose parts can still be replaced.
+pub struct Quantized<B: LmBackend> {
+    /// The decoder.
+    pub model: QuantizedGlm<B>,
+    /// Its scheme or policy.
+    pub scheme: String,
+    /// Whether any matrix is packed.
+    pub integer: bool,
+}
+
+impl<B: LmBackend> From<Quantized<B>> for Served<B> {
+    fn from(Quantized { model, scheme, integer }: Quantized<B>) -> Self {
+        Self { model: Box::new(model), scheme, integer }
+    }
+}
+
+/// A quantized checkpoint, mapped.
+///
+/// # Errors
+/// Where the checkpoint is at fault.
+pub fn open_quantized<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    device: &B::Device,
+) -> Result<Quantized<B>> {
+    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
+    let quantized = QuantizedCheckpoint::open(source, file)?;
+    let scheme = quantized.index().policy().to_owned();
+    let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
+    let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
+    let model = Glm::load_parts(
+        config,
+        source,
+        file,
+        device,
+        |part| quantized.embedding::<B>(&part.name, part.shape, device),
+        |part| quantized.linear::<B>(&part.name, part.shape, part.bias, device),
+    )?;
+    Ok(Quantized { model, scheme: short(&scheme), integer })
+}
+
+/// A model quantized as it is read.
+///
+/// # Errors
+/// Where the source is at fault or the policy does not fit it.
+pub fn quantize_source<B: LmBackend>(
     config: &GlmConfig,
     source: &dyn WeightSource,
     file: &Path,
     policy: &Policy,
     device: &B::Device,
-) -> Result<Served<B>> {
+) -> Result<Quantized<B>> {
     let names = matrices(config);
     policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
     let bar = weights_bar(names.iter().map(|(_, [n, k])| (n * k) as u64).sum())?;
@@ -144,7 +182,7 @@ fn quantized_while_loading<B: LmBackend>(
     )?;
     bar.finish_and_clear();
     let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
-    Ok(Served { model: Box::new(model), scheme: short(&policy.to_string()), integer })
+    Ok(Quantized { model, scheme: short(&policy.to_string()), integer })
 }
 
 /// `*=int8` is called `int8`.

@@ -119,6 +119,10 @@ impl Recorded {
 impl Histogram {
     /// A magnitude below which `fraction` of the inputs lie, up to the width of a bin.
     fn quantile(&self, fraction: f64) -> f32 {
+        if fraction == 0.0 {
+            // Not the smallest magnitude seen: the next text may have a smaller one.
+            return 0.0;
+        }
         let wanted = (fraction * self.total as f64).round() as u64;
         let mut below = 0;
         for (bin, &count) in self.counts.iter().enumerate() {

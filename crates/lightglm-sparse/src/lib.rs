@@ -24,6 +24,7 @@
 //!
 //! The seam of core that this crate implements is `Linear`; it knows no decoder and no scheme.
 
+mod allocation;
 mod calibration;
 mod error;
 mod magnitude;
@@ -32,6 +33,7 @@ mod recording_linear;
 mod sparse_linear;
 mod thresholds;
 
+pub use allocation::allocate;
 pub use calibration::Calibration;
 pub use error::SparsityError;
 pub use magnitude::Magnitude;
