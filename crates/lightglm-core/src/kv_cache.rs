@@ -4,6 +4,8 @@
 
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
+use crate::selected_kv::SelectedKvLayer;
+
 /// Positions in one KV block.
 ///
 /// Sixteen: one vector register of f32 scores on the widest machine, and the block size serving
@@ -24,6 +26,8 @@ pub enum KvLayer<B: Backend> {
     Float(FloatKvLayer<B>),
     /// Keys and values as eight-bit codes and scales.
     Int8(Int8KvLayer<B>),
+    /// One of the others, of which decode steps read the most promising pages only.
+    Selected(Box<SelectedKvLayer<B>>),
 }
 
 /// A pool of numbers.
@@ -96,6 +100,7 @@ impl<B: Backend> KvLayer<B> {
         match self {
             Self::Float(layer) => layer.keys.dims()[0],
             Self::Int8(layer) => layer.key_codes.dims()[0],
+            Self::Selected(layer) => layer.pool.blocks(),
         }
     }
 }

@@ -10,7 +10,7 @@ use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer};
 
 use crate::cpu::{
     self, AttentionShape, AttentionSpan, Int8Pool, Int8PoolMut, KvSlice, KvSliceMut, PackedWeights,
-    Scales, Weights,
+    PageSelection, Scales, Weights,
 };
 use crate::extension::LmBackend;
 use crate::packed::{self, PackedMatrix};
@@ -155,15 +155,39 @@ impl LmBackend for Flex {
         let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
         let mut out = vec![0.0; out_shape[0] * out_shape[1]];
         let (q, k, v) = (floats(&q), floats(&k), floats(&v));
-        match layer {
-            KvLayer::Float(layer) => attend_floats(q, k, v, layer, shape, spans, &mut out),
-            KvLayer::Int8(layer) => attend_int8(q, k, v, layer, shape, spans, &mut out),
-        }
+        let all = PageSelection::default();
+        attend_pool(q, k, v, layer, shape, spans, &all, &mut out);
         from_vec(out, out_shape)
     }
 }
 
+/// Appends to a pool and attends to its pages in `pages`, or to those that its bounds select.
+#[expect(clippy::too_many_arguments, reason = "those of attend_cached, and the pages")]
+fn attend_pool(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    layer: &mut KvLayer<Flex>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan<'_>],
+    pages: &PageSelection,
+    out: &mut [f32],
+) {
+    match layer {
+        KvLayer::Float(layer) => attend_floats(q, k, v, layer, shape, spans, pages, out),
+        KvLayer::Int8(layer) => attend_int8(q, k, v, layer, shape, spans, pages, out),
+        KvLayer::Selected(layer) => {
+            let mut bounds = take(&mut layer.bounds);
+            cpu::extend_bounds(k, shape, spans, bounds.storage_mut());
+            let pages = cpu::select_pages(q, shape, spans, bounds.storage(), layer.budget);
+            layer.bounds = tensor_of(bounds);
+            attend_pool(q, k, v, &mut layer.pool, shape, spans, &pages, out);
+        }
+    }
+}
+
 /// Appends to a pool of numbers and attends to it.
+#[expect(clippy::too_many_arguments, reason = "those of attend_cached, and the pages")]
 fn attend_floats(
     q: &[f32],
     k: &[f32],
@@ -171,17 +195,19 @@ fn attend_floats(
     layer: &mut FloatKvLayer<Flex>,
     shape: AttentionShape,
     spans: &[AttentionSpan<'_>],
+    pages: &PageSelection,
     out: &mut [f32],
 ) {
     let mut keys = take(&mut layer.keys);
     let mut values = take(&mut layer.values);
     cpu::append_kv(k, v, shape, spans, pool_mut(&mut keys), pool_mut(&mut values));
     let scale = 1.0 / (shape.head_dim as f32).sqrt();
-    cpu::attention(q, shape, scale, spans, pool(&keys), pool(&values), out);
+    cpu::attention_pages(q, shape, scale, spans, pages, pool(&keys), pool(&values), out);
     (layer.keys, layer.values) = (tensor_of(keys), tensor_of(values));
 }
 
 /// Appends to a pool of codes and attends to it.
+#[expect(clippy::too_many_arguments, reason = "those of attend_cached, and the pages")]
 fn attend_int8(
     q: &[f32],
     k: &[f32],
@@ -189,6 +215,7 @@ fn attend_int8(
     layer: &mut Int8KvLayer<Flex>,
     shape: AttentionShape,
     spans: &[AttentionSpan<'_>],
+    pages: &PageSelection,
     out: &mut [f32],
 ) {
     let rotate_keys = layer.rotate_keys;
@@ -212,7 +239,7 @@ fn attend_int8(
         rotate_keys,
     };
     let scale = 1.0 / (shape.head_dim as f32).sqrt();
-    cpu::attention_int8(q, shape, scale, spans, pool, out);
+    cpu::attention_int8_pages(q, shape, scale, spans, pages, pool, out);
     *layer = Int8KvLayer {
         key_codes: Tensor::from_primitive(key_codes),
         key_scales: tensor_of(key_scales),

@@ -4,11 +4,12 @@
 //! without one runs them as they are. Shape letters as in [`crate::LmBackend`].
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
-use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer};
+use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer, SelectedKvLayer};
 
 use crate::cpu::{AttentionShape, AttentionSpan};
 
 mod int8_kv;
+mod pages;
 
 /// See [`crate::LmBackend::embed`].
 pub fn embed<B: Backend>(weight: Tensor<B, 2>, ids: &[u32]) -> Tensor<B, 2> {
@@ -104,6 +105,9 @@ pub fn append<B: Backend>(
     shape: AttentionShape,
     spans: &[AttentionSpan<'_>],
 ) {
+    if let KvLayer::Selected(layer) = layer {
+        append(k.clone(), v.clone(), &mut layer.pool, shape, spans);
+    }
     let (g, d) = (shape.kv_heads, shape.head_dim);
     for span in spans {
         let mut row = 0;
@@ -117,6 +121,7 @@ pub fn append<B: Backend>(
             match layer {
                 KvLayer::Float(layer) => append_floats(rows(&k), rows(&v), layer, block, offset),
                 KvLayer::Int8(layer) => int8_kv::append(rows(&k), rows(&v), layer, block, offset),
+                KvLayer::Selected(layer) => pages::extend(rows(&k), layer, block, offset),
             }
             row += n;
         }
@@ -147,6 +152,10 @@ pub fn attend_cached<B: Backend>(
     shape: AttentionShape,
     spans: &[AttentionSpan<'_>],
 ) -> Tensor<B, 2> {
+    if let KvLayer::Selected(layer) = layer {
+        let outputs = spans.iter().map(|span| attend_selected(q.clone(), layer, shape, span));
+        return Tensor::cat(outputs.collect(), 0);
+    }
     let device = q.device();
     let q = match layer {
         KvLayer::Int8(Int8KvLayer { rotate_keys: true, .. }) => {
@@ -163,6 +172,7 @@ pub fn attend_cached<B: Backend>(
             let (keys, values) = match layer {
                 KvLayer::Float(layer) => held_floats(layer, ids),
                 KvLayer::Int8(layer) => int8_kv::held(layer, ids, shape.head_dim),
+                KvLayer::Selected(_) => unreachable!("attended to above"),
             };
             let (keys, values) = (keys.narrow(2, 0, len), values.narrow(1, 0, len));
             let q = q.clone().narrow(0, span.first_row, span.rows);
@@ -170,6 +180,27 @@ pub fn attend_cached<B: Backend>(
         })
         .collect();
     Tensor::cat(outputs, 0)
+}
+
+/// One span over the pages that its query selects, each kv head over its own.
+fn attend_selected<B: Backend>(
+    q: Tensor<B, 2>,
+    layer: &SelectedKvLayer<B>,
+    shape: AttentionShape,
+    span: &AttentionSpan<'_>,
+) -> Tensor<B, 2> {
+    if !layer.budget.selects(span.rows, span.past) {
+        return attend_cached(q, &layer.pool, shape, &[*span]);
+    }
+    let width = shape.heads / shape.kv_heads * shape.head_dim;
+    let row = q.clone().narrow(0, span.first_row, 1);
+    let tables = pages::select(row, layer, shape, span);
+    let of_head = |(head, table): (usize, &Vec<u32>)| {
+        let past = (table.len() - 1) * KV_BLOCK + span.past % KV_BLOCK;
+        let span = AttentionSpan { past, block_table: table, ..*span };
+        attend_cached(q.clone(), &layer.pool, shape, &[span]).narrow(1, head * width, width)
+    };
+    Tensor::cat(tables.iter().enumerate().map(of_head).collect(), 1)
 }
 
 /// What some blocks hold: keys `[G, d, L]` and values `[G, L, d]` in f32.

@@ -123,6 +123,11 @@ fn check_layout<B: Backend>(layer: &KvLayer<B>) -> Vec<f64> {
             let codes = scales * 4.0 * steps as f64;
             vec![codes, scales, codes, scales]
         }
+        KvLayer::Selected(layer) => {
+            let bounds = layer.bounds.dims();
+            assert_eq!([bounds[0], bounds[2]], [layer.pool.blocks(), 2], "bounds are [P, K, 2, d]");
+            check_layout(&layer.pool)
+        }
     }
 }
 
@@ -138,6 +143,7 @@ fn fill_with_ones<B: Backend>(layer: &mut KvLayer<B>) {
             layer.value_codes = layer.value_codes.ones_like();
             layer.value_scales = layer.value_scales.ones_like();
         }
+        KvLayer::Selected(layer) => fill_with_ones(&mut layer.pool),
     }
 }
 
@@ -151,6 +157,7 @@ fn sums<B: Backend>(layer: &KvLayer<B>) -> Vec<f64> {
             layer.value_codes.to_data(),
             layer.value_scales.to_data(),
         ],
+        KvLayer::Selected(layer) => return sums(&layer.pool),
     };
     pools.iter().map(|pool| pool.iter::<f64>().sum()).collect()
 }

@@ -155,6 +155,7 @@ impl HostPools {
                 let (keys, values) = (host(key_codes.to_data()), host(value_codes.to_data()));
                 Self { keys, values, kv_heads, head_dim: 4 * steps, layout: Layout::Int8 }
             }
+            KvLayer::Selected(layer) => Self::download(&layer.pool),
         }
     }
 
@@ -175,6 +176,7 @@ impl HostPools {
                 layer.key_codes = upload(self.keys, &layer.key_codes);
                 layer.value_codes = upload(self.values, &layer.value_codes);
             }
+            KvLayer::Selected(layer) => self.upload(&mut layer.pool, device),
         }
     }
 

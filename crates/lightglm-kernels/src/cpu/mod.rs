@@ -36,7 +36,10 @@ mod swiglu;
 pub mod team;
 mod weights;
 
-pub use attention::{AttentionShape, attention, attention_int8};
+pub use attention::{
+    AttentionShape, PageSelection, attention, attention_int8, attention_int8_pages,
+    attention_pages, extend_bounds, select_pages,
+};
 pub use convert::{convert_from_f32, convert_to_f32, gather_rows};
 pub use isa::Isa;
 pub use kv::{AttentionSpan, KvSlice, KvSliceMut, append_kv};

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData, backend::Backend};
 use lightglm_core::{
-    FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
+    FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, PageBudget,
+    SelectedKvLayer, SequenceId,
 };
 
 /// Element type of stored keys and values.
@@ -97,6 +98,8 @@ pub struct ContiguousKvCache<B: Backend> {
     head_dim: usize,
     max_positions: usize,
     dtype: KvDtype,
+    /// The budget, and the first layer that has it.
+    selection: Option<(PageBudget, usize)>,
     device: B::Device,
 }
 
@@ -138,8 +141,19 @@ impl<B: Backend> ContiguousKvCache<B> {
             head_dim,
             max_positions,
             dtype,
+            selection: None,
             device: device.clone(),
         }
+    }
+
+    /// The cache with decode steps that read `budget` positions at most ([`SelectedKvLayer`]) in all
+    /// layers but the first `skip_layers`; Quest leaves the first two exact.
+    ///
+    /// To be called on an empty cache: what its pools hold is forgotten.
+    pub fn with_page_budget(mut self, budget: PageBudget, skip_layers: usize) -> Self {
+        self.selection = Some((budget, skip_layers));
+        self.layers.fill_with(|| None);
+        self
     }
 
     /// Keeps the first `len` positions of `sequence` and forgets the rest; nothing happens where it
@@ -174,18 +188,7 @@ impl<B: Backend> ContiguousKvCache<B> {
     pub fn fill_random(&mut self, positions: usize) -> Result<(), KvCacheError> {
         for index in 0..self.layers.len() {
             let device = self.device.clone();
-            match self.layer_mut(index) {
-                KvLayer::Float(layer) => {
-                    layer.keys = noise(&layer.keys, &device);
-                    layer.values = noise(&layer.values, &device);
-                }
-                KvLayer::Int8(layer) => {
-                    layer.key_codes = noisy_codes(&layer.key_codes, index as u32, &device);
-                    layer.value_codes = noisy_codes(&layer.value_codes, !index as u32, &device);
-                    layer.key_scales = layer.key_scales.ones_like() / 127.0;
-                    layer.value_scales = layer.value_scales.ones_like() / 127.0;
-                }
-            }
+            fill_layer(self.layer_mut(index), index as u32, &device);
         }
         for sequence in (0..self.sequences.len()).map(SequenceId) {
             self.reserve(sequence, positions)?;
@@ -211,6 +214,52 @@ impl<B: Backend> ContiguousKvCache<B> {
     fn held_mut(&mut self, sequence: SequenceId) -> Result<&mut Held, KvCacheError> {
         self.sequences.get_mut(sequence.0).ok_or(KvCacheError::UnknownSequence(sequence))
     }
+}
+
+/// Random keys and values, and bounds that hold for them.
+fn fill_layer<B: Backend>(layer: &mut KvLayer<B>, seed: u32, device: &B::Device) {
+    match layer {
+        KvLayer::Float(layer) => {
+            layer.keys = noise(&layer.keys, device);
+            layer.values = noise(&layer.values, device);
+        }
+        KvLayer::Int8(layer) => {
+            layer.key_codes = noisy_codes(&layer.key_codes, seed, device);
+            layer.value_codes = noisy_codes(&layer.value_codes, !seed, device);
+            layer.key_scales = layer.key_scales.ones_like() / 127.0;
+            layer.value_scales = layer.value_scales.ones_like() / 127.0;
+        }
+        KvLayer::Selected(layer) => {
+            fill_layer(&mut layer.pool, seed, device);
+            layer.bounds = bounds_of(&layer.pool, layer.bounds.dims());
+        }
+    }
+}
+
+/// Bounds `[P, K, 2, d]` of the keys that [`fill_layer`] has made.
+fn bounds_of<B: Backend>(pool: &KvLayer<B>, shape: [usize; 4]) -> Tensor<B, 4> {
+    let [p, k, _, d] = shape;
+    let (least, most) = match pool {
+        KvLayer::Float(layer) => {
+            let keys = layer.keys.clone().cast(DType::F32);
+            (keys.clone().min_dim(3).swap_dims(2, 3), keys.max_dim(3).swap_dims(2, 3))
+        }
+        KvLayer::Int8(layer) => {
+            let keys = layer.key_codes.clone().float().cast(DType::F32) / 127.0;
+            let flat =
+                |x: Tensor<B, 5>| x.reshape([p, k, 1, d.next_multiple_of(4)]).narrow(3, 0, d);
+            let (least, most) = (flat(keys.clone().min_dim(3)), flat(keys.max_dim(3)));
+            if layer.rotate_keys {
+                // The stored basis is another: no coordinate exceeds the norm.
+                let norm = (d as f64).sqrt();
+                (least.zeros_like() - norm, most.zeros_like() + norm)
+            } else {
+                (least, most)
+            }
+        }
+        KvLayer::Selected(layer) => return layer.bounds.clone(),
+    };
+    Tensor::cat(vec![least, most], 2)
 }
 
 /// Numbers between -1 and 1 in the shape and type of `like`.
@@ -254,12 +303,21 @@ impl<B: Backend> KvCache<B> for ContiguousKvCache<B> {
         let blocks = self.sequences.iter().map(|held| held.blocks.len()).sum();
         let shape = [blocks, self.kv_heads, self.head_dim];
         let (device, dtype) = (&self.device, self.dtype);
-        self.layers[layer].get_or_insert_with(|| match dtype {
-            KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => {
-                KvLayer::Float(FloatKvLayer::zeros(shape, dtype.into(), device))
+        let selection = self.selection.filter(|&(_, first)| layer >= first);
+        self.layers[layer].get_or_insert_with(|| {
+            let pool = match dtype {
+                KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => {
+                    KvLayer::Float(FloatKvLayer::zeros(shape, dtype.into(), device))
+                }
+                KvDtype::Int8 => KvLayer::Int8(Int8KvLayer::zeros(shape, false, device)),
+                KvDtype::Int8Rotated => KvLayer::Int8(Int8KvLayer::zeros(shape, true, device)),
+            };
+            match selection {
+                None => pool,
+                Some((budget, _)) => {
+                    KvLayer::Selected(Box::new(SelectedKvLayer::new(pool, shape, budget, device)))
+                }
             }
-            KvDtype::Int8 => KvLayer::Int8(Int8KvLayer::zeros(shape, false, device)),
-            KvDtype::Int8Rotated => KvLayer::Int8(Int8KvLayer::zeros(shape, true, device)),
         })
     }
 

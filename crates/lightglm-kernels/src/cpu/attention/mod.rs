@@ -12,6 +12,7 @@ mod float_pool;
 mod int8_chunk;
 mod int8_dot;
 mod int8_pool;
+mod pages;
 mod schedule;
 
 use lightglm_core::KV_BLOCK;
@@ -20,6 +21,9 @@ use super::isa::Isa;
 use super::kv::{AttentionSpan, KvSlice, check_spans};
 use super::kv_int8::Int8Pool;
 use float_pool::FloatPool;
+use schedule::HeadSpan;
+
+pub use pages::{PageSelection, extend_bounds, select_pages};
 
 /// Positions in a chunk.
 const CHUNK: usize = 256;
@@ -59,6 +63,25 @@ pub fn attention(
     values: KvSlice<'_>,
     out: &mut [f32],
 ) {
+    let all = PageSelection::default();
+    attention_pages(q, shape, scale, spans, &all, keys, values, out);
+}
+
+/// [`attention`] to the pages of `selection`, which [`select_pages`] has made for these spans.
+///
+/// # Panics
+/// As [`attention`].
+#[expect(clippy::too_many_arguments, reason = "those of attention, and the pages")]
+pub fn attention_pages(
+    q: &[f32],
+    shape: AttentionShape,
+    scale: f32,
+    spans: &[AttentionSpan<'_>],
+    selection: &PageSelection,
+    keys: KvSlice<'_>,
+    values: KvSlice<'_>,
+    out: &mut [f32],
+) {
     assert_eq!(keys.len(), values.len(), "keys and values differ in length");
     if !has_queries(q, shape, out) {
         return;
@@ -66,6 +89,7 @@ pub fn attention(
     let AttentionShape { heads, kv_heads, head_dim } = shape;
     let blocks = keys.len() / (kv_heads * head_dim * KV_BLOCK);
     check_spans(spans, q.len() / (heads * head_dim), blocks);
+    let spans = &head_spans(spans, shape, selection);
     let isa = Isa::current();
     match (keys, values) {
         (KvSlice::F32(keys), KvSlice::F32(values)) => {
@@ -97,11 +121,51 @@ pub fn attention_int8(
     pool: Int8Pool<'_>,
     out: &mut [f32],
 ) {
+    attention_int8_pages(q, shape, scale, spans, &PageSelection::default(), pool, out);
+}
+
+/// [`attention_int8`] to the pages of `selection`, which [`select_pages`] has made for these spans.
+///
+/// # Panics
+/// As [`attention`].
+pub fn attention_int8_pages(
+    q: &[f32],
+    shape: AttentionShape,
+    scale: f32,
+    spans: &[AttentionSpan<'_>],
+    selection: &PageSelection,
+    pool: Int8Pool<'_>,
+    out: &mut [f32],
+) {
     if !has_queries(q, shape, out) {
         return;
     }
     check_spans(spans, q.len() / (shape.heads * shape.head_dim), pool.blocks(shape));
+    let spans = &head_spans(spans, shape, selection);
     schedule::run(Isa::current(), q, shape, scale, spans, &pool, out);
+}
+
+/// Whole spans for all kv heads, selected ones for each kv head with its own table.
+fn head_spans<'a>(
+    spans: &[AttentionSpan<'a>],
+    shape: AttentionShape,
+    selection: &'a PageSelection,
+) -> Vec<HeadSpan<'a>> {
+    let mut all = Vec::new();
+    for (i, &span) in spans.iter().enumerate() {
+        match selection.of_span(i) {
+            None => all.push(HeadSpan { span, kv_heads: 0..shape.kv_heads }),
+            Some(tables) => {
+                assert_eq!((span.rows, tables.len()), (1, shape.kv_heads), "other spans' pages");
+                all.extend(tables.iter().enumerate().map(|(head, table)| {
+                    let past = (table.len() - 1) * KV_BLOCK + span.past % KV_BLOCK;
+                    let span = AttentionSpan { past, block_table: table, ..span };
+                    HeadSpan { span, kv_heads: head..head + 1 }
+                }));
+            }
+        }
+    }
+    all
 }
 
 /// Whether there is anything to do.

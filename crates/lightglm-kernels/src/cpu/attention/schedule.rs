@@ -34,6 +34,12 @@ pub(super) trait Pool: Sync {
     );
 }
 
+/// A span as some of the kv heads see it: these heads' pages are in its block table.
+pub(super) struct HeadSpan<'a> {
+    pub(super) span: AttentionSpan<'a>,
+    pub(super) kv_heads: std::ops::Range<usize>,
+}
+
 /// Some rows of one span, for one kv head.
 #[derive(Clone, Copy)]
 pub(super) struct Unit<'a> {
@@ -79,7 +85,7 @@ pub(super) fn run<P: Pool>(
     q: &[f32],
     shape: AttentionShape,
     scale: f32,
-    spans: &[AttentionSpan<'_>],
+    spans: &[HeadSpan<'_>],
     pool: &P,
     out: &mut [f32],
 ) {
@@ -110,14 +116,14 @@ pub(super) fn run<P: Pool>(
 }
 
 /// All units, how many partial states they have in split mode, and how many tiles.
-fn units<'a>(spans: &[AttentionSpan<'a>], shape: AttentionShape) -> (Vec<Unit<'a>>, usize, usize) {
+fn units<'a>(spans: &[HeadSpan<'a>], shape: AttentionShape) -> (Vec<Unit<'a>>, usize, usize) {
     let group = shape.heads / shape.kv_heads;
     let rows = (QUERIES_PER_TASK / group).max(1);
     let mut units = Vec::new();
     let (mut state, mut tile) = (0, 0);
-    for span in spans {
+    for HeadSpan { span, kv_heads } in spans {
         for i in (0..span.rows).step_by(rows) {
-            for kv_head in 0..shape.kv_heads {
+            for kv_head in kv_heads.clone() {
                 let unit = Unit {
                     block_table: span.block_table,
                     row: span.first_row + i,
