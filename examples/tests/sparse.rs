@@ -54,7 +54,7 @@ fn a_sparse_model_is_the_dense_one_with_masks() {
         for sparsity in [0.0, 0.5, 0.9] {
             let sparse = sparsify(dense.clone(), sparsity, &TOKENS, &TOKENS).unwrap();
             assert!((sparse.sparsity - sparsity).abs() < 0.2, "{}", sparse.sparsity);
-            assert_eq!(sparse.skipped_bytes > 0, sparsity > 0.0);
+            assert!(sparse.skipped_bytes > 0 || sparsity == 0.0);
             // The same masks before the same projections in the order of panels.
             let masked =
                 dense.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {

@@ -78,9 +78,16 @@ pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) 
             let mut count = 0;
             for (index, segment) in cut.segments().enumerate() {
                 let first = count;
+                // One lane's codes lie in the order of channels; the general case takes several times
+                // as long, and this is what the other threads wait for.
                 for channel in segment.start..segment.end {
-                    let at = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
-                    let any = (0..lanes).fold(0, |any, lane| any | *at.add(lane * 4));
+                    let any = match lanes {
+                        1 => *tile.codes.add(channel),
+                        _ => {
+                            let at = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
+                            (0..lanes).fold(0, |any, lane| any | *at.add(lane * 4))
+                        }
+                    };
                     *channels.add(count) = channel as u32;
                     count += usize::from(any != 0);
                 }
@@ -89,12 +96,19 @@ pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) 
                     *channels.add(count) = *channels.add(end - 1);
                     count += 1;
                 }
-                for i in first..count {
-                    let channel = *channels.add(i) as usize;
-                    let from = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
-                    let to = codes.add(i / 4 * lanes * 4 + i % 4);
-                    for lane in 0..lanes {
-                        *to.add(lane * 4) = if i < end { *from.add(lane * 4) } else { 0 };
+                if lanes == 1 {
+                    for i in first..end {
+                        *codes.add(i) = *tile.codes.add(*channels.add(i) as usize);
+                    }
+                    (end..count).for_each(|i| *codes.add(i) = 0);
+                } else {
+                    for i in first..count {
+                        let channel = *channels.add(i) as usize;
+                        let from = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
+                        let to = codes.add(i / 4 * lanes * 4 + i % 4);
+                        for lane in 0..lanes {
+                            *to.add(lane * 4) = if i < end { *from.add(lane * 4) } else { 0 };
+                        }
                     }
                 }
                 *ends.add(index) = (count / 4) as u32;
@@ -200,6 +214,12 @@ unsafe fn stretches<
     let vectors = stripe.vectors;
     // SAFETY: the caller's contract; vectors stay below the stripe's.
     unsafe {
+        for i in 0..4 * AHEAD {
+            let run = stripe.codes.add(*active.channels.add(i) as usize * stripe.stride);
+            for block in 0..vectors / if NIBBLES { 8 } else { 4 } {
+                V::Float::prefetch(run.wrapping_add(block * 64));
+            }
+        }
         let mut start = 0;
         for (number, segment) in p.layout.cut.segments().enumerate() {
             let end = *active.ends.add(number) as usize;
