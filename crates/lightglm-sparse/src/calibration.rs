@@ -41,7 +41,7 @@ impl Calibration {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         let failure = recorded.add(name, x, width);
         if let Some(failure) = failure {
-            recorded.failed.get_or_insert_with(|| failure());
+            recorded.failed.get_or_insert_with(&failure);
             return Err(failure());
         }
         Ok(())
@@ -78,7 +78,6 @@ impl Calibration {
 
 impl Recorded {
     /// What went wrong, as something that can be said twice.
-    #[expect(clippy::type_complexity, reason = "an error that is kept and returned")]
     fn add(
         &mut self,
         name: &str,
