@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Tensor;
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
-use lightglm_core::{LogitRows, SequenceId, Span};
+use lightglm_core::{KV_BLOCK, LogitRows, PageBudget, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::serving::{
@@ -62,6 +62,10 @@ struct Args {
     /// The fraction of the inputs of each of the blocks' projections that is left out.
     #[arg(long)]
     sparsity: Option<f64>,
+    /// Positions that a decode step attends to at most, in all layers but the first two; the pages of
+    /// the cache are chosen by the queries.
+    #[arg(long)]
+    kv_budget: Option<usize>,
     /// Keys and values as f32, f16, bf16, int8 or int8-rotated; in the precision of the weights where
     /// left out (quantized ones: bf16).
     #[arg(long)]
@@ -187,7 +191,7 @@ impl DeviceJob for Bench {
         // What several sequences leave out together is not known.
         let skipped = if args.batch == 1 { subject.skipped_bytes } else { 0 };
         let bytes_per_step = subject.model.bytes_read(args.batch) - skipped
-            + args.batch * positions * subject.kv_bytes();
+            + args.batch * subject.kv_read(positions);
         let flops = subject.prefill_flops(args.prefill);
         Ok(Outcome {
             shape: subject.name,
@@ -224,7 +228,11 @@ struct Subject<B: LmBackend> {
     kv_dtype: KvDtype,
     sparsity: Option<f64>,
     skipped_bytes: usize,
+    kv_budget: Option<usize>,
 }
+
+/// Layers whose attention stays exact with `--kv-budget`, as in Quest.
+const EXACT_LAYERS: usize = 2;
 
 /// Tokens that thresholds are found on, and as many others that they are checked on.
 const CALIBRATION: usize = 128;
@@ -305,13 +313,23 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
         false => KvDtype::F32,
     };
     let Served { model, scheme, integer } = served;
-    Ok(Subject { model, config, name, scheme, integer, kv_dtype, sparsity, skipped_bytes })
+    Ok(Subject {
+        model,
+        config,
+        name,
+        scheme,
+        integer,
+        kv_dtype,
+        sparsity,
+        skipped_bytes,
+        kv_budget: args.kv_budget,
+    })
 }
 
 impl<B: LmBackend> Subject<B> {
     fn cache(&self, batch: usize, positions: usize, device: &B::Device) -> ContiguousKvCache<B> {
         let c = &self.config;
-        ContiguousKvCache::new(
+        let cache = ContiguousKvCache::new(
             c.num_hidden_layers,
             c.num_key_value_heads,
             c.head_dim,
@@ -319,13 +337,31 @@ impl<B: LmBackend> Subject<B> {
             positions,
             self.kv_dtype,
             device,
-        )
+        );
+        match self.kv_budget {
+            None => cache,
+            Some(positions) => cache.with_page_budget(PageBudget { positions }, EXACT_LAYERS),
+        }
     }
 
     /// Bytes of keys and values of one position.
     fn kv_bytes(&self) -> usize {
         let c = &self.config;
         2 * c.num_hidden_layers * c.num_key_value_heads * self.kv_dtype.bytes_per_head(c.head_dim)
+    }
+
+    /// Bytes of keys, values and bounds that a decoded token reads at `positions` positions.
+    fn kv_read(&self, positions: usize) -> usize {
+        let c = &self.config;
+        let exact = positions * self.kv_bytes();
+        let Some(budget) = self.kv_budget.filter(|budget| *budget < positions) else {
+            return exact;
+        };
+        let layers = c.num_hidden_layers;
+        let bounds = 2 * 4 * c.head_dim * c.num_key_value_heads * positions.div_ceil(KV_BLOCK);
+        let selected = budget * self.kv_bytes() / layers + bounds;
+        let few = EXACT_LAYERS.min(layers);
+        exact / layers * few + selected * (layers - few)
     }
 
     /// Seconds for a prompt of `tokens` tokens, logits of the last row.

@@ -5,139 +5,20 @@ use std::path::PathBuf;
 
 use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
-use half::f16;
-use lightglm_kernels::cpu::{self, DotIsa, PackedWeights, Scales, team};
+use lightglm_kernels::cpu::{self, DotIsa};
 use lightglm_kernels::{
-    ActivationBits, ActivationFormat, CodeOrder, LmBackend, PackedMatrix, QuantizedMatrix,
-    ScaleDtype, WeightBits, packed,
+    ActivationBits, ActivationFormat, LmBackend, PackedMatrix, QuantizedMatrix, ScaleDtype,
+    WeightBits, packed,
 };
+use packed_cases::{Packed, Rng, bits, everywhere, random_matrix};
 use proptest::prelude::*;
-use random::Rng;
 use safetensors::SafeTensors;
 
-mod random {
-    /// SplitMix64: enough for test data, and no dependency.
-    pub(crate) struct Rng(pub(crate) u64);
-
-    impl Rng {
-        pub(crate) fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            z ^ (z >> 31)
-        }
-
-        /// Uniform in -1..1.
-        pub(crate) fn unit(&mut self) -> f32 {
-            (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        }
-
-        pub(crate) fn vec(&mut self, len: usize) -> Vec<f32> {
-            (0..len).map(|_| self.unit()).collect()
-        }
-    }
-}
+mod packed_cases;
 
 const SIZES: [usize; 10] = [1, 3, 8, 31, 32, 33, 63, 64, 65, 257];
 const TOKENS: [usize; 11] = [0, 1, 2, 3, 7, 12, 13, 16, 17, 48, 65];
 const GROUPS: [usize; 6] = [8, 16, 32, 64, 128, usize::MAX];
-
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
-
-/// Runs `work` on every instruction set and on 1, 2, 3 and 5 threads, asserts that all results have
-/// the same bits, and returns one.
-fn everywhere(what: &str, work: impl Fn() -> Vec<f32>) -> Vec<f32> {
-    let expected = DotIsa::available()[0].run(&work);
-    for isa in DotIsa::available() {
-        for threads in [1, 2, 3, 5] {
-            team::set_num_threads(threads);
-            let actual = isa.run(&work);
-            let first = bits(&actual).iter().zip(bits(&expected)).position(|(a, b)| *a != b);
-            assert!(
-                first.is_none(),
-                "{what}: {} with {threads} threads differs at {first:?}: {} and {}",
-                isa.name(),
-                actual[first.unwrap_or(0)],
-                expected[first.unwrap_or(0)]
-            );
-        }
-    }
-    expected
-}
-
-fn random_matrix(
-    shape: [usize; 2],
-    bits: WeightBits,
-    group: usize,
-    minimums: bool,
-    rng: &mut Rng,
-) -> QuantizedMatrix {
-    let [n, k] = shape;
-    let group_size = group.min(k.max(1));
-    let scales = n * k.div_ceil(group_size);
-    let code = |rng: &mut Rng| (rng.next() % (u64::from(bits.largest()) + 1)) as u8;
-    QuantizedMatrix {
-        shape,
-        bits,
-        group_size,
-        codes: (0..n * k).map(|_| code(rng)).collect(),
-        scales: rng.vec(scales),
-        minimums: minimums.then(|| rng.vec(scales)),
-    }
-}
-
-/// The slices that the kernels take.
-struct Packed {
-    matrix: QuantizedMatrix,
-    packed: PackedMatrix<Flex>,
-    codes: Vec<u8>,
-    scales: [Vec<f32>; 2],
-    halves: [Vec<f16>; 2],
-}
-
-impl Packed {
-    fn new(mut matrix: QuantizedMatrix, dtype: ScaleDtype, activation: ActivationFormat) -> Self {
-        let packed =
-            PackedMatrix::<Flex>::pack(&matrix, dtype, activation, &FlexDevice).expect("fits");
-        matrix.round_scales(dtype);
-        assert_eq!(packed.unpack(), matrix);
-        Self::view(matrix, packed)
-    }
-
-    /// The same matrix with its codes in another order.
-    fn of(other: &Self, order: CodeOrder) -> Self {
-        Self::view(other.matrix.clone(), other.packed.clone().with_order(order))
-    }
-
-    fn view(matrix: QuantizedMatrix, packed: PackedMatrix<Flex>) -> Self {
-        let codes = packed.codes.val().into_data().to_vec::<u8>().expect("u8");
-        let floats = |x: Tensor<Flex, 1>| x.into_data().convert::<f32>().to_vec().expect("f32");
-        let scales = [
-            floats(packed.scales.val()),
-            packed.minimums.as_ref().map_or(Vec::new(), |m| floats(m.val())),
-        ];
-        let halves = scales.clone().map(|x| x.into_iter().map(f16::from_f32).collect());
-        Self { matrix, packed, codes, scales, halves }
-    }
-
-    fn weights(&self) -> PackedWeights<'_> {
-        let format = *self.packed.format();
-        let scales = |at: usize| match format.scale_dtype {
-            ScaleDtype::F16 => Scales::F16(&self.halves[at]),
-            ScaleDtype::F32 => Scales::F32(&self.scales[at]),
-        };
-        PackedWeights {
-            shape: self.packed.shape(),
-            format,
-            codes: &self.codes,
-            scales: scales(0),
-            minimums: format.has_minimums.then(|| scales(1)),
-        }
-    }
-}
 
 /// The specification of quantized activations, spelled out.
 fn quantize(x: &[f32], k: usize, format: ActivationFormat) -> (Vec<i16>, Vec<f32>) {
@@ -542,81 +423,4 @@ fn codes_out_of_range_are_an_error() {
     );
     let error = packed.expect_err("16 has five bits");
     assert!(error.to_string().contains("row 39"), "{error}");
-}
-
-/// Codes in the order of channels give the bits of the dense product on every instruction set, for
-/// any share of zeros in `x` and any number of tokens.
-#[test]
-fn channels_give_the_bits_of_panels() {
-    let mut rng = Rng(11);
-    let formats = [
-        (WeightBits::Eight, 64, false, ActivationBits::Eight, Some(64)),
-        (WeightBits::Eight, 32, true, ActivationBits::Sixteen, Some(32)),
-        (WeightBits::Eight, usize::MAX, false, ActivationBits::Eight, None),
-        (WeightBits::Eight, 128, false, ActivationBits::Eight, Some(32)),
-        (WeightBits::Four, 64, false, ActivationBits::Eight, Some(64)),
-        (WeightBits::Four, 32, true, ActivationBits::Sixteen, None),
-        (WeightBits::Four, 128, false, ActivationBits::Eight, Some(64)),
-    ];
-    for (bits, group, minimums, activation, activation_group) in formats {
-        for [n, k] in [[1, 1], [3, 65], [64, 64], [130, 257], [300, 96], [1100, 130]] {
-            let activation = ActivationFormat { bits: activation, group_size: activation_group };
-            let matrix = random_matrix([n, k], bits, group, minimums, &mut rng);
-            let panels = Packed::new(matrix, ScaleDtype::F16, activation);
-            let channels = Packed::of(&panels, CodeOrder::Channels);
-            let bias = rng.vec(n);
-            let ids: Vec<u32> = (0..n as u32).step_by(7).collect();
-            let rows = |w: &Packed| {
-                let mut out = vec![0.0; ids.len() * k];
-                cpu::gather_packed_rows(&w.weights(), &ids, &mut out);
-                out
-            };
-            assert_eq!(rows(&panels), rows(&channels));
-            for t in [1, 2, 3, 4, 5, 17] {
-                for zeros in [0, 50, 90, 100] {
-                    let x: Vec<f32> = (0..t * k)
-                        .map(|_| if rng.next() % 100 < zeros { 0.0 } else { rng.unit() })
-                        .collect();
-                    let product = |w: &Packed| {
-                        let mut y = vec![f32::NAN; t * n];
-                        cpu::linear_packed(&x, &w.weights(), Some(&bias), &mut y);
-                        y
-                    };
-                    let expected = product(&panels);
-                    let what = format!("{bits:?} {n}x{k}, {t} tokens, {zeros} % zeros");
-                    let actual = everywhere(&what, || product(&channels));
-                    assert_eq!(self::bits(&actual), self::bits(&expected), "{what}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn not_a_number_is_not_left_out() {
-    let activation = ActivationFormat { bits: ActivationBits::Eight, group_size: Some(32) };
-    let matrix = random_matrix([40, 70], WeightBits::Eight, 32, false, &mut Rng(3));
-    let panels = Packed::new(matrix, ScaleDtype::F16, activation);
-    let channels = Packed::of(&panels, CodeOrder::Channels);
-    let mut x = vec![0.0; 70];
-    x[69] = f32::NAN;
-    let mut y = vec![0.0; 40];
-    cpu::linear_packed(&x, &channels.weights(), None, &mut y);
-    assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
-}
-
-proptest! {
-    #[test]
-    fn orders_turn_into_each_other(n in 1usize..300, k in 1usize..70, four: bool, seed: u64) {
-        let bits = if four { WeightBits::Four } else { WeightBits::Eight };
-        let matrix = random_matrix([n, k], bits, usize::MAX, false, &mut Rng(seed));
-        let activation = ActivationFormat::INT8_PER_TOKEN;
-        let panels =
-            PackedMatrix::<Flex>::pack(&matrix, ScaleDtype::F32, activation, &FlexDevice).expect("fits");
-        let codes = |x: &PackedMatrix<Flex>| x.codes.val().into_data().to_vec::<u8>().expect("u8");
-        let before = codes(&panels);
-        let channels = panels.with_order(CodeOrder::Channels);
-        prop_assert_eq!(channels.unpack(), matrix);
-        prop_assert_eq!(codes(&channels.with_order(CodeOrder::Panels)), before);
-    }
 }
