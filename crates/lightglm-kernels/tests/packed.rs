@@ -424,3 +424,19 @@ fn codes_out_of_range_are_an_error() {
     let error = packed.expect_err("16 has five bits");
     assert!(error.to_string().contains("row 39"), "{error}");
 }
+
+#[test]
+fn scales_beyond_their_precision_are_an_error() {
+    let mut matrix = random_matrix([40, 40], WeightBits::Eight, 8, true, &mut Rng(1));
+    let pack = |matrix: &_, dtype| {
+        PackedMatrix::<Flex>::pack(matrix, dtype, ActivationFormat::INT8_PER_TOKEN, &FlexDevice)
+    };
+    matrix.scales[39 * 5 + 2] = 1e5;
+    let error = pack(&matrix, ScaleDtype::F16).expect_err("f16 ends at 65504").to_string();
+    assert!(error.contains("scales") && error.contains("row 39"), "{error}");
+    pack(&matrix, ScaleDtype::F32).expect("f32 has room");
+    matrix.scales[39 * 5 + 2] = 1.0;
+    matrix.minimums.as_mut().expect("asked for")[7 * 5] = -1e5;
+    let error = pack(&matrix, ScaleDtype::F16).expect_err("f16 ends at -65504").to_string();
+    assert!(error.contains("minimums") && error.contains("row 7"), "{error}");
+}

@@ -430,6 +430,10 @@ fn tensors_that_do_not_fit_are_named() {
         source.put("w8a8.weight_zero_point", "I8", &[17, 1], [vec![1; 17]]);
     });
     assert!(matches!(zeros, FormatError::UnexpectedZeroPoints { .. }));
+    for shape in [[0, 1 << 40], [1 << 40, 0]] {
+        let empty = error("w8a8", &|source| source.put("w8a8.weight", "I8", &shape, [vec![]]));
+        assert!(matches!(empty, FormatError::Shape { name, .. } if name == "w8a8.weight"));
+    }
     let infinite = error("w8a8", &|source| {
         source.put("w8a8.weight_scale", "F32", &[17, 1], [vec![255; 68]]);
     });

@@ -335,3 +335,35 @@ fn a_budget_goes_where_it_helps_most() {
     let eight = |name| all.scheme(name).unwrap().bits == WeightBits::Eight;
     assert!(["calm", "touchy", "plain"].into_iter().all(eight));
 }
+
+/// What exchanges leave over is spent as long as anything helps.
+#[test]
+fn nothing_better_is_left_within_the_budget() {
+    let scheme = scheme(WeightBits::Eight, 128, true);
+    let mut random = Random(77);
+    let mut number = |most: f32| ((random.next() + 1.0) * 0.5 * most) as usize;
+    for _ in 0..400 {
+        let layers: Vec<LayerChoices> = (0..4)
+            .map(|at| {
+                let choice = |_| {
+                    let (bytes, loss) = (1 + number(60.0), number(50.0) as f64);
+                    Choice { scheme, bytes, loss }
+                };
+                LayerChoices {
+                    name: at.to_string(),
+                    weights: 8,
+                    choices: (0..4).map(choice).collect(),
+                }
+            })
+            .collect();
+        let budget = 60 + number(120.0);
+        let Ok(found) = search_budget(&layers, budget) else { continue };
+        assert!(found.bytes() <= budget);
+        for (layer, (_, _, now)) in layers.iter().zip(&found.layers) {
+            for choice in &layer.choices {
+                let fits = found.bytes() - now.bytes + choice.bytes <= budget;
+                assert!(!fits || choice.loss >= now.loss, "{choice:?} beside {now:?}");
+            }
+        }
+    }
+}

@@ -82,6 +82,7 @@ impl<B: Backend> PackedMatrix<B> {
         device: &B::Device,
     ) -> Result<Self, PackError> {
         matrix.check()?;
+        check_range(matrix, scale_dtype)?;
         let format = PackedFormat {
             bits: matrix.bits,
             group_size: matrix.group_size.min(matrix.shape[1].max(1)),
@@ -209,4 +210,20 @@ impl<B: Backend> PackedMatrix<B> {
             minimums: self.minimums.as_ref().map(floats),
         }
     }
+}
+
+/// Whether scales and minimums stay finite in `dtype`.
+fn check_range(matrix: &QuantizedMatrix, dtype: ScaleDtype) -> Result<(), PackError> {
+    if dtype == ScaleDtype::F32 {
+        return Ok(());
+    }
+    let groups = matrix.groups().max(1);
+    let parts = [("scales", Some(&matrix.scales)), ("minimums", matrix.minimums.as_ref())];
+    for (part, values) in parts {
+        let too_large = |value: &f32| f16::from_f32(*value).is_infinite();
+        if let Some(at) = values.and_then(|values| values.iter().position(too_large)) {
+            return Err(PackError::NotFinite { part, row: at / groups });
+        }
+    }
+    Ok(())
 }

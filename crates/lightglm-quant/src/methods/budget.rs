@@ -180,7 +180,7 @@ pub fn search_budget(layers: &[LayerChoices], budget: usize) -> Result<Assignmen
     Ok(Assignment { layers: layers.map(|(l, c)| (l.name.clone(), l.weights, c)).collect() })
 }
 
-/// One better choice of a layer, paid for by worse choices of others; whether there was one that
+/// One better choice of a layer, paid for by what is left of the budget and by worse choices of others; whether there was one that
 /// lowers the loss.
 fn exchange(layers: &[LayerChoices], chosen: &mut [Choice], budget: usize) -> bool {
     let bytes: usize = chosen.iter().map(|choice| choice.bytes).sum();
@@ -188,7 +188,7 @@ fn exchange(layers: &[LayerChoices], chosen: &mut [Choice], budget: usize) -> bo
         for &choice in &layers[at].choices {
             let gain = chosen[at].loss - choice.loss;
             let needed = (bytes - chosen[at].bytes + choice.bytes).saturating_sub(budget);
-            if gain.is_nan() || gain <= 0.0 || needed == 0 {
+            if gain.is_nan() || gain <= 0.0 {
                 continue;
             }
             let Some((payers, cost)) = payers(layers, chosen, at, needed) else { continue };

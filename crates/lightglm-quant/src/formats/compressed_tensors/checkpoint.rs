@@ -274,8 +274,10 @@ struct Part {
 
 impl Part {
     fn matrix(&self) -> Result<[usize; 2], FormatError> {
-        let shape = self.tensor.shape.as_slice().try_into();
-        shape.map_err(|_| self.error("[out_features, in_features]"))
+        match self.tensor.shape[..] {
+            [n, k] if n > 0 && k > 0 => Ok([n, k]),
+            _ => Err(self.error("[out_features, in_features], neither of them 0")),
+        }
     }
 
     /// One value, `[N]`, or `[N, G]`.
