@@ -40,11 +40,6 @@ impl ChannelLayout {
         self.blocks * self.channels * 64
     }
 
-    /// Tiles of rows.
-    pub(crate) fn tiles(&self) -> usize {
-        self.blocks.div_ceil(TILE_BLOCKS)
-    }
-
     /// Blocks of tile `tile`.
     pub(crate) fn tile_blocks(&self, tile: usize) -> usize {
         TILE_BLOCKS.min(self.blocks - tile * TILE_BLOCKS)

@@ -9,13 +9,15 @@
     reason = "an index counts through several register arrays at once"
 )]
 
-use super::super::scratch::{Shared, with_scratch};
+use std::ops::Range;
+
+use super::super::scratch::with_scratch;
 use super::super::simd::{LANES, Simd};
 use super::super::team;
 use super::activations::Tile;
 use super::dot::Dot;
 use super::isa::{DotIsa, dot_kernel};
-use super::segments::Segment;
+use super::segments::{Cut, Segment};
 use super::tile::{Form, Problem, STEP, finish, fold};
 use crate::packed::{ChannelLayout, PANEL_ROWS, TILE_BLOCKS};
 
@@ -46,7 +48,7 @@ pub(super) struct Active {
 // team works.
 unsafe impl Sync for Active {}
 
-/// The fraction of channels that are active for any of the lanes of `tile`.
+/// How many channels are active for any of the lanes of `tile`.
 pub(super) fn count_active(p: &Problem, tile: Tile) -> usize {
     let (lanes, k) = (tile.lanes, p.layout.cut.k);
     // SAFETY: the tile's codes are quads of `lanes` lanes, padded to whole quads.
@@ -60,8 +62,7 @@ pub(super) fn count_active(p: &Problem, tile: Tile) -> usize {
     active
 }
 
-/// Finds the active channels of `tile`, the only one of `p`, and splits the tiles of rows over the
-/// team.
+/// Finds the active channels of `tile`, the only one of `p`, and splits the rows over the team.
 pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) {
     let (cut, lanes) = (p.layout.cut, tile.lanes);
     let segments = cut.count();
@@ -70,77 +71,87 @@ pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) 
     with_scratch(room + quads + segments, |memory| {
         let (channels, rest) = memory.split_at_mut(room);
         let (codes, ends) = rest.split_at_mut(quads);
-        let channels: *mut u32 = channels.as_mut_ptr().cast();
-        let codes: *mut i8 = codes.as_mut_ptr().cast();
-        let ends: *mut u32 = ends.as_mut_ptr().cast();
-        // SAFETY: the parts have room for all channels and three more of each segment.
-        unsafe {
-            let mut count = 0;
-            for (index, segment) in cut.segments().enumerate() {
-                let first = count;
-                // One lane's codes lie in the order of channels; the general case takes several times
-                // as long, and this is what the other threads wait for.
-                for channel in segment.start..segment.end {
-                    let any = match lanes {
-                        1 => *tile.codes.add(channel),
-                        _ => {
-                            let at = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
-                            (0..lanes).fold(0, |any, lane| any | *at.add(lane * 4))
-                        }
-                    };
-                    *channels.add(count) = channel as u32;
-                    count += usize::from(any != 0);
-                }
-                let end = count;
-                while !count.is_multiple_of(4) {
-                    *channels.add(count) = *channels.add(end - 1);
-                    count += 1;
-                }
-                if lanes == 1 {
-                    for i in first..end {
-                        *codes.add(i) = *tile.codes.add(*channels.add(i) as usize);
-                    }
-                    (end..count).for_each(|i| *codes.add(i) = 0);
-                } else {
-                    for i in first..count {
-                        let channel = *channels.add(i) as usize;
-                        let from = tile.codes.add(channel / 4 * lanes * 4 + channel % 4);
-                        let to = codes.add(i / 4 * lanes * 4 + i % 4);
-                        for lane in 0..lanes {
-                            *to.add(lane * 4) = if i < end { *from.add(lane * 4) } else { 0 };
-                        }
-                    }
-                }
-                *ends.add(index) = (count / 4) as u32;
-            }
-            let last = if count > 0 { *channels.add(count - 1) } else { 0 };
-            (count..count + 4 * AHEAD).for_each(|i| *channels.add(i) = last);
-        }
+        let (channels, codes) = (channels.as_mut_ptr().cast(), codes.as_mut_ptr().cast());
+        let ends = ends.as_mut_ptr().cast();
+        // SAFETY: the parts have room for all channels, three more of each segment and what is looked
+        // ahead at; the tile has the codes of all channels.
+        unsafe { list(cut, tile, channels, codes, ends) };
         let active = Active { channels, codes, ends };
         let task =
             layout.blocks.div_ceil(team::num_threads() * TASKS).next_multiple_of(TASK_BLOCKS);
         team::parallel_for(layout.blocks.div_ceil(task), |index| {
             let (mut block, end) = (index * task, layout.blocks.min((index + 1) * task));
             while block < end {
-                let tile = block / TILE_BLOCKS;
-                let last = end.min((tile + 1) * TILE_BLOCKS);
-                let stripe = Stripe {
-                    codes: p.codes.wrapping_add(layout.tile_start(tile) + block % TILE_BLOCKS * 64),
-                    stride: layout.tile_blocks(tile) * 64,
-                    row: block * layout.block_rows,
-                    vectors: (last - block) * layout.block_rows / LANES,
-                };
-                let parts = if p.form == Form::Nested { 2 } else { 1 };
-                with_scratch(stripe.vectors * lanes * LANES * parts, |totals| {
-                    totals.fill(0.0);
-                    // SAFETY: `linear_packed` has checked the lengths; the rows of a stripe are
-                    // one task's, and `totals` has a vector for each sixteen of them and lane,
-                    // twice with nested groups.
-                    unsafe { rows(isa, p, &active, &stripe, totals.as_mut_ptr()) };
-                });
+                let last = end.min((block / TILE_BLOCKS + 1) * TILE_BLOCKS);
+                compute_stripe(isa, p, &active, &Stripe::new(p, layout, block..last), lanes);
                 block = last;
             }
         });
+    });
+}
+
+/// Writes the channels that are active for any lane, their codes, and where segments end, as
+/// [`Active`] says.
+///
+/// # Safety
+/// The tile is whole, and the places have room for `k` channels, three more of each segment and
+/// `4 * AHEAD` more channels.
+unsafe fn list(cut: Cut, tile: Tile, channels: *mut u32, codes: *mut i8, ends: *mut u32) {
+    let lanes = tile.lanes;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let place =
+            |codes: *mut i8, channel: usize| codes.add(channel / 4 * lanes * 4 + channel % 4);
+        let mut count = 0;
+        for (index, segment) in cut.segments().enumerate() {
+            let first = count;
+            // One lane's codes lie in the order of channels; the general case takes several times
+            // as long, and this is what the other threads wait for.
+            for channel in segment.start..segment.end {
+                let any = match lanes {
+                    1 => *tile.codes.add(channel),
+                    _ => {
+                        let at = place(tile.codes, channel);
+                        (0..lanes).fold(0, |any, lane| any | *at.add(lane * 4))
+                    }
+                };
+                *channels.add(count) = channel as u32;
+                count += usize::from(any != 0);
+            }
+            let end = count;
+            while !count.is_multiple_of(4) {
+                *channels.add(count) = *channels.add(end - 1);
+                count += 1;
+            }
+            if lanes == 1 {
+                for i in first..end {
+                    *codes.add(i) = *tile.codes.add(*channels.add(i) as usize);
+                }
+                (end..count).for_each(|i| *codes.add(i) = 0);
+            } else {
+                for i in first..count {
+                    let from = place(tile.codes, *channels.add(i) as usize);
+                    let to = place(codes, i);
+                    for lane in 0..lanes {
+                        *to.add(lane * 4) = if i < end { *from.add(lane * 4) } else { 0 };
+                    }
+                }
+            }
+            *ends.add(index) = (count / 4) as u32;
+        }
+        let last = if count > 0 { *channels.add(count - 1) } else { 0 };
+        (count..count + 4 * AHEAD).for_each(|i| *channels.add(i) = last);
+    }
+}
+
+/// The outputs of a stripe of rows, which no one else writes.
+fn compute_stripe(isa: DotIsa, p: &Problem, active: &Active, stripe: &Stripe, lanes: usize) {
+    let parts = if p.form == Form::Nested { 2 } else { 1 };
+    with_scratch(stripe.vectors * lanes * LANES * parts, |totals| {
+        totals.fill(0.0);
+        // SAFETY: `linear_packed` has checked the lengths; the rows of a stripe are one task's, and
+        // `totals` has a vector for each sixteen of them and lane, twice with nested groups.
+        unsafe { rows(isa, p, active, stripe, totals.as_mut_ptr()) };
     });
 }
 
@@ -154,6 +165,19 @@ struct Stripe {
     row: usize,
     /// Vectors of sixteen rows.
     vectors: usize,
+}
+
+impl Stripe {
+    /// `blocks` belong to one tile.
+    fn new(p: &Problem, layout: &ChannelLayout, blocks: Range<usize>) -> Self {
+        let (tile, within) = (blocks.start / TILE_BLOCKS, blocks.start % TILE_BLOCKS);
+        Self {
+            codes: p.codes.wrapping_add(layout.tile_start(tile) + within * 64),
+            stride: layout.tile_blocks(tile) * 64,
+            row: blocks.start * layout.block_rows,
+            vectors: blocks.len() * layout.block_rows / LANES,
+        }
+    }
 }
 
 dot_kernel! {
@@ -354,61 +378,58 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     }
 }
 
-/// Brings a tile of rows into panels.
-pub(super) fn to_panels(
-    isa: DotIsa,
-    p: &Problem,
-    layout: &ChannelLayout,
-    index: usize,
-    panels: Shared<u8>,
-) {
-    // SAFETY: the caller gives room for the tile's panels; the matrix has been checked.
-    unsafe { panels_of(isa, p, layout, index, panels.get()) }
-}
-
 dot_kernel! {
-    /// Brings tile `index` of the rows into panels, all panels of its blocks.
+    /// Brings some blocks of one tile of rows into panels.
     ///
     /// # Safety
-    /// `p` is checked, the tile exists, and `to` has `block_rows / 32` panels for each block.
-    unsafe fn panels_of(p: &Problem, layout: &ChannelLayout, index: usize, to: *mut u8)
-        = panels_of_on;
+    /// `p` is checked, the blocks exist and belong to one tile, and `to` has room for `block_rows / 32`
+    /// panels of each.
+    pub(super) unsafe fn to_panels(
+        p: &Problem,
+        layout: &ChannelLayout,
+        blocks: Range<usize>,
+        to: *mut u8,
+    ) = to_panels_on;
 }
 
 #[inline(always)]
-unsafe fn panels_of_on<V: Dot>(p: &Problem, layout: &ChannelLayout, index: usize, to: *mut u8) {
-    let blocks = layout.tile_blocks(index);
-    let (k, stride, panel_bytes) = (layout.channels, blocks * 64, p.steps * STEP);
-    let codes = p.codes.wrapping_add(layout.tile_start(index));
+unsafe fn to_panels_on<V: Dot>(
+    p: &Problem,
+    layout: &ChannelLayout,
+    blocks: Range<usize>,
+    to: *mut u8,
+) {
+    let (k, panel_bytes) = (layout.channels, p.steps * STEP);
+    let Stripe { codes, stride, .. } = Stripe::new(p, layout, blocks.clone());
     let filler = [if p.nibbles { 0x88u8 } else { 0x80 }; 64];
     let panels_of_block = layout.block_rows / PANEL_ROWS;
     // SAFETY: the caller's contract. Columns beyond the last channel have any code, as their
     // activations are 0.
     unsafe {
-        for block in 0..blocks {
-            let codes = codes.add(block * 64);
-            let to = to.add(block * panels_of_block * panel_bytes);
-            let runs = |quad: usize| {
-                let mut runs = [filler.as_ptr(); 4];
-                for j in 0..4 {
-                    if quad * 4 + j < k {
-                        runs[j] = codes.add((quad * 4 + j) * stride);
-                    }
+        let runs = |quad: usize, block: usize| {
+            let mut runs = [filler.as_ptr(); 4];
+            for j in 0..4 {
+                let at = (quad * 4 + j) * stride + block * 64;
+                V::Float::prefetch(codes.wrapping_add(at + 4 * AHEAD * stride));
+                if quad * 4 + j < k {
+                    runs[j] = codes.add(at);
                 }
-                runs
-            };
-            for step in 0..p.steps {
-                let place = |vector: usize| {
-                    to.add(vector / 2 * panel_bytes + step * STEP + vector % 2 * (STEP / 2))
-                };
+            }
+            runs
+        };
+        for step in 0..p.steps {
+            for block in 0..blocks.len() {
+                let to = to.add(block * panels_of_block * panel_bytes + step * STEP);
+                let place =
+                    |vector: usize| to.add(vector / 2 * panel_bytes + vector % 2 * (STEP / 2));
                 if p.nibbles {
-                    let low = V::interleave_nibbles(runs(2 * step));
-                    let high = V::interleave_nibbles(runs(2 * step + 1));
+                    let low = V::interleave_nibbles(runs(2 * step, block));
+                    let high = V::interleave_nibbles(runs(2 * step + 1, block));
                     for vector in 0..8 {
                         V::store_nibbles(low[vector], high[vector], place(vector));
                     }
                 } else {
-                    let all = V::interleave_bytes(runs(step));
+                    let all = V::interleave_bytes(runs(step, block));
                     for vector in 0..4 {
                         V::store_bytes(all[vector], place(vector));
                     }

@@ -216,22 +216,27 @@ fn run_channels(isa: DotIsa, problem: &Problem, layout: &ChannelLayout) {
         channels::run(isa, problem, layout, tile);
         return;
     }
+    // Blocks of rows whose panels stay in the cache while activations stream over them.
+    let most = (BLOCK / (64 * layout.channels).max(1)).clamp(1, TILE_BLOCKS);
+    let piece = 1 << most.ilog2();
     let panel_bytes = problem.steps * STEP;
-    let panels_of_tile = TILE_BLOCKS * layout.block_rows / PANEL_ROWS;
+    let panels_of_block = layout.block_rows / PANEL_ROWS;
     let tiles = 0..problem.layout.tiles();
-    team::parallel_for(layout.tiles(), |index| {
-        let first = index * panels_of_tile;
-        with_scratch((panels_of_tile * panel_bytes).div_ceil(4), |memory| {
+    team::parallel_for(layout.blocks.div_ceil(piece), |index| {
+        let blocks = index * piece..layout.blocks.min((index + 1) * piece);
+        let panels = blocks.start * panels_of_block..blocks.end * panels_of_block;
+        with_scratch((panels.len() * panel_bytes).div_ceil(4), |memory| {
             let to: *mut u8 = memory.as_mut_ptr().cast();
-            channels::to_panels(isa, problem, layout, index, Shared(to));
-            // Panel `first` of the matrix is the first one here.
-            let codes = to.cast_const().wrapping_sub(first * panel_bytes);
-            let problem = Problem { codes, ..*problem };
-            let panels = first..problem.panels.min(first + panels_of_tile);
-            let block = (BLOCK / panel_bytes.max(1)).max(1);
-            // SAFETY: `linear_packed` has checked the lengths; the panels are this task's and lie
-            // in its scratch.
-            unsafe { compute(isa, &problem, panels, tiles.clone(), block) };
+            // Panels of the matrix are counted from its first one, which would lie here.
+            let codes = to.cast_const().wrapping_sub(panels.start * panel_bytes);
+            let in_panels = Problem { codes, ..*problem };
+            let panels = panels.start..problem.panels.min(panels.end);
+            // SAFETY: `linear_packed` has checked the lengths; a piece is part of a tile, since
+            // their sizes are powers of two; its panels are this task's and fit its scratch.
+            unsafe {
+                channels::to_panels(isa, problem, layout, blocks, to);
+                compute(isa, &in_panels, panels.clone(), tiles.clone(), panels.len());
+            }
         });
     });
 }
