@@ -189,7 +189,7 @@ impl DeviceJob for Bench {
         spinner.finish_and_clear();
         let positions = args.depth + args.decode / 2 + 1;
         // What several sequences leave out together is not known.
-        let skipped = if args.batch == 1 { subject.skipped_bytes } else { 0 };
+        let skipped = if args.batch == 1 { subject.sparsity.skipped_bytes } else { 0 };
         let bytes_per_step = subject.model.bytes_read(args.batch) - skipped
             + args.batch * subject.kv_read(positions);
         let flops = subject.prefill_flops(args.prefill);
@@ -199,7 +199,7 @@ impl DeviceJob for Bench {
             threads: self.threads,
             batch: args.batch,
             depth: args.depth,
-            sparsity: subject.sparsity,
+            sparsity: subject.sparsity.fraction,
             read_bandwidth_gbs,
             f32_gflops,
             int8_gops,
@@ -226,9 +226,16 @@ struct Subject<B: LmBackend> {
     scheme: String,
     integer: bool,
     kv_dtype: KvDtype,
-    sparsity: Option<f64>,
-    skipped_bytes: usize,
+    sparsity: SparsityFound,
     kv_budget: Option<usize>,
+}
+
+/// What a token does without.
+#[derive(Default)]
+struct SparsityFound {
+    /// Of the blocks' weights.
+    fraction: Option<f64>,
+    skipped_bytes: usize,
 }
 
 /// Layers whose attention stays exact with `--kv-budget`, as in Quest.
@@ -237,44 +244,45 @@ const EXACT_LAYERS: usize = 2;
 /// Tokens that thresholds are found on, and as many others that they are checked on.
 const CALIBRATION: usize = 128;
 
-/// `quantized`, made sparse where `sparsity` is given.
-fn composed<B: LmBackend>(
+/// `quantized`, made sparse.
+fn sparse<B: LmBackend>(
     quantized: Quantized<B>,
     config: &GlmConfig,
-    sparsity: Option<f64>,
-) -> Result<(Served<B>, Option<f64>, usize)> {
-    let Some(sparsity) = sparsity else { return Ok((quantized.into(), None, 0)) };
+    sparsity: f64,
+) -> Result<(Served<B>, SparsityFound)> {
     let Quantized { model, scheme, integer } = quantized;
     let ids: Vec<u32> =
         (0..2 * CALIBRATION).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
     let (calibrate, check) = ids.split_at(CALIBRATION);
     let sparse = sparsify(model, sparsity, calibrate, check)?;
-    let served = Served { model: sparse.model, scheme, integer };
-    Ok((served, Some(sparse.sparsity), sparse.skipped_bytes))
+    let found =
+        SparsityFound { fraction: Some(sparse.sparsity), skipped_bytes: sparse.skipped_bytes };
+    Ok((Served { model: sparse.model, scheme, integer }, found))
 }
 
 fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
+    const NOT_QUANTIZED: &str = "--sparsity is for quantized models: with --scheme or --policy";
     let policy = policy_of(args.scheme, args.policy.clone())?;
     let policy = policy.as_ref();
-    let sparsity = args.sparsity;
-    let (config, (served, sparsity, skipped_bytes), name, precision) = match &args.model {
+    let (config, (served, sparsity), name, precision) = match &args.model {
         Some(name) => {
             let checkpoint = open_model(Some(name))?;
             let (config, source) = (checkpoint.config(), checkpoint.weights());
-            let served = match (sparsity, policy) {
-                (None, _) => (serve(&checkpoint, policy, args.dtype, device)?, None, 0),
-                (Some(_), None) if QuantizedCheckpoint::is_one(source) => {
-                    composed(open_quantized(&checkpoint, device)?, config, sparsity)?
+            let served = match (args.sparsity, policy, QuantizedCheckpoint::is_one(source)) {
+                (None, ..) => {
+                    (serve(&checkpoint, policy, args.dtype, device)?, SparsityFound::default())
                 }
-                (Some(_), None) => bail!("--sparsity is for quantized models, with --scheme"),
-                (Some(_), Some(policy)) => {
-                    ensure!(
-                        !QuantizedCheckpoint::is_one(source),
-                        "{name}: is quantized already, without --scheme"
-                    );
+                (Some(sparsity), None, true) => {
+                    sparse(open_quantized(&checkpoint, device)?, config, sparsity)?
+                }
+                (Some(_), None, false) => bail!(NOT_QUANTIZED),
+                (Some(_), Some(_), true) => {
+                    bail!("{name}: is quantized already, without --scheme")
+                }
+                (Some(sparsity), Some(policy), false) => {
                     let file = checkpoint.path();
                     let quantized = quantize_source(config, source, file, policy, device)?;
-                    composed(quantized, config, sparsity)?
+                    sparse(quantized, config, sparsity)?
                 }
             };
             let stored = match served.0.integer {
@@ -292,14 +300,15 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
             config.max_position_embeddings = config.max_position_embeddings.max(needed);
             let weights = SeededWeights::new(config.clone(), dtype.weight(), 0);
             let file = PathBuf::from("random weights");
-            let served = match (sparsity, policy) {
-                (None, _) => {
-                    (serve_source(&config, &weights, &file, policy, dtype, device)?, None, 0)
-                }
-                (Some(_), None) => bail!("--sparsity is for quantized models, with --scheme"),
-                (Some(_), Some(policy)) => {
+            let served = match args.sparsity {
+                None => (
+                    serve_source(&config, &weights, &file, policy, dtype, device)?,
+                    SparsityFound::default(),
+                ),
+                Some(sparsity) => {
+                    let policy = policy.context(NOT_QUANTIZED)?;
                     let quantized = quantize_source(&config, &weights, &file, policy, device)?;
-                    composed(quantized, &config, sparsity)?
+                    sparse(quantized, &config, sparsity)?
                 }
             };
             let name = shape.to_possible_value().map_or(String::new(), |v| v.get_name().into());
@@ -321,7 +330,6 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
         integer,
         kv_dtype,
         sparsity,
-        skipped_bytes,
         kv_budget: args.kv_budget,
     })
 }

@@ -1,5 +1,6 @@
 //! A quantized model made sparse: calibrated, masked, and in the order that leaves zeros out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -34,35 +35,38 @@ pub fn sparsify<B: LmBackend>(
     calibrate: &[u32],
     check: &[u32],
 ) -> Result<SparseModel<B>> {
-    let is_sparse = |name: &str| name != "lm_head";
     let span = |tokens| Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last };
     let calibration = Arc::new(Calibration::default());
-    let recording = |name: &str, linear| RecordingLinear::new(name, linear, calibration.clone());
-    model.clone().map_linears(&mut { recording }).forward_uncached(&[span(calibrate)])?;
+    // Name, weights and bytes of codes of each projection of the blocks.
+    let (mut sizes, mut dense) = (Vec::new(), None);
+    let recording = model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
+        match &linear.weight {
+            _ if name == "lm_head" => {}
+            MatrixWeight::Packed(packed) => {
+                let ([n, k], format) = (packed.shape(), packed.format());
+                sizes.push((name.to_owned(), n * k, PackedSizes::new([n, k], format).codes));
+            }
+            MatrixWeight::Dense(_) => dense = dense.take().or(Some(name.to_owned())),
+        }
+        RecordingLinear::new(name, linear, calibration.clone())
+    });
+    if let Some(name) = dense {
+        bail!("`{name}` is not quantized: nothing of it can be left out yet");
+    }
+    recording.forward_uncached(&[span(calibrate)])?;
+    drop(recording);
     let thresholds = calibration.uniform(sparsity)?;
-    let policy = |name: &str| -> Result<Magnitude> {
-        let threshold = if is_sparse(name) { thresholds.get(name)? } else { 0.0 };
-        Ok(Magnitude { threshold })
-    };
+    let policies = sizes
+        .iter()
+        .map(|(name, ..)| Ok((name.as_str(), Magnitude { threshold: thresholds.get(name)? })));
+    let policies: BTreeMap<&str, Magnitude> = policies.collect::<Result<_>>()?;
+    // What has no policy stays dense.
+    let policy = |name: &str| policies.get(name).cloned().unwrap_or(Magnitude { threshold: 0.0 });
 
     let counter = Arc::new(Calibration::default());
-    let mut failed = None;
-    let mut sizes = Vec::new();
     let counting = model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
-        if let (true, MatrixWeight::Packed(packed)) = (is_sparse(name), &linear.weight) {
-            let [n, k] = packed.shape();
-            let codes = PackedSizes::new(packed.shape(), packed.format()).codes;
-            sizes.push((name.to_owned(), n * k, codes));
-        }
-        let policy = policy(name).unwrap_or_else(|error| {
-            failed = Some(error);
-            Magnitude { threshold: 0.0 }
-        });
-        SparseLinear::new(RecordingLinear::new(name, linear, counter.clone()), policy)
+        SparseLinear::new(RecordingLinear::new(name, linear, counter.clone()), policy(name))
     });
-    if let Some(error) = failed {
-        return Err(error);
-    }
     counting.forward_uncached(&[span(check)])?;
     drop(counting);
     let (mut weights, mut skipped, mut skipped_bytes) = (0.0, 0.0, 0.0);
@@ -73,25 +77,15 @@ pub fn sparsify<B: LmBackend>(
         skipped_bytes += zeros * *codes as f64;
     }
 
-    let mut dense = None;
-    let model = model.map_linears(&mut |name: &str, mut linear: QuantizedLinear<B>| {
-        let threshold = policy(name).map_or(0.0, |policy| policy.threshold);
-        if is_sparse(name) {
-            linear.weight = match linear.weight {
-                MatrixWeight::Packed(packed) => {
-                    MatrixWeight::Packed(packed.with_order(CodeOrder::Channels))
-                }
-                MatrixWeight::Dense(weight) => {
-                    dense.get_or_insert(name.to_owned());
-                    MatrixWeight::Dense(weight)
-                }
-            };
-        }
-        SparseLinear::new(linear, Magnitude { threshold })
+    let model = model.map_linears(&mut |name: &str, QuantizedLinear { weight, bias }| {
+        let weight = match weight {
+            MatrixWeight::Packed(packed) if policies.contains_key(name) => {
+                MatrixWeight::Packed(packed.with_order(CodeOrder::Channels))
+            }
+            other => other,
+        };
+        SparseLinear::new(QuantizedLinear { weight, bias }, policy(name))
     });
-    if let Some(name) = dense {
-        bail!("`{name}` is not quantized: nothing of it can be left out yet");
-    }
     Ok(SparseModel {
         model: Box::new(model),
         thresholds,

@@ -1,8 +1,6 @@
 //! What an eight-bit KV cache loses: KL divergence of the small real model's predictions, with
 //! eight-bit keys and values against f32 ones, on WikiText-2.
 
-use std::path::Path;
-
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::KvCache;
 use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
@@ -10,17 +8,13 @@ use lightglm_examples::open_model;
 use lightglm_model::decoder::LoadPrecision;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
+mod wikitext;
+
 /// Nats per prediction.
 const MOST: f64 = 1e-3;
 
 fn loses_little(dtype: KvDtype, windows: usize) {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2");
-    let ids: Vec<u32> = std::fs::read(data.join("tokens.u32"))
-        .unwrap()
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let ids = wikitext::token_ids();
     let checkpoint = match open_model(None) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {

@@ -12,6 +12,8 @@ use lightglm_examples::open_model;
 use lightglm_model::decoder::LoadPrecision;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
+mod wikitext;
+
 /// 0.1 % of the perplexity, and of each window's sum of nats.
 const RELATIVE: f64 = 1e-3;
 
@@ -20,11 +22,7 @@ fn agrees(windows: usize) {
         .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2");
     let reference = std::fs::read(data.join("reference.json")).unwrap();
     let reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
-    let ids: Vec<u32> = std::fs::read(data.join("tokens.u32"))
-        .unwrap()
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let ids = wikitext::token_ids();
     let checkpoint = match open_model(None) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {

@@ -6,6 +6,7 @@
 //! WikiText for int4, and `LIGHTGLM_PEER_GGUF` to a GGUF of the same model to see its loss beside.
 
 mod fake_quant;
+mod wikitext;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,11 +53,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2/tokens.u32");
-        let bytes = std::fs::read(data).unwrap();
-        let ids = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap()));
-        let ids: Vec<u32> = ids.take(WINDOWS * CONTEXT).collect();
+        let mut ids = wikitext::token_ids();
+        ids.truncate(WINDOWS * CONTEXT);
         let checkpoint = match open_model(None) {
             Ok(checkpoint) => checkpoint,
             Err(error) => {

@@ -15,6 +15,8 @@ use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedLinear};
 use lightglm_sparse::{Magnitude, SparseLinear};
 
+mod wikitext;
+
 const TOKENS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 5];
 
 fn model(scheme: &str) -> (GlmConfig, QuantizedGlm<Flex>) {
@@ -90,13 +92,7 @@ fn a_dense_projection_cannot_be_left_out() {
 #[test]
 #[ignore = "takes minutes"]
 fn quality_of_the_small_model() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2");
-    let ids: Vec<u32> = std::fs::read(data.join("tokens.u32"))
-        .unwrap()
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let ids = wikitext::token_ids();
     let (calibrate, rest) = ids.split_at(2048);
     let checkpoint = open_model(None).unwrap();
     let (config, file) = (checkpoint.config(), checkpoint.path());

@@ -21,7 +21,26 @@ pub struct Calibration {
 #[derive(Debug, Default)]
 struct Recorded {
     projections: BTreeMap<String, Histogram>,
-    failed: Option<SparsityError>,
+    /// The first projection whose input was at fault, and how.
+    failed: Option<(String, Fault)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Width { len: usize, width: usize },
+    NotFinite { row: usize, channel: usize, value: f32 },
+}
+
+impl Fault {
+    fn error(self, name: &str) -> SparsityError {
+        let name = name.to_owned();
+        match self {
+            Self::Width { len, width } => SparsityError::Width { name, len, width },
+            Self::NotFinite { row, channel, value } => {
+                SparsityError::NotFinite { name, row, channel, value }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -36,18 +55,17 @@ impl Calibration {
     ///
     /// # Errors
     /// [`SparsityError::NotFinite`], [`SparsityError::Width`]. The first one is returned by
-    /// [`Self::uniform`] as well, for callers in the middle of a forward pass.
+    /// [`Self::uniform`] from then on, for callers in the middle of a forward pass.
     pub fn record(&self, name: &str, x: &[f32], width: usize) -> Result<(), SparsityError> {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        let failure = recorded.add(name, x, width);
-        if let Some(failure) = failure {
-            recorded.failed.get_or_insert_with(&failure);
-            return Err(failure());
-        }
-        Ok(())
+        recorded.add(name, x, width).map_err(|fault| {
+            recorded.failed.get_or_insert_with(|| (name.to_owned(), fault));
+            fault.error(name)
+        })
     }
 
-    /// The fraction of the recorded inputs of `name` that are zero; `None` where there are none.
+    /// The fraction of the recorded inputs of `name` that are zero (or below 1e-40, the first bin);
+    /// `None` where there are none.
     pub fn zeros(&self, name: &str) -> Option<f64> {
         let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         let histogram = recorded.projections.get(name)?;
@@ -63,9 +81,9 @@ impl Calibration {
         if !(0.0..=1.0).contains(&sparsity) {
             return Err(SparsityError::Sparsity(sparsity));
         }
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(failed) = recorded.failed.take() {
-            return Err(failed);
+        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, fault)) = &recorded.failed {
+            return Err(fault.error(name));
         }
         if recorded.projections.is_empty() {
             return Err(SparsityError::NothingRecorded);
@@ -77,41 +95,26 @@ impl Calibration {
 }
 
 impl Recorded {
-    /// What went wrong, as something that can be said twice.
-    fn add(
-        &mut self,
-        name: &str,
-        x: &[f32],
-        width: usize,
-    ) -> Option<Box<dyn Fn() -> SparsityError>> {
-        let (owned, len) = (name.to_owned(), x.len());
-        let known = self.projections.get(name).map(|histogram| histogram.width);
-        if width == 0 || !len.is_multiple_of(width) || known.is_some_and(|known| known != width) {
-            return Some(Box::new(move || SparsityError::Width {
-                name: owned.clone(),
-                len,
-                width: known.unwrap_or(width),
-            }));
+    fn add(&mut self, name: &str, x: &[f32], width: usize) -> Result<(), Fault> {
+        let len = x.len();
+        let known = self.projections.get(name).map_or(width, |histogram| histogram.width);
+        if width == 0 || width != known || !len.is_multiple_of(width) {
+            return Err(Fault::Width { len, width: known });
         }
         if let Some(at) = x.iter().position(|x| !x.is_finite()) {
             let (row, channel, value) = (at / width, at % width, x[at]);
-            return Some(Box::new(move || SparsityError::NotFinite {
-                name: owned.clone(),
-                row,
-                channel,
-                value,
-            }));
+            return Err(Fault::NotFinite { row, channel, value });
         }
         if x.is_empty() {
-            return None;
+            return Ok(());
         }
         let empty = || Histogram { width, total: 0, counts: vec![0; BINS] };
-        let histogram = self.projections.entry(owned).or_insert_with(empty);
+        let histogram = self.projections.entry(name.to_owned()).or_insert_with(empty);
         histogram.total += len as u64;
         for x in x {
             histogram.counts[(x.abs().to_bits() >> SHIFT) as usize] += 1;
         }
-        None
+        Ok(())
     }
 }
 

@@ -134,11 +134,12 @@ fn bad_calibration_is_an_error() {
         calibration.record("q", &[1.0, 2.0, 3.0], 3),
         Err(SparsityError::Width { len: 3, width: 2, .. })
     ));
-    // A forward pass cannot return it, so it is kept.
-    assert!(matches!(calibration.uniform(0.5), Err(SparsityError::Width { .. })));
     let nan = calibration.record("q", &[1.0, 2.0, 3.0, f32::NAN], 2);
     assert!(matches!(nan, Err(SparsityError::NotFinite { row: 1, channel: 1, .. })));
-    assert!(matches!(calibration.uniform(0.5), Err(SparsityError::NotFinite { .. })));
+    // A forward pass cannot return them, so the first one is kept.
+    for _ in 0..2 {
+        assert!(matches!(calibration.uniform(0.5), Err(SparsityError::Width { .. })));
+    }
 }
 
 fn fingerprint(weights: &[u8]) -> ModelFingerprint {

@@ -52,4 +52,7 @@ pub enum PackError {
         /// Its row.
         row: usize,
     },
+    /// Codes are packed in panels; another order is made from them.
+    #[error("codes are packed in panels and brought into another order afterwards")]
+    Order,
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use burn::tensor::{Bytes, Tensor, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_kernels::{
-    PANEL_ROWS, PackError, PackedFormat, PackedMatrix, PackedSizes, QuantizedMatrix,
+    CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix, PackedSizes, QuantizedMatrix,
 };
 use rayon::prelude::*;
 
@@ -36,7 +36,8 @@ impl PackedBytes {
     /// Packs `matrix` in `format`, whose bits, groups and minimums it has.
     ///
     /// # Errors
-    /// [`PackError`] where the matrix contradicts itself or the format.
+    /// [`PackError`] where the matrix contradicts itself or the format, or the format's order is not
+    /// that of panels.
     pub fn pack(matrix: &QuantizedMatrix, format: PackedFormat) -> Result<Self, PackError> {
         matrix.check()?;
         let (k, groups) = (matrix.shape[1], matrix.groups());
@@ -71,6 +72,9 @@ impl PackedBytes {
     ) -> Result<Self, QuantError> {
         let misfit = |source| QuantError::Layer { name: name.to_owned(), source };
         format.check(shape[1]).map_err(misfit)?;
+        if format.order != CodeOrder::Panels {
+            return Err(misfit(PackError::Order));
+        }
         let sizes = PackedSizes::new(shape, &format);
         let panels = (BLOCK / (PANEL_ROWS * shape[1].max(1))).max(1);
         let codes_of_block = (panels * sizes.steps * PANEL_ROWS * 4).max(1);
