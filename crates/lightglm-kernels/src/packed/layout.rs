@@ -139,35 +139,3 @@ fn unpack_nibbles(bytes: &[u8], codes: &mut [u8]) {
         *code = if column < 4 { byte & 15 } else { byte >> 4 };
     }
 }
-
-/// `values: [N, G]` in the order of panels; rows that fill up a panel have 0.
-pub(super) fn pack_scales<T: Copy + Default + Send>(
-    values: &[f32],
-    sizes: &PackedSizes,
-    round: impl Fn(f32) -> T + Sync,
-) -> Vec<T> {
-    let mut packed = vec![T::default(); sizes.scales];
-    each_chunk(&mut packed, sizes.groups * PANEL_ROWS, |panel, packed| {
-        let first = panel * PANEL_ROWS * sizes.groups;
-        let rows = &values[first..values.len().min(first + packed.len())];
-        for (row, values) in rows.chunks_exact(sizes.groups).enumerate() {
-            for (group, &value) in values.iter().enumerate() {
-                packed[group * PANEL_ROWS + row] = round(value);
-            }
-        }
-    });
-    packed
-}
-
-/// The scales or minimums `[N, G]` of a packed matrix of `n` rows.
-pub(super) fn unpack_scales(packed: &[f32], n: usize, sizes: &PackedSizes) -> Vec<f32> {
-    let groups = sizes.groups;
-    let mut values = vec![0.0; n * groups];
-    each_chunk(&mut values, PANEL_ROWS * groups, |panel, values| {
-        let packed = &packed[panel * groups * PANEL_ROWS..];
-        for (at, value) in values.iter_mut().enumerate() {
-            *value = packed[at % groups * PANEL_ROWS + at / groups];
-        }
-    });
-    values
-}

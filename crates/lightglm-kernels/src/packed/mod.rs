@@ -9,11 +9,13 @@ mod layout;
 mod packed_matrix;
 mod quantized_matrix;
 pub mod reference;
+mod scales;
 
-pub(crate) use channels::{ChannelLayout, TILE_BLOCKS};
+pub(crate) use channels::ChannelLayout;
 pub use error::PackError;
 pub use format::{
     ActivationBits, ActivationFormat, CodeOrder, PackedFormat, ScaleDtype, WeightBits,
 };
 pub use packed_matrix::{PANEL_ROWS, PackedMatrix, PackedSizes};
 pub use quantized_matrix::QuantizedMatrix;
+pub(crate) use scales::{ScaleLayout, ScalePlace};

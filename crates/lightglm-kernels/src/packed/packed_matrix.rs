@@ -7,6 +7,8 @@
 //! codes  [P, S, 2, 16, 4]   panel, step, half of the panel, row of the half, byte (CodeOrder::Panels)
 //! scales [P, G, 32]         panel, group, row of the panel
 //! ```
+//! ([`CodeOrder::Channels`] has an order of its own for both.)
+//!
 //! With 8 bits byte `j` of a row and step `s` is the code of column `4 s + j`. With 4 bits its low
 //! nibble is the code of column `8 s + j`, its high nibble that of column `8 s + 4 + j`. Sixteen rows
 //! times four bytes are a register of 64 bytes, whose four-byte dot products with four activations
@@ -18,7 +20,8 @@ use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
 use half::f16;
 
 use super::channels::{ChannelLayout, pack_channels, unpack_channels};
-use super::layout::{pack_codes, pack_scales, unpack_codes, unpack_scales};
+use super::layout::{pack_codes, unpack_codes};
+use super::scales::ScaleLayout;
 use super::{ActivationFormat, CodeOrder, PackError, PackedFormat, QuantizedMatrix, ScaleDtype};
 
 /// Rows of a panel.
@@ -65,7 +68,7 @@ impl PackedSizes {
             CodeOrder::Panels => panels * steps * PANEL_ROWS * 4,
             CodeOrder::Channels => ChannelLayout::new(shape, format.bits).len(),
         };
-        let scales = panels * groups * PANEL_ROWS;
+        let scales = ScaleLayout::new(shape, format).len();
         Self { panels, steps, groups, codes, scales }
     }
 }
@@ -91,14 +94,27 @@ impl<B: Backend> PackedMatrix<B> {
             activation,
             order: CodeOrder::Panels,
         };
-        let sizes = PackedSizes::new(matrix.shape, &format);
-        let codes = pack_codes(&matrix.codes, matrix.shape, &format);
-        let pack = |values: &[f32]| match scale_dtype {
-            ScaleDtype::F32 => Bytes::from_elems(pack_scales(values, &sizes, |value| value)),
-            ScaleDtype::F16 => Bytes::from_elems(pack_scales(values, &sizes, f16::from_f32)),
+        Self::lay_out(matrix, format, device)
+    }
+
+    /// Lays out `matrix`, which `format` fits.
+    fn lay_out(
+        matrix: &QuantizedMatrix,
+        format: PackedFormat,
+        device: &B::Device,
+    ) -> Result<Self, PackError> {
+        let shape = matrix.shape;
+        let codes = match format.order {
+            CodeOrder::Panels => pack_codes(&matrix.codes, shape, &format),
+            CodeOrder::Channels => pack_channels(&matrix.codes, shape, &format),
+        };
+        let layout = ScaleLayout::new(shape, &format);
+        let pack = |values: &[f32]| match format.scale_dtype {
+            ScaleDtype::F32 => Bytes::from_elems(layout.pack(values, |value| value)),
+            ScaleDtype::F16 => Bytes::from_elems(layout.pack(values, f16::from_f32)),
         };
         let (scales, minimums) = (pack(&matrix.scales), matrix.minimums.as_deref().map(pack));
-        Self::from_bytes(matrix.shape, format, codes, scales, minimums, device)
+        Self::from_bytes(shape, format, codes, scales, minimums, device)
     }
 
     /// A matrix from parts that are packed already, which may lie in a mapped file.
@@ -163,25 +179,17 @@ impl<B: Backend> PackedMatrix<B> {
         sizes.codes + parts * sizes.scales * self.format.scale_dtype.size()
     }
 
-    /// The matrix with its codes in `order`: itself where they are in that order already. Scales are
-    /// shared; codes are read back from the device and laid out on the host.
+    /// The matrix in `order`: itself where it is in that order already. Its parts are read back from
+    /// the device and laid out on the host.
     pub fn with_order(self, order: CodeOrder) -> Self {
         if order == self.format.order {
             return self;
         }
-        let device = self.scales.device();
-        let codes = self.codes.val().into_data().convert::<u8>();
-        let plain = self.plain_codes(codes.as_slice().expect("u8"));
-        drop(codes);
-        let format = PackedFormat { order, ..self.format };
-        let bytes = match order {
-            CodeOrder::Panels => pack_codes(&plain, self.shape, &format),
-            CodeOrder::Channels => pack_channels(&plain, self.shape, &format),
-        };
-        let sizes = PackedSizes::new(self.shape, &format);
-        let data = TensorData { bytes, shape: [sizes.codes].into(), dtype: DType::U8 };
-        let codes = Tensor::from_data(data, (&device, DType::U8));
-        Self { codes: Param::initialized(Default::default(), codes), format, ..self }
+        let (device, format) = (self.scales.device(), PackedFormat { order, ..self.format });
+        let plain = self.unpack();
+        drop(self);
+        // Scales come from the precision that they are rounded to, so that none changes.
+        Self::lay_out(&plain, format, &device).expect("the parts are of this shape and format")
     }
 
     /// Codes `[N, K]` of codes in the matrix's order.
@@ -196,10 +204,10 @@ impl<B: Backend> PackedMatrix<B> {
     pub fn unpack(&self) -> QuantizedMatrix {
         let codes = self.codes.val().into_data().convert::<u8>();
         let codes = self.plain_codes(codes.as_slice().expect("u8"));
-        let sizes = PackedSizes::new(self.shape, &self.format);
+        let layout = ScaleLayout::new(self.shape, &self.format);
         let floats = |values: &Param<Tensor<B, 1>>| {
             let values = values.val().into_data().convert::<f32>();
-            unpack_scales(values.as_slice().expect("f32"), self.shape[0], &sizes)
+            layout.unpack(values.as_slice::<f32>().expect("f32"), self.shape[0])
         };
         QuantizedMatrix {
             shape: self.shape,

@@ -4,6 +4,9 @@
 //! counted off in quads; four runs of codes, interleaved, are what four columns of a panel are, so
 //! that the same dot products give the same integers. A channel left out adds nothing to them: the
 //! outputs are those of the dense product, bit for bit.
+//!
+//! Runs are read to their end, in which memory is fastest, eight side by side; the sums of a segment
+//! stay in the first-level cache meanwhile.
 #![expect(
     clippy::needless_range_loop,
     reason = "an index counts through several register arrays at once"
@@ -11,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::super::scratch::with_scratch;
+use super::super::scratch::{Shared, with_scratch};
 use super::super::simd::{LANES, Simd};
 use super::super::team;
 use super::activations::Tile;
@@ -19,24 +22,23 @@ use super::dot::Dot;
 use super::isa::{DotIsa, dot_kernel};
 use super::segments::{Cut, Segment};
 use super::tile::{Form, Problem, STEP, finish, fold};
-use crate::packed::{ChannelLayout, PANEL_ROWS, TILE_BLOCKS};
+use crate::packed::{ChannelLayout, PANEL_ROWS, ScalePlace};
 
 /// Lanes of activations at most.
 pub(super) const MAX_LANES: usize = 4;
-/// Blocks of rows of a task are a multiple of this, what registers hold sums of.
-const TASK_BLOCKS: usize = 4;
-/// Tasks for each thread, if there are rows enough.
-const TASKS: usize = 2;
-/// Quads of channels ahead of the arithmetic that memory is asked for.
-const AHEAD: usize = 8;
-
-/// Groups ahead of the arithmetic whose scales are asked for.
-const SCALES_AHEAD: usize = 4;
+/// Rows that are finished by one task at least.
+const FINISHED: usize = 2048;
+/// Bytes ahead of the arithmetic that memory is asked for, ...
+const AHEAD: usize = 32 * 1024;
+/// ... in so many quads of channels at most.
+const QUADS_AHEAD: usize = 16;
+/// Runs ahead of the interleaving that memory is asked for, where all channels are brought into panels.
+const RUNS_AHEAD: usize = 32;
 
 /// The active channels of a tile of activations.
 pub(super) struct Active {
     /// Channels, segment after segment, each filled up to a multiple of four with a channel whose
-    /// activations count as 0; and [`AHEAD`] quads more, for looking ahead.
+    /// activations count as 0.
     channels: *const u32,
     /// `[quad of active channels, lane, 4]`.
     codes: *const i8,
@@ -66,36 +68,62 @@ pub(super) fn count_active(p: &Problem, tile: Tile) -> usize {
 pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) {
     let (cut, lanes) = (p.layout.cut, tile.lanes);
     let segments = cut.count();
-    let most = (cut.k + 3 * segments).next_multiple_of(4);
-    let (room, quads) = (most + 4 * AHEAD, most * lanes / 4);
+    let room = (cut.k + 3 * segments).next_multiple_of(4);
+    let quads = room * lanes / 4;
     with_scratch(room + quads + segments, |memory| {
         let (channels, rest) = memory.split_at_mut(room);
         let (codes, ends) = rest.split_at_mut(quads);
         let (channels, codes) = (channels.as_mut_ptr().cast(), codes.as_mut_ptr().cast());
         let ends = ends.as_mut_ptr().cast();
-        // SAFETY: the parts have room for all channels, three more of each segment and what is looked
-        // ahead at; the tile has the codes of all channels.
+        // SAFETY: the parts have room for all channels and three more of each segment; the tile has the
+        // codes of all channels.
         unsafe { list(cut, tile, channels, codes, ends) };
         let active = Active { channels, codes, ends };
-        let task =
-            layout.blocks.div_ceil(team::num_threads() * TASKS).next_multiple_of(TASK_BLOCKS);
-        team::parallel_for(layout.blocks.div_ceil(task), |index| {
-            let (mut block, end) = (index * task, layout.blocks.min((index + 1) * task));
-            while block < end {
-                let last = end.min((block / TILE_BLOCKS + 1) * TILE_BLOCKS);
-                compute_stripe(isa, p, &active, &Stripe::new(p, layout, block..last), lanes);
-                block = last;
-            }
+        let (tiles, parts) = (layout.tiles(), cut.parts());
+        let vectors = layout.blocks * layout.block_rows / LANES;
+        with_scratch(parts * vectors * lanes * LANES, |totals| {
+            let totals = Totals { first: Shared(totals.as_mut_ptr()), vectors, lanes };
+            let (shares, cuts) = share(team::num_threads(), tiles, parts);
+            team::parallel_for(tiles * shares * cuts, |index| {
+                let (tile, within) = (index / (shares * cuts), index % (shares * cuts));
+                let blocks = piece(layout.blocks_of(tile), within % cuts, cuts);
+                if !blocks.is_empty() {
+                    let stripe = Stripe::new(p, layout, tile, blocks);
+                    let parts = piece(0..parts, within / cuts, shares);
+                    compute_stripe(isa, p, &active, &stripe, &totals, parts);
+                }
+            });
+            let chunk = FINISHED / LANES;
+            team::parallel_for(vectors.div_ceil(chunk), |index| {
+                let vectors = piece(0..vectors, index, vectors.div_ceil(chunk));
+                // SAFETY: the parts of all rows are there, and these outputs are this task's.
+                unsafe { finish_rows(isa, p, &totals, parts, vectors) };
+            });
         });
     });
+}
+
+/// In how many shares tasks take a tile's parts, and its rows where that is not enough: as few as give
+/// each of `threads` the same number of tasks, since long runs are fast.
+fn share(threads: usize, tiles: usize, parts: usize) -> (usize, usize) {
+    let even = |shares: &usize| *shares <= parts && (tiles * shares).is_multiple_of(threads);
+    match [1, 2, 4].into_iter().find(even) {
+        Some(shares) => (shares, 1),
+        None => (parts.max(1), threads.div_ceil((tiles * parts).max(1))),
+    }
+}
+
+/// Piece `index` of `count` pieces of about the same length.
+fn piece(all: Range<usize>, index: usize, count: usize) -> Range<usize> {
+    let at = |index: usize| all.start + all.len() * index / count;
+    at(index)..at(index + 1)
 }
 
 /// Writes the channels that are active for any lane, their codes, and where segments end, as
 /// [`Active`] says.
 ///
 /// # Safety
-/// The tile is whole, and the places have room for `k` channels, three more of each segment and
-/// `4 * AHEAD` more channels.
+/// The tile is whole, and the places have room for `k` channels and three more of each segment.
 unsafe fn list(cut: Cut, tile: Tile, channels: *mut u32, codes: *mut i8, ends: *mut u32) {
     let lanes = tile.lanes;
     // SAFETY: the caller's contract.
@@ -139,20 +167,50 @@ unsafe fn list(cut: Cut, tile: Tile, channels: *mut u32, codes: *mut i8, ends: *
             }
             *ends.add(index) = (count / 4) as u32;
         }
-        let last = if count > 0 { *channels.add(count - 1) } else { 0 };
-        (count..count + 4 * AHEAD).for_each(|i| *channels.add(i) = last);
     }
 }
 
-/// The outputs of a stripe of rows, which no one else writes.
-fn compute_stripe(isa: DotIsa, p: &Problem, active: &Active, stripe: &Stripe, lanes: usize) {
-    let parts = if p.form == Form::Nested { 2 } else { 1 };
-    with_scratch(stripe.vectors * lanes * LANES * parts, |totals| {
-        totals.fill(0.0);
-        // SAFETY: `linear_packed` has checked the lengths; the rows of a stripe are one task's, and
-        // `totals` has a vector for each sixteen of them and lane, twice with nested groups.
-        unsafe { rows(isa, p, active, stripe, totals.as_mut_ptr()) };
+/// The totals of some parts of a stripe's rows, which no one else writes.
+fn compute_stripe(
+    isa: DotIsa,
+    p: &Problem,
+    active: &Active,
+    stripe: &Stripe,
+    totals: &Totals,
+    parts: Range<usize>,
+) {
+    let elements = stripe.vectors * totals.lanes * LANES;
+    with_scratch(elements * 2, |memory| {
+        let (sums, nested) = memory.split_at_mut(elements);
+        for part in parts {
+            if p.form == Form::Nested {
+                nested.fill(0.0);
+            }
+            let totals = totals.of(part, stripe.row / LANES);
+            let (sums, nested) = (sums.as_mut_ptr().cast(), nested.as_mut_ptr());
+            // SAFETY: the part has these totals, which are this task's.
+            unsafe { std::slice::from_raw_parts_mut(totals, elements).fill(0.0) };
+            let memory = Memory { totals, nested, sums };
+            // SAFETY: `linear_packed` has checked the lengths, and each part of `memory` has a vector
+            // for each sixteen rows of the stripe and lane.
+            unsafe { compute_part(isa, p, active, stripe, part, &memory) };
+        }
     });
+}
+
+/// The totals of all rows: `[part, vector of rows, lane, LANES]`.
+struct Totals {
+    first: Shared<f32>,
+    vectors: usize,
+    lanes: usize,
+}
+
+impl Totals {
+    /// Where those of a part and a vector lie.
+    fn of(&self, part: usize, vector: usize) -> *mut f32 {
+        let at = (part * self.vectors + vector) * self.lanes * LANES;
+        self.first.get().wrapping_add(at)
+    }
 }
 
 /// Blocks of rows of one tile.
@@ -161,217 +219,311 @@ struct Stripe {
     codes: *const u8,
     /// Bytes from a channel to the next.
     stride: usize,
+    /// Blocks.
+    blocks: usize,
     /// The first row.
     row: usize,
     /// Vectors of sixteen rows.
     vectors: usize,
+    /// Where the scales of the first row lie.
+    place: ScalePlace,
 }
 
 impl Stripe {
-    /// `blocks` belong to one tile.
-    fn new(p: &Problem, layout: &ChannelLayout, blocks: Range<usize>) -> Self {
-        let (tile, within) = (blocks.start / TILE_BLOCKS, blocks.start % TILE_BLOCKS);
+    fn new(p: &Problem, layout: &ChannelLayout, tile: usize, blocks: Range<usize>) -> Self {
+        let within = blocks.start - layout.blocks_of(tile).start;
+        let row = blocks.start * layout.block_rows;
         Self {
             codes: p.codes.wrapping_add(layout.tile_start(tile) + within * 64),
-            stride: layout.tile_blocks(tile) * 64,
-            row: blocks.start * layout.block_rows,
+            stride: layout.stride(tile),
+            blocks: blocks.len(),
+            row,
             vectors: blocks.len() * layout.block_rows / LANES,
+            place: p.scale_layout.place(row / PANEL_ROWS),
+        }
+    }
+}
+
+/// Vectors of a stripe, each `[vectors of rows, lanes, LANES]`.
+struct Memory {
+    totals: *mut f32,
+    /// The totals of a group of weights with several groups of activations ([`Form::Nested`]).
+    nested: *mut f32,
+    /// Sums of the segment so far.
+    sums: *mut i32,
+}
+
+impl Memory {
+    /// Where the sixteen sums of a vector and a lane lie.
+    #[inline(always)]
+    fn sums_of<V: Dot, const W: usize>(&self, vector: usize, lane: usize) -> *mut V {
+        // What a `Dot` is, and a cache line of the scratch: no larger alignment exists.
+        const { assert!(size_of::<V>() == 4 * LANES && align_of::<V>() <= 4 * LANES) }
+        self.sums.wrapping_add((vector * W + lane) * LANES).cast()
+    }
+
+    /// The sums of a block of `H` vectors; `start` where nothing has been added yet.
+    #[inline(always)]
+    unsafe fn load<V: Dot, const W: usize, const H: usize>(
+        &self,
+        block: usize,
+        start: Option<[V; W]>,
+    ) -> [[V; H]; W] {
+        // SAFETY: nothing is asked for; then the caller vouches for the block.
+        unsafe {
+            let mut sums = [[V::splat(0); H]; W];
+            for t in 0..W {
+                for h in 0..H {
+                    sums[t][h] = match start {
+                        Some(start) => start[t],
+                        None => self.sums_of::<V, W>(block * H + h, t).read(),
+                    };
+                }
+            }
+            sums
         }
     }
 }
 
 dot_kernel! {
-    /// The outputs of a stripe of rows.
+    /// The totals of a part of a stripe's rows.
     ///
     /// # Safety
-    /// `p` is checked, the stripe exists, no one else writes its outputs, and `totals` is zeroed and
-    /// has `[1 or 2 (Form::Nested), vectors of rows, lanes, LANES]` elements.
-    unsafe fn rows(p: &Problem, active: &Active, stripe: &Stripe, totals: *mut f32) = rows_on;
+    /// `p` is checked, the stripe and the part exist, and `memory` fits them, its totals zeroed.
+    unsafe fn compute_part(
+        p: &Problem,
+        active: &Active,
+        stripe: &Stripe,
+        part: usize,
+        memory: &Memory,
+    ) = compute_part_on;
 }
 
 #[inline(always)]
-unsafe fn rows_on<V: Dot>(p: &Problem, active: &Active, stripe: &Stripe, totals: *mut f32) {
-    let lanes = p.layout.tile(p.activations.get(), 0).lanes;
-    // Calls, and no pointers to functions: these would not be compiled for the instruction set.
-    macro_rules! stretch {
-        ($lanes:literal, $wide:literal, $narrow:literal, $nibbles:literal) => {
-            match V::WIDE {
-                true => {
-                    stretches::<V, $lanes, $wide, $narrow, $nibbles>(p, active, stripe, totals);
-                }
-                false => {
-                    stretches::<V, $lanes, $narrow, $narrow, $nibbles>(p, active, stripe, totals);
-                }
-            }
-        };
-    }
-    // SAFETY: the caller's contract.
-    unsafe {
-        match (p.nibbles, lanes) {
-            (false, 1) => stretch!(1, 16, 4, false),
-            (false, 2) => stretch!(2, 8, 4, false),
-            (false, 3) => stretch!(3, 4, 4, false),
-            (false, _) => stretch!(4, 4, 4, false),
-            (true, 1) => stretch!(1, 16, 8, true),
-            (true, 2) => stretch!(2, 8, 8, true),
-            (true, 3) => stretch!(3, 8, 8, true),
-            (true, _) => stretch!(4, 8, 8, true),
-        }
-    }
-}
-
-/// All segments of a stripe's rows, `WIDE` vectors of rows at a time and `H` at the end.
-#[inline(always)]
-unsafe fn stretches<
-    V: Dot,
-    const W: usize,
-    const WIDE: usize,
-    const H: usize,
-    const NIBBLES: bool,
->(
+unsafe fn compute_part_on<V: Dot>(
     p: &Problem,
     active: &Active,
     stripe: &Stripe,
-    totals: *mut f32,
+    part: usize,
+    memory: &Memory,
 ) {
-    let tile = p.layout.tile(p.activations.get(), 0);
-    let vectors = stripe.vectors;
+    let lanes = p.layout.tile(p.activations.get(), 0).lanes;
+    // Calls, and no pointers to functions: these would not be compiled for the instruction set.
+    // SAFETY: the caller's contract.
+    unsafe {
+        match (p.nibbles, lanes) {
+            (false, 1) => segments::<V, 1, 4, false>(p, active, stripe, part, memory),
+            (false, 2) => segments::<V, 2, 4, false>(p, active, stripe, part, memory),
+            (false, 3) => segments::<V, 3, 4, false>(p, active, stripe, part, memory),
+            (false, _) => segments::<V, 4, 4, false>(p, active, stripe, part, memory),
+            (true, 1) => segments::<V, 1, 8, true>(p, active, stripe, part, memory),
+            (true, 2) => segments::<V, 2, 8, true>(p, active, stripe, part, memory),
+            (true, 3) => segments::<V, 3, 8, true>(p, active, stripe, part, memory),
+            (true, _) => segments::<V, 4, 8, true>(p, active, stripe, part, memory),
+        }
+    }
+}
+
+/// All segments of a part of a stripe's rows; a block is `H` vectors of them.
+#[inline(always)]
+unsafe fn segments<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
+    p: &Problem,
+    active: &Active,
+    stripe: &Stripe,
+    part: usize,
+    memory: &Memory,
+) {
+    let (tile, cut) = (p.layout.tile(p.activations.get(), 0), p.layout.cut);
     // SAFETY: the caller's contract; vectors stay below the stripe's.
     unsafe {
-        for i in 0..4 * AHEAD {
-            let run = stripe.codes.add(*active.channels.add(i) as usize * stripe.stride);
-            for block in 0..vectors / if NIBBLES { 8 } else { 4 } {
-                V::Float::prefetch(run.wrapping_add(block * 64));
-            }
-        }
-        let mut start = 0;
-        for (number, segment) in p.layout.cut.segments().enumerate() {
-            let end = *active.ends.add(number) as usize;
-            let stretch = Stretch { start, end, number, segment };
-            let mut vector = 0;
-            while vector + WIDE <= vectors {
-                sums::<V, W, WIDE, NIBBLES>(p, active, tile, stripe, &stretch, vector, totals);
-                vector += WIDE;
-            }
-            while vector < vectors {
-                sums::<V, W, H, NIBBLES>(p, active, tile, stripe, &stretch, vector, totals);
-                vector += H;
-            }
-            start = end;
-        }
-        let sixteen = p.layout.halves == 2;
-        for vector in 0..vectors {
-            for t in 0..W {
-                if sixteen && t % 2 == 1 {
-                    continue;
+        let (first, segments) = cut.segments_of(part);
+        let mut quad = if first > 0 { *active.ends.add(first - 1) as usize } else { 0 };
+        let all = *active.ends.add(cut.count() - 1) as usize;
+        let distance = (AHEAD / (stripe.blocks * 256)).clamp(1, QUADS_AHEAD);
+        let reader = Reader { active, stripe, all, distance };
+        for quad in quad..all.min(quad + distance) {
+            let runs = reader.runs(quad);
+            for block in 0..stripe.blocks {
+                for run in runs {
+                    V::Float::prefetch(run.wrapping_add(block * 64));
                 }
-                let mut total = V::Float::load(totals.add((vector * W + t) * LANES));
+            }
+        }
+        for (number, segment) in segments.enumerate() {
+            let number = first + number;
+            let end = *active.ends.add(number) as usize;
+            let mut start = [V::splat(0); W];
+            for t in 0..W {
+                start[t] = V::splat(*tile.starts.add(number * W + t));
+            }
+            let mut start = Some(start);
+            if (end - quad) % 2 == 1 {
+                sums::<V, W, H, 1, NIBBLES>(&reader, quad, start.take(), memory);
+                quad += 1;
+            }
+            while quad < end {
+                sums::<V, W, H, 2, NIBBLES>(&reader, quad, start.take(), memory);
+                quad += 2;
+            }
+            for block in 0..stripe.blocks {
+                let acc = memory.load::<V, W, H>(block, start);
+                take(p, tile, stripe, (number, segment), memory, block * H, &acc);
+            }
+        }
+    }
+}
+
+dot_kernel! {
+    /// Outputs from the totals of all parts.
+    ///
+    /// # Safety
+    /// `p` is checked, the totals are those of its `parts` parts, and no one else writes the outputs of
+    /// the rows of `vectors`.
+    unsafe fn finish_rows(p: &Problem, totals: &Totals, parts: usize, vectors: Range<usize>)
+        = finish_rows_on;
+}
+
+#[inline(always)]
+unsafe fn finish_rows_on<V: Dot>(
+    p: &Problem,
+    totals: &Totals,
+    parts: usize,
+    vectors: Range<usize>,
+) {
+    let tile = p.layout.tile(p.activations.get(), 0);
+    let sixteen = p.layout.halves == 2;
+    // SAFETY: the caller's contract.
+    unsafe {
+        for vector in vectors {
+            for t in (0..tile.lanes).step_by(p.layout.halves) {
+                let mut total = V::Float::zero();
+                for part in 0..parts {
+                    total = total.add(V::Float::load(totals.of(part, vector).add(t * LANES)));
+                }
                 if p.form == Form::PerToken {
                     total = total.mul(V::Float::splat(*tile.scales.add(t)));
                 }
                 let token = tile.token + if sixteen { t / 2 } else { t };
-                finish(p, token, stripe.row + vector * LANES, total);
+                finish(p, token, vector * LANES, total);
             }
         }
     }
 }
 
-/// The quads of one segment.
-struct Stretch {
-    start: usize,
-    end: usize,
-    number: usize,
-    segment: Segment,
+/// The runs of a stripe's active channels.
+struct Reader<'a> {
+    active: &'a Active,
+    stripe: &'a Stripe,
+    /// Quads in all.
+    all: usize,
+    /// Quads ahead that memory is asked for.
+    distance: usize,
 }
 
-/// A segment's sums of `H` vectors of rows from `vector` on, taken into the totals.
+impl Reader<'_> {
+    /// The four runs of a quad.
+    #[inline(always)]
+    unsafe fn runs(&self, quad: usize) -> [*const u8; 4] {
+        let Stripe { codes, stride, .. } = *self.stripe;
+        let mut runs = [codes; 4];
+        for j in 0..4 {
+            // SAFETY: the caller vouches for the quad.
+            let channel = unsafe { *self.active.channels.add(quad * 4 + j) };
+            runs[j] = codes.wrapping_add(channel as usize * stride);
+        }
+        runs
+    }
+}
+
+/// Adds the dot products of `Q` quads of active channels to the sums of all rows, or to `start`.
 #[inline(always)]
-unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
-    p: &Problem,
-    active: &Active,
-    tile: Tile,
-    stripe: &Stripe,
-    stretch: &Stretch,
-    vector: usize,
-    totals: *mut f32,
+unsafe fn sums<V: Dot, const W: usize, const H: usize, const Q: usize, const NIBBLES: bool>(
+    reader: &Reader<'_>,
+    quad: usize,
+    start: Option<[V; W]>,
+    memory: &Memory,
 ) {
-    let vectors_of_block = if NIBBLES { 8 } else { 4 };
-    let blocks = H / vectors_of_block;
-    let from = stripe.codes.wrapping_add(vector / vectors_of_block * 64);
     // SAFETY: the caller's contract; active channels are channels of the matrix.
     unsafe {
-        let mut acc = [[V::splat(0); H]; W];
-        for t in 0..W {
-            let start = V::splat(*tile.starts.add(stretch.number * W + t));
-            for h in 0..H {
-                acc[t][h] = start;
+        let codes = reader.active.codes;
+        let (mut runs, mut ahead) = ([reader.runs(quad); Q], [reader.runs(quad); Q]);
+        let mut quads = [[V::quad(codes); W]; Q];
+        for q in 0..Q {
+            runs[q] = reader.runs(quad + q);
+            ahead[q] = reader.runs((quad + q + reader.distance).min(reader.all - 1));
+            for t in 0..W {
+                quads[q][t] = V::quad(codes.add(((quad + q) * W + t) * 4));
             }
         }
-        // A panel's scales are one stream among many, too many for the processor to follow.
-        let row = stripe.row + vector * LANES;
-        for h in (0..H).step_by(PANEL_ROWS / LANES) {
-            let panel = (row + h * LANES) / PANEL_ROWS;
-            let at = (panel * p.groups + stretch.segment.weight + SCALES_AHEAD) * PANEL_ROWS;
-            V::Float::prefetch(p.scales.address(at));
-            if let Some(minimums) = p.minimums {
-                V::Float::prefetch(minimums.address(at));
-            }
-        }
-        for quad in stretch.start..stretch.end {
-            let channels = active.channels.add(quad * 4);
-            let mut runs = [from; 4];
-            for j in 0..4 {
-                runs[j] = from.add(*channels.add(j) as usize * stripe.stride);
-                let ahead = *channels.add(4 * AHEAD + j) as usize * stripe.stride;
-                for block in 0..blocks {
-                    V::Float::prefetch(from.wrapping_add(ahead + block * 64));
+        for block in 0..reader.stripe.blocks {
+            let mut acc = memory.load::<V, W, H>(block, start);
+            for q in 0..Q {
+                for j in 0..4 {
+                    V::Float::prefetch(ahead[q][j].wrapping_add(block * 64));
                 }
-            }
-            let mut quads = [V::quad(active.codes.add(quad * W * 4)); W];
-            for t in 1..W {
-                quads[t] = V::quad(active.codes.add((quad * W + t) * 4));
-            }
-            for block in 0..blocks {
-                let runs = runs.map(|run| run.add(block * 64));
+                let mut here = [codes.cast(); 4];
+                for j in 0..4 {
+                    here[j] = runs[q][j].add(block * 64);
+                }
                 if NIBBLES {
-                    let codes = V::interleave_nibbles(runs);
+                    let codes = V::interleave_nibbles(here);
                     for t in 0..W {
-                        for i in 0..8 {
-                            let h = block * 8 + i;
-                            acc[t][h] = acc[t][h].dot_nibbles(codes[i], quads[t]);
+                        for h in 0..H {
+                            acc[t][h] = acc[t][h].dot_nibbles(codes[h], quads[q][t]);
                         }
                     }
                 } else {
-                    let codes = V::interleave_bytes(runs);
+                    let codes = V::interleave_bytes(here);
                     for t in 0..W {
-                        for i in 0..4 {
-                            let h = block * 4 + i;
-                            acc[t][h] = acc[t][h].dot_bytes(codes[i], quads[t]);
+                        for h in 0..H {
+                            acc[t][h] = acc[t][h].dot_bytes(codes[h], quads[q][t]);
                         }
                     }
                 }
             }
-        }
-        let nested = p.form == Form::Nested;
-        let at = |t: usize, h: usize| ((vector + h) * W + t) * LANES;
-        let parts_at = totals.wrapping_add(stripe.vectors * W * LANES);
-        let mut sums = [[V::Float::zero(); H]; W];
-        let mut parts = [[V::Float::zero(); H]; W];
-        for t in 0..W {
-            for h in 0..H {
-                sums[t][h] = V::Float::load(totals.add(at(t, h)));
-                if nested {
-                    parts[t][h] = V::Float::load(parts_at.add(at(t, h)));
+            for t in 0..W {
+                for h in 0..H {
+                    memory.sums_of::<V, W>(block * H + h, t).write(acc[t][h]);
                 }
             }
         }
-        let (number, segment) = (stretch.number, stretch.segment);
-        fold::<V, W, H>(p, tile, number, segment, row, &acc, &mut sums, &mut parts);
+    }
+}
+
+/// Takes the sums of a segment into the totals of the rows from `vector` on.
+#[inline(always)]
+unsafe fn take<V: Dot, const W: usize, const H: usize>(
+    p: &Problem,
+    tile: Tile,
+    stripe: &Stripe,
+    (number, segment): (usize, Segment),
+    memory: &Memory,
+    vector: usize,
+    acc: &[[V; H]; W],
+) {
+    let at = |t: usize, h: usize| ((vector + h) * W + t) * LANES;
+    let nested = p.form == Form::Nested;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut totals = [[V::Float::zero(); H]; W];
+        let mut parts = [[V::Float::zero(); H]; W];
         for t in 0..W {
             for h in 0..H {
-                sums[t][h].store(totals.add(at(t, h)));
+                totals[t][h] = V::Float::load(memory.totals.add(at(t, h)));
                 if nested {
-                    parts[t][h].store(parts_at.add(at(t, h)));
+                    parts[t][h] = V::Float::load(memory.nested.add(at(t, h)));
+                }
+            }
+        }
+        let row = stripe.row + vector * LANES;
+        let mut place = stripe.place;
+        place.start += vector * LANES;
+        fold::<V, W, H>(p, tile, number, segment, row, place, acc, &mut totals, &mut parts);
+        for t in 0..W {
+            for h in 0..H {
+                totals[t][h].store(memory.totals.add(at(t, h)));
+                if nested {
+                    parts[t][h].store(memory.nested.add(at(t, h)));
                 }
             }
         }
@@ -379,14 +531,15 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
 }
 
 dot_kernel! {
-    /// Brings some blocks of one tile of rows into panels.
+    /// Brings some blocks of a tile of rows into panels.
     ///
     /// # Safety
-    /// `p` is checked, the blocks exist and belong to one tile, and `to` has room for `block_rows / 32`
+    /// `p` is checked, the blocks exist and belong to `tile`, and `to` has room for `block_rows / 32`
     /// panels of each.
     pub(super) unsafe fn to_panels(
         p: &Problem,
         layout: &ChannelLayout,
+        tile: usize,
         blocks: Range<usize>,
         to: *mut u8,
     ) = to_panels_on;
@@ -396,11 +549,12 @@ dot_kernel! {
 unsafe fn to_panels_on<V: Dot>(
     p: &Problem,
     layout: &ChannelLayout,
+    tile: usize,
     blocks: Range<usize>,
     to: *mut u8,
 ) {
     let (k, panel_bytes) = (layout.channels, p.steps * STEP);
-    let Stripe { codes, stride, .. } = Stripe::new(p, layout, blocks.clone());
+    let Stripe { codes, stride, .. } = Stripe::new(p, layout, tile, blocks.clone());
     let filler = [if p.nibbles { 0x88u8 } else { 0x80 }; 64];
     let panels_of_block = layout.block_rows / PANEL_ROWS;
     // SAFETY: the caller's contract. Columns beyond the last channel have any code, as their
@@ -410,7 +564,7 @@ unsafe fn to_panels_on<V: Dot>(
             let mut runs = [filler.as_ptr(); 4];
             for j in 0..4 {
                 let at = (quad * 4 + j) * stride + block * 64;
-                V::Float::prefetch(codes.wrapping_add(at + 4 * AHEAD * stride));
+                V::Float::prefetch(codes.wrapping_add(at + RUNS_AHEAD * stride));
                 if quad * 4 + j < k {
                     runs[j] = codes.add(at);
                 }

@@ -5,7 +5,8 @@
 //! Activations are quantized once a call, on the calling thread where they are few. Panels of 32
 //! rows of weights are split over the team; each is multiplied with all tokens while it is in the
 //! cache and the next one is on its way. Sums of a segment (see `segments`) are integers and exact;
-//! segments are added in f32, from left to right, by one multiply-add each.
+//! segments are added in f32, from left to right in each part of the row, by one multiply-add each,
+//! and then the sums of the parts.
 
 mod activations;
 mod channels;
@@ -38,7 +39,7 @@ use self::tile::{Ahead, Floats, Form, Problem, STEP};
 use super::scratch::{Shared, with_scratch};
 use super::team;
 use crate::packed::{
-    ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, TILE_BLOCKS, WeightBits,
+    ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, ScaleLayout, WeightBits,
 };
 
 /// Scales or minimums as they are stored.
@@ -183,8 +184,9 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
             n,
             steps: sizes.steps,
             panels: sizes.panels,
-            groups: sizes.groups,
+            scale_layout: ScaleLayout::new(w.shape, &w.format),
             form,
+            part: cut.part(),
             layout,
             activations: Shared(memory.as_mut_ptr()),
         };
@@ -217,24 +219,29 @@ fn run_channels(isa: DotIsa, problem: &Problem, layout: &ChannelLayout) {
         return;
     }
     // Blocks of rows whose panels stay in the cache while activations stream over them.
-    let most = (BLOCK / (64 * layout.channels).max(1)).clamp(1, TILE_BLOCKS);
-    let piece = 1 << most.ilog2();
+    let most = (BLOCK / (64 * layout.channels).max(1)).max(1);
+    let blocks = layout.blocks_of(0).len();
+    let pieces = blocks.div_ceil(most).max(1);
+    let piece = blocks.div_ceil(pieces).max(1);
     let panel_bytes = problem.steps * STEP;
     let panels_of_block = layout.block_rows / PANEL_ROWS;
     let tiles = 0..problem.layout.tiles();
-    team::parallel_for(layout.blocks.div_ceil(piece), |index| {
-        let blocks = index * piece..layout.blocks.min((index + 1) * piece);
+    team::parallel_for(layout.tiles() * pieces, |index| {
+        let (tile, within) = (index / pieces, index % pieces * piece);
+        let whole = layout.blocks_of(tile);
+        let first = whole.end.min(whole.start + within);
+        let blocks = first..whole.end.min(first + piece);
         let panels = blocks.start * panels_of_block..blocks.end * panels_of_block;
         with_scratch((panels.len() * panel_bytes).div_ceil(4), |memory| {
             let to: *mut u8 = memory.as_mut_ptr().cast();
             // Panels of the matrix are counted from its first one, which would lie here.
             let codes = to.cast_const().wrapping_sub(panels.start * panel_bytes);
             let in_panels = Problem { codes, ..*problem };
-            let panels = panels.start..problem.panels.min(panels.end);
-            // SAFETY: `linear_packed` has checked the lengths; a piece is part of a tile, since
-            // their sizes are powers of two; its panels are this task's and fit its scratch.
+            let panels = panels.start.min(problem.panels)..problem.panels.min(panels.end);
+            // SAFETY: `linear_packed` has checked the lengths; a piece is part of a tile; its panels
+            // are this task's and fit its scratch.
             unsafe {
-                channels::to_panels(isa, problem, layout, blocks, to);
+                channels::to_panels(isa, problem, layout, tile, blocks, to);
                 compute(isa, &in_panels, panels.clone(), tiles.clone(), panels.len());
             }
         });

@@ -4,7 +4,7 @@ use super::super::scratch::Shared;
 use super::super::team;
 use super::PackedWeights;
 use super::tile::STEP;
-use crate::packed::{ChannelLayout, CodeOrder, PANEL_ROWS, WeightBits};
+use crate::packed::{ChannelLayout, CodeOrder, PANEL_ROWS, ScaleLayout, WeightBits};
 
 /// Rows `ids` of `w: [V, D]` in f32: `out: [ids.len(), D]`.
 ///
@@ -18,6 +18,7 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
     }
     let (panel_bytes, nibbles) = (sizes.steps * STEP, w.format.bits == WeightBits::Four);
     let channels = ChannelLayout::new(w.shape, w.format.bits);
+    let scales = ScaleLayout::new(w.shape, &w.format);
     let offset = f32::from(w.format.bits.offset());
     let to = Shared(out.as_mut_ptr());
     team::parallel_for(ids.len(), |index| {
@@ -34,7 +35,7 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
         // SAFETY: row `index` lies inside of `out`, and only this task writes it.
         let out = unsafe { std::slice::from_raw_parts_mut(to.get().add(index * d), d) };
         for (group, out) in out.chunks_mut(w.format.group_size).enumerate() {
-            let at = (panel * sizes.groups + group) * PANEL_ROWS + lane;
+            let at = scales.at(row, group);
             let (scale, first) = (w.scales.get(at), group * w.format.group_size);
             let minimum = w.minimums.as_ref().map(|minimums| minimums.get(at));
             for (i, out) in out.iter_mut().enumerate() {

@@ -3,6 +3,9 @@
 /// Columns of a segment at most, so that sums of `255 * 128` each fit 32 bits.
 const LONGEST: usize = 32768;
 
+/// Parts of a row at most; see [`Cut::part`].
+const PARTS: usize = 4;
+
 /// Groups of a row: `k` columns, of which so many share a scale.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
@@ -48,6 +51,39 @@ impl Cut {
         }
     }
 
+    /// Columns of a part: whole groups, about a fourth of the row. Each part has a sum of its own, so
+    /// that threads can share a row's columns without a say in its result.
+    pub(super) fn part(self) -> usize {
+        let unit = match self.activation >= self.k {
+            true => self.weight,
+            false => self.weight.max(self.activation),
+        };
+        (self.k.div_ceil(unit).div_ceil(PARTS) * unit).max(1)
+    }
+
+    /// How many parts there are.
+    pub(super) fn parts(self) -> usize {
+        self.k.div_ceil(self.part())
+    }
+
+    /// The segments of part `index`, and the number of the first one in the row.
+    #[inline(always)]
+    pub(super) fn segments_of(self, index: usize) -> (usize, Segments) {
+        let part = self.part();
+        let start = index * part;
+        let (weight, activation) = (start / self.weight, start / self.activation);
+        let shorter = self.weight.min(self.activation).min(self.k).max(1);
+        let segments = Segments {
+            cut: Self { k: self.k.min(start + part), ..self },
+            start,
+            weight,
+            activation,
+            weight_end: (weight + 1) * self.weight,
+            activation_end: (activation + 1) * self.activation,
+        };
+        (start / shorter * shorter.div_ceil(LONGEST), segments)
+    }
+
     /// Whether `segment` is the last one of its group of weights.
     #[inline(always)]
     pub(super) fn ends_group(&self, segment: Segment) -> bool {
@@ -87,5 +123,36 @@ impl Iterator for Segments {
         }
         self.start = end;
         Some(segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cut, LONGEST};
+
+    #[test]
+    fn parts_are_whole_groups_and_make_up_the_row() {
+        for k in [1, 8, 60, 64, 65, 1000, 4096, 13696, 3 * LONGEST + 5] {
+            for weight in [8, 32, 64, 128, usize::MAX] {
+                for activation in [8, 32, 64, 256, usize::MAX] {
+                    let cut = Cut { k, weight: weight.min(k), activation: activation.min(k) };
+                    let all: Vec<_> = cut.segments().collect();
+                    assert_eq!(all.len(), cut.count());
+                    assert!(cut.parts() <= 4);
+                    let mut number = 0;
+                    for part in 0..cut.parts() {
+                        let (first, segments) = cut.segments_of(part);
+                        assert_eq!(first, number, "{cut:?}");
+                        for segment in segments {
+                            assert_eq!(segment, all[number], "{cut:?}");
+                            number += 1;
+                        }
+                        let nested = cut.weight > cut.activation;
+                        assert!(!nested || cut.ends_group(all[number - 1]), "{cut:?}");
+                    }
+                    assert_eq!(number, all.len(), "{cut:?}");
+                }
+            }
+        }
     }
 }

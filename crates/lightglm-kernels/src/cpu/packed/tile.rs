@@ -11,7 +11,7 @@ use super::super::simd::{LANES, Simd};
 use super::activations::{Layout, Tile};
 use super::dot::Dot;
 use super::segments::Segment;
-use crate::packed::PANEL_ROWS;
+use crate::packed::{PANEL_ROWS, ScaleLayout, ScalePlace};
 
 /// Bytes of a step of a panel.
 pub(super) const STEP: usize = 4 * PANEL_ROWS;
@@ -24,15 +24,6 @@ pub(super) enum Floats {
 }
 
 impl Floats {
-    /// Where element `at` lies, if it exists.
-    #[inline(always)]
-    pub(super) fn address(self, at: usize) -> *const u8 {
-        match self {
-            Self::F16(from) => from.wrapping_add(at).cast(),
-            Self::F32(from) => from.wrapping_add(at).cast(),
-        }
-    }
-
     /// Loads 16 of them.
     #[inline(always)]
     unsafe fn load<S: Simd>(self, at: usize) -> S {
@@ -74,9 +65,11 @@ pub(super) struct Problem {
     pub(super) steps: usize,
     /// Panels of scales.
     pub(super) panels: usize,
-    /// Groups of weights.
-    pub(super) groups: usize,
+    /// Where they lie.
+    pub(super) scale_layout: ScaleLayout,
     pub(super) form: Form,
+    /// Columns of a part of a row.
+    pub(super) part: usize,
     pub(super) layout: Layout,
     /// The quantized activations.
     pub(super) activations: Shared<f32>,
@@ -164,9 +157,12 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let mut w = p.codes.add(panel * p.steps * STEP + half * (STEP / 2));
+        let place = p.scale_layout.place(panel);
         let mut x: *const i8 = tile.codes;
+        let mut rows = [[V::Float::zero(); H]; W];
         let mut totals = [[V::Float::zero(); H]; W];
         let mut parts = [[V::Float::zero(); H]; W];
+        let mut end = p.part.min(p.layout.cut.k);
         for (index, segment) in p.layout.cut.segments().enumerate() {
             let columns = segment.end - segment.start;
             let mut acc = [[V::splat(0); H]; W];
@@ -209,7 +205,16 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 w = w.add(STEP);
             }
             let row = panel * PANEL_ROWS + half * LANES;
-            fold::<V, W, H>(p, tile, index, segment, row, &acc, &mut totals, &mut parts);
+            fold::<V, W, H>(p, tile, index, segment, row, place, &acc, &mut totals, &mut parts);
+            if segment.end == end {
+                for t in 0..W {
+                    for h in 0..H {
+                        rows[t][h] = rows[t][h].add(totals[t][h]);
+                        totals[t][h] = V::Float::zero();
+                    }
+                }
+                end = p.layout.cut.k.min(end + p.part);
+            }
         }
         for t in 0..W {
             if sixteen && t % 2 == 1 {
@@ -218,7 +223,7 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
             let token = tile.token + if sixteen { t / 2 } else { t };
             let scale = V::Float::splat(*tile.scales.add(t));
             for h in 0..H {
-                let mut total = totals[t][h];
+                let mut total = rows[t][h];
                 if p.form == Form::PerToken {
                     total = total.mul(scale);
                 }
@@ -230,11 +235,11 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
 }
 
 /// Takes the sums `acc` of segment `index` into the totals of the rows from `row` on, by the formulas
-/// at [`crate::LmBackend::project_packed`].
+/// at [`crate::LmBackend::project_packed`]. `place` is that of the row's panel.
 ///
 /// # Safety
-/// `p` is checked, `tile` is one of its tiles and has `W` lanes. Rows beyond the last panel count as
-/// rows with the scale 0.
+/// `p` is checked, `tile` is one of its tiles and has `W` lanes; rows of several panels are of one
+/// tile of scales. Rows beyond the last panel count as rows with the scale 0.
 #[expect(
     clippy::too_many_arguments,
     reason = "it is the tail of two loops that differ in the rest"
@@ -246,6 +251,7 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
     index: usize,
     segment: Segment,
     row: usize,
+    place: ScalePlace,
     acc: &[[V; H]; W],
     totals: &mut [[V::Float; H]; W],
     parts: &mut [[V::Float; H]; W],
@@ -269,9 +275,10 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
             }
         }
         let mut scales = [V::Float::zero(); H];
+        let first = place.start + segment.weight * place.group;
         let at = |h: usize| {
-            let row = row + h * LANES;
-            (row / PANEL_ROWS * p.groups + segment.weight) * PANEL_ROWS + row % PANEL_ROWS
+            let vector = row % PANEL_ROWS / LANES + h;
+            first + vector / 2 * place.panel + vector % 2 * LANES
         };
         for h in 0..H {
             if row + h * LANES < rows {
