@@ -28,17 +28,20 @@ fn matrix(shape: [usize; 2], zeros: u64, seed: u64) -> Tensor<Flex, 2> {
     Tensor::from_data(TensorData::new(values, shape), &FlexDevice)
 }
 
-/// The least time of each of `works` in seconds, over rounds in which they take turns.
-fn least<const W: usize>(rounds: usize, works: [&dyn Fn(); W]) -> [f64; W] {
-    let mut best = [f64::INFINITY; W];
+/// Microseconds that each of `works` takes for a part: of each part the least of several rounds, in
+/// which the works take turns. A part is short enough to go undisturbed now and then.
+fn least<const W: usize>(rounds: usize, parts: usize, works: [&dyn Fn(usize); W]) -> [f64; W] {
+    let mut best = vec![[f64::INFINITY; W]; parts];
     for _ in 0..rounds {
-        for (best, work) in best.iter_mut().zip(works) {
-            let from = Instant::now();
-            work();
-            *best = best.min(from.elapsed().as_secs_f64());
+        for (i, work) in works.iter().enumerate() {
+            for (part, best) in best.iter_mut().enumerate() {
+                let from = Instant::now();
+                work(part);
+                best[i] = best[i].min(from.elapsed().as_secs_f64());
+            }
         }
     }
-    best
+    std::array::from_fn(|i| best.iter().map(|best| best[i]).sum::<f64>() * 1e6 / parts as f64)
 }
 
 /// A weight often enough that it is out of the cache the next time.
@@ -59,16 +62,14 @@ fn zeros_are_left_out() {
             for zeros in [0, 40, 50] {
                 let x = matrix([1, k], zeros, 5);
                 let active = x.clone().not_equal_elem(0.0).int().sum().into_scalar() as usize;
-                let stream = roofs::ReadStream::new(n * active * dtype.size() * rows.len());
-                let by_row =
-                    || rows.iter().for_each(|w| drop(Flex::project(x.clone(), w.clone(), None)));
-                let by_channel = || {
-                    for w in &channels {
-                        drop(Flex::project_channels(x.clone(), w.clone(), n, None));
-                    }
+                let bytes = n * active * dtype.size();
+                let streams: Vec<_> = rows.iter().map(|_| roofs::ReadStream::new(bytes)).collect();
+                let by_row = |i: usize| drop(Flex::project(x.clone(), rows[i].clone(), None));
+                let by_channel = |i: usize| {
+                    drop(Flex::project_channels(x.clone(), channels[i].clone(), n, None));
                 };
-                let seconds = least(6, [&by_row, &by_channel, &|| drop(stream.read())]);
-                let [dense, sparse, roof] = seconds.map(|s| s * 1e6 / rows.len() as f64);
+                let stream = |i: usize| _ = streams[i].read();
+                let [dense, sparse, roof] = least(8, rows.len(), [&by_row, &by_channel, &stream]);
                 println!(
                     "{dtype:?} {n:>5}x{k:<5} {zeros:>2} % zeros: rows {dense:7.0} us, channels \
                      {sparse:7.0} us, {:.2}x, roof of reduced bytes {roof:7.0} us, {:.0} %",
@@ -92,15 +93,11 @@ fn many_tokens_from_the_same_bytes() {
                 rows.truncate(if t >= 64 { 4 } else { rows.len() });
                 let channels: Vec<_> = rows.iter().map(|w| channel_tiles(w.clone())).collect();
                 let x = matrix([t, k], 0, 5);
-                let by_row =
-                    || rows.iter().for_each(|w| drop(Flex::project(x.clone(), w.clone(), None)));
-                let by_channel = || {
-                    for w in &channels {
-                        drop(Flex::project_channels(x.clone(), w.clone(), n, None));
-                    }
+                let by_row = |i: usize| drop(Flex::project(x.clone(), rows[i].clone(), None));
+                let by_channel = |i: usize| {
+                    drop(Flex::project_channels(x.clone(), channels[i].clone(), n, None));
                 };
-                let seconds = least(4, [&by_row, &by_channel]);
-                let [by_row, by_channel] = seconds.map(|s| s * 1e6 / rows.len() as f64);
+                let [by_row, by_channel] = least(4, rows.len(), [&by_row, &by_channel]);
                 println!(
                     "{dtype:?} {n:>5}x{k:<5} {t:>3} tokens: rows {by_row:8.0} us, channels \
                      {by_channel:8.0} us, {:.2}x",

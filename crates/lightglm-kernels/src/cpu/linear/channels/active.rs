@@ -1,4 +1,4 @@
-//! One token or two: only the channels that are not zero.
+//! Few tokens: only the channels that are not zero for all of them.
 //!
 //! The sums of a stripe of rows stay in the first-level cache. Four runs are read side by side, so
 //! that a sum is loaded and stored once for four products, and the runs to come are asked for by
@@ -18,6 +18,11 @@ use super::{CHANNEL_TILE_STEP, Problem, each_stripe};
 
 /// Runs that are read side by side.
 const RUNS: usize = 4;
+/// Tokens whose sums are added to side by side.
+const GROUP: usize = 4;
+/// Bytes of the runs that one group of tokens after the other is multiplied with: they stay in the
+/// second-level cache.
+const PIECE: usize = 128 * 1024;
 /// How far ahead of the arithmetic memory is asked for, in bytes, ...
 const AHEAD: usize = 32 * 1024;
 /// ... and in channels at most.
@@ -27,7 +32,7 @@ const MAX_AHEAD: usize = 64;
 struct Active {
     /// In their order; and [`MAX_AHEAD`] more, for looking ahead.
     channels: *const u32,
-    /// `[active channels, T]`.
+    /// `[group of tokens, active channel, token of the group]`.
     values: *const f32,
     count: usize,
 }
@@ -68,9 +73,13 @@ fn list(x: &[f32], t: usize, channels: &mut [u32], values: &mut [f32]) -> usize 
         channels[count] = channel as u32;
         count += usize::from(any);
     }
-    for (i, &channel) in channels[..count].iter().enumerate() {
-        for token in 0..t {
-            values[i * t + token] = x[token * k + channel as usize];
+    for first in (0..t).step_by(GROUP) {
+        let tokens = GROUP.min(t - first);
+        let values = values[first * count..][..tokens * count].chunks_exact_mut(tokens);
+        for (values, &channel) in values.zip(&channels[..count]) {
+            for (token, value) in values.iter_mut().enumerate() {
+                *value = x[(first + token) * k + channel as usize];
+            }
         }
     }
     let last = if count > 0 { channels[count - 1] } else { 0 };
@@ -82,9 +91,9 @@ kernel! {
     /// The outputs of a stripe of rows.
     ///
     /// # Safety
-    /// The slices behind `p` have their lengths, there are one or two tokens, `rows` lie in one tile
-    /// and no one else writes their outputs; `active` is a list of channels; `sums` is zeroed and has
-    /// `[rows, rounded up to CHANNEL_TILE_STEP; T]` elements.
+    /// The slices behind `p` have their lengths, `rows` lie in one tile and no one else writes their
+    /// outputs; `active` is a list of channels; `sums` is zeroed and has `T` elements for each row
+    /// (their number rounded up to CHANNEL_TILE_STEP).
     unsafe fn stripe<W: Element>(
         p: &Problem<W>, active: &Active, rows: Range<usize>, sums: *mut f32,
     ) = stripe_on;
@@ -97,48 +106,65 @@ unsafe fn stripe_on<S: Simd, W: Element>(
     rows: Range<usize>,
     sums: *mut f32,
 ) {
-    // SAFETY: the caller's contract.
+    let (t, steps) = (p.sizes.t, rows.len().div_ceil(CHANNEL_TILE_STEP));
+    let (padded, count) = (steps * CHANNEL_TILE_STEP, active.count);
+    let run = padded * size_of::<W>();
+    let ahead = (AHEAD / run).clamp(1, MAX_AHEAD / RUNS - 1) * RUNS;
+    let piece = if t <= GROUP { count } else { (PIECE / run).next_multiple_of(RUNS) };
+    let stripe = Stripe { weights: p.run_of(rows.start), stride: p.sizes.tile_rows, steps };
+    // SAFETY: the caller's contract; a tile is a multiple of steps, so that whole steps lie in it.
     unsafe {
-        match p.sizes.t {
-            1 => tokens::<S, W, 1>(p, active, rows, sums),
-            _ => tokens::<S, W, 2>(p, active, rows, sums),
+        for i in 0..ahead.min(count) {
+            let run = stripe.run(*active.channels.add(i));
+            (0..steps).for_each(|step| prefetch_step::<S, W>(run, step));
+        }
+        let mut start = 0;
+        while start < count {
+            let channels = start..count.min(start + piece);
+            for first in (0..t).step_by(GROUP) {
+                let group = Group {
+                    values: active.values.add(first * count),
+                    sums: sums.add(first * padded),
+                };
+                let (active, channels) = (active.channels, channels.clone());
+                match t - first {
+                    1 => multiply::<S, W, 1>(&stripe, &group, active, channels, ahead),
+                    2 => multiply::<S, W, 2>(&stripe, &group, active, channels, ahead),
+                    3 => multiply::<S, W, 3>(&stripe, &group, active, channels, ahead),
+                    _ => multiply::<S, W, GROUP>(&stripe, &group, active, channels, ahead),
+                }
+            }
+            start = channels.end;
+        }
+        for token in 0..t {
+            let (first, tokens) = (token / GROUP * GROUP, GROUP.min(t - token / GROUP * GROUP));
+            let sums = sums.add(first * padded + (token - first) * LANES);
+            for row in rows.clone().step_by(LANES) {
+                p.finish(token, row, S::load(sums.add((row - rows.start) * tokens)));
+            }
         }
     }
 }
 
-/// [`stripe`] of `T` tokens.
+/// Adds the products of the `active` channels with indices in `channels` to the sums of `T` tokens.
 #[inline(always)]
-unsafe fn tokens<S: Simd, W: Element, const T: usize>(
-    p: &Problem<W>,
-    active: &Active,
-    rows: Range<usize>,
-    sums: *mut f32,
+unsafe fn multiply<S: Simd, W: Element, const T: usize>(
+    stripe: &Stripe<W>,
+    group: &Group,
+    active: *const u32,
+    channels: Range<usize>,
+    ahead: usize,
 ) {
-    let steps = rows.len().div_ceil(CHANNEL_TILE_STEP);
-    let run = steps * CHANNEL_TILE_STEP * size_of::<W>();
-    let ahead = (AHEAD / run).clamp(1, MAX_AHEAD / RUNS - 1) * RUNS;
-    let stripe = Stripe { weights: p.run_of(rows.start), stride: p.sizes.tile_rows, steps, sums };
-    // SAFETY: the caller's contract; a tile is a multiple of steps, so that whole steps lie in it.
+    let mut i = channels.start;
+    // SAFETY: the caller's contract.
     unsafe {
-        for i in 0..ahead.min(active.count) {
-            let run = stripe.run(*active.channels.add(i));
-            for step in 0..steps {
-                prefetch_step::<S, W>(run, step);
-            }
-        }
-        let mut i = 0;
-        while i + RUNS <= active.count {
-            runs::<S, W, T, RUNS>(&stripe, active, i, ahead);
+        while i + RUNS <= channels.end {
+            runs::<S, W, T, RUNS>(stripe, group, active.add(i), i, ahead);
             i += RUNS;
         }
-        while i < active.count {
-            runs::<S, W, T, 1>(&stripe, active, i, ahead);
+        while i < channels.end {
+            runs::<S, W, T, 1>(stripe, group, active.add(i), i, ahead);
             i += 1;
-        }
-        for row in rows.clone().step_by(LANES) {
-            for t in 0..T {
-                p.finish(t, row, S::load(stripe.sums_of::<T>(row - rows.start, t)));
-            }
         }
     }
 }
@@ -151,7 +177,13 @@ struct Stripe<W> {
     stride: usize,
     /// Times [`CHANNEL_TILE_STEP`] rows.
     steps: usize,
-    /// `[vectors of rows, T, LANES]`.
+}
+
+/// Up to [`GROUP`] tokens, `T`.
+struct Group {
+    /// `[active channel, T]`.
+    values: *const f32,
+    /// `[vector of rows, T, LANES]`.
     sums: *mut f32,
 }
 
@@ -160,31 +192,26 @@ impl<W> Stripe<W> {
     fn run(&self, channel: u32) -> *const W {
         self.weights.wrapping_add(channel as usize * self.stride)
     }
-
-    #[inline(always)]
-    fn sums_of<const T: usize>(&self, row: usize, token: usize) -> *mut f32 {
-        self.sums.wrapping_add(row * T + token * LANES)
-    }
 }
 
-/// Adds the products of `C` active channels from `index` on.
+/// [`multiply`] with the first `C` of `channels`, whose values are those from `index` on.
 #[inline(always)]
 unsafe fn runs<S: Simd, W: Element, const T: usize, const C: usize>(
     stripe: &Stripe<W>,
-    active: &Active,
+    group: &Group,
+    channels: *const u32,
     index: usize,
     ahead: usize,
 ) {
-    // SAFETY: the channels from `index` on exist, and as many `ahead` of them are in the list.
+    // SAFETY: the channels exist, and as many `ahead` of them are in the list.
     unsafe {
-        let channels = active.channels.add(index);
         let (mut run, mut next) = ([stripe.weights; C], [stripe.weights; C]);
         let mut x = [[S::zero(); C]; T];
         for c in 0..C {
             run[c] = stripe.run(*channels.add(c));
             next[c] = stripe.run(*channels.add(ahead + c));
             for t in 0..T {
-                x[t][c] = S::splat(*active.values.add((index + c) * T + t));
+                x[t][c] = S::splat(*group.values.add((index + c) * T + t));
             }
         }
         for step in 0..stripe.steps {
@@ -192,9 +219,10 @@ unsafe fn runs<S: Simd, W: Element, const T: usize, const C: usize>(
                 prefetch_step::<S, W>(next[c], step);
             }
             for row in (step * CHANNEL_TILE_STEP..(step + 1) * CHANNEL_TILE_STEP).step_by(LANES) {
+                let at = group.sums.add(row * T);
                 let mut sums = [S::zero(); T];
                 for t in 0..T {
-                    sums[t] = S::load(stripe.sums_of::<T>(row, t));
+                    sums[t] = S::load(at.add(t * LANES));
                 }
                 for c in 0..C {
                     let w: S = W::load(run[c].add(row));
@@ -203,7 +231,7 @@ unsafe fn runs<S: Simd, W: Element, const T: usize, const C: usize>(
                     }
                 }
                 for t in 0..T {
-                    sums[t].store(stripe.sums_of::<T>(row, t));
+                    sums[t].store(at.add(t * LANES));
                 }
             }
         }

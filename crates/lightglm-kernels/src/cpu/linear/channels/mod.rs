@@ -5,7 +5,7 @@
 //! ```text
 //! w [tile, channel, row of the tile]   R rows to a tile, the last one filled up with zeros
 //! ```
-//! Few tokens: the runs of channels whose activations are zero are not read. More tokens have hardly
+//! Few tokens: the runs of channels that are zero for all of them are not read. Many tokens have hardly
 //! a channel in common that is zero; they are multiplied with all channels, from the same bytes.
 //!
 //! **Bits.** Each output is one sum in the order of channels, with fused multiply-adds from zero, and
@@ -22,23 +22,23 @@ use std::ops::Range;
 
 use super::super::element::Element;
 use super::super::isa::Isa;
-use super::super::scratch::{Shared, with_scratch};
+use super::super::scratch::Shared;
 use super::super::simd::{LANES, Simd};
 use super::super::team;
 use super::super::weights::Weights;
 pub(crate) use layout::to_channel_tiles;
 pub use layout::{CHANNEL_TILE_STEP, channel_tile_rows};
 
-/// Tokens at most whose zeros are left out.
-const MAX_SPARSE_TOKENS: usize = 2;
+/// From this many tokens on, all channels are multiplied, a block of weights at a time.
+const BLOCK_TOKENS: usize = 32;
 /// Tasks for each thread at most, where the tiles do not come out even.
 const TASKS: usize = 4;
 
 /// `y = x W^T + bias` for `x: [T, K]`, `bias: [N]`, `y: [T, N]` and `w: [tiles, K, R]`, which is
 /// `W: [N, K]` in tiles of `R = tile_rows` rows, channel by channel; `shape` is `[N, K]`.
 ///
-/// For one token or two, channels of which every `x` is zero are not read. Weights must be finite:
-/// an infinite one times a zero is left out or NaN.
+/// For fewer than 32 tokens, channels of which every `x` is zero are not read. Weights must be
+/// finite: an infinite one times a zero is left out or NaN.
 ///
 /// # Panics
 /// Where the lengths of the slices contradict each other, or `tile_rows` is not a multiple of
@@ -109,7 +109,7 @@ fn run<W: Element>(x: &[f32], w: &[W], sizes: Sizes, bias: Option<&[f32]>, y: &m
         sizes,
     };
     let isa = Isa::current();
-    if sizes.t <= MAX_SPARSE_TOKENS {
+    if sizes.t < BLOCK_TOKENS {
         active::run(isa, &problem, x);
     } else {
         dense::run(isa, &problem);
