@@ -22,9 +22,10 @@ const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 /// `[rows, columns]`, of which `zeros` in a hundred are zero.
 fn matrix(shape: [usize; 2], zeros: u64, seed: u64) -> Tensor<Flex, 2> {
     let mut rng = Rng(seed);
-    let values: Vec<f32> = (0..shape[0] * shape[1])
-        .map(|_| if rng.next() % 100 < zeros { 0.0 } else { rng.unit() + 1.5 })
-        .collect();
+    let mut values = rng.vec(shape[0] * shape[1]);
+    for value in &mut values {
+        *value = if rng.next() % 100 < zeros { 0.0 } else { *value + 1.5 };
+    }
     Tensor::from_data(TensorData::new(values, shape), &FlexDevice)
 }
 
