@@ -34,6 +34,21 @@ pub trait LmBackend: Backend {
         reference::project(x, weight, bias)
     }
 
+    /// [`LmBackend::project`] with the weight channel by channel, as
+    /// [`channel_tiles`](crate::channel_tiles) lays it out: `x: [T, K]`, `weight: [tiles, K, R]` with
+    /// the `N = out_features` rows of `W` first, `bias: [N]` -> `[T, N]`.
+    ///
+    /// A fast implementation does not read channels of which every `x` is zero, which is exact where
+    /// weights are finite. Sums have an order of their own: `project` differs by rounding.
+    fn project_channels(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 3>,
+        out_features: usize,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        reference::project_channels(x, weight, out_features, bias)
+    }
+
     /// Rows `ids` of a quantized embedding table `[V, D]`: `[T, D]` in f32.
     fn embed_packed(weight: &PackedMatrix<Self>, ids: &[u32]) -> Tensor<Self, 2> {
         packed::reference::embed_packed(weight, ids)

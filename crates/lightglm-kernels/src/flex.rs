@@ -44,6 +44,30 @@ impl LmBackend for Flex {
         from_vec(y, [t, n])
     }
 
+    fn project_channels(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 3>,
+        out_features: usize,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        let ([t, _], [tiles, k, rows]) = (x.dims(), weight.dims());
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let bias = bias.map(contiguous);
+        let laid_out = rows > 0
+            && rows.is_multiple_of(cpu::CHANNEL_TILE_STEP)
+            && tiles == out_features.div_ceil(rows);
+        let (Some(floats_of_x), Some(matrix), true) =
+            (x.as_slice::<f32>(), weights(&weight), laid_out)
+        else {
+            let (x, weight, bias) = (tensor_of(x), tensor_of(weight), bias.map(tensor_of));
+            return reference::project_channels(x, weight, out_features, bias);
+        };
+        let mut y = vec![0.0; t * out_features];
+        let bias = bias.as_ref().map(floats);
+        cpu::linear_channels(floats_of_x, matrix, [out_features, k], rows, bias, &mut y);
+        from_vec(y, [t, out_features])
+    }
+
     fn embed_packed(weight: &PackedMatrix<Self>, ids: &[u32]) -> Tensor<Self, 2> {
         let [_, d] = weight.shape();
         let mut out = vec![0.0; ids.len() * d];

@@ -19,6 +19,7 @@
 //! map, behind safe functions over slices.
 
 mod backends;
+mod channel_order;
 pub mod cpu;
 mod extension;
 mod flex;
@@ -26,6 +27,7 @@ mod map_file;
 pub mod packed;
 pub mod reference;
 
+pub use channel_order::channel_tiles;
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
 pub use map_file::{MappedFile, map_file, page_out};

@@ -30,6 +30,18 @@ pub fn project<B: Backend>(
     }
 }
 
+/// See [`crate::LmBackend::project_channels`].
+pub fn project_channels<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 3>,
+    out_features: usize,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    let [tiles, k, rows] = weight.dims();
+    let weight = weight.permute([0, 2, 1]).reshape([tiles * rows, k]);
+    project(x, weight.narrow(0, 0, out_features), bias)
+}
+
 /// See [`crate::LmBackend::rms_norm`].
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f32) -> Tensor<B, 2> {
     let mean_square = (x.clone() * x.clone()).mean_dim(1);

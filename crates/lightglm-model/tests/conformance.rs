@@ -4,9 +4,9 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{KV_BLOCK, KvCache, WeightDtype};
+use lightglm_core::{KV_BLOCK, KvCache, Linear, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_model::config::{GlmConfig, ModelType};
-use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
+use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::{SafetensorsCheckpoint, SeededWeights, write_random_checkpoint};
 use lightglm_testkit::{ShuffledKvCache, check_causal_lm, check_linear, check_weight_source};
@@ -66,6 +66,39 @@ fn dense_projections_are_linear() {
             check_linear(&linear, &FlexDevice);
             linear
         });
+    }
+}
+
+#[test]
+fn projections_channel_by_channel_are_linear_and_make_the_same_model() {
+    let c = config(ModelType::Glm4);
+    for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
+        let dense = model(&c, dtype);
+        let channels = dense.clone().map_linears(&mut |_: &str, linear: DenseLinear<Flex>| {
+            let (shape, bytes) = (linear.shape(), linear.bytes_read());
+            let linear = ChannelLinear::from(linear);
+            assert_eq!((linear.shape(), linear.bytes_read()), (shape, bytes));
+            check_linear(&linear, &FlexDevice);
+            linear
+        });
+        check_causal_lm::<Flex>(&channels, |sequences, positions| {
+            Box::new(ContiguousKvCache::new(
+                c.num_hidden_layers,
+                c.num_key_value_heads,
+                c.head_dim,
+                sequences,
+                positions,
+                KvDtype::F32,
+                &FlexDevice,
+            ))
+        });
+        let span = Span { sequence: SequenceId(0), tokens: &[1, 5, 2, 9], logits: LogitRows::All };
+        let expected = dense.forward_uncached(&[span]).expect("a valid batch");
+        let actual = channels.forward_uncached(&[span]).expect("a valid batch");
+        let worst = (actual - expected.clone()).abs().max().into_scalar();
+        let largest = expected.abs().max().into_scalar();
+        // Sums in another order: some roundings of f32 for each of a few layers.
+        assert!(worst <= 1e-4 * largest, "{dtype:?}: {worst} of {largest}");
     }
 }
 

@@ -8,7 +8,8 @@
 //! batch, or on the instruction set. That is only possible because the order of every reduction is
 //! fixed: a dot product keeps 16 partial sums, the `l`-th over `k = l, l + 16, l + 32, ...` with
 //! fused multiply-adds (the last, partial vector padded with zeros), and adds them up as
-//! `s[i] = a[i] + a[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. Threads split outputs, never a reduction.
+//! `s[i] = a[i] + a[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. (`linear_channels` has a single sum.) Threads
+//! split outputs, never a reduction.
 //! NaN stays NaN, but its payload bits are not promised.
 
 mod attention;
@@ -45,6 +46,8 @@ pub use isa::Isa;
 pub use kv::{AttentionSpan, KvSlice, KvSliceMut, append_kv};
 pub use kv_int8::{Int8Pool, Int8PoolMut, append_kv_int8, rotate_head};
 pub use linear::linear;
+pub(crate) use linear::to_channel_tiles;
+pub use linear::{CHANNEL_TILE_STEP, channel_tile_rows, linear_channels};
 pub use norm::{rms_norm, rms_norm_add};
 pub use packed::{
     DotIsa, PackedWeights, QuantizedActivations, Scales, gather_packed_rows, linear_packed,

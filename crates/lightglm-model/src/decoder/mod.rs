@@ -2,6 +2,7 @@
 
 mod batch;
 mod block;
+mod channel_linear;
 mod dense_embedding;
 mod dense_linear;
 mod glm;
@@ -14,6 +15,7 @@ mod self_attention;
 mod swiglu;
 
 pub use block::Block;
+pub use channel_linear::ChannelLinear;
 pub use dense_embedding::DenseEmbedding;
 pub use dense_linear::DenseLinear;
 pub use glm::{DenseGlm, Glm};

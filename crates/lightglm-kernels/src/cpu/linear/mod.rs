@@ -6,6 +6,7 @@
 //! block of weights stays in the cache while the tokens stream over it. The register tiles are the
 //! same and keep the sixteen partial sums of the specification, so both give the same bits.
 
+mod channels;
 mod panel;
 mod tile;
 
@@ -17,6 +18,8 @@ use super::scratch::{Shared, with_scratch};
 use super::simd::{LANES, Simd};
 use super::team;
 use super::weights::Weights;
+pub(crate) use channels::to_channel_tiles;
+pub use channels::{CHANNEL_TILE_STEP, channel_tile_rows, linear_channels};
 
 /// From this many tokens on, the tokens no longer fit the cache beside the weights, and a block of
 /// weights is kept there instead.
