@@ -2,39 +2,11 @@
 //!
 //! Shapes: `N` out_features, `K` in_features (channels), `R` rows of a tile.
 
-use burn::tensor::{AllocationProperty, Bytes, DType, Tensor, TensorData, backend::Backend};
+use burn::tensor::{AllocationProperty, DType, Tensor, TensorData, backend::Backend};
 
 use crate::cpu;
 use crate::map_file::page_out;
-
-/// A page, where runs begin that are as long as one.
-#[derive(Clone, Copy)]
-#[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "read through the slice only")] [u8; 4096]);
-
-/// `len` bytes in pages.
-struct Pages {
-    pages: Vec<Page>,
-    len: usize,
-}
-
-impl Pages {
-    fn zeroed(len: usize) -> Self {
-        Self { pages: vec![Page([0; 4096]); len.div_ceil(4096)], len }
-    }
-
-    fn as_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the pages hold `len` bytes, and a page is bytes without padding.
-        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), self.len) }
-    }
-}
-
-impl AsRef<[u8]> for Pages {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: as in `as_mut`.
-        unsafe { std::slice::from_raw_parts(self.pages.as_ptr().cast(), self.len) }
-    }
-}
+use crate::pages::Pages;
 
 /// `weight: [N, K]` channel by channel, for [`crate::LmBackend::project_channels`]: `[tiles, K, R]`
 /// in the same precision (f32 where it is none of f32, f16 and bf16).
@@ -52,7 +24,7 @@ pub fn channel_tiles<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 3> {
     let rows = cpu::channel_tile_rows(n, dtype.size());
     let data = weight.into_data();
     let tiles = n.div_ceil(rows);
-    let mut pages = Pages::zeroed(tiles * k * rows * dtype.size());
+    let mut pages = Pages::filled(tiles * k * rows * dtype.size(), 0);
     match dtype.size() {
         2 => tile::<2>(data.as_bytes(), [n, k], rows, pages.as_mut()),
         _ => tile::<4>(data.as_bytes(), [n, k], rows, pages.as_mut()),
@@ -61,7 +33,7 @@ pub fn channel_tiles<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 3> {
         page_out(data.as_bytes());
     }
     drop(data);
-    let bytes = Bytes::from_shared(bytes::Bytes::from_owner(pages), AllocationProperty::Native);
+    let bytes = pages.into_bytes();
     let shape = [tiles, k, rows].into();
     Tensor::from_data(TensorData { bytes, shape, dtype }, (&device, dtype))
 }

@@ -25,6 +25,7 @@ mod extension;
 mod flex;
 mod map_file;
 pub mod packed;
+mod pages;
 pub mod reference;
 
 pub use channel_order::channel_tiles;

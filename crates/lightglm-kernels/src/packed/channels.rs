@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use burn::tensor::Bytes;
 
-use super::layout::{Lines, each_chunk};
+use super::layout::each_chunk;
 use super::{PANEL_ROWS, PackedFormat, WeightBits};
+use crate::pages::Pages;
 
 /// Blocks of a channel that lie side by side at most: a page of memory, beyond which a processor does
 /// not fetch ahead. Reading half of such runs at random is as fast as reading everything in order;
@@ -91,7 +92,7 @@ const fn row_of_byte(at: usize) -> usize {
 /// `codes: [N, K]` in the order of channels.
 pub(super) fn pack_channels(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
     let ([n, k], layout) = (shape, ChannelLayout::new(shape, format.bits));
-    let mut packed = Lines::filled(layout.len(), 0);
+    let mut packed = Pages::filled(layout.len(), 0);
     each_chunk(packed.as_mut(), layout.tile_blocks * k * 64, |tile, packed| {
         let blocks = layout.blocks_of(tile);
         for (at, byte) in packed.iter_mut().enumerate() {

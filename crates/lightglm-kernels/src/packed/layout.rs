@@ -1,49 +1,16 @@
 //! Codes and scales between plain order and the order of panels, panel by panel on all threads.
 
-use burn::tensor::{AllocationProperty, Bytes};
+use burn::tensor::Bytes;
 
 use super::packed_matrix::{PANEL_ROWS, PackedSizes};
 use super::{PackedFormat, WeightBits};
 use crate::cpu::team;
+use crate::pages::Pages;
 
 /// Bytes of a step of a panel.
 const STEP: usize = 4 * PANEL_ROWS;
 /// Steps that are packed for one row before the next row's turn: a cache line of plain codes.
 const RUN: usize = 16;
-
-/// A register of codes, which is what aligns them: a load across two cache lines takes twice as long.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "read through the slice only")] [u8; 64]);
-
-/// Codes on cache lines.
-pub(super) struct Lines(Vec<Line>);
-
-impl Lines {
-    pub(super) fn filled(len: usize, code: u8) -> Self {
-        Self(vec![Line([code; 64]); len / 64])
-    }
-
-    pub(super) fn as_mut(&mut self) -> &mut [u8] {
-        let len = self.0.len() * 64;
-        // SAFETY: a line is 64 bytes without padding.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
-    }
-}
-
-impl Lines {
-    /// As burn's bytes, without a copy.
-    pub(super) fn into_bytes(self) -> Bytes {
-        Bytes::from_shared(bytes::Bytes::from_owner(self), AllocationProperty::Native)
-    }
-}
-
-impl AsRef<[u8]> for Lines {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: a line is 64 bytes without padding.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 64) }
-    }
-}
 
 /// Calls `work` with the index of each chunk of `len` elements and the chunk, on all threads.
 pub(super) fn each_chunk<T: Send>(
@@ -78,7 +45,7 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
         (false, WeightBits::Four) => 0x88,
     };
     let columns = format.bits.columns_of_step();
-    let mut packed = Lines::filled(sizes.codes, filler);
+    let mut packed = Pages::filled(sizes.codes, filler);
     each_chunk(packed.as_mut(), sizes.steps * STEP, |panel, packed| {
         let first = panel * PANEL_ROWS;
         let rows = &codes[first * k..n.min(first + PANEL_ROWS) * k];
