@@ -25,6 +25,7 @@ mod flex;
 mod map_file;
 pub mod packed;
 pub mod reference;
+mod select;
 
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
@@ -33,3 +34,4 @@ pub use packed::{
     ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,
     PackedSizes, QuantizedMatrix, ScaleDtype, WeightBits,
 };
+pub use select::select_weight;

@@ -72,13 +72,8 @@ pub(super) fn each_chunk<T: Send>(
 /// `codes: [N, K]` in the order of panels.
 pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
     let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
-    let filler = match (format.has_minimums, format.bits) {
-        (true, _) => 0,
-        (false, WeightBits::Eight) => 0x80,
-        (false, WeightBits::Four) => 0x88,
-    };
     let columns = format.bits.columns_of_step();
-    let mut packed = Lines::filled(sizes.codes, filler);
+    let mut packed = Lines::filled(sizes.codes, filler(format));
     each_chunk(packed.as_mut(), sizes.steps * STEP, |panel, packed| {
         let first = panel * PANEL_ROWS;
         let rows = &codes[first * k..n.min(first + PANEL_ROWS) * k];
@@ -98,6 +93,39 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
         }
     });
     packed.into_bytes()
+}
+
+/// The byte of codes that fill up a panel.
+pub(super) fn filler(format: &PackedFormat) -> u8 {
+    match (format.has_minimums, format.bits) {
+        (true, _) => 0,
+        (false, WeightBits::Eight) => 0x80,
+        (false, WeightBits::Four) => 0x88,
+    }
+}
+
+/// The rows `rows`, in that order, of an array `[P, columns, 32]` of elements of `SIZE` bytes: codes
+/// step by step, or scales group by group. Rows that fill up the last panel are of bytes `filler`.
+pub(super) fn gather_rows<const SIZE: usize>(
+    packed: &[u8],
+    rows: &[usize],
+    columns: usize,
+    filler: u8,
+) -> Bytes {
+    let (line, panel_bytes) = (PANEL_ROWS * SIZE, columns * PANEL_ROWS * SIZE);
+    let mut gathered = Lines::filled(rows.len().div_ceil(PANEL_ROWS) * panel_bytes, filler);
+    each_chunk(gathered.as_mut(), panel_bytes, |panel, gathered| {
+        let rows = &rows[panel * PANEL_ROWS..];
+        let start = |&row: &usize| row / PANEL_ROWS * panel_bytes + row % PANEL_ROWS * SIZE;
+        let starts: Vec<usize> = rows.iter().take(PANEL_ROWS).map(start).collect();
+        for (column, gathered) in gathered.chunks_exact_mut(line).enumerate() {
+            let packed = &packed[column * line..];
+            for (element, &start) in gathered.chunks_exact_mut(SIZE).zip(&starts) {
+                element.copy_from_slice(&packed[start..start + SIZE]);
+            }
+        }
+    });
+    gathered.into_bytes()
 }
 
 /// The codes `[N, K]` of a packed matrix.
