@@ -1,7 +1,9 @@
 //! Neurons chosen by a prompt: the compact model is the whole one with masks.
 
 use std::path::Path;
+use std::time::Instant;
 
+use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{CausalLm, FeedForward, Linear, LogitRows, SequenceId, Span, WeightDtype};
@@ -9,7 +11,7 @@ use lightglm_examples::griffin::{compact, down_by_channels, masked, prefill, sel
 use lightglm_examples::serving::{QuantizedGlm, quantize_source};
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseGlm, LoadPrecision, Site};
+use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision, Site};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::Policy;
@@ -195,5 +197,96 @@ fn what_cannot_be_selected_is_an_error() {
     for error in [compact(&model, &others).err(), masked(&model, &others).map(drop).err()] {
         let error = format!("{:#}", error.unwrap());
         assert!(error.contains("model.layers.0.mlp") && error.contains("there is no"), "{error}");
+    }
+}
+
+/// The mask in training: neurons that are left out learn (their gates and ups do), and pass nothing on.
+#[test]
+fn left_out_neurons_learn() {
+    type Train = Autodiff<Flex>;
+    let (config, weights) = seeded();
+    let file = Path::new("seeded");
+    let model =
+        DenseGlm::<Train>::load(&config, &weights, file, LoadPrecision::Stored, &FlexDevice);
+    let model = model.unwrap();
+    let width = config.intermediate_size;
+    let even: Vec<usize> = (0..width).step_by(2).collect();
+    let names = (0..config.num_hidden_layers).map(|i| format!("model.layers.{i}.mlp.down_proj"));
+    let neurons: KeptNeurons = names.map(|name| (name, even.clone())).collect();
+    let masked = masked(&model, &neurons).unwrap();
+    let all = Span { logits: LogitRows::All, ..span(&PROMPT) };
+    let gradients = masked.forward_uncached(&[all]).unwrap().powi_scalar(2).mean().backward();
+    for block in &masked.layers {
+        let gradient = |linear: &DenseLinear<Train>| -> Vec<f32> {
+            let gradient = linear.weight.val().grad(&gradients).unwrap();
+            gradient.into_data().to_vec().unwrap()
+        };
+        let gate_up = gradient(&block.mlp.gate_up_proj.inner);
+        for row in gate_up.chunks(config.hidden_size) {
+            assert!(row.iter().any(|&x| x != 0.0), "every gate and up has a gradient");
+        }
+        let down = gradient(&block.mlp.down_proj.inner);
+        for (at, x) in down.into_iter().enumerate() {
+            assert_eq!(x != 0.0, at % width % 2 == 0, "of down_proj what is multiplied, at {at}");
+        }
+    }
+}
+
+/// What a prompt's choice costs, and what decoding with half of the neurons gains: the shape `mid` in
+/// INT8, both models in turns. `--ignored --nocapture`.
+#[test]
+#[ignore = "takes a minute, and measures"]
+fn speed_of_half_the_neurons() {
+    const TOKENS: u32 = 512;
+    const ROUNDS: usize = 4;
+    const STEPS: usize = 48;
+    let config = GlmConfig::mid();
+    let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 7);
+    let policy = Policy::uniform("int8".parse().unwrap());
+    let file = Path::new("seeded");
+    let panels = quantize_source(&config, &weights, file, &policy, &FlexDevice).unwrap().model;
+    let model = down_by_channels(panels.clone());
+    let prompt: Vec<u32> = (0..TOKENS).map(|i| i.wrapping_mul(2_654_435_761) >> 17).collect();
+    let cache = || {
+        let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
+        let (width, positions) = (config.head_dim, TOKENS as usize + 2 * ROUNDS * STEPS);
+        ContiguousKvCache::new(layers, heads, width, 1, positions, KvDtype::Bf16, &FlexDevice)
+    };
+    let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+    for _ in 0..2 {
+        let start = Instant::now();
+        panels.forward(&[span(&prompt)], &mut cache()).unwrap();
+        let plain = milliseconds(start);
+        let start = Instant::now();
+        model.forward(&[span(&prompt)], &mut cache()).unwrap();
+        let by_channels = milliseconds(start);
+        let start = Instant::now();
+        let (_, statistics) = prefill(&model, &[span(&prompt)], &mut cache()).unwrap();
+        let recorded = milliseconds(start);
+        let start = Instant::now();
+        let neurons = statistics.strongest(0.5).unwrap();
+        let chosen = milliseconds(start);
+        let start = Instant::now();
+        drop(compact(&model, &neurons).unwrap());
+        println!(
+            "prompt of {TOKENS}: {plain:.0} ms, down_proj by channels {by_channels:.0} ms, recorded \
+             {recorded:.0} ms; neurons chosen in {chosen:.1} ms, model cut down in {:.1} ms",
+            milliseconds(start)
+        );
+    }
+    let mut ours = cache();
+    let selected = select(&model, &[span(&prompt)], &mut ours, 0.5).unwrap();
+    let mut theirs = cache();
+    panels.forward(&[span(&prompt)], &mut theirs).unwrap();
+    let decode = |model: &dyn CausalLm<Flex>, cache: &mut ContiguousKvCache<Flex>| {
+        let start = Instant::now();
+        for token in 0..STEPS as u32 {
+            model.forward(&[span(&[token])], cache).unwrap();
+        }
+        STEPS as f64 / start.elapsed().as_secs_f64()
+    };
+    for _ in 0..ROUNDS {
+        let (dense, compact) = (decode(&panels, &mut theirs), decode(&selected.model, &mut ours));
+        println!("dense {dense:.1} tok/s, half {compact:.1} tok/s: {:.2}x", compact / dense);
     }
 }
