@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{CausalLm, FeedForward, Linear, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::cats::{left_out, thresholded, thresholds};
@@ -48,13 +48,13 @@ fn logits(config: &GlmConfig, model: &dyn CausalLm<Flex>) -> Vec<u32> {
 
 /// The slow, obvious reference.
 #[derive(Module, Debug)]
-struct Closed {
-    gate_up_proj: QuantizedLinear<Flex>,
-    down_proj: QuantizedLinear<Flex>,
+struct Closed<B: Backend> {
+    gate_up_proj: QuantizedLinear<B>,
+    down_proj: QuantizedLinear<B>,
     threshold: f32,
 }
 
-impl FeedForward<Flex> for Closed {
+impl FeedForward<Flex> for Closed<Flex> {
     fn forward(&self, x: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
         let gate_up = self.gate_up_proj.forward(x);
         let [rows, width] = gate_up.dims();
