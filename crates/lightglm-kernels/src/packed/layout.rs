@@ -112,16 +112,17 @@ pub(super) fn gather_rows<const SIZE: usize>(
     columns: usize,
     filler: u8,
 ) -> Bytes {
-    let (line, panel_bytes) = (PANEL_ROWS * SIZE, columns * PANEL_ROWS * SIZE);
-    let mut gathered = Lines::filled(rows.len().div_ceil(PANEL_ROWS) * panel_bytes, filler);
-    each_chunk(gathered.as_mut(), panel_bytes, |panel, gathered| {
-        let rows = &rows[panel * PANEL_ROWS..];
-        let start = |&row: &usize| row / PANEL_ROWS * panel_bytes + row % PANEL_ROWS * SIZE;
+    let panel = columns * PANEL_ROWS;
+    let (packed, _) = packed.as_chunks::<SIZE>();
+    let mut gathered = Lines::filled(rows.len().div_ceil(PANEL_ROWS) * panel * SIZE, filler);
+    each_chunk(gathered.as_mut(), panel * SIZE, |index, gathered| {
+        let rows = &rows[index * PANEL_ROWS..];
+        let start = |&row: &usize| row / PANEL_ROWS * panel + row % PANEL_ROWS;
         let starts: Vec<usize> = rows.iter().take(PANEL_ROWS).map(start).collect();
-        for (column, gathered) in gathered.chunks_exact_mut(line).enumerate() {
-            let packed = &packed[column * line..];
-            for (element, &start) in gathered.chunks_exact_mut(SIZE).zip(&starts) {
-                element.copy_from_slice(&packed[start..start + SIZE]);
+        let (gathered, _) = gathered.as_chunks_mut::<SIZE>();
+        for (column, gathered) in gathered.chunks_exact_mut(PANEL_ROWS).enumerate() {
+            for (element, &start) in gathered.iter_mut().zip(&starts) {
+                *element = packed[start + column * PANEL_ROWS];
             }
         }
     });
