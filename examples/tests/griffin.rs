@@ -14,8 +14,8 @@ use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision, Site};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
-use lightglm_quant::Policy;
-use lightglm_sparse::{KeptNeurons, NeuronStatistics, Recorder};
+use lightglm_quant::{Policy, QuantizedLinear};
+use lightglm_sparse::{KeptNeurons, Magnitude, NeuronStatistics, Recorder, SparseLinear};
 
 const PROMPT: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 5];
 /// Tokens generated after the prompt.
@@ -107,6 +107,27 @@ fn the_compact_quantized_model_is_the_masked_one_to_the_bit() {
             assert_eq!(bits(&logits) == bits(&all), keep == 1.0, "{scheme} {keep}");
         }
     }
+}
+
+/// Both policies at once: small activations are left out everywhere, and neurons of the prompt chosen.
+#[test]
+fn neurons_can_be_chosen_in_a_model_with_thresholds() {
+    let (config, panels) = quantized("int8");
+    let thresholds = |model: QuantizedGlm<Flex>| {
+        model.map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {
+            let threshold = if name == "lm_head" { 0.0 } else { 0.05 };
+            SparseLinear::new(linear, Magnitude { threshold })
+        })
+    };
+    let (ours, theirs) = (thresholds(down_by_channels(panels.clone())), thresholds(panels));
+    let mut caches = [cache(&config), cache(&config)];
+    let [our_cache, their_cache] = &mut caches;
+    let selected = select(&ours, &[span(&PROMPT)], our_cache, 0.5).unwrap();
+    theirs.forward(&[span(&PROMPT)], their_cache).unwrap();
+    let reference = masked(&theirs, &selected.neurons).unwrap();
+    let (_, logits) = generate(&selected.model, 7, our_cache);
+    let (_, expected) = generate(&reference, 7, their_cache);
+    assert_eq!(bits(&logits), bits(&expected));
 }
 
 #[test]

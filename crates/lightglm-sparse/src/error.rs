@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why thresholds could not be found, read or written.
+/// Why thresholds or neurons could not be found, or thresholds read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SparsityError {

@@ -24,6 +24,12 @@ impl Lines {
         Self(vec![Line([code; 64]); len / 64])
     }
 
+    /// Zeros, whose pages the system hands out to whichever thread writes them first.
+    fn zeroed(len: usize) -> Self {
+        // SAFETY: 64 bytes of zero are a line.
+        Self(unsafe { Box::new_zeroed_slice(len / 64).assume_init() }.into_vec())
+    }
+
     pub(super) fn as_mut(&mut self) -> &mut [u8] {
         let len = self.0.len() * 64;
         // SAFETY: a line is 64 bytes without padding.
@@ -114,7 +120,7 @@ pub(super) fn gather_rows<const SIZE: usize>(
 ) -> Bytes {
     let panel = columns * PANEL_ROWS;
     let (packed, _) = packed.as_chunks::<SIZE>();
-    let mut gathered = Lines::filled(rows.len().div_ceil(PANEL_ROWS) * panel * SIZE, filler);
+    let mut gathered = Lines::zeroed(rows.len().div_ceil(PANEL_ROWS) * panel * SIZE);
     each_chunk(gathered.as_mut(), panel * SIZE, |index, gathered| {
         let rows = &rows[index * PANEL_ROWS..];
         let start = |&row: &usize| row / PANEL_ROWS * panel + row % PANEL_ROWS;
@@ -124,6 +130,7 @@ pub(super) fn gather_rows<const SIZE: usize>(
             for (element, &start) in gathered.iter_mut().zip(&starts) {
                 *element = packed[start + column * PANEL_ROWS];
             }
+            gathered[starts.len()..].fill([filler; SIZE]);
         }
     });
     gathered.into_bytes()
