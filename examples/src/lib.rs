@@ -4,7 +4,9 @@
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
 pub mod calibrated;
+pub mod cats;
 pub mod device;
+pub mod griffin;
 pub mod loaded;
 pub mod models;
 pub mod precision;

@@ -21,6 +21,7 @@ mod kv_cache;
 mod lm;
 mod projection;
 mod safetensors_writer;
+mod select_linear;
 mod selected_kv;
 mod weights;
 
@@ -32,6 +33,7 @@ pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
 };
+pub use select_linear::{SelectError, SelectLinear};
 pub use selected_kv::{PageBudget, SelectedKvLayer};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,

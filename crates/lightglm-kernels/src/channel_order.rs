@@ -24,7 +24,7 @@ pub fn channel_tiles<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 3> {
     let rows = cpu::channel_tile_rows(n, dtype.size());
     let data = weight.into_data();
     let tiles = n.div_ceil(rows);
-    let mut pages = Pages::filled(tiles * k * rows * dtype.size(), 0);
+    let mut pages = Pages::zeroed(tiles * k * rows * dtype.size());
     match dtype.size() {
         2 => tile::<2>(data.as_bytes(), [n, k], rows, pages.as_mut()),
         _ => tile::<4>(data.as_bytes(), [n, k], rows, pages.as_mut()),

@@ -27,6 +27,7 @@ mod map_file;
 pub mod packed;
 mod pages;
 pub mod reference;
+mod select;
 
 pub use channel_order::channel_tiles;
 pub use cpu::{AttentionShape, AttentionSpan};
@@ -36,3 +37,4 @@ pub use packed::{
     ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,
     PackedSizes, QuantizedMatrix, ScaleDtype, WeightBits,
 };
+pub use select::select_weight;

@@ -19,6 +19,13 @@ impl Pages {
         Self { pages: vec![Page([byte; 4096]); len.div_ceil(4096)], len }
     }
 
+    /// Zeros, whose pages the system hands out to whichever thread writes them first.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        // SAFETY: bytes of zero are a page.
+        let pages = unsafe { Box::new_zeroed_slice(len.div_ceil(4096)).assume_init() };
+        Self { pages: pages.into_vec(), len }
+    }
+
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: the pages hold `len` bytes, and a page is bytes without padding.
         unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), self.len) }

@@ -260,7 +260,10 @@ fn causal_mask<B: Backend>(t: usize, len: usize, past: usize, device: &B::Device
     Tensor::from_data(TensorData::new(mask, [1, 1, t, len]), device)
 }
 
-fn indices<B: Backend>(ids: impl Iterator<Item = u32>, device: &B::Device) -> Tensor<B, 1, Int> {
+pub(crate) fn indices<B: Backend>(
+    ids: impl Iterator<Item = u32>,
+    device: &B::Device,
+) -> Tensor<B, 1, Int> {
     let ids: Vec<i32> = ids.map(|id| id as i32).collect();
     let n = ids.len();
     Tensor::from_data(TensorData::new(ids, [n]), device)

@@ -9,7 +9,9 @@ use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::{SafetensorsCheckpoint, SeededWeights, write_random_checkpoint};
-use lightglm_testkit::{ShuffledKvCache, check_causal_lm, check_linear, check_weight_source};
+use lightglm_testkit::{
+    ShuffledKvCache, check_causal_lm, check_linear, check_select_linear, check_weight_source,
+};
 
 fn config(model_type: ModelType) -> GlmConfig {
     GlmConfig { model_type, max_position_embeddings: 512, ..GlmConfig::tiny() }
@@ -64,6 +66,7 @@ fn dense_projections_are_linear() {
         let model = model(&config(ModelType::Glm4), dtype);
         let _ = model.map_linears(&mut |_: &str, linear: DenseLinear<Flex>| {
             check_linear(&linear, &FlexDevice);
+            check_select_linear(&linear, &FlexDevice);
             linear
         });
     }

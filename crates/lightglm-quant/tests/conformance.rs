@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm_quant::{Policy, Quantizer};
-use lightglm_testkit::{check_embedding, check_linear};
+use lightglm_testkit::{check_embedding, check_linear, check_select_linear};
 use table_source::TableSource;
 
 const SCHEMES: [&str; 9] = [
@@ -51,6 +51,7 @@ fn projections(schemes: &[&str]) {
             for bias in [true, false] {
                 let linear = quantizer.linear::<Flex>("p", shape, bias, &FlexDevice).unwrap();
                 check_linear(&linear, &FlexDevice);
+                check_select_linear(&linear, &FlexDevice);
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::{SparsityError, Thresholds};
+use crate::fault::Fault;
+use crate::{Recorder, SparsityError, Thresholds};
 
 /// Bits of a magnitude that tell its bin: the exponent and the upper seven bits of the mantissa, so
 /// that bins are 0.8 % wide at most.
@@ -23,24 +24,6 @@ struct Recorded {
     projections: BTreeMap<String, Histogram>,
     /// The first projection whose input was at fault, and how.
     failed: Option<(String, Fault)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Width { len: usize, width: usize },
-    NotFinite { row: usize, channel: usize, value: f32 },
-}
-
-impl Fault {
-    fn error(self, name: &str) -> SparsityError {
-        let name = name.to_owned();
-        match self {
-            Self::Width { len, width } => SparsityError::Width { name, len, width },
-            Self::NotFinite { row, channel, value } => {
-                SparsityError::NotFinite { name, row, channel, value }
-            }
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -94,23 +77,22 @@ impl Calibration {
     }
 }
 
+impl Recorder for Calibration {
+    fn record(&self, name: &str, x: &[f32], width: usize) -> Result<(), SparsityError> {
+        Self::record(self, name, x, width)
+    }
+}
+
 impl Recorded {
     fn add(&mut self, name: &str, x: &[f32], width: usize) -> Result<(), Fault> {
-        let len = x.len();
-        let known = self.projections.get(name).map_or(width, |histogram| histogram.width);
-        if width == 0 || width != known || !len.is_multiple_of(width) {
-            return Err(Fault::Width { len, width: known });
-        }
-        if let Some(at) = x.iter().position(|x| !x.is_finite()) {
-            let (row, channel, value) = (at / width, at % width, x[at]);
-            return Err(Fault::NotFinite { row, channel, value });
-        }
+        let known = self.projections.get(name).map(|histogram| histogram.width);
+        Fault::check(x, width, known)?;
         if x.is_empty() {
             return Ok(());
         }
         let empty = || Histogram { width, total: 0, counts: vec![0; BINS] };
         let histogram = self.projections.entry(name.to_owned()).or_insert_with(empty);
-        histogram.total += len as u64;
+        histogram.total += x.len() as u64;
         for x in x {
             histogram.counts[(x.abs().to_bits() >> SHIFT) as usize] += 1;
         }

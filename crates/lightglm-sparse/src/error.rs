@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why thresholds could not be found, read or written.
+/// Why thresholds or neurons could not be found, or thresholds read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SparsityError {
@@ -34,6 +34,9 @@ pub enum SparsityError {
     /// A sparsity that is not in `0..=1`, or NaN.
     #[error("sparsity {0} is not between 0 and 1")]
     Sparsity(f64),
+    /// A fraction of neurons to keep that is not above 0 and at most 1, or NaN.
+    #[error("the fraction of neurons to keep is {0}, not above 0 and at most 1")]
+    Keep(f64),
     /// A projection of the model has no threshold.
     #[error("there is no threshold for `{0}`")]
     Missing(String),

@@ -22,22 +22,39 @@
 //! # Ok::<(), lightglm_sparse::SparsityError>(())
 //! ```
 //!
-//! The seam of core that this crate implements is `Linear`; it knows no decoder and no scheme.
+//! **Neurons of a prompt** (GRIFFIN): [`NeuronStatistics`] records which neurons of the feed-forward
+//! parts a prompt activates; [`SelectedLinear`] is a projection cut down to them for the generation that
+//! follows, and [`KeptChannels`] the same choice as a mask. **Gates** (CATS): [`GatedFeedForward`] leaves
+//! out neurons whose gate is nearly closed.
+//!
+//! The seams of core that this crate implements are `Linear` and `FeedForward`; it knows no decoder and
+//! no scheme.
 
 mod allocation;
 mod calibration;
 mod error;
+mod fault;
+mod gated_feed_forward;
+mod kept_channels;
 mod magnitude;
+mod neuron_statistics;
 mod policy;
+mod recording;
 mod recording_linear;
+mod selected_linear;
 mod sparse_linear;
 mod thresholds;
 
 pub use allocation::allocate;
 pub use calibration::Calibration;
 pub use error::SparsityError;
+pub use gated_feed_forward::GatedFeedForward;
+pub use kept_channels::KeptChannels;
 pub use magnitude::Magnitude;
+pub use neuron_statistics::{KeptNeurons, NeuronStatistics};
 pub use policy::{Dense, SparsityPolicy};
+pub use recording::{Recorder, Recording};
 pub use recording_linear::RecordingLinear;
+pub use selected_linear::SelectedLinear;
 pub use sparse_linear::SparseLinear;
 pub use thresholds::{ModelFingerprint, Thresholds};

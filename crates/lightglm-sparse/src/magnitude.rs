@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use lightglm_kernels::LmBackend;
 
 use crate::SparsityPolicy;
+use crate::policy::straight_through;
 
 /// Keeps the entries with `|x| >= threshold`; a threshold of 0 keeps everything.
 ///
@@ -23,11 +24,6 @@ impl<B: LmBackend> SparsityPolicy<B> for Magnitude {
         if self.threshold == 0.0 {
             return x;
         }
-        if !B::ad_enabled(&x.device()) {
-            return B::keep_large(x, self.threshold);
-        }
-        let kept = B::keep_large(x.clone().detach(), self.threshold);
-        let left_out = kept - x.clone().detach();
-        x + left_out
+        straight_through(x, |x| B::keep_large(x, self.threshold))
     }
 }

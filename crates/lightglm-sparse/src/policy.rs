@@ -21,3 +21,27 @@ impl<B: Backend> SparsityPolicy<B> for Dense {
         x
     }
 }
+
+/// Where there is no policy, everything is active.
+impl<B: Backend, P: SparsityPolicy<B>> SparsityPolicy<B> for Option<P> {
+    fn apply(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self {
+            Some(policy) => policy.apply(x),
+            None => x,
+        }
+    }
+}
+
+/// `mask(x)`; in training with the gradient of `x`, so that what was left out in this step can still
+/// learn.
+pub(crate) fn straight_through<B: Backend>(
+    x: Tensor<B, 2>,
+    mask: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    if !B::ad_enabled(&x.device()) {
+        return mask(x);
+    }
+    let kept = mask(x.clone().detach());
+    let left_out = kept - x.clone().detach();
+    x + left_out
+}

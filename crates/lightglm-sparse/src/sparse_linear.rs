@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::Linear;
+use lightglm_core::{Linear, SelectError, SelectLinear};
 
 use crate::SparsityPolicy;
 
@@ -35,5 +35,19 @@ impl<B: Backend, L: Linear<B>, P: SparsityPolicy<B>> Linear<B> for SparseLinear<
     /// Of the whole projection: how much less is read depends on the token.
     fn bytes_read(&self) -> usize {
         self.inner.bytes_read()
+    }
+}
+
+/// Inputs stay together: a policy may know its channels by their place.
+impl<B: Backend, L: SelectLinear<B>, P: SparsityPolicy<B>> SelectLinear<B>
+    for SparseLinear<B, L, P>
+{
+    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+        Ok(Self::new(self.inner.select_outputs(outputs)?, self.policy.clone()))
+    }
+
+    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+        let [_, k] = self.shape();
+        SelectError::check("input", inputs, k).map(|()| None)
     }
 }

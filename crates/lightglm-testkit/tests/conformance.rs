@@ -5,12 +5,12 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
 use bytes::Bytes;
 use lightglm_core::{
-    CausalLm, KvCache, KvCacheError, KvLayer, Linear, LmError, SequenceId, Span, TensorView,
-    WeightDtype, WeightError, WeightSource,
+    CausalLm, KvCache, KvCacheError, KvLayer, Linear, LmError, SelectError, SelectLinear,
+    SequenceId, Span, TensorView, WeightDtype, WeightError, WeightSource,
 };
 use lightglm_testkit::{
     ShuffledKvCache, SplitMix, TableLm, check_causal_lm, check_kv_cache, check_linear,
-    check_weight_source,
+    check_select_linear, check_weight_source,
 };
 
 type B = Flex;
@@ -232,6 +232,84 @@ fn linear_suite_accepts_and_notices() {
     assert!(notices(|| check_linear(&projection(true, 84), &device())));
     assert!(notices(|| check_linear(&projection(false, 0), &device())));
     assert!(notices(|| check_linear(&projection(false, 1 << 20), &device())));
+}
+
+/// How a choice of outputs or inputs can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum SelectFault {
+    None,
+    SortsOutputs,
+    TakesTheFirstInputs,
+    WrapsIndices,
+}
+
+/// A projection that can be cut down, possibly wrongly.
+#[derive(Module, Debug)]
+struct Selectable<B: Backend> {
+    inner: Projection<B>,
+    #[module(skip)]
+    fault: SelectFault,
+}
+
+impl<B: Backend> Linear<B> for Selectable<B> {
+    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.inner.forward(x)
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        self.inner.shape()
+    }
+
+    fn bytes_read(&self) -> usize {
+        self.inner.bytes_read()
+    }
+}
+
+impl<B: Backend> Selectable<B> {
+    fn select(&self, dim: usize, chosen: &[usize]) -> Result<Self, SelectError> {
+        let count = self.shape()[dim];
+        if self.fault != SelectFault::WrapsIndices {
+            SelectError::check(["output", "input"][dim], chosen, count)?;
+        }
+        let indices: Vec<i64> = chosen.iter().map(|&index| (index % count) as i64).collect();
+        let weight = self.inner.weight.clone();
+        let indices = Tensor::from_data(TensorData::new(indices, [chosen.len()]), &weight.device());
+        let inner = Projection { weight: weight.select(dim, indices), ..self.inner.clone() };
+        Ok(Self { inner, fault: self.fault })
+    }
+}
+
+impl<B: Backend> SelectLinear<B> for Selectable<B> {
+    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+        let mut outputs = outputs.to_vec();
+        if self.fault == SelectFault::SortsOutputs {
+            outputs.sort_unstable();
+        }
+        self.select(0, &outputs)
+    }
+
+    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+        let first: Vec<usize> = (0..inputs.len()).collect();
+        match self.fault {
+            SelectFault::TakesTheFirstInputs => self.select(1, &first).map(Some),
+            _ => self.select(1, inputs).map(Some),
+        }
+    }
+}
+
+#[test]
+fn select_suite_accepts_and_notices() {
+    use SelectFault::{None, SortsOutputs, TakesTheFirstInputs, WrapsIndices};
+    for fault in [None, SortsOutputs, TakesTheFirstInputs, WrapsIndices] {
+        let check = move || {
+            let linear = Selectable { inner: projection(false, 84), fault };
+            check_select_linear(&linear, &device());
+        };
+        match fault {
+            None => check(),
+            _ => assert!(notices(check), "{fault:?}"),
+        }
+    }
 }
 
 /// Two tensors in memory, one of them possibly too short.

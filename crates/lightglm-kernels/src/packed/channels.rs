@@ -92,7 +92,7 @@ const fn row_of_byte(at: usize) -> usize {
 /// `codes: [N, K]` in the order of channels.
 pub(super) fn pack_channels(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
     let ([n, k], layout) = (shape, ChannelLayout::new(shape, format.bits));
-    let mut packed = Pages::filled(layout.len(), 0);
+    let mut packed = Pages::zeroed(layout.len());
     each_chunk(packed.as_mut(), layout.tile_blocks * k * 64, |tile, packed| {
         let blocks = layout.blocks_of(tile);
         for (at, byte) in packed.iter_mut().enumerate() {

@@ -39,13 +39,8 @@ pub(super) fn each_chunk<T: Send>(
 /// `codes: [N, K]` in the order of panels.
 pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
     let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
-    let filler = match (format.has_minimums, format.bits) {
-        (true, _) => 0,
-        (false, WeightBits::Eight) => 0x80,
-        (false, WeightBits::Four) => 0x88,
-    };
     let columns = format.bits.columns_of_step();
-    let mut packed = Pages::filled(sizes.codes, filler);
+    let mut packed = Pages::filled(sizes.codes, filler(format));
     each_chunk(packed.as_mut(), sizes.steps * STEP, |panel, packed| {
         let first = panel * PANEL_ROWS;
         let rows = &codes[first * k..n.min(first + PANEL_ROWS) * k];
@@ -65,6 +60,41 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
         }
     });
     packed.into_bytes()
+}
+
+/// The byte of codes that fill up a panel.
+pub(super) fn filler(format: &PackedFormat) -> u8 {
+    match (format.has_minimums, format.bits) {
+        (true, _) => 0,
+        (false, WeightBits::Eight) => 0x80,
+        (false, WeightBits::Four) => 0x88,
+    }
+}
+
+/// The rows `rows`, in that order, of an array `[P, columns, 32]` of elements of `SIZE` bytes: codes
+/// step by step, or scales group by group. Rows that fill up the last panel are of bytes `filler`.
+pub(super) fn gather_rows<const SIZE: usize>(
+    packed: &[u8],
+    rows: &[usize],
+    columns: usize,
+    filler: u8,
+) -> Bytes {
+    let panel = columns * PANEL_ROWS;
+    let (packed, _) = packed.as_chunks::<SIZE>();
+    let mut gathered = Pages::zeroed(rows.len().div_ceil(PANEL_ROWS) * panel * SIZE);
+    each_chunk(gathered.as_mut(), panel * SIZE, |index, gathered| {
+        let rows = &rows[index * PANEL_ROWS..];
+        let start = |&row: &usize| row / PANEL_ROWS * panel + row % PANEL_ROWS;
+        let starts: Vec<usize> = rows.iter().take(PANEL_ROWS).map(start).collect();
+        let (gathered, _) = gathered.as_chunks_mut::<SIZE>();
+        for (column, gathered) in gathered.chunks_exact_mut(PANEL_ROWS).enumerate() {
+            for (element, &start) in gathered.iter_mut().zip(&starts) {
+                *element = packed[start + column * PANEL_ROWS];
+            }
+            gathered[starts.len()..].fill([filler; SIZE]);
+        }
+    });
+    gathered.into_bytes()
 }
 
 /// The codes `[N, K]` of a packed matrix.

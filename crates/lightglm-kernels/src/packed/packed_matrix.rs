@@ -18,9 +18,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
 use half::f16;
+use lightglm_core::SelectError;
 
 use super::channels::{ChannelLayout, pack_channels, unpack_channels};
-use super::layout::{pack_codes, unpack_codes};
+use super::layout::{filler, gather_rows, pack_codes, unpack_codes};
 use super::scales::ScaleLayout;
 use super::{ActivationFormat, CodeOrder, PackError, PackedFormat, QuantizedMatrix, ScaleDtype};
 
@@ -190,6 +191,44 @@ impl<B: Backend> PackedMatrix<B> {
         drop(self);
         // Scales come from the precision that they are rounded to, so that none changes.
         Self::lay_out(&plain, format, &device).expect("the parts are of this shape and format")
+    }
+
+    /// The rows `rows`, in that order, with their codes and scales: `[rows.len(), K]`. They are read
+    /// back from the device and gathered on the host.
+    ///
+    /// # Errors
+    /// [`SelectError::Index`].
+    pub fn select_rows(&self, rows: &[usize]) -> Result<Self, SelectError> {
+        let [n, k] = self.shape;
+        SelectError::check("output", rows, n)?;
+        if self.format.order != CodeOrder::Panels {
+            let panels = self.clone().with_order(CodeOrder::Panels).select_rows(rows)?;
+            return Ok(panels.with_order(self.format.order));
+        }
+        let (device, format, shape) = (self.scales.device(), &self.format, [rows.len(), k]);
+        let sizes = PackedSizes::new(shape, format);
+        let codes = self.codes.val().into_data().convert::<u8>();
+        let codes = codes.as_slice().expect("u8");
+        let codes = gather_rows::<4>(codes, rows, sizes.steps, filler(format));
+        let floats = |values: &Param<Tensor<B, 1>>| {
+            let data = values.val().into_data();
+            let bytes = match format.scale_dtype {
+                ScaleDtype::F16 => gather_rows::<2>(&data.bytes, rows, sizes.groups, 0),
+                ScaleDtype::F32 => gather_rows::<4>(&data.bytes, rows, sizes.groups, 0),
+            };
+            let data = TensorData { bytes, shape: [sizes.scales].into(), dtype: data.dtype };
+            let dtype = data.dtype;
+            Param::from_tensor(Tensor::from_data(data, (&device, dtype)))
+        };
+        let data = TensorData { bytes: codes, shape: [sizes.codes].into(), dtype: DType::U8 };
+        let codes = Tensor::from_data(data, (&device, DType::U8));
+        Ok(Self {
+            codes: Param::initialized(Default::default(), codes),
+            scales: floats(&self.scales),
+            minimums: self.minimums.as_ref().map(floats),
+            shape,
+            format: self.format,
+        })
     }
 
     /// Codes `[N, K]` of codes in the matrix's order.

@@ -4,8 +4,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::Linear;
-use lightglm_kernels::LmBackend;
+use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_kernels::{LmBackend, select_weight};
 
 /// `y = x W^T + b` with `W: [N, K]` in f32, f16 or bf16.
 ///
@@ -30,6 +30,22 @@ impl<B: LmBackend> Linear<B> for DenseLinear<B> {
     fn bytes_read(&self) -> usize {
         let bias = self.bias.as_ref().map_or(0, |bias| bytes(&bias.val()));
         bytes(&self.weight.val()) + bias
+    }
+}
+
+impl<B: LmBackend> SelectLinear<B> for DenseLinear<B> {
+    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+        let [n, _] = self.shape();
+        SelectError::check("output", outputs, n)?;
+        let bias = self.bias.as_ref().map(|bias| select_weight(bias, 0, outputs));
+        Ok(Self { weight: select_weight(&self.weight, 0, outputs), bias })
+    }
+
+    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+        let [_, k] = self.shape();
+        SelectError::check("input", inputs, k)?;
+        let weight = select_weight(&self.weight, 1, inputs);
+        Ok(Some(Self { weight, bias: self.bias.clone() }))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::Linear;
-use lightglm_kernels::LmBackend;
+use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_kernels::{LmBackend, select_weight};
 
 use super::MatrixWeight;
 
@@ -28,5 +28,27 @@ impl<B: LmBackend> Linear<B> for QuantizedLinear<B> {
     fn bytes_read(&self) -> usize {
         let bias = self.bias.as_ref();
         self.weight.bytes() + bias.map_or(0, |bias| bias.dims()[0] * bias.dtype().size())
+    }
+}
+
+/// Rows are gathered with their scales. Inputs can be taken apart where the weight is dense.
+impl<B: LmBackend> SelectLinear<B> for QuantizedLinear<B> {
+    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+        let [n, _] = self.shape();
+        SelectError::check("output", outputs, n)?;
+        let weight = match &self.weight {
+            MatrixWeight::Dense(weight) => MatrixWeight::Dense(select_weight(weight, 0, outputs)),
+            MatrixWeight::Packed(packed) => MatrixWeight::Packed(packed.select_rows(outputs)?),
+        };
+        let bias = self.bias.as_ref().map(|bias| select_weight(bias, 0, outputs));
+        Ok(Self { weight, bias })
+    }
+
+    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+        let [_, k] = self.shape();
+        SelectError::check("input", inputs, k)?;
+        let MatrixWeight::Dense(weight) = &self.weight else { return Ok(None) };
+        let weight = MatrixWeight::Dense(select_weight(weight, 1, inputs));
+        Ok(Some(Self { weight, bias: self.bias.clone() }))
     }
 }
