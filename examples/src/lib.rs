@@ -3,7 +3,9 @@
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
+pub mod block_errors;
 pub mod calibrated;
+pub mod decode_speed;
 pub mod device;
 pub mod loaded;
 pub mod models;
@@ -12,6 +14,8 @@ pub mod prompt_text;
 pub mod serving;
 pub mod shape;
 pub mod sparse_model;
+pub mod sparsity_plot;
+pub mod text_quality;
 pub mod whole_file;
 
 use std::process::ExitCode;

@@ -32,7 +32,7 @@ fn agrees(windows: usize) {
     };
     let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap();
     let config = checkpoint.config();
-    let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+    let protocol = Protocol { context_length: 512, stride: 256, bos: None, context_only: 0 };
     let ids = &ids[..ids.len().min(256 * (windows - 1) + 512)];
     let mut cache = |positions| {
         let c = config;

@@ -34,6 +34,14 @@ pub enum SparsityError {
     /// A sparsity that is not in `0..=1`, or NaN.
     #[error("sparsity {0} is not between 0 and 1")]
     Sparsity(f64),
+    /// A measured error is negative, NaN or infinite.
+    #[error("the error at sparsity {sparsity} is {error}, which is no finite number from 0 on")]
+    BlockError {
+        /// The sparsity.
+        sparsity: f32,
+        /// The error.
+        error: f64,
+    },
     /// A projection of the model has no threshold.
     #[error("there is no threshold for `{0}`")]
     Missing(String),

@@ -5,7 +5,8 @@
 //! self: [`SparseLinear`] puts a [`SparsityPolicy`] before any projection, and
 //! `lightglm_kernels::PackedMatrix::with_order` brings a quantized matrix into the order in which a
 //! channel that is zero is not read. [`Calibration`] finds the thresholds for a wanted sparsity on a
-//! text of yours, and [`Thresholds`] keeps them beside the checkpoint.
+//! text of yours, [`allocate`] shares it out by measured error, and [`Thresholds`] keeps them beside the
+//! checkpoint.
 //!
 //! **A policy is a mask.** It sets entries of a projection's input to zero; the projection computes
 //! what it always computes, and a kernel that leaves zeros out gives the same bits as one that
@@ -27,6 +28,7 @@
 mod allocation;
 mod calibration;
 mod error;
+mod error_curve;
 mod magnitude;
 mod policy;
 mod recording_linear;
@@ -36,8 +38,9 @@ mod thresholds;
 pub use allocation::allocate;
 pub use calibration::Calibration;
 pub use error::SparsityError;
+pub use error_curve::ErrorCurve;
 pub use magnitude::Magnitude;
 pub use policy::{Dense, SparsityPolicy};
 pub use recording_linear::RecordingLinear;
 pub use sparse_linear::SparseLinear;
-pub use thresholds::{ModelFingerprint, Thresholds};
+pub use thresholds::{ModelFingerprint, Threshold, Thresholds};
