@@ -436,31 +436,32 @@ fn plot(outcome: &Outcome) -> Result<String> {
             allocations.push(&row.allocation);
         }
     }
-    let line = |allocation: &str, name: String, dense: f64, value: &dyn Fn(&Row) -> f64| {
+    let line = |colour: usize, protocol: &str, dense: f64, value: &dyn Fn(&Row) -> f64| {
+        let allocation = allocations[colour];
         let rows = outcome.rows.iter().filter(|row| row.allocation == allocation);
         let mut points: Vec<(f64, f64)> =
             rows.map(|row| (row.sparsity_counted, value(row))).collect();
         points.push((0.0, dense));
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Line { name, points }
+        let name = format!("{allocation}{protocol}");
+        Line { name, colour, dashed: protocol.ends_with("half"), points }
     };
     let (mut perplexity, mut divergence, mut speed) = (Vec::new(), Vec::new(), Vec::new());
-    for &allocation in &allocations {
+    for (colour, &allocation) in allocations.iter().enumerate() {
         let Some(row) = outcome.rows.iter().find(|row| row.allocation == allocation) else {
             continue;
         };
         let protocols: [(&str, &dyn Fn(&Row) -> &Quality); 2] =
-            [("all tokens", &|row| &row.all_tokens), ("second half", &|row| &row.second_half)];
+            [(", all tokens", &|row| &row.all_tokens), (", second half", &|row| &row.second_half)];
         for (protocol, of) in protocols {
-            let name = || format!("{allocation}, {protocol}");
             let dense = of(row).dense_perplexity;
-            perplexity.push(line(allocation, name(), dense, &|row| of(row).perplexity));
-            divergence.push(line(allocation, name(), 0.0, &|row| of(row).kl_divergence));
+            perplexity.push(line(colour, protocol, dense, &|row| of(row).perplexity));
+            divergence.push(line(colour, protocol, 0.0, &|row| of(row).kl_divergence));
         }
         // The machine changes its speed from line to line, the ratio does not.
         let ratio = |row: &Row| row.decode_tokens_per_s / row.dense_decode_tokens_per_s;
         let dense = row.dense_decode_tokens_per_s;
-        speed.push(line(allocation, allocation.to_owned(), dense, &|row| dense * ratio(row)));
+        speed.push(line(colour, "", dense, &|row| dense * ratio(row)));
     }
     let panel = |title: &str, from_zero, lines| Panel { title: title.to_owned(), from_zero, lines };
     let panels = [

@@ -1,12 +1,17 @@
 //! Sparsity against perplexity, KL divergence and speed, as an SVG.
 
 use anyhow::{Result, anyhow};
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 /// One line of a panel.
 pub struct Line {
     /// What the legend calls it.
     pub name: String,
+    /// Its colour; 0 is the first.
+    pub colour: usize,
+    /// Dashed instead of solid.
+    pub dashed: bool,
     /// Sparsity (0 to 1) and value, by rising sparsity.
     pub points: Vec<(f64, f64)>,
 }
@@ -17,12 +22,18 @@ pub struct Panel {
     pub title: String,
     /// Whether the axis starts at 0, or near the least value.
     pub from_zero: bool,
-    /// What is drawn; a line keeps its colour in every panel that has it at the same place.
+    /// What is drawn.
     pub lines: Vec<Line>,
 }
 
 /// Width and height of a panel in pixels.
 const PANEL: (u32, u32) = (440, 400);
+
+/// A dash, in pixels, longer than any line.
+const SOLID: i32 = 1_000_000;
+
+/// Labels of the vertical axis.
+const LABELS: usize = 7;
 
 /// Blue, orange, green, red: told apart by readers who see few colours (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =
@@ -59,7 +70,8 @@ fn draw(panel: &Panel, area: &Area<'_>) -> Result<()> {
     let margin = 0.08 * (most - least).max(0.05 * most);
     let low = if panel.from_zero { 0.0 } else { least - margin };
     // Room for the legend above the lines.
-    let high = most + margin + 0.16 * (most - low) * panel.lines.len().min(4) as f64 / 2.0;
+    let high = most + margin + 0.07 * (most - low) * panel.lines.len() as f64;
+    let digits = digits((high - low) / LABELS as f64);
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(44)
@@ -72,17 +84,22 @@ fn draw(panel: &Panel, area: &Area<'_>) -> Result<()> {
         .axis_desc_style(("sans-serif", 15))
         .label_style(("sans-serif", 13))
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&number)
+        .y_label_formatter(&|y| format!("{y:.digits$}"))
         .x_labels(6)
-        .y_labels(7)
-        .light_line_style(WHITE)
+        .y_labels(LABELS)
+        .max_light_lines(0)
         .draw()?;
-    for (line, colour) in panel.lines.iter().zip(COLOURS.iter().cycle()) {
+    for line in &panel.lines {
+        let colour = COLOURS[line.colour % COLOURS.len()];
         let places: Vec<(f64, f64)> = line.points.iter().map(|(x, y)| (100.0 * x, *y)).collect();
+        let style = colour.stroke_width(2);
+        let dash = if line.dashed { 5 } else { SOLID };
         chart
-            .draw_series(LineSeries::new(places.iter().copied(), colour.stroke_width(2)))?
+            .draw_series(DashedLineSeries::new(places.iter().copied(), dash, 4, style))?
             .label(&line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+            .legend(move |(x, y)| {
+                DashedPathElement::new([(x, y), (x + 23, y)].into_iter(), dash, 4, style)
+            });
         chart.draw_series(places.iter().map(|&at| Circle::new(at, 3, colour.filled())))?;
     }
     chart
@@ -95,11 +112,7 @@ fn draw(panel: &Panel, area: &Area<'_>) -> Result<()> {
     Ok(())
 }
 
-/// As many digits behind the point as tell neighbours apart.
-fn number(value: &f64) -> String {
-    match value.abs() {
-        x if x >= 10.0 => format!("{value:.0}"),
-        x if x >= 1.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
+/// As many digits behind the point as tell labels apart that lie `step` apart.
+fn digits(step: f64) -> usize {
+    (0..6).find(|&digits| step * 10f64.powi(digits) > 0.9).unwrap_or(6) as usize
 }

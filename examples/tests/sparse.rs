@@ -223,7 +223,8 @@ fn allocations_meet_their_budget() {
                 .map(|name| shares[&format!("model.layers.0.self_attn.{name}")]);
             assert!(q == k && k == v, "one input, one sparsity");
             // Every share becomes a threshold.
-            let thresholds = calibration.thresholds(target, |name| shares[name]);
+            let share = |name: &str| shares.get(name).copied().unwrap_or(0.0);
+            let thresholds = calibration.thresholds(target, share);
             masked(dense.clone(), &thresholds.unwrap()).unwrap();
         }
     }
