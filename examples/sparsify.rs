@@ -41,6 +41,7 @@ use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::serving::{Quantized, QuantizedGlm, policy_of, quantized};
 use lightglm_examples::sparse_model::{calibrated, count, fingerprint, masked, sparsity_in_blocks};
 use lightglm_examples::sparsity_plot::{Line, Panel, svg};
+use lightglm_examples::text_quality::first_tokens;
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, open_model, use_threads};
 use lightglm_model::config::GlmConfig;
@@ -189,7 +190,8 @@ fn run() -> Result<()> {
     let protocol =
         Protocol { context_length: context, stride: context, bos: None, context_only: 0 };
     protocol.check()?;
-    let tokens = checkpoint.tokenizer()?.encode_text(&text)?;
+    let most = args.limit.saturating_mul(context).saturating_add(args.calibration_tokens);
+    let tokens = first_tokens(&checkpoint.tokenizer()?, &text, most)?;
     let (calibration, rest) = split(&tokens, &args, context)?;
     let Quantized { model, scheme, .. } =
         quantized::<Flex>(&checkpoint, policy.as_ref(), &FlexDevice)?;

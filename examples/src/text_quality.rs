@@ -51,11 +51,31 @@ impl TokenizedText {
         let TextWindows { context, stride, context_only } = *windows;
         let protocol = Protocol { context_length: context, stride, bos: None, context_only };
         protocol.check()?;
-        let mut tokens = tokenizer.encode_text(&read_text(file)?)?;
-        if let Some(limit) = limit {
-            tokens.truncate(stride.saturating_mul(limit - 1).saturating_add(context));
-        }
+        let most = limit.map_or(usize::MAX, |limit| {
+            stride.saturating_mul(limit.saturating_sub(1)).saturating_add(context)
+        });
+        let tokens = first_tokens(tokenizer, &read_text(file)?, most)?;
         Ok(Self { file: file.to_owned(), tokens, protocol })
+    }
+}
+
+/// The first `most` tokens of `text`, without a look at the rest of a text that is much longer.
+///
+/// # Errors
+/// As [`Tokenizer::encode_text`].
+pub fn first_tokens(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<Vec<u32>> {
+    // A cut changes the tokens beside it; so many are let go.
+    const BESIDE_THE_CUT: usize = 64;
+    let enough = most.saturating_add(BESIDE_THE_CUT);
+    let mut bytes = enough.saturating_mul(8);
+    loop {
+        let end = text.floor_char_boundary(bytes);
+        let mut tokens = tokenizer.encode_text(&text[..end])?;
+        if end == text.len() || tokens.len() >= enough {
+            tokens.truncate(most);
+            return Ok(tokens);
+        }
+        bytes = bytes.saturating_mul(2);
     }
 }
 
