@@ -97,9 +97,7 @@ fn draw(panel: &Panel, area: &Area<'_>) -> Result<()> {
         chart
             .draw_series(DashedLineSeries::new(places.iter().copied(), dash, 4, style))?
             .label(&line.name)
-            .legend(move |(x, y)| {
-                DashedPathElement::new([(x, y), (x + 23, y)].into_iter(), dash, 4, style)
-            });
+            .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 23, y)], dash, 4, style));
         chart.draw_series(places.iter().map(|&at| Circle::new(at, 3, colour.filled())))?;
     }
     chart
