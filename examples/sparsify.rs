@@ -430,6 +430,8 @@ fn table(outcome: &Outcome) -> String {
     table
 }
 
+type OfRow = fn(&Row) -> &Quality;
+
 /// Three panels; every line starts at the dense model.
 fn plot(outcome: &Outcome) -> Result<String> {
     let mut allocations: Vec<&str> = Vec::new();
@@ -453,8 +455,8 @@ fn plot(outcome: &Outcome) -> Result<String> {
         let Some(row) = outcome.rows.iter().find(|row| row.allocation == allocation) else {
             continue;
         };
-        let protocols: [(&str, &dyn Fn(&Row) -> &Quality); 2] =
-            [(", all tokens", &|row| &row.all_tokens), (", second half", &|row| &row.second_half)];
+        let protocols: [(&str, OfRow); 2] =
+            [(", all tokens", |row| &row.all_tokens), (", second half", |row| &row.second_half)];
         for (protocol, of) in protocols {
             let dense = of(row).dense_perplexity;
             perplexity.push(line(colour, protocol, dense, &|row| of(row).perplexity));
