@@ -450,6 +450,11 @@ fn plot(outcome: &Outcome) -> Result<String> {
         let name = format!("{allocation}{protocol}");
         Line { name, colour, dashed: protocol.ends_with("half"), points }
     };
+    // A shared machine changes its speed from line to line; the two models of a line took turns.
+    let mut speeds: Vec<f64> = outcome.rows.iter().map(|r| r.dense_decode_tokens_per_s).collect();
+    speeds.sort_by(f64::total_cmp);
+    let dense_speed = speeds.get(speeds.len() / 2).copied().unwrap_or_default();
+    let scaled = |row: &Row| dense_speed * row.decode_tokens_per_s / row.dense_decode_tokens_per_s;
     let (mut perplexity, mut divergence, mut speed) = (Vec::new(), Vec::new(), Vec::new());
     for (colour, &allocation) in allocations.iter().enumerate() {
         let Some(row) = outcome.rows.iter().find(|row| row.allocation == allocation) else {
@@ -462,10 +467,7 @@ fn plot(outcome: &Outcome) -> Result<String> {
             perplexity.push(line(colour, protocol, dense, &|row| of(row).perplexity));
             divergence.push(line(colour, protocol, 0.0, &|row| of(row).kl_divergence));
         }
-        // The machine changes its speed from line to line, the ratio does not.
-        let ratio = |row: &Row| row.decode_tokens_per_s / row.dense_decode_tokens_per_s;
-        let dense = row.dense_decode_tokens_per_s;
-        speed.push(line(colour, "", dense, &|row| dense * ratio(row)));
+        speed.push(line(colour, "", dense_speed, &scaled));
     }
     let panel = |title: &str, from_zero, lines| Panel { title: title.to_owned(), from_zero, lines };
     let panels = [
