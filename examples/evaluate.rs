@@ -21,34 +21,34 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_eval::batched::{BatchOptions, BatchSubject};
 use lightglm_eval::data::{
     LabeledText, Predictions, Problem, Question, labels_of, read_labeled_texts, read_labels,
-    read_na_probs, read_problems, read_questions, read_text,
+    read_na_probs, read_problems, read_questions,
 };
 use lightglm_eval::metrics::{
-    Estimates, IntervalMethod, Metric, Missing, NoAnswer, accuracy, cmrc2018, gsm8k, squad2,
+    Estimates, Metric, Missing, NoAnswer, accuracy, cmrc2018, gsm8k, squad2,
 };
 use lightglm_eval::prompting::{
     Prompt, PromptText, SpanTask, ask, choose, in_random_order, is_solved, label_prompt,
     most_likely_labels, problem_prompt, spoken_label,
 };
-use lightglm_eval::{
-    KlDivergence, Perplexity, Protocol, Report, RunControl, Subject, kl_divergence, perplexity,
-};
+use lightglm_eval::{Report, RunControl};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::loaded::Loaded;
 use lightglm_examples::precision::Precision;
 use lightglm_examples::prompt_text::{ChatText, PlainText, PromptStyle};
 use lightglm_examples::serving::policy_of;
+use lightglm_examples::text_quality::{
+    TextWindows, TokenizedText, text_divergence, text_perplexity,
+};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, use_threads};
 use lightglm_kernels::LmBackend;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_model::text::Tokenizer;
 use lightglm_quant::{Policy, Scheme};
 use serde_json::{Value, json};
 
@@ -105,14 +105,10 @@ struct Args {
     /// Questions answered at once.
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// perplexity and kld: tokens the model sees at once.
-    #[arg(long, default_value_t = 512)]
-    context: usize,
-    /// perplexity and kld: tokens from one window to the next.
-    #[arg(long, default_value_t = 256)]
-    stride: usize,
+    #[command(flatten)]
+    windows: TextWindows,
     /// kld: the model to measure the distance from; where left out, the model itself without --scheme,
-    /// --policy and --kv-dtype.
+    /// --policy, --thresholds, --kv-dtype and --kv-budget.
     #[arg(long)]
     reference: Option<String>,
     /// Hold the weights in this precision.
@@ -127,6 +123,15 @@ struct Args {
     /// Keys and values of the model (not the reference) as f32, f16, bf16, int8 or int8-rotated.
     #[arg(long, default_value = "f32")]
     kv_dtype: KvDtype,
+    /// Positions that a decode step of the model (not the reference) attends to at most, in all layers
+    /// but the first two; the pages of the cache are chosen by the queries. perplexity and kld then
+    /// run what they score token by token, and --context-only tokens before it at once, exactly.
+    #[arg(long, value_name = "POSITIONS")]
+    kv_budget: Option<usize>,
+    /// Make the model (not the reference) sparse by this file, which `sparsify` writes; for quantized
+    /// models.
+    #[arg(long, value_name = "FILE", conflicts_with = "dtype")]
+    thresholds: Option<PathBuf>,
     /// Threads; all the machine has where left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -198,11 +203,17 @@ fn check(args: &Args) -> Result<()> {
     only(args.na_probs.is_some(), "--na-probs", args.task == Task::Squad2)?;
     only(args.labels.is_some(), "--labels", args.task == Task::Banking77)?;
     only(args.reference.is_some(), "--reference", args.task == Task::Kld)?;
-    let changed = args.scheme.is_some() || args.policy.is_some() || args.kv_dtype != KvDtype::F32;
+    let changed = args.scheme.is_some()
+        || args.policy.is_some()
+        || args.thresholds.is_some()
+        || args.kv_budget.is_some()
+        || args.kv_dtype != KvDtype::F32;
     ensure!(
         args.task != Task::Kld || args.reference.is_some() || changed,
-        "--task kld needs --reference, or a --scheme, --policy or --kv-dtype to measure"
+        "--task kld needs --reference, or a --scheme, --policy, --thresholds, --kv-dtype or \
+         --kv-budget to measure"
     );
+    ensure!(args.kv_budget != Some(0), "--kv-budget must be at least 1");
     ensure!(args.limit != Some(0), "--limit must be at least 1");
     ensure!(args.batch > 0, "--batch must be at least 1");
     Ok(())
@@ -415,7 +426,12 @@ fn select<T: Clone>(args: &Args, mut items: Vec<T>) -> Vec<T> {
 /// The model under evaluation.
 fn subject<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Loaded<B>> {
     let policy = policy_of(args.scheme, args.policy.clone())?;
-    Loaded::open(args.model.as_deref(), policy, args.dtype, args.kv_dtype, device)
+    let name = args.model.as_deref();
+    let model = match &args.thresholds {
+        None => Loaded::open(name, policy, args.dtype, args.kv_dtype, device)?,
+        Some(file) => Loaded::open_sparse(name, policy, file, args.kv_dtype, device)?,
+    };
+    Ok(model.with_kv_budget(args.kv_budget))
 }
 
 /// Everything that needs a model.
@@ -443,7 +459,10 @@ impl DeviceJob for Evaluate {
         let mut extra = vec![("model", json!(name)), ("threads", json!(threads))];
         extra.extend(args.scheme.map(|scheme| ("scheme", json!(scheme.to_string()))));
         extra.extend(args.policy.as_ref().map(|policy| ("policy", json!(policy.to_string()))));
+        let path = |path: &PathBuf| json!(path.display().to_string());
+        extra.extend(args.thresholds.as_ref().map(|file| ("thresholds", path(file))));
         extra.push(("kv_dtype", json!(args.kv_dtype.name())));
+        extra.extend(args.kv_budget.map(|positions| ("kv_budget", json!(positions))));
         let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
             "{bar:40} {human_pos}/{human_len} {elapsed} (about {eta} to go)",
         )?);
@@ -456,15 +475,20 @@ impl DeviceJob for Evaluate {
             stop: Some(&stop),
             ..RunControl::default()
         };
+        if args.kv_budget.is_some() {
+            // Pages are chosen for single rows: what is scored is decoded.
+            control.rows_per_step = 1;
+        }
         let Some(mut questions) = questions else {
             let metrics = match args.task {
-                Task::Kld => text_divergence(&args, &model, &mut control)?,
-                _ => text_perplexity(&args, &model, &mut control)?,
+                Task::Kld => divergence(&args, &model, &mut control)?,
+                _ => text_perplexity(&model, &text(&args, &model)?, &mut control)?,
             };
             bar.finish_and_clear();
             extra.extend(args.reference.as_ref().map(|name| ("reference", json!(name))));
-            extra.push(("context", json!(args.context)));
-            extra.push(("stride", json!(args.stride)));
+            extra.push(("context", json!(args.windows.context)));
+            extra.push(("stride", json!(args.windows.stride)));
+            extra.push(("context_only", json!(args.windows.context_only)));
             let settings = settings(&args, extra);
             let task = args.task.name();
             return tell(&args, Report { task, settings, metrics, interrupted: false });
@@ -486,7 +510,6 @@ impl DeviceJob for Evaluate {
             metrics.insert(1, norm);
         }
         extra.push(("shots", json!(args.shots)));
-        let path = |path: &PathBuf| json!(path.display().to_string());
         extra.extend(args.shots_from.as_ref().map(|file| ("shots_from", path(file))));
         extra.push(("prompt_style", json!(format!("{:?}", args.prompt_style).to_lowercase())));
         let settings = settings(&args, extra);
@@ -496,76 +519,19 @@ impl DeviceJob for Evaluate {
     }
 }
 
-/// The text as ids, and how it is cut; `--limit` counts windows.
-fn text_tokens(args: &Args, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Protocol)> {
-    let protocol = Protocol { context_length: args.context, stride: args.stride, bos: None };
-    protocol.check()?;
-    let text = read_text(&args.data)?;
-    let mut tokens = tokenizer.encode_text(&text)?;
-    if let Some(limit) = args.limit {
-        let most = args.stride.saturating_mul(limit - 1).saturating_add(args.context);
-        tokens.truncate(most);
-    }
-    Ok((tokens, protocol))
+/// The text as `model` reads it; `--limit` counts windows.
+fn text<B: LmBackend>(args: &Args, model: &Loaded<B>) -> Result<TokenizedText> {
+    TokenizedText::read(&args.data, &args.windows, args.limit, &model.tokenizer)
 }
 
-fn text_perplexity<B: LmBackend>(
-    args: &Args,
-    model: &Loaded<B>,
-    control: &mut RunControl<'_>,
-) -> Result<Vec<Metric>> {
-    let (tokens, protocol) = text_tokens(args, &model.tokenizer)?;
-    let mut make_cache = |positions| model.boxed_cache(positions);
-    let mut subject = Subject::new(&*model.decoder, &mut make_cache);
-    let result = perplexity(&mut subject, &tokens, &protocol, control)
-        .with_context(|| args.data.display().to_string())?;
-    Ok(perplexity_metrics("", &result))
-}
-
-fn perplexity_metrics(prefix: &str, result: &Perplexity) -> Vec<Metric> {
-    let name = |name: &str| format!("{prefix}{name}");
-    let (ppl, interval) = (result.perplexity, result.confidence_interval);
-    let margin = 1.96 * result.nll_standard_error;
-    let nll = [result.nll_mean - margin, result.nll_mean + margin];
-    vec![
-        Metric::within(name("perplexity"), ppl, interval, IntervalMethod::Normal),
-        Metric::within(name("nll_mean"), result.nll_mean, nll, IntervalMethod::Normal),
-        Metric::count(name("tokens"), result.tokens),
-    ]
-}
-
-fn text_divergence<B: LmBackend>(
+fn divergence<B: LmBackend>(
     args: &Args,
     model: &Loaded<B>,
     control: &mut RunControl<'_>,
 ) -> Result<Vec<Metric>> {
     let reference = args.reference.as_deref().or(args.model.as_deref());
-    let other = Loaded::<B>::open(reference, None, None, KvDtype::F32, &model.device)?;
-    let (tokens, protocol) = text_tokens(args, &other.tokenizer)?;
-    ensure!(
-        tokens == text_tokens(args, &model.tokenizer)?.0,
-        "--model and --reference cut the text into other tokens"
-    );
-    let mut reference_cache = |positions| other.boxed_cache(positions);
-    let mut reference = Subject::new(&*other.decoder, &mut reference_cache);
-    let mut candidate_cache = |positions| model.boxed_cache(positions);
-    let mut candidate = Subject::new(&*model.decoder, &mut candidate_cache);
-    let result = kl_divergence(&mut reference, &mut candidate, &tokens, &protocol, control)
-        .with_context(|| args.data.display().to_string())?;
-    let KlDivergence { mean, standard_error, .. } = result;
-    let interval = [mean - 1.96 * standard_error, mean + 1.96 * standard_error];
+    let reference = Loaded::<B>::open(reference, None, None, KvDtype::F32, &model.device)?;
     let estimates = Estimates { seed: args.seed, ..Estimates::default() };
-    let agreed = (result.top1_agreement * result.tokens as f64).round() as usize;
-    let agreements: Vec<f64> =
-        (0..result.tokens).map(|i| f64::from(u8::from(i < agreed))).collect();
-    let mut metrics = vec![
-        Metric::within("kl_divergence", mean, interval, IntervalMethod::Normal),
-        Metric::number("kl_divergence_median", result.median),
-        Metric::number("kl_divergence_99th", result.percentile_99),
-        Metric::number("kl_divergence_max", result.max),
-        estimates.percentage("top1_agreement", &agreements),
-    ];
-    metrics.extend(perplexity_metrics("", &result.candidate));
-    metrics.extend(perplexity_metrics("reference_", &result.reference).into_iter().take(2));
-    Ok(metrics)
+    let texts = (text(args, model)?, text(args, &reference)?);
+    text_divergence(&reference, model, &texts.0, &texts.1, &estimates, control)
 }

@@ -27,17 +27,17 @@ use anyhow::{Context, Result, bail, ensure};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::{CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span, temporary_in};
+use lightglm_core::{CausalLm, KvCache, temporary_in};
 use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
 use lightglm_examples::calibrated::{Method, calibrated};
-use lightglm_examples::serving::{
-    Served, ServedModel, describe, matrices, policy_of, serve, weights_bar,
-};
+use lightglm_examples::decode_speed::decode_speeds;
+use lightglm_examples::loaded::empty_cache;
+use lightglm_examples::serving::{Served, describe, matrices, policy_of, serve, weights_bar};
 use lightglm_examples::{open_model, use_threads};
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
+use lightglm_model::generation::KvDtype;
 use lightglm_quant::{
     DenseMatrix, Footprint, Policy, QuantizedCheckpoint, Quantizer, Scheme, round_to_nearest,
 };
@@ -335,8 +335,11 @@ fn measure(
         bar.set_position(scored as u64);
     };
     let context_length = CONTEXT.min(config.max_position_embeddings);
-    let protocol = Protocol { context_length, stride: context_length, bos: None };
-    let mut of_original = |positions| cache(config, positions);
+    let protocol = Protocol { context_length, stride: context_length, bos: None, context_only: 0 };
+    let mut of_original = |positions| {
+        let cache = empty_cache(config, 1, positions, KvDtype::F32, &FlexDevice);
+        Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
+    };
     let mut of_candidate = of_original;
     let (p, q) = (&*original.model, &*candidate.model);
     let result = kl_divergence(
@@ -356,52 +359,9 @@ fn measure(
         top1_agreement: result.top1_agreement,
         perplexity_change: result.candidate.perplexity / result.reference.perplexity - 1.0,
     });
-    let (p, q) = decode_speeds([p, q], config, tokens, stop)?;
+    let [p, q] = decode_speeds([p, q], config, tokens, STEPS, stop, &FlexDevice)?;
     (outcome.before.decode_tokens_per_s, outcome.after.decode_tokens_per_s) = (Some(p), Some(q));
     Ok(())
-}
-
-type Cache = Box<dyn KvCache<Flex>>;
-
-fn cache(config: &GlmConfig, positions: usize) -> Result<Cache, KvCacheError> {
-    Ok(Box::new(ContiguousKvCache::<Flex>::new(
-        config.num_hidden_layers,
-        config.num_key_value_heads,
-        config.head_dim,
-        1,
-        positions,
-        KvDtype::F32,
-        &FlexDevice,
-    )))
-}
-
-/// Tokens per second of both, in turns, one sequence; a shared machine changes its speed by the
-/// second.
-fn decode_speeds(
-    models: [&dyn ServedModel<Flex>; 2],
-    config: &GlmConfig,
-    tokens: &[u32],
-    stop: &AtomicBool,
-) -> Result<(f64, f64)> {
-    let steps = STEPS.min(config.max_position_embeddings - 1);
-    let mut caches = [cache(config, steps + 1)?, cache(config, steps + 1)?];
-    let mut seconds = [0.0; 2];
-    for step in 0..=steps {
-        ensure!(!stop.load(Ordering::Relaxed), "stopped");
-        for (i, model) in models.iter().enumerate() {
-            let token = [tokens[step % tokens.len()]];
-            let span = Span { sequence: SequenceId(0), tokens: &token, logits: LogitRows::Last };
-            let start = Instant::now();
-            let logits = model.forward(&[span], caches[i].as_mut())?;
-            let _ = logits.narrow(1, 0, 1).into_data();
-            // The first step warms up.
-            if step > 0 {
-                seconds[i] += start.elapsed().as_secs_f64();
-            }
-        }
-    }
-    let [p, q] = seconds.map(|seconds| steps as f64 / seconds);
-    Ok((p, q))
 }
 
 fn print_table(o: &Outcome) {

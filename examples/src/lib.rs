@@ -3,8 +3,10 @@
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
+pub mod block_errors;
 pub mod calibrated;
 pub mod cats;
+pub mod decode_speed;
 pub mod device;
 pub mod griffin;
 pub mod loaded;
@@ -14,6 +16,8 @@ pub mod prompt_text;
 pub mod serving;
 pub mod shape;
 pub mod sparse_model;
+pub mod sparsity_plot;
+pub mod text_quality;
 pub mod whole_file;
 
 use std::process::ExitCode;

@@ -1,17 +1,24 @@
 //! `Loaded`: a model, its text side, and the caches it wants.
 
+use std::path::Path;
+
 use anyhow::Result;
-use lightglm_core::{KvCache, KvCacheError};
+use lightglm_core::{KvCache, KvCacheError, PageBudget};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::text::Tokenizer;
 use lightglm_quant::Policy;
+use lightglm_sparse::Thresholds;
 
 use crate::open_model;
 use crate::precision::Precision;
-use crate::serving::{ServedModel, serve};
+use crate::serving::{ServedModel, quantized, serve};
+use crate::sparse_model::{fingerprint, masked};
+
+/// Layers whose attention stays exact with a page budget, as in Quest.
+pub const EXACT_LAYERS: usize = 2;
 
 /// A model and its text side.
 pub struct Loaded<B: LmBackend> {
@@ -22,6 +29,7 @@ pub struct Loaded<B: LmBackend> {
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     kv_dtype: KvDtype,
+    kv_budget: Option<PageBudget>,
     /// Where it is.
     pub device: B::Device,
 }
@@ -40,22 +48,53 @@ impl<B: LmBackend> Loaded<B> {
     ) -> Result<Self> {
         let checkpoint = open_model(model)?;
         let decoder = serve::<B>(&checkpoint, policy.as_ref(), dtype, device)?.model;
+        Self::new(checkpoint, decoder, kv_dtype, device)
+    }
+
+    /// As [`Self::open`], made sparse by the thresholds of a file.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; where the model is not quantized, and where the file is not one of its
+    /// thresholds.
+    pub fn open_sparse(
+        model: Option<&str>,
+        policy: Option<Policy>,
+        thresholds: &Path,
+        kv_dtype: KvDtype,
+        device: &B::Device,
+    ) -> Result<Self> {
+        let checkpoint = open_model(model)?;
+        let quantized = quantized::<B>(&checkpoint, policy.as_ref(), device)?;
+        let thresholds = Thresholds::load(thresholds, &fingerprint(&quantized.model))?;
+        let decoder = masked(quantized.model, &thresholds)?;
+        Self::new(checkpoint, decoder, kv_dtype, device)
+    }
+
+    fn new(
+        checkpoint: Checkpoint,
+        decoder: Box<dyn ServedModel<B>>,
+        kv_dtype: KvDtype,
+        device: &B::Device,
+    ) -> Result<Self> {
         let tokenizer = checkpoint.tokenizer()?;
-        Ok(Self { checkpoint, decoder, tokenizer, kv_dtype, device: device.clone() })
+        let (kv_budget, device) = (None, device.clone());
+        Ok(Self { checkpoint, decoder, tokenizer, kv_dtype, kv_budget, device })
+    }
+
+    /// The same model with caches whose decode steps attend to so many positions at most, in all
+    /// layers but the first [`EXACT_LAYERS`].
+    pub fn with_kv_budget(self, positions: Option<usize>) -> Self {
+        Self { kv_budget: positions.map(|positions| PageBudget { positions }), ..self }
     }
 
     /// A cache for so many sequences of so many positions.
     pub fn cache(&self, sequences: usize, positions: usize) -> ContiguousKvCache<B> {
-        let config: &GlmConfig = self.checkpoint.config();
-        ContiguousKvCache::new(
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            config.head_dim,
-            sequences,
-            positions,
-            self.kv_dtype,
-            &self.device,
-        )
+        let config = self.checkpoint.config();
+        let cache = empty_cache(config, sequences, positions, self.kv_dtype, &self.device);
+        match self.kv_budget {
+            Some(budget) => cache.with_page_budget(budget, EXACT_LAYERS),
+            None => cache,
+        }
     }
 
     /// [`Self::cache`] for one sequence.
@@ -65,4 +104,16 @@ impl<B: LmBackend> Loaded<B> {
     pub fn boxed_cache(&self, positions: usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> {
         Ok(Box::new(self.cache(1, positions)))
     }
+}
+
+/// A cache of a model of this configuration.
+pub fn empty_cache<B: LmBackend>(
+    config: &GlmConfig,
+    sequences: usize,
+    positions: usize,
+    dtype: KvDtype,
+    device: &B::Device,
+) -> ContiguousKvCache<B> {
+    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
+    ContiguousKvCache::new(layers, heads, config.head_dim, sequences, positions, dtype, device)
 }

@@ -129,6 +129,27 @@ impl<B: LmBackend> From<Quantized<B>> for Served<B> {
     }
 }
 
+/// A model that is quantized, on disk or as `policy` says, and whose parts can be replaced.
+///
+/// # Errors
+/// Where the checkpoint is at fault, where a policy does not fit it, and where there is one too many
+/// or none.
+pub fn quantized<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    policy: Option<&Policy>,
+    device: &B::Device,
+) -> Result<Quantized<B>> {
+    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
+    match (policy, QuantizedCheckpoint::is_one(source)) {
+        (None, true) => open_quantized(checkpoint, device),
+        (Some(policy), false) => quantize_source(config, source, file, policy, device),
+        (Some(_), true) => {
+            bail!("{}: is quantized already, without --scheme", file.display())
+        }
+        (None, false) => bail!("{}: is not quantized: with --scheme or --policy", file.display()),
+    }
+}
+
 /// A quantized checkpoint, mapped.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ fn loses_little(dtype: KvDtype, windows: usize) {
     let (mut exact, mut rounded) = (cache(KvDtype::F32), cache(dtype));
     let mut reference = Subject::new(&model, &mut exact);
     let mut candidate = Subject::new(&model, &mut rounded);
-    let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+    let protocol = Protocol { context_length: 512, stride: 256, bos: None, context_only: 0 };
     let ids = &ids[..ids.len().min(256 * (windows - 1) + 512)];
     let control = &mut RunControl::default();
     let result = kl_divergence(&mut reference, &mut candidate, ids, &protocol, control).unwrap();

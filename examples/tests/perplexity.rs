@@ -9,6 +9,7 @@ use std::path::Path;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_eval::{Protocol, RunControl, Subject, perplexity};
 use lightglm_examples::open_model;
+use lightglm_examples::text_quality::first_tokens;
 use lightglm_model::decoder::LoadPrecision;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
@@ -32,7 +33,7 @@ fn agrees(windows: usize) {
     };
     let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap();
     let config = checkpoint.config();
-    let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+    let protocol = Protocol { context_length: 512, stride: 256, bos: None, context_only: 0 };
     let ids = &ids[..ids.len().min(256 * (windows - 1) + 512)];
     let mut cache = |positions| {
         let c = config;
@@ -74,4 +75,22 @@ fn the_first_windows_agree_with_transformers() {
 #[ignore = "a minute of two cores"]
 fn all_windows_agree_with_transformers() {
     agrees(63);
+}
+
+#[test]
+fn the_start_of_a_long_text_has_the_tokens_of_the_whole() {
+    let checkpoint = match open_model(None) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            println!("skipped: the default model is out of reach: {error:#}");
+            return;
+        }
+    };
+    let tokenizer = checkpoint.tokenizer().unwrap();
+    let text = include_str!("../text/english_and_chinese.txt").repeat(4);
+    let whole = tokenizer.encode_text(&text).unwrap();
+    for most in [0, 1, 100, 1000, whole.len() - 1, whole.len(), usize::MAX] {
+        let first = first_tokens(&tokenizer, &text, most).unwrap();
+        assert_eq!(first, whole[..most.min(whole.len())], "{most}");
+    }
 }

@@ -1,19 +1,26 @@
 //! Sparse models, from end to end: what is left out is what the masks leave out, to the bit.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::ensure;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::WeightDtype;
-use lightglm_core::{CausalLm, KvCache, LogitRows, SequenceId, Span};
-use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
+use lightglm_core::{
+    CausalLm, KvCache, Linear, LogitRows, PageBudget, SequenceId, Span, WeightDtype,
+};
+use lightglm_eval::{KlDivergence, Protocol, RunControl, Subject, kl_divergence, perplexity};
+use lightglm_examples::block_errors::BlockErrors;
+use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::open_model;
-use lightglm_examples::serving::{QuantizedGlm, quantize_source};
-use lightglm_examples::sparse_model::sparsify;
+use lightglm_examples::serving::{QuantizedGlm, quantize_source, quantized};
+use lightglm_examples::sparse_model::{
+    calibrated, count, fingerprint, masked, sparsify, sparsity_in_blocks,
+};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedLinear};
-use lightglm_sparse::{Magnitude, SparseLinear};
+use lightglm_sparse::{Magnitude, SparseLinear, SparsityError, Thresholds};
 
 mod wikitext;
 
@@ -21,11 +28,15 @@ const TOKENS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 5];
 
 fn model(scheme: &str) -> (GlmConfig, QuantizedGlm<Flex>) {
     let config = GlmConfig::tiny();
-    let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 7);
+    let model = seeded(&config, scheme, 7);
+    (config, model)
+}
+
+fn seeded(config: &GlmConfig, scheme: &str, seed: u64) -> QuantizedGlm<Flex> {
+    let weights = SeededWeights::new(config.clone(), WeightDtype::F32, seed);
     let policy = Policy::uniform(scheme.parse().unwrap());
     let file = Path::new("seeded");
-    let model = quantize_source(&config, &weights, file, &policy, &FlexDevice).unwrap().model;
-    (config, model)
+    quantize_source(config, &weights, file, &policy, &FlexDevice).unwrap().model
 }
 
 fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
@@ -88,47 +99,231 @@ fn a_dense_projection_cannot_be_left_out() {
     assert!(error.contains("q_proj") && error.contains("not quantized"), "{error}");
 }
 
-/// What sparsity costs the small real model in INT8: thresholds of 2,048 tokens, quality on others.
+fn protocol(context_only: usize) -> Protocol {
+    Protocol { context_length: 8, stride: 8, bos: None, context_only }
+}
+
+/// Divergence of `model` from `dense` on the tokens, where `dense` runs `prefix` positions of each
+/// window.
+fn divergence(
+    config: &GlmConfig,
+    dense: &QuantizedGlm<Flex>,
+    model: &dyn CausalLm<Flex>,
+    tokens: &[u32],
+    prefix: usize,
+    protocol: Protocol,
+) -> KlDivergence {
+    let cache = |_| Ok(Box::new(cache(config, 1)) as Box<dyn KvCache<Flex>>);
+    let (mut exact, mut masked) = (cache, cache);
+    let mut reference = Subject::new(dense, &mut exact);
+    let mut candidate = Subject::new(model, &mut masked).with_prefix(prefix, dense);
+    kl_divergence(&mut reference, &mut candidate, tokens, &protocol, &mut RunControl::default())
+        .unwrap()
+}
+
+#[test]
+fn the_second_half_alone_is_sparse() {
+    let (config, dense) = model("int8");
+    let tokens: Vec<u32> = TOKENS.into_iter().cycle().take(24).collect();
+    let sparse = sparsify(dense.clone(), 0.6, &TOKENS, &TOKENS).unwrap().model;
+    let all = divergence(&config, &dense, &*sparse, &tokens, 0, protocol(0));
+    assert!(all.mean > 0.0 && all.tokens == 21);
+    // What the dense model runs is the dense model's: the first half of each window.
+    let first = divergence(&config, &dense, &*sparse, &tokens[..5], 4, protocol(0));
+    assert_eq!((first.max, first.tokens), (0.0, 4));
+    let second = divergence(&config, &dense, &*sparse, &tokens, 4, protocol(4));
+    assert!(second.mean > 0.0 && second.tokens == 9);
+    let whole = divergence(&config, &dense, &*sparse, &tokens, 8, protocol(0));
+    assert_eq!((whole.max, whole.tokens), (0.0, 21));
+    // The keys and values of the first half are the dense model's, too.
+    assert_ne!(divergence(&config, &dense, &*sparse, &tokens, 0, protocol(4)).mean, second.mean);
+    // Without sparsity nothing changes.
+    let same = sparsify(dense.clone(), 0.0, &TOKENS, &TOKENS).unwrap().model;
+    for prefix in [0, 4] {
+        let result = divergence(&config, &dense, &*same, &tokens, prefix, protocol(prefix));
+        assert_eq!(result.max, 0.0);
+        assert_eq!(result.candidate, result.reference);
+    }
+}
+
+#[test]
+fn thresholds_are_of_a_model_in_any_scheme() {
+    let (config, dense) = model("int8");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("thresholds.json");
+    let sparse = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS).unwrap();
+    sparse.thresholds.save(&file, &fingerprint(&dense)).unwrap();
+    let loaded = Thresholds::load(&file, &fingerprint(&dense)).unwrap();
+    let again = masked(dense, &loaded).unwrap();
+    assert_eq!(logits(&config, &*again, 1), logits(&config, &*sparse.model, 1));
+    assert!(Thresholds::load(&file, &fingerprint(&model("int4").1)).is_ok());
+    for other in [seeded(&GlmConfig::tiny(), "int8", 8), seeded(&wider(), "int8", 7)] {
+        let refused = Thresholds::load(&file, &fingerprint(&other));
+        assert!(matches!(refused, Err(SparsityError::OtherModel { .. })), "{refused:?}");
+    }
+}
+
+/// The tiny model with more intermediate channels.
+fn wider() -> GlmConfig {
+    let config = GlmConfig::tiny();
+    GlmConfig { intermediate_size: 2 * config.intermediate_size, ..config }
+}
+
+#[test]
+fn a_model_without_text_cannot_be_calibrated() {
+    let (_, dense) = model("int8");
+    let calibration = calibrated(&dense, &[], &mut |_| Ok(())).unwrap();
+    assert!(matches!(calibration.uniform(0.5), Err(SparsityError::NothingRecorded)));
+    let error = calibrated(&dense, &[&TOKENS, &TOKENS], &mut |done| {
+        ensure!(done < 1, "stopped");
+        Ok(())
+    });
+    assert_eq!(error.err().unwrap().to_string(), "stopped");
+}
+
+#[test]
+fn allocations_meet_their_budget() {
+    let (config, dense) = model("int8");
+    let calibration = calibrated(&dense, &[&TOKENS], &mut |_| Ok(())).unwrap();
+    let mut runs = 0;
+    let mut on_run = |total| {
+        runs += 1;
+        ensure!(runs <= total, "{runs} of {total}");
+        Ok(())
+    };
+    let errors = BlockErrors::measure(&dense, &config, &calibration, &TOKENS, &mut on_run).unwrap();
+    let mut parameters = BTreeMap::new();
+    dense.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {
+        let [n, k] = linear.shape();
+        parameters.insert(name.to_owned(), (n * k) as f64);
+        linear
+    });
+    let layers = config.num_hidden_layers;
+    let sparsity = |shares: &BTreeMap<String, f64>, layers: std::ops::Range<usize>| {
+        let within = |name: &str| {
+            layers.clone().any(|layer| name.starts_with(&format!("model.layers.{layer}.")))
+        };
+        let shares = shares.iter().filter(|(name, _)| within(name));
+        let sums = shares.map(|(name, share)| (parameters[name], parameters[name] * share));
+        let (all, left_out) = sums.fold((0.0, 0.0), |sum, x| (sum.0 + x.0, sum.1 + x.1));
+        left_out / all
+    };
+    for target in [0.0, 0.25, 0.5, 1.0] {
+        let per_block = errors.allocate_per_block(target).unwrap();
+        let over_all = errors.allocate_over_all(target).unwrap();
+        for layer in 0..layers {
+            let reached = sparsity(&per_block, layer..layer + 1);
+            assert!((reached - target).abs() < 1e-3, "layer {layer}: {reached} for {target}");
+        }
+        for shares in [&per_block, &over_all] {
+            assert_eq!(shares.len(), 6 * layers);
+            let reached = sparsity(shares, 0..layers);
+            assert!((reached - target).abs() < 1e-3, "{reached} for {target}");
+            let [q, k, v] = ["q_proj", "k_proj", "v_proj"]
+                .map(|name| shares[&format!("model.layers.0.self_attn.{name}")]);
+            assert!(q == k && k == v, "one input, one sparsity");
+            // Every share becomes a threshold.
+            let share = |name: &str| shares.get(name).copied().unwrap_or(0.0);
+            let thresholds = calibration.thresholds(target, share);
+            masked(dense.clone(), &thresholds.unwrap()).unwrap();
+        }
+    }
+    assert!(errors.allocate_per_block(1.5).is_err());
+    let stopped = BlockErrors::measure(&dense, &config, &calibration, &TOKENS, &mut |_| {
+        anyhow::bail!("stopped")
+    });
+    assert_eq!(stopped.err().unwrap().to_string(), "stopped");
+}
+
+/// What is scored is decoded where steps have one row, and pages are chosen then.
+#[test]
+fn a_page_budget_is_measured_token_by_token() {
+    let config = GlmConfig { max_position_embeddings: 256, ..GlmConfig::tiny() };
+    let dense = seeded(&config, "int8", 7);
+    let tokens: Vec<u32> = (0..128).map(|i| i * 37 % config.vocab_size as u32).collect();
+    let windows = Protocol { context_length: 128, stride: 128, bos: None, context_only: 96 };
+    let score = |budget: Option<usize>, rows_per_step| {
+        let mut make_cache = |positions| {
+            let cache = empty_cache(&config, 1, positions, KvDtype::F32, &FlexDevice);
+            Ok(Box::new(match budget {
+                Some(positions) => cache.with_page_budget(PageBudget { positions }, 0),
+                None => cache,
+            }) as Box<dyn KvCache<Flex>>)
+        };
+        let mut subject = Subject::new(&dense, &mut make_cache);
+        let mut control = RunControl { rows_per_step, ..RunControl::default() };
+        perplexity(&mut subject, &tokens, &windows, &mut control).unwrap()
+    };
+    let exact = score(None, 128);
+    assert_eq!(exact.tokens, 31);
+    assert_eq!(score(None, 1), exact);
+    assert_eq!(score(Some(128), 1), exact);
+    assert_eq!(score(Some(16), 128), exact, "several rows at once are exact");
+    assert_ne!(score(Some(16), 1), exact);
+}
+
+/// What sparsity costs the small real model in INT8: thresholds of 2,048 tokens, quality on others,
+/// with every token sparse and with the second half of each window.
 #[test]
 #[ignore = "takes minutes"]
 fn quality_of_the_small_model() {
     let ids = wikitext::token_ids();
     let (calibrate, rest) = ids.split_at(2048);
     let checkpoint = open_model(None).unwrap();
-    let (config, file) = (checkpoint.config(), checkpoint.path());
     let policy = Policy::uniform("int8".parse().unwrap());
-    let dense = quantize_source::<Flex>(config, checkpoint.weights(), file, &policy, &FlexDevice)
-        .unwrap()
-        .model;
-    let cache = || {
-        |positions| {
-            let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-            let (width, dtype) = (config.head_dim, KvDtype::F32);
-            let cache =
-                ContiguousKvCache::new(layers, heads, width, 1, positions, dtype, &FlexDevice);
-            Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
-        }
-    };
+    let config = checkpoint.config();
+    let dense = quantized::<Flex>(&checkpoint, Some(&policy), &FlexDevice).unwrap().model;
+    let windows: Vec<&[u32]> = calibrate.chunks(512).collect();
+    let calibration = calibrated(&dense, &windows, &mut |_| Ok(())).unwrap();
+    let errors =
+        BlockErrors::measure(&dense, config, &calibration, windows[0], &mut |_| Ok(())).unwrap();
+    let ids = &rest[..rest.len().min(512 * 8)];
     for sparsity in [0.0, 0.25, 0.4, 0.5] {
-        let sparse = sparsify(dense.clone(), sparsity, calibrate, &rest[..1024]).unwrap();
-        let (mut exact, mut masked) = (cache(), cache());
-        let mut reference = Subject::new(&dense, &mut exact);
-        let mut candidate = Subject::new(&*sparse.model, &mut masked);
-        let protocol = Protocol { context_length: 512, stride: 512, bos: None };
-        let control = &mut RunControl::default();
-        let ids = &rest[..rest.len().min(512 * 8)];
-        let result =
-            kl_divergence(&mut reference, &mut candidate, ids, &protocol, control).unwrap();
-        println!(
-            "sparsity {:.1} %: perplexity {:.3} against {:.3} ({:+.2} %), KL divergence {:.4}, top-1 \
-             agreement {:.1} %, {} predictions",
-            100.0 * sparse.sparsity,
-            result.candidate.perplexity,
-            result.reference.perplexity,
-            100.0 * (result.candidate.perplexity / result.reference.perplexity - 1.0),
-            result.mean,
-            100.0 * result.top1_agreement,
-            result.tokens
-        );
+        let shares = errors.allocate_per_block(sparsity).unwrap();
+        let even = |name: &str| sparsity_in_blocks(name, sparsity);
+        let by_error = |name: &str| shares.get(name).copied().unwrap_or(0.0);
+        let mut rises = Vec::new();
+        for (allocation, share) in
+            [("uniform", &even as &dyn Fn(&str) -> f64), ("block", &by_error)]
+        {
+            let thresholds = calibration.thresholds(sparsity, share).unwrap();
+            let counted = count(&dense, &thresholds, &ids.chunks(512).collect::<Vec<_>>()).unwrap();
+            assert!((counted.sparsity - sparsity).abs() < 0.03, "{counted:?}");
+            let sparse = masked(dense.clone(), &thresholds).unwrap();
+            for prefix in [0, 256] {
+                let cache = |positions| {
+                    let cache = empty_cache(config, 1, positions, KvDtype::F32, &FlexDevice);
+                    Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
+                };
+                let (mut exact, mut masked) = (cache, cache);
+                let mut reference = Subject::new(&dense, &mut exact);
+                let mut candidate = Subject::new(&*sparse, &mut masked).with_prefix(prefix, &dense);
+                let protocol =
+                    Protocol { context_length: 512, stride: 512, bos: None, context_only: prefix };
+                let control = &mut RunControl::default();
+                let result =
+                    kl_divergence(&mut reference, &mut candidate, ids, &protocol, control).unwrap();
+                let rise = result.candidate.perplexity / result.reference.perplexity - 1.0;
+                println!(
+                    "{allocation}, sparse from position {prefix}: sparsity {:.1} %, perplexity {:.3} \
+                     against {:.3} ({:+.2} %), KL divergence {:.4}, top-1 agreement {:.1} %, {} \
+                     predictions",
+                    100.0 * counted.sparsity,
+                    result.candidate.perplexity,
+                    result.reference.perplexity,
+                    100.0 * rise,
+                    result.mean,
+                    100.0 * result.top1_agreement,
+                    result.tokens
+                );
+                rises.push(rise);
+            }
+        }
+        let [even, even_half, by_error, by_error_half] = rises[..] else { unreachable!() };
+        if sparsity == 0.0 {
+            assert_eq!(rises, [0.0; 4]);
+        } else {
+            assert!(by_error < even && by_error_half < even_half, "{rises:?}");
+        }
     }
 }

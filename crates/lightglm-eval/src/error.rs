@@ -39,6 +39,14 @@ pub enum EvalError {
         /// `Protocol::context_length`.
         context_length: usize,
     },
+    /// A window has no position left whose prediction is scored.
+    #[error("context_only {context_only} leaves nothing to score of {context_length} positions")]
+    NothingScored {
+        /// `Protocol::context_only`.
+        context_only: usize,
+        /// `Protocol::context_length`.
+        context_length: usize,
+    },
     /// A stride of zero would never reach the end of the text.
     #[error("the stride is zero")]
     ZeroStride,

@@ -17,7 +17,7 @@
 //!     mut make_cache: impl FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError>,
 //!     tokens: &[u32],
 //! ) -> Result<f64, EvalError> {
-//!     let protocol = Protocol { context_length: 512, stride: 256, bos: None };
+//!     let protocol = Protocol { context_length: 512, stride: 256, bos: None, context_only: 0 };
 //!     let mut subject = Subject::new(model, &mut make_cache);
 //!     let result = perplexity(&mut subject, tokens, &protocol, &mut RunControl::default())?;
 //!     Ok(result.perplexity)

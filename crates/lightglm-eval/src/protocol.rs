@@ -24,6 +24,13 @@ pub struct Protocol {
     pub stride: usize,
     /// Put in front of every window where given; it is never scored itself.
     pub bos: Option<u32>,
+    /// Positions at the start of every window (BOS included) that are context and nothing else: what
+    /// is predicted there is not scored. 0 scores every token that has something before it.
+    ///
+    /// With half of `context_length` the second halves alone are scored: for what only starts there
+    /// ([`Subject::with_prefix`](crate::Subject::with_prefix)), or only shows at a depth.
+    #[serde(default)]
+    pub context_only: usize,
 }
 
 /// A stretch of the text that the model sees at once, without the BOS.
@@ -48,10 +55,15 @@ impl Protocol {
     /// Checks the protocol by itself.
     ///
     /// # Errors
-    /// [`EvalError::ContextTooShort`], [`EvalError::ZeroStride`], [`EvalError::StrideTooLong`].
+    /// [`EvalError::ContextTooShort`], [`EvalError::NothingScored`], [`EvalError::ZeroStride`],
+    /// [`EvalError::StrideTooLong`].
     pub fn check(&self) -> Result<(), EvalError> {
-        if self.context_length < 2 {
-            return Err(EvalError::ContextTooShort { context_length: self.context_length });
+        let Self { context_length, context_only, .. } = *self;
+        if context_length < 2 {
+            return Err(EvalError::ContextTooShort { context_length });
+        }
+        if context_only > context_length - 2 {
+            return Err(EvalError::NothingScored { context_only, context_length });
         }
         if self.stride == 0 {
             return Err(EvalError::ZeroStride);
@@ -74,7 +86,8 @@ impl Protocol {
         while scored < tokens {
             let end = begin.saturating_add(self.window_tokens()).min(tokens);
             // Without a BOS nothing stands before a window's first token.
-            let first_target = scored.max(if self.bos.is_some() { begin } else { begin + 1 });
+            let first = begin + usize::from(self.bos.is_none());
+            let first_target = scored.max(first.saturating_add(self.context_only));
             if first_target < end {
                 windows.push(Window { begin, first_target, end });
             }
@@ -101,7 +114,7 @@ mod tests {
         bos: Option<u32>,
         n: usize,
     ) -> Vec<[usize; 3]> {
-        let protocol = Protocol { context_length, stride, bos };
+        let protocol = Protocol { context_length, stride, bos, context_only: 0 };
         let windows = protocol.windows(n).expect("a valid protocol");
         windows.iter().map(|w| [w.begin, w.first_target, w.end]).collect()
     }
@@ -116,8 +129,25 @@ mod tests {
     }
 
     #[test]
+    fn context_only_leaves_the_starts_of_windows_out() {
+        let windows = |stride, bos, n| {
+            let protocol = Protocol { context_length: 8, stride, bos, context_only: 4 };
+            let windows = protocol.windows(n).expect("a valid protocol");
+            windows.iter().map(|w| [w.begin, w.first_target, w.end]).collect::<Vec<_>>()
+        };
+        // Positions 4 to 6 predict tokens 5 to 7.
+        assert_eq!(windows(8, None, 16), [[0, 5, 8], [8, 13, 16]]);
+        // The BOS is position 0, so position 4 holds token 3.
+        assert_eq!(windows(7, Some(0), 14), [[0, 4, 7], [7, 11, 14]]);
+        // Overlapping windows have more context than that already.
+        assert_eq!(windows(3, None, 14), [[0, 5, 8], [3, 8, 11], [6, 11, 14]]);
+        // A last window too short to hold a scored token is left out.
+        assert_eq!(windows(8, None, 13), [[0, 5, 8]]);
+    }
+
+    #[test]
     fn nothing_to_predict_is_an_error() {
-        let protocol = Protocol { context_length: 4, stride: 2, bos: None };
+        let protocol = Protocol { context_length: 4, stride: 2, bos: None, context_only: 0 };
         for tokens in [0, 1] {
             assert_eq!(protocol.windows(tokens), Err(EvalError::EmptyText { tokens }));
         }
@@ -128,7 +158,9 @@ mod tests {
 
     #[test]
     fn impossible_protocols_are_errors() {
-        let check = |context_length, stride, bos| Protocol { context_length, stride, bos }.check();
+        let check = |context_length, stride, bos| {
+            Protocol { context_length, stride, bos, context_only: 0 }.check()
+        };
         assert_eq!(check(0, 1, None), Err(EvalError::ContextTooShort { context_length: 0 }));
         assert_eq!(check(1, 1, Some(0)), Err(EvalError::ContextTooShort { context_length: 1 }));
         assert_eq!(check(4, 0, None), Err(EvalError::ZeroStride));
@@ -136,6 +168,12 @@ mod tests {
         assert_eq!(check(4, 4, Some(0)), Err(EvalError::StrideTooLong { stride: 4, window: 3 }));
         assert_eq!(check(4, 3, Some(0)), Ok(()));
         assert_eq!(check(usize::MAX, usize::MAX, None), Ok(()));
+        let halves = |context_only| {
+            Protocol { context_length: 4, stride: 4, bos: None, context_only }.check()
+        };
+        assert_eq!(halves(2), Ok(()));
+        let nothing = EvalError::NothingScored { context_only: 3, context_length: 4 };
+        assert_eq!(halves(3), Err(nothing));
     }
 
     proptest! {
@@ -144,11 +182,12 @@ mod tests {
             context_length in 2_usize..40,
             stride in 1_usize..40,
             bos in proptest::option::of(0_u32..3),
+            context_only in 0_usize..3,
             tokens in 2_usize..400,
         ) {
-            let protocol = Protocol { context_length, stride, bos };
-            prop_assume!(protocol.check().is_ok());
-            let windows = protocol.windows(tokens).expect("two tokens leave one to predict");
+            let protocol = Protocol { context_length, stride, bos, context_only };
+            prop_assume!(protocol.check().is_ok() && tokens > context_only + 1);
+            let windows = protocol.windows(tokens).expect("enough tokens leave one to predict");
             let mut scored = vec![0; tokens];
             for w in &windows {
                 prop_assert!(w.begin <= w.first_target && w.first_target < w.end);
@@ -156,8 +195,9 @@ mod tests {
                 scored[w.first_target..w.end].iter_mut().for_each(|count| *count += 1);
             }
             for (index, &count) in scored.iter().enumerate() {
-                // Only a window's first token can go unscored, and only without a BOS.
-                let may_be_skipped = bos.is_none() && index % stride == 0;
+                // Only a window's first tokens can go unscored.
+                let unscored = context_only + usize::from(bos.is_none());
+                let may_be_skipped = index % stride < unscored;
                 prop_assert!(count == 1 || (count == 0 && may_be_skipped), "{index}: {count}");
             }
         }

@@ -19,6 +19,8 @@ type MakeCache<'a, B> = dyn FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheE
 /// A model under evaluation, with the means to make it a KV cache per window.
 pub struct Subject<'a, B: Backend> {
     model: &'a dyn CausalLm<B>,
+    /// Runs the first so many positions of each window.
+    prefix: Option<(usize, &'a dyn CausalLm<B>)>,
     make_cache: &'a mut MakeCache<'a, B>,
 }
 
@@ -29,7 +31,19 @@ impl<'a, B: Backend> Subject<'a, B> {
         model: &'a dyn CausalLm<B>,
         make_cache: &'a mut (dyn FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> + 'a),
     ) -> Self {
-        Self { model, make_cache }
+        Self { model, prefix: None, make_cache }
+    }
+
+    /// Lets `model` run the first `positions` of each window and fill the cache for the subject,
+    /// which takes over from there: a prompt in the dense model, and what follows in a sparse one.
+    /// Together with [`Protocol::context_only`] the subject's own predictions alone are scored.
+    ///
+    /// Both models must have the vocabulary and the cache's layout in common.
+    ///
+    /// Source: Liu et al. 2024, "Training-Free Activation Sparsity in Large Language Models", where
+    /// the first half of each sequence is dense.
+    pub fn with_prefix(self, positions: usize, model: &'a dyn CausalLm<B>) -> Self {
+        Self { prefix: Some((positions, model)), ..self }
     }
 
     /// The model's vocabulary size.
@@ -114,6 +128,7 @@ pub(crate) struct Rows {
 /// One window on its way through one model.
 pub(crate) struct WindowScan<'a, B: Backend> {
     model: &'a dyn CausalLm<B>,
+    prefix: Option<(usize, &'a dyn CausalLm<B>)>,
     cache: Box<dyn KvCache<B>>,
     role: ModelRole,
     window: Window,
@@ -136,7 +151,8 @@ impl<'a, B: Backend> WindowScan<'a, B> {
             bos.into_iter().chain(text[window.begin..window.end].iter().copied()).collect();
         let cache = (subject.make_cache)(tokens.len() - 1)
             .map_err(|source| EvalError::Cache { role, source })?;
-        Ok(Self { model: subject.model, cache, role, window, tokens, fed: 0 })
+        let (model, prefix) = (subject.model, subject.prefix);
+        Ok(Self { model, prefix, cache, role, window, tokens, fed: 0 })
     }
 
     /// The next at most `rows_per_step` rows, or `None` after the last.
@@ -157,12 +173,30 @@ impl<'a, B: Backend> WindowScan<'a, B> {
         Ok(Some(Rows { logits, first_target, count }))
     }
 
-    /// Runs the model up to token `until`.
+    /// Runs the models up to token `until`.
     fn feed(&mut self, until: usize, rows: LogitRows) -> Result<Vec<f32>, EvalError> {
+        let Some((positions, model)) = self.prefix.filter(|(positions, _)| self.fed < *positions)
+        else {
+            return self.run(self.model, until, rows);
+        };
+        let mut logits = self.run(model, until.min(positions), rows)?;
+        if self.fed < until {
+            logits.extend(self.run(self.model, until, rows)?);
+        }
+        Ok(logits)
+    }
+
+    /// Runs `model` up to token `until`.
+    fn run(
+        &mut self,
+        model: &dyn CausalLm<B>,
+        until: usize,
+        rows: LogitRows,
+    ) -> Result<Vec<f32>, EvalError> {
         let role = self.role;
         let span = Span { sequence: SEQUENCE, tokens: &self.tokens[self.fed..until], logits: rows };
         let expected = [rows.count(span.tokens.len()), self.model.vocab_size()];
-        let logits = self.model.forward(&[span], self.cache.as_mut()).map_err(|source| {
+        let logits = model.forward(&[span], self.cache.as_mut()).map_err(|source| {
             // The BOS, if any, stands where the window's first token does.
             let bos = self.tokens.len() - (self.window.end - self.window.begin);
             let index = self.window.begin + self.fed.saturating_sub(bos);

@@ -10,7 +10,7 @@ use table_model::{Row, TableModel, counting_cache};
 /// Logits are f32: a probability of 1/4 arrives with 24 bits.
 const F32_LOGITS: f64 = 1e-6;
 
-const PROTOCOL: Protocol = Protocol { context_length: 4, stride: 2, bos: None };
+const PROTOCOL: Protocol = Protocol { context_length: 4, stride: 2, bos: None, context_only: 0 };
 
 fn compare(p: &TableModel, q: &TableModel, tokens: &[u32]) -> Result<KlDivergence, EvalError> {
     compare_in_steps(p, q, tokens, 128)
@@ -93,6 +93,27 @@ fn both_perplexities_are_those_of_the_models_alone() {
         let mut subject = Subject::new(model, &mut make_cache);
         let alone = perplexity(&mut subject, &tokens, &PROTOCOL, &mut RunControl::default());
         assert_eq!(*measured, alone.expect("a score"));
+    }
+}
+
+#[test]
+fn a_prefix_is_run_by_its_own_model() {
+    // Of each window of four the first two positions are the reference's own; the third is turned.
+    let (p, q) = (model(skewed), model(turning));
+    let turned = 0.25 * 2.0_f64.ln();
+    for rows_per_step in [1, 2, 128] {
+        for (context_only, tokens, mean) in [(0, 6, turned / 3.0), (2, 2, turned)] {
+            let protocol = Protocol { stride: 4, context_only, ..PROTOCOL };
+            let (mut p_cache, mut q_cache) = (counting_cache, counting_cache);
+            let mut reference = Subject::new(&p, &mut p_cache);
+            let mut candidate = Subject::new(&q, &mut q_cache).with_prefix(2, &p);
+            let mut control = RunControl { rows_per_step, ..RunControl::default() };
+            let result =
+                kl_divergence(&mut reference, &mut candidate, &[1; 8], &protocol, &mut control)
+                    .expect("a score");
+            assert_eq!(result.tokens, tokens);
+            assert!((result.mean - mean).abs() < F32_LOGITS, "{result:?}");
+        }
     }
 }
 

@@ -28,7 +28,7 @@ fn score_in_steps(
 }
 
 fn protocol(context_length: usize, stride: usize) -> Protocol {
-    Protocol { context_length, stride, bos: None }
+    Protocol { context_length, stride, bos: None, context_only: 0 }
 }
 
 /// `p(t + 1) = 1/2`, the rest shared, after token `t`.
@@ -84,7 +84,7 @@ fn every_target_has_the_context_that_the_protocol_promises() {
 
 #[test]
 fn a_bos_is_context_and_never_a_target() {
-    let with_bos = Protocol { context_length: 3, stride: 2, bos: Some(3) };
+    let with_bos = Protocol { context_length: 3, stride: 2, bos: Some(3), context_only: 0 };
     let result = score(fading, &[0; 4], with_bos).expect("a score");
     // Two disjoint windows of BOS and two tokens: contexts 1 2 | 1 2.
     assert_eq!(result.tokens, 4);

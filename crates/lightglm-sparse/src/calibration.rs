@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::fault::Fault;
-use crate::{Recorder, SparsityError, Thresholds};
+use crate::{Recorder, SparsityError, Threshold, Thresholds};
 
 /// Bits of a magnitude that tell its bin: the exponent and the upper seven bits of the mantissa, so
 /// that bins are 0.8 % wide at most.
@@ -38,7 +38,7 @@ impl Calibration {
     ///
     /// # Errors
     /// [`SparsityError::NotFinite`], [`SparsityError::Width`]. The first one is returned by
-    /// [`Self::uniform`] from then on, for callers in the middle of a forward pass.
+    /// [`Self::thresholds`] from then on, for callers in the middle of a forward pass.
     pub fn record(&self, name: &str, x: &[f32], width: usize) -> Result<(), SparsityError> {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         recorded.add(name, x, width).map_err(|fault| {
@@ -58,9 +58,22 @@ impl Calibration {
     /// The thresholds below which `sparsity` (between 0 and 1) of each projection's inputs lie.
     ///
     /// # Errors
+    /// As [`Self::thresholds`].
+    pub fn uniform(&self, sparsity: f64) -> Result<Thresholds, SparsityError> {
+        self.thresholds(sparsity, |_| sparsity)
+    }
+
+    /// The thresholds below which `sparsity_of(name)` of the inputs of each projection lie, aimed at
+    /// `sparsity` over all; every one is between 0 and 1.
+    ///
+    /// # Errors
     /// What [`Self::record`] failed with first; [`SparsityError::Sparsity`];
     /// [`SparsityError::NothingRecorded`].
-    pub fn uniform(&self, sparsity: f64) -> Result<Thresholds, SparsityError> {
+    pub fn thresholds(
+        &self,
+        sparsity: f64,
+        sparsity_of: impl Fn(&str) -> f64,
+    ) -> Result<Thresholds, SparsityError> {
         if !(0.0..=1.0).contains(&sparsity) {
             return Err(SparsityError::Sparsity(sparsity));
         }
@@ -71,9 +84,15 @@ impl Calibration {
         if recorded.projections.is_empty() {
             return Err(SparsityError::NothingRecorded);
         }
-        let quantile =
-            |(name, histogram): (&String, &Histogram)| (name.clone(), histogram.quantile(sparsity));
-        Thresholds::new(sparsity, recorded.projections.iter().map(quantile))
+        let quantile = |(name, histogram): (&String, &Histogram)| {
+            let sparsity = sparsity_of(name);
+            if !(0.0..=1.0).contains(&sparsity) {
+                return Err(SparsityError::Sparsity(sparsity));
+            }
+            Ok((name.clone(), Threshold { magnitude: histogram.quantile(sparsity), sparsity }))
+        };
+        let thresholds: Result<Vec<_>, _> = recorded.projections.iter().map(quantile).collect();
+        Thresholds::new(sparsity, thresholds?)
     }
 }
 

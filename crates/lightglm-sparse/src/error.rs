@@ -37,6 +37,14 @@ pub enum SparsityError {
     /// A fraction of neurons to keep that is not above 0 and at most 1, or NaN.
     #[error("the fraction of neurons to keep is {0}, not above 0 and at most 1")]
     Keep(f64),
+    /// A measured error is negative, NaN or infinite.
+    #[error("the error at sparsity {sparsity} is {error}, which is no finite number from 0 on")]
+    BlockError {
+        /// The sparsity.
+        sparsity: f32,
+        /// The error.
+        error: f64,
+    },
     /// A projection of the model has no threshold.
     #[error("there is no threshold for `{0}`")]
     Missing(String),

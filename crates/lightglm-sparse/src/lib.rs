@@ -5,7 +5,8 @@
 //! self: [`SparseLinear`] puts a [`SparsityPolicy`] before any projection, and
 //! `lightglm_kernels::PackedMatrix::with_order` brings a quantized matrix into the order in which a
 //! channel that is zero is not read. [`Calibration`] finds the thresholds for a wanted sparsity on a
-//! text of yours, and [`Thresholds`] keeps them beside the checkpoint.
+//! text of yours, [`allocate`] shares it out by measured error, and [`Thresholds`] keeps them beside the
+//! checkpoint.
 //!
 //! **A policy is a mask.** It sets entries of a projection's input to zero; the projection computes
 //! what it always computes, and a kernel that leaves zeros out gives the same bits as one that
@@ -33,6 +34,7 @@
 mod allocation;
 mod calibration;
 mod error;
+mod error_curve;
 mod fault;
 mod gated_feed_forward;
 mod kept_channels;
@@ -48,6 +50,7 @@ mod thresholds;
 pub use allocation::allocate;
 pub use calibration::Calibration;
 pub use error::SparsityError;
+pub use error_curve::ErrorCurve;
 pub use gated_feed_forward::GatedFeedForward;
 pub use kept_channels::KeptChannels;
 pub use magnitude::Magnitude;
@@ -57,4 +60,4 @@ pub use recording::{Recorder, Recording};
 pub use recording_linear::RecordingLinear;
 pub use selected_linear::SelectedLinear;
 pub use sparse_linear::SparseLinear;
-pub use thresholds::{ModelFingerprint, Thresholds};
+pub use thresholds::{ModelFingerprint, Threshold, Thresholds};

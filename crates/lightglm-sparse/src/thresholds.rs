@@ -45,11 +45,22 @@ impl std::fmt::Display for ModelFingerprint {
     }
 }
 
+/// What is active of a projection's input.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// Entries of a smaller magnitude are left out; finite, 0 leaves out nothing.
+    #[serde(rename = "threshold")]
+    pub magnitude: f32,
+    /// The fraction of the calibration text's inputs below it, between 0 and 1.
+    pub sparsity: f64,
+}
+
 /// A threshold for each projection, by its name without `.weight`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
     sparsity: f64,
-    projections: BTreeMap<String, f32>,
+    projections: BTreeMap<String, Threshold>,
 }
 
 /// The file.
@@ -60,7 +71,7 @@ struct File {
     version: u32,
     model: ModelFingerprint,
     sparsity: f64,
-    thresholds: BTreeMap<String, f32>,
+    projections: BTreeMap<String, Threshold>,
 }
 
 /// What the file calls itself.
@@ -79,17 +90,21 @@ impl Thresholds {
     /// [`SparsityError::Sparsity`], [`SparsityError::Threshold`].
     pub fn new(
         sparsity: f64,
-        projections: impl IntoIterator<Item = (String, f32)>,
+        projections: impl IntoIterator<Item = (String, Threshold)>,
     ) -> Result<Self, SparsityError> {
         if !(0.0..=1.0).contains(&sparsity) {
             return Err(SparsityError::Sparsity(sparsity));
         }
-        let projections: BTreeMap<String, f32> = projections.into_iter().collect();
-        let bad = projections.iter().find(|(_, value)| !value.is_finite() || **value < 0.0);
-        match bad {
-            Some((name, &value)) => Err(SparsityError::Threshold { name: name.clone(), value }),
-            None => Ok(Self { sparsity, projections }),
+        let projections: BTreeMap<String, Threshold> = projections.into_iter().collect();
+        for (name, &Threshold { magnitude, sparsity }) in &projections {
+            if !magnitude.is_finite() || magnitude < 0.0 {
+                return Err(SparsityError::Threshold { name: name.clone(), value: magnitude });
+            }
+            if !(0.0..=1.0).contains(&sparsity) {
+                return Err(SparsityError::Sparsity(sparsity));
+            }
         }
+        Ok(Self { sparsity, projections })
     }
 
     /// The sparsity that was aimed at.
@@ -97,17 +112,17 @@ impl Thresholds {
         self.sparsity
     }
 
-    /// The threshold of `name`.
+    /// The magnitude below which inputs of `name` are left out.
     ///
     /// # Errors
     /// [`SparsityError::Missing`].
     pub fn get(&self, name: &str) -> Result<f32, SparsityError> {
-        let threshold = self.projections.get(name).copied();
+        let threshold = self.projections.get(name).map(|threshold| threshold.magnitude);
         threshold.ok_or_else(|| SparsityError::Missing(name.to_owned()))
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, f32)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Threshold)> {
         self.projections.iter().map(|(name, &threshold)| (name.as_str(), threshold))
     }
 
@@ -121,7 +136,7 @@ impl Thresholds {
             version: VERSION,
             model: model.clone(),
             sparsity: self.sparsity,
-            thresholds: self.projections.clone(),
+            projections: self.projections.clone(),
         };
         let write = || -> std::io::Result<()> {
             let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -161,6 +176,6 @@ impl Thresholds {
                 found: contents.model.to_string(),
             });
         }
-        Self::new(contents.sparsity, contents.thresholds)
+        Self::new(contents.sparsity, contents.projections)
     }
 }

@@ -10,7 +10,7 @@ use lightglm_core::Linear;
 use lightglm_kernels::LmBackend;
 use lightglm_sparse::{
     Calibration, Dense, Magnitude, ModelFingerprint, RecordingLinear, SparseLinear, SparsityError,
-    SparsityPolicy, Thresholds,
+    SparsityPolicy, Threshold, Thresholds,
 };
 use lightglm_testkit::check_linear;
 use proptest::prelude::*;
@@ -121,6 +121,25 @@ fn thresholds_reach_the_sparsity_on_text_that_was_held_back() {
 }
 
 #[test]
+fn each_projection_has_its_own_sparsity() {
+    let calibration = Calibration::default();
+    let magnitudes: Vec<f32> = (1..=1000).map(|i| i as f32).collect();
+    for name in ["q", "down"] {
+        calibration.record(name, &magnitudes, 1).expect("fine");
+    }
+    let of = |name: &str| if name == "q" { 0.25 } else { 0.75 };
+    let thresholds = calibration.thresholds(0.5, of).expect("valid");
+    assert_eq!(thresholds.sparsity(), 0.5);
+    for (name, Threshold { magnitude, sparsity }) in thresholds.iter() {
+        assert_eq!(sparsity, of(name));
+        let exact = 1000.0 * of(name) as f32;
+        assert!((magnitude / exact - 1.0).abs() < 0.01, "{name}: {magnitude}");
+    }
+    let refused = calibration.thresholds(0.5, |_| f64::NAN);
+    assert!(matches!(refused, Err(SparsityError::Sparsity(_))), "{refused:?}");
+}
+
+#[test]
 fn bad_calibration_is_an_error() {
     let calibration = Calibration::default();
     assert!(matches!(calibration.uniform(0.5), Err(SparsityError::NothingRecorded)));
@@ -147,7 +166,9 @@ fn fingerprint(weights: &[u8]) -> ModelFingerprint {
 }
 
 fn thresholds() -> Thresholds {
-    Thresholds::new(0.5, [("q".into(), 0.25), ("down".into(), 0.1)]).expect("valid")
+    let q = Threshold { magnitude: 0.25, sparsity: 0.75 };
+    let down = Threshold { magnitude: 0.1, sparsity: 0.375 };
+    Thresholds::new(0.5, [("q".into(), q), ("down".into(), down)]).expect("valid")
 }
 
 #[test]
@@ -196,6 +217,7 @@ fn bad_files_are_errors() {
         with("\"sparsity\": 0.5", "\"sparsity\": 5"),
         Err(SparsityError::Sparsity(_))
     ));
+    assert!(matches!(with("0.75", "-0.75"), Err(SparsityError::Sparsity(_))));
     assert!(matches!(with("\"model\"", "\"of\""), Err(SparsityError::Json { .. })));
     assert!(matches!(with("lightglm-sparsity", "other"), Err(SparsityError::Json { .. })));
     assert!(matches!(with("{", "["), Err(SparsityError::Json { .. })));
@@ -204,7 +226,7 @@ fn bad_files_are_errors() {
 proptest! {
     /// Whatever a file holds, it is read or refused.
     #[test]
-    fn files_never_panic(cut in 0usize..400, byte: u8, at in 0usize..400) {
+    fn files_never_panic(cut in 0usize..600, byte: u8, at in 0usize..600) {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("sparsity.json");
         thresholds().save(&file, &fingerprint(b"a")).expect("saved");

@@ -1,0 +1,48 @@
+//! Tokens per second of two models, in turns.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use lightglm_core::{LogitRows, SequenceId, Span};
+use lightglm_kernels::LmBackend;
+use lightglm_model::config::GlmConfig;
+use lightglm_model::generation::KvDtype;
+
+use crate::loaded::empty_cache;
+use crate::serving::ServedModel;
+
+/// Decode steps per second of both models on `tokens` (one at least, repeated where they are few), one
+/// sequence of `steps` steps from an empty f32 cache. They take turns: a shared machine changes its
+/// speed by the second.
+///
+/// # Errors
+/// Where a model refuses the tokens, and where `stop` is raised.
+pub fn decode_speeds<B: LmBackend>(
+    models: [&dyn ServedModel<B>; 2],
+    config: &GlmConfig,
+    tokens: &[u32],
+    steps: usize,
+    stop: &AtomicBool,
+    device: &B::Device,
+) -> Result<[f64; 2]> {
+    ensure!(!tokens.is_empty(), "there are no tokens to decode");
+    let steps = steps.min(config.max_position_embeddings - 1);
+    let mut caches = [0; 2].map(|_| empty_cache(config, 1, steps + 1, KvDtype::F32, device));
+    let mut seconds = [0.0; 2];
+    for step in 0..=steps {
+        ensure!(!stop.load(Ordering::Relaxed), "stopped");
+        for (i, model) in models.iter().enumerate() {
+            let token = [tokens[step % tokens.len()]];
+            let span = Span { sequence: SequenceId(0), tokens: &token, logits: LogitRows::Last };
+            let start = Instant::now();
+            let logits = model.forward(&[span], &mut caches[i])?;
+            let _ = logits.narrow(1, 0, 1).into_data();
+            // The first step warms up.
+            if step > 0 {
+                seconds[i] += start.elapsed().as_secs_f64();
+            }
+        }
+    }
+    Ok(seconds.map(|seconds| steps as f64 / seconds))
+}
