@@ -19,7 +19,7 @@ use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::serving::{ServedModel, quantize_source};
-use lightglm_examples::sparse_model::sparsify;
+use lightglm_examples::sparse_model::{SHORTEST_RUN, sparsify};
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -60,7 +60,7 @@ fn sparse(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("decode_{scheme}_sparse"));
         group.sample_size(20);
         for sparsity in [0.4, 0.5] {
-            let sparse = sparsify(dense.clone(), sparsity, &ids[..128], &ids[128..]);
+            let sparse = sparsify(dense.clone(), sparsity, &ids[..128], &ids[128..], SHORTEST_RUN);
             let sparse = sparse.expect("random activations are finite");
             println!("{:.1} % of the blocks' weights are left out", 100.0 * sparse.sparsity);
             let bytes = ServedModel::bytes_read(&dense, 1) - sparse.skipped_bytes;

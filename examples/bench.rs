@@ -11,9 +11,9 @@
 //! of the multiply-add peak, and with `--scheme int8` and its like of the int8 dot product's as well.
 //! Quote fractions: machines differ, and a shared one changes by the hour.
 //!
-//! `--sparsity 0.5` (with `--scheme`) gives each projection of the blocks a threshold below which half of
-//! its inputs lie, found by running the model on 128 tokens; the sparsity printed is counted on 128
-//! others with all masks at work, and the bytes of a step are those that are left.
+//! `--sparsity 0.5` gives each projection of the blocks a threshold below which half of its inputs lie,
+//! found by running the model on 128 tokens; the sparsity printed is counted on 128 others with all
+//! masks at work. The bytes of a step are those that are left, counting matrices of few rows whole.
 //!
 //! With `--shape` the weights are random (`load_seconds` is then the time to generate them), which
 //! costs the same time as real ones.
@@ -28,12 +28,13 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use lightglm_core::{KV_BLOCK, LogitRows, PageBudget, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
+use lightglm_examples::loaded::EXACT_LAYERS;
 use lightglm_examples::precision::Precision;
 use lightglm_examples::serving::{
     Quantized, Served, ServedModel, open_quantized, policy_of, quantize_source, serve, serve_source,
 };
 use lightglm_examples::shape::Shape;
-use lightglm_examples::sparse_model::sparsify;
+use lightglm_examples::sparse_model::{SHORTEST_RUN, sparsify};
 use lightglm_examples::{open_model, use_threads};
 use lightglm_kernels::{LmBackend, cpu};
 use lightglm_model::config::GlmConfig;
@@ -238,9 +239,6 @@ struct SparsityFound {
     skipped_bytes: usize,
 }
 
-/// Layers whose attention stays exact with `--kv-budget`, as in Quest.
-const EXACT_LAYERS: usize = 2;
-
 /// Tokens that thresholds are found on, and as many others that they are checked on.
 const CALIBRATION: usize = 128;
 
@@ -254,14 +252,14 @@ fn sparse<B: LmBackend>(
     let ids: Vec<u32> =
         (0..2 * CALIBRATION).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
     let (calibrate, check) = ids.split_at(CALIBRATION);
-    let sparse = sparsify(model, sparsity, calibrate, check)?;
+    let sparse = sparsify(model, sparsity, calibrate, check, SHORTEST_RUN)?;
     let found =
         SparsityFound { fraction: Some(sparse.sparsity), skipped_bytes: sparse.skipped_bytes };
     Ok((Served { model: sparse.model, scheme, integer }, found))
 }
 
 fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
-    const NOT_QUANTIZED: &str = "--sparsity is for quantized models: with --scheme or --policy";
+    let as_stored = Policy::uniform(Scheme::Dense);
     let policy = policy_of(args.scheme, args.policy.clone())?;
     let policy = policy.as_ref();
     let (config, (served, sparsity), name, precision) = match &args.model {
@@ -275,12 +273,12 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
                 (Some(sparsity), None, true) => {
                     sparse(open_quantized(&checkpoint, device)?, config, sparsity)?
                 }
-                (Some(_), None, false) => bail!(NOT_QUANTIZED),
                 (Some(_), Some(_), true) => {
                     bail!("{name}: is quantized already, without --scheme")
                 }
-                (Some(sparsity), Some(policy), false) => {
-                    let file = checkpoint.path();
+                (Some(sparsity), policy, false) => {
+                    ensure!(args.dtype.is_none(), "--sparsity takes --model as it is stored");
+                    let (file, policy) = (checkpoint.path(), policy.unwrap_or(&as_stored));
                     let quantized = quantize_source(config, source, file, policy, device)?;
                     sparse(quantized, config, sparsity)?
                 }
@@ -306,7 +304,7 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
                     SparsityFound::default(),
                 ),
                 Some(sparsity) => {
-                    let policy = policy.context(NOT_QUANTIZED)?;
+                    let policy = policy.unwrap_or(&as_stored);
                     let quantized = quantize_source(&config, &weights, &file, policy, device)?;
                     sparse(quantized, &config, sparsity)?
                 }

@@ -39,7 +39,9 @@ use lightglm_examples::block_errors::BlockErrors;
 use lightglm_examples::decode_speed::decode_speeds;
 use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::serving::{Quantized, QuantizedGlm, policy_of, quantized};
-use lightglm_examples::sparse_model::{calibrated, count, fingerprint, masked, sparsity_in_blocks};
+use lightglm_examples::sparse_model::{
+    SHORTEST_RUN, calibrated, count, fingerprint, masked, sparsity_in_blocks,
+};
 use lightglm_examples::sparsity_plot::{Line, Panel, svg};
 use lightglm_examples::text_quality::first_tokens;
 use lightglm_examples::whole_file::write_whole;
@@ -319,8 +321,8 @@ impl Measurement<'_> {
     fn one(&self, allocation: &str, thresholds: &Thresholds, file: PathBuf) -> Result<Row> {
         let bar = bar(&format!("{allocation} {}", thresholds.sparsity()))?;
         let windows: Vec<&[u32]> = self.tokens.chunks(self.protocol.context_length).collect();
-        let counted = count(self.dense, thresholds, &windows)?;
-        let sparse = masked(self.dense.clone(), thresholds)?;
+        let counted = count(self.dense, thresholds, &windows, SHORTEST_RUN)?;
+        let sparse = masked(self.dense.clone(), thresholds, SHORTEST_RUN)?;
         let all_tokens = self.compare(&*sparse, 0, &bar)?;
         let second_half = self.compare(&*sparse, self.protocol.context_length / 2, &bar)?;
         bar.finish_and_clear();

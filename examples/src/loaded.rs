@@ -15,7 +15,7 @@ use lightglm_sparse::Thresholds;
 use crate::open_model;
 use crate::precision::Precision;
 use crate::serving::{ServedModel, quantized, serve};
-use crate::sparse_model::{fingerprint, masked};
+use crate::sparse_model::{SHORTEST_RUN, fingerprint, masked};
 
 /// Layers whose attention stays exact with a page budget, as in Quest.
 pub const EXACT_LAYERS: usize = 2;
@@ -66,7 +66,7 @@ impl<B: LmBackend> Loaded<B> {
         let checkpoint = open_model(model)?;
         let quantized = quantized::<B>(&checkpoint, policy.as_ref(), device)?;
         let thresholds = Thresholds::load(thresholds, &fingerprint(&quantized.model))?;
-        let decoder = masked(quantized.model, &thresholds)?;
+        let decoder = masked(quantized.model, &thresholds, SHORTEST_RUN)?;
         Self::new(checkpoint, decoder, kv_dtype, device)
     }
 

@@ -15,7 +15,7 @@ use lightglm_model::decoder::SwiGlu;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedLinear};
-use lightglm_sparse::Thresholds;
+use lightglm_sparse::{Threshold, Thresholds};
 
 fn model(scheme: &str) -> (GlmConfig, QuantizedGlm<Flex>) {
     let config = GlmConfig::tiny();
@@ -101,7 +101,8 @@ fn closed_gates_are_masks_over_any_projection() {
 #[test]
 fn a_layer_without_a_threshold_is_an_error() {
     let (_, model) = model("int8");
-    let one = Thresholds::new(0.5, [("model.layers.0.mlp.gate".to_owned(), 0.1)]).unwrap();
+    let one = Threshold { magnitude: 0.1, sparsity: 0.5 };
+    let one = Thresholds::new(0.5, [("model.layers.0.mlp.gate".to_owned(), one)]).unwrap();
     let error = thresholded(&model, &one).err().unwrap().to_string();
     assert!(error.contains("model.layers.1.mlp.gate"), "{error}");
     assert!(thresholds(&model, 0.5, &[]).is_err(), "no tokens");

@@ -14,7 +14,7 @@ use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::open_model;
 use lightglm_examples::serving::{QuantizedGlm, quantize_source, quantized};
 use lightglm_examples::sparse_model::{
-    calibrated, count, fingerprint, masked, sparsify, sparsity_in_blocks,
+    SHORTEST_RUN, calibrated, count, fingerprint, masked, sparsify, sparsity_in_blocks,
 };
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -65,7 +65,7 @@ fn a_sparse_model_is_the_dense_one_with_masks() {
     for scheme in ["int8", "int4", "w8a8", "int8wo-g32"] {
         let (config, dense) = model(scheme);
         for sparsity in [0.0, 0.5, 0.9] {
-            let sparse = sparsify(dense.clone(), sparsity, &TOKENS, &TOKENS).unwrap();
+            let sparse = sparsify(dense.clone(), sparsity, &TOKENS, &TOKENS, 0).unwrap();
             assert!((sparse.sparsity - sparsity).abs() < 0.2, "{}", sparse.sparsity);
             assert!(sparse.skipped_bytes > 0 || sparsity == 0.0);
             // The same masks before the same projections in the order of panels.
@@ -92,11 +92,24 @@ fn a_sparse_model_is_the_dense_one_with_masks() {
     }
 }
 
+/// Dense matrices are multiplied channel by channel: other sums, the same logits but for rounding.
 #[test]
-fn a_dense_projection_cannot_be_left_out() {
-    let (_, dense) = model("dense");
-    let error = sparsify(dense, 0.5, &TOKENS, &TOKENS).err().expect("refused").to_string();
-    assert!(error.contains("q_proj") && error.contains("not quantized"), "{error}");
+fn a_dense_model_can_be_sparse() {
+    let (config, dense) = model("dense");
+    for sparsity in [0.0, 0.5] {
+        let sparse = sparsify(dense.clone(), sparsity, &TOKENS, &TOKENS, 0).unwrap();
+        assert!(sparse.skipped_bytes > 0 || sparsity == 0.0);
+        let masked = dense.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {
+            let threshold =
+                if name == "lm_head" { 0.0 } else { sparse.thresholds.get(name).unwrap() };
+            SparseLinear::new(linear, Magnitude { threshold })
+        });
+        let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect::<Vec<_>>();
+        let actual = floats(logits(&config, &*sparse.model, 2));
+        let expected = floats(logits(&config, &masked, 2));
+        let worst = actual.iter().zip(&expected).map(|(a, e)| (a - e).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3 && actual.len() == expected.len(), "{sparsity}: {worst}");
+    }
 }
 
 fn protocol(context_only: usize) -> Protocol {
@@ -122,10 +135,19 @@ fn divergence(
 }
 
 #[test]
+fn short_runs_stay_in_panels() {
+    let (config, dense) = model("int8");
+    let all = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS, 0).unwrap();
+    let none = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS, usize::MAX).unwrap();
+    assert_eq!((none.skipped_bytes, none.sparsity), (0, all.sparsity));
+    assert_eq!(logits(&config, &*none.model, 1), logits(&config, &*all.model, 1));
+}
+
+#[test]
 fn the_second_half_alone_is_sparse() {
     let (config, dense) = model("int8");
     let tokens: Vec<u32> = TOKENS.into_iter().cycle().take(24).collect();
-    let sparse = sparsify(dense.clone(), 0.6, &TOKENS, &TOKENS).unwrap().model;
+    let sparse = sparsify(dense.clone(), 0.6, &TOKENS, &TOKENS, 0).unwrap().model;
     let all = divergence(&config, &dense, &*sparse, &tokens, 0, protocol(0));
     assert!(all.mean > 0.0 && all.tokens == 21);
     // What the dense model runs is the dense model's: the first half of each window.
@@ -138,7 +160,7 @@ fn the_second_half_alone_is_sparse() {
     // The keys and values of the first half are the dense model's, too.
     assert_ne!(divergence(&config, &dense, &*sparse, &tokens, 0, protocol(4)).mean, second.mean);
     // Without sparsity nothing changes.
-    let same = sparsify(dense.clone(), 0.0, &TOKENS, &TOKENS).unwrap().model;
+    let same = sparsify(dense.clone(), 0.0, &TOKENS, &TOKENS, 0).unwrap().model;
     for prefix in [0, 4] {
         let result = divergence(&config, &dense, &*same, &tokens, prefix, protocol(prefix));
         assert_eq!(result.max, 0.0);
@@ -151,10 +173,10 @@ fn thresholds_are_of_a_model_in_any_scheme() {
     let (config, dense) = model("int8");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("thresholds.json");
-    let sparse = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS).unwrap();
+    let sparse = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS, 0).unwrap();
     sparse.thresholds.save(&file, &fingerprint(&dense)).unwrap();
     let loaded = Thresholds::load(&file, &fingerprint(&dense)).unwrap();
-    let again = masked(dense, &loaded).unwrap();
+    let again = masked(dense, &loaded, 0).unwrap();
     assert_eq!(logits(&config, &*again, 1), logits(&config, &*sparse.model, 1));
     assert!(Thresholds::load(&file, &fingerprint(&model("int4").1)).is_ok());
     for other in [seeded(&GlmConfig::tiny(), "int8", 8), seeded(&wider(), "int8", 7)] {
@@ -225,7 +247,7 @@ fn allocations_meet_their_budget() {
             // Every share becomes a threshold.
             let share = |name: &str| shares.get(name).copied().unwrap_or(0.0);
             let thresholds = calibration.thresholds(target, share);
-            masked(dense.clone(), &thresholds.unwrap()).unwrap();
+            masked(dense.clone(), &thresholds.unwrap(), 0).unwrap();
         }
     }
     assert!(errors.allocate_per_block(1.5).is_err());
@@ -287,9 +309,10 @@ fn quality_of_the_small_model() {
             [("uniform", &even as &dyn Fn(&str) -> f64), ("block", &by_error)]
         {
             let thresholds = calibration.thresholds(sparsity, share).unwrap();
-            let counted = count(&dense, &thresholds, &ids.chunks(512).collect::<Vec<_>>()).unwrap();
+            let counted =
+                count(&dense, &thresholds, &ids.chunks(512).collect::<Vec<_>>(), 0).unwrap();
             assert!((counted.sparsity - sparsity).abs() < 0.03, "{counted:?}");
-            let sparse = masked(dense.clone(), &thresholds).unwrap();
+            let sparse = masked(dense.clone(), &thresholds, SHORTEST_RUN).unwrap();
             for prefix in [0, 256] {
                 let cache = |positions| {
                     let cache = empty_cache(config, 1, positions, KvDtype::F32, &FlexDevice);
