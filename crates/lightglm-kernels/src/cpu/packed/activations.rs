@@ -28,8 +28,10 @@ pub(super) struct Layout {
     pub(super) halves: usize,
     /// Tokens of a tile; the last one may have fewer.
     pub(super) width: usize,
-    /// What the sum of a segment's codes is multiplied with to start its accumulator.
+    /// What the sum of a segment's codes is multiplied with to start its accumulator, ...
     factor: i32,
+    /// ... to which the magnitudes of negative codes are added, if so.
+    complements: bool,
     quads: usize,
     segments: usize,
     groups: usize,
@@ -56,6 +58,7 @@ impl Layout {
         bits: ActivationBits,
         most: usize,
         factor: i32,
+        complements: bool,
     ) -> Self {
         let halves = match bits {
             ActivationBits::Eight => 1,
@@ -64,7 +67,8 @@ impl Layout {
         let tiles = tokens.div_ceil(most / halves).max(1);
         let width = tokens.div_ceil(tiles).max(1);
         let groups = cut.k.div_ceil(cut.activation).max(1);
-        Self { tokens, cut, halves, width, factor, quads, segments: cut.count(), groups }
+        let segments = cut.count();
+        Self { tokens, cut, halves, width, factor, complements, quads, segments, groups }
     }
 
     pub(super) fn tiles(&self) -> usize {
@@ -140,7 +144,7 @@ pub fn quantize_activations(x: &[f32], k: usize, format: ActivationFormat) -> Qu
     let group = format.group_size.unwrap_or(k).clamp(1, k.max(1));
     let cut = Cut { k, weight: k.max(1), activation: group };
     let isa = DotIsa::current();
-    let layout = Layout::new([t, k.div_ceil(4)], cut, format.bits, isa.max_lanes(), 0);
+    let layout = Layout::new([t, k.div_ceil(4)], cut, format.bits, isa.max_lanes(), 0, false);
     let mut memory = vec![0.0; layout.len()];
     quantize(isa, x, &layout, &mut memory);
     let (mut codes, mut scales) = (Vec::with_capacity(t * k), Vec::new());
@@ -213,7 +217,11 @@ unsafe fn quantize_tile_on<V: Dot>(layout: &Layout, x: *const f32, tile: Tile, r
                     let codes = std::slice::from_raw_parts(codes, segment.end - segment.start);
                     let sum = codes.iter().fold(0i32, |sum, &code| sum + i32::from(code));
                     let at = index * tile.lanes + lane + half;
-                    *tile.starts.add(at) = sum.wrapping_mul(layout.factor);
+                    let negative = match layout.complements {
+                        true => codes.iter().map(|&code| i32::from(code.min(0))).sum(),
+                        false => 0,
+                    };
+                    *tile.starts.add(at) = sum.wrapping_mul(layout.factor).wrapping_sub(negative);
                     total = total * 256 + sum;
                 }
                 for half in 0..halves {

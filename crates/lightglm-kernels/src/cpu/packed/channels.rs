@@ -103,10 +103,14 @@ pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) 
     });
 }
 
-/// In how many shares tasks take a tile's parts, and its rows where that is not enough: as few as give
-/// each of `threads` the same number of tasks, since long runs are fast.
+/// In how many shares tasks take a tile's parts, and its rows where that is not enough: long runs are
+/// fast, so as few as give each of `threads` some tasks, and the same number if these are few.
 fn share(threads: usize, tiles: usize, parts: usize) -> (usize, usize) {
-    let even = |shares: &usize| *shares <= parts && (tiles * shares).is_multiple_of(threads);
+    let even = |&shares: &usize| {
+        let tasks = tiles * shares;
+        let fair = tasks.is_multiple_of(threads) || tasks >= 8 * threads;
+        shares <= parts && fair && tasks >= 2 * threads
+    };
     match [1, 2, 4].into_iter().find(even) {
         Some(shares) => (shares, 1),
         None => (parts.max(1), threads.div_ceil((tiles * parts).max(1))),
@@ -357,18 +361,21 @@ unsafe fn segments<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 start[t] = V::splat(*tile.starts.add(number * W + t));
             }
             let mut start = Some(start);
-            if (end - quad) % 2 == 1 {
-                sums::<V, W, H, 1, NIBBLES>(&reader, quad, start.take(), memory);
-                quad += 1;
-            }
-            while quad < end {
-                sums::<V, W, H, 2, NIBBLES>(&reader, quad, start.take(), memory);
+            let to = Target { p, tile, stripe, number, segment, memory };
+            while end - quad > 2 {
+                sums::<V, W, H, 2, NIBBLES, false>(&reader, quad, start.take(), &to);
                 quad += 2;
             }
-            for block in 0..stripe.blocks {
-                let acc = memory.load::<V, W, H>(block, start);
-                take(p, tile, stripe, (number, segment), memory, block * H, &acc);
+            match end - quad {
+                2 => sums::<V, W, H, 2, NIBBLES, true>(&reader, quad, start, &to),
+                1 => sums::<V, W, H, 1, NIBBLES, true>(&reader, quad, start, &to),
+                _ => {
+                    for block in 0..stripe.blocks {
+                        to.take(block * H, &memory.load::<V, W, H>(block, start));
+                    }
+                }
             }
+            quad = end;
         }
     }
 }
@@ -435,13 +442,21 @@ impl Reader<'_> {
     }
 }
 
-/// Adds the dot products of `Q` quads of active channels to the sums of all rows, or to `start`.
+/// Adds the dot products of `Q` quads of active channels to the sums of all rows, or to `start`; the
+/// `LAST` ones of a segment are taken into the totals.
 #[inline(always)]
-unsafe fn sums<V: Dot, const W: usize, const H: usize, const Q: usize, const NIBBLES: bool>(
+unsafe fn sums<
+    V: Dot,
+    const W: usize,
+    const H: usize,
+    const Q: usize,
+    const NIBBLES: bool,
+    const LAST: bool,
+>(
     reader: &Reader<'_>,
     quad: usize,
     start: Option<[V; W]>,
-    memory: &Memory,
+    to: &Target<'_>,
 ) {
     // SAFETY: the caller's contract; active channels are channels of the matrix.
     unsafe {
@@ -456,7 +471,7 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const Q: usize, const NIB
             }
         }
         for block in 0..reader.stripe.blocks {
-            let mut acc = memory.load::<V, W, H>(block, start);
+            let mut acc = to.memory.load::<V, W, H>(block, start);
             for q in 0..Q {
                 for j in 0..4 {
                     V::Float::prefetch(ahead[q][j].wrapping_add(block * 64));
@@ -481,49 +496,81 @@ unsafe fn sums<V: Dot, const W: usize, const H: usize, const Q: usize, const NIB
                     }
                 }
             }
+            if LAST {
+                to.take(block * H, &acc);
+                continue;
+            }
             for t in 0..W {
                 for h in 0..H {
-                    memory.sums_of::<V, W>(block * H + h, t).write(acc[t][h]);
+                    to.memory.sums_of::<V, W>(block * H + h, t).write(acc[t][h]);
                 }
             }
         }
     }
 }
 
-/// Takes the sums of a segment into the totals of the rows from `vector` on.
-#[inline(always)]
-unsafe fn take<V: Dot, const W: usize, const H: usize>(
-    p: &Problem,
+/// Where the sums of a segment go.
+struct Target<'a> {
+    p: &'a Problem,
     tile: Tile,
-    stripe: &Stripe,
-    (number, segment): (usize, Segment),
-    memory: &Memory,
-    vector: usize,
-    acc: &[[V; H]; W],
-) {
-    let at = |t: usize, h: usize| ((vector + h) * W + t) * LANES;
-    let nested = p.form == Form::Nested;
-    // SAFETY: the caller's contract.
-    unsafe {
-        let mut totals = [[V::Float::zero(); H]; W];
-        let mut parts = [[V::Float::zero(); H]; W];
-        for t in 0..W {
-            for h in 0..H {
-                totals[t][h] = V::Float::load(memory.totals.add(at(t, h)));
-                if nested {
-                    parts[t][h] = V::Float::load(memory.nested.add(at(t, h)));
+    stripe: &'a Stripe,
+    number: usize,
+    segment: Segment,
+    memory: &'a Memory,
+}
+
+impl Target<'_> {
+    /// Takes the sums of the rows from `vector` on into their totals.
+    #[inline(always)]
+    unsafe fn take<V: Dot, const W: usize, const H: usize>(
+        &self,
+        vector: usize,
+        acc: &[[V; H]; W],
+    ) {
+        let Self { p, tile, stripe, number, segment, memory } = *self;
+        let nested = p.form == Form::Nested;
+        // A vector at a time, for which there are registers.
+        for h in 0..H {
+            let at = |t: usize| ((vector + h) * W + t) * LANES;
+            let row = stripe.row + (vector + h) * LANES;
+            let mut place = stripe.place;
+            place.start += (vector + h) / 2 * PANEL_ROWS;
+            // SAFETY: the caller's contract.
+            unsafe {
+                // The same rows of the next group: a stream that the processor would lose sight of.
+                if h % 2 == 0 {
+                    let next = place.start + (segment.weight + 1) * place.group;
+                    V::Float::prefetch(p.scales.address(next));
+                    if let Some(minimums) = p.minimums {
+                        V::Float::prefetch(minimums.address(next));
+                    }
                 }
-            }
-        }
-        let row = stripe.row + vector * LANES;
-        let mut place = stripe.place;
-        place.start += vector * LANES;
-        fold::<V, W, H>(p, tile, number, segment, row, place, acc, &mut totals, &mut parts);
-        for t in 0..W {
-            for h in 0..H {
-                totals[t][h].store(memory.totals.add(at(t, h)));
-                if nested {
-                    parts[t][h].store(memory.nested.add(at(t, h)));
+                let mut sums = [[V::splat(0); 1]; W];
+                let mut totals = [[V::Float::zero(); 1]; W];
+                let mut parts = [[V::Float::zero(); 1]; W];
+                for t in 0..W {
+                    sums[t][0] = acc[t][h];
+                    totals[t][0] = V::Float::load(memory.totals.add(at(t)));
+                    if nested {
+                        parts[t][0] = V::Float::load(memory.nested.add(at(t)));
+                    }
+                }
+                fold::<V, W, 1>(
+                    p,
+                    tile,
+                    number,
+                    segment,
+                    row,
+                    place,
+                    &sums,
+                    &mut totals,
+                    &mut parts,
+                );
+                for t in 0..W {
+                    totals[t][0].store(memory.totals.add(at(t)));
+                    if nested {
+                        parts[t][0].store(memory.nested.add(at(t)));
+                    }
                 }
             }
         }

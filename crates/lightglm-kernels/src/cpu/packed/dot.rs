@@ -30,7 +30,8 @@ pub(super) trait Dot: Copy {
     /// Loads four activations.
     unsafe fn quad(from: *const i8) -> Self::Quad;
     /// Adds the dot products of four columns: codes of weights in 0..=255, less
-    /// [`super::DotIsa::byte_bias`], with those of activations in -128..=127.
+    /// [`super::DotIsa::byte_bias`], with those of activations in -128..=127; less the magnitudes of
+    /// negative activations where [`super::DotIsa::complements`].
     unsafe fn dot_bytes(self, weights: Self::Codes, activations: Self::Quad) -> Self;
     /// As [`Dot::dot_bytes`] with codes of weights in 0..=15, and no bias.
     unsafe fn dot_nibbles(self, weights: Self::Codes, activations: Self::Quad) -> Self;

@@ -118,7 +118,15 @@ impl DotIsa {
     /// What [`super::dot::Dot::dot_bytes`] takes off each code of a weight.
     pub(super) fn byte_bias(self) -> i32 {
         let signed = cfg!(target_arch = "aarch64") && self.0 != DotKind::Scalar;
-        if signed { 128 } else { 0 }
+        if signed || self.complements() { 128 } else { 0 }
+    }
+
+    /// Whether [`super::dot::Dot::dot_bytes`] also takes off the magnitudes of negative activations.
+    pub(super) fn complements(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == DotKind::Avx2;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 }
 
@@ -133,7 +141,7 @@ macro_rules! dot_kernel {
             use $crate::cpu::packed::isa::DotKind;
             use $crate::cpu::packed::plain::Plain;
             #[cfg(target_arch = "x86_64")]
-            use $crate::cpu::packed::{ymm::{Evex, Pair, Vex, Widened}, zmm::Zmm};
+            use $crate::cpu::packed::{ymm::{Evex, Maddubs, Pair, Vex}, zmm::Zmm};
             #[cfg(target_arch = "aarch64")]
             use $crate::cpu::packed::neon::{Quads, Sdot, Widened};
             /// One instruction set: its function's name, its features, the implementor of `Dot`.
@@ -148,7 +156,7 @@ macro_rules! dot_kernel {
                 };
             }
             #[cfg(target_arch = "x86_64")]
-            on!(avx2, "avx2,fma,f16c", Pair<Widened>);
+            on!(avx2, "avx2,fma,f16c", Pair<Maddubs>);
             #[cfg(target_arch = "x86_64")]
             on!(avxvnni, "avx2,fma,f16c,avxvnni", Pair<Vex>);
             #[cfg(target_arch = "x86_64")]

@@ -171,7 +171,9 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
         true => isa.max_lanes().min(6),
         false => isa.max_lanes(),
     };
-    let layout = Layout::new([t, quads], cut, activation.bits, lanes, bias_of_codes - offset);
+    let factor = bias_of_codes - offset;
+    let complements = !nibbles && isa.complements();
+    let layout = Layout::new([t, quads], cut, activation.bits, lanes, factor, complements);
     with_scratch(layout.len(), |memory| {
         activations::quantize(isa, x, &layout, memory);
         let problem = Problem {

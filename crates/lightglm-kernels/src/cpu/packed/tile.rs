@@ -24,6 +24,15 @@ pub(super) enum Floats {
 }
 
 impl Floats {
+    /// Where element `at` lies, if it exists.
+    #[inline(always)]
+    pub(super) fn address(self, at: usize) -> *const u8 {
+        match self {
+            Self::F16(from) => from.wrapping_add(at).cast(),
+            Self::F32(from) => from.wrapping_add(at).cast(),
+        }
+    }
+
     /// Loads 16 of them.
     #[inline(always)]
     unsafe fn load<S: Simd>(self, at: usize) -> S {

@@ -26,9 +26,23 @@ pub(super) struct Vex;
 #[derive(Clone, Copy)]
 pub(super) struct Evex;
 
-/// `vpmaddwd` on widened codes; `vpmaddubsw` would saturate for bytes, but not for nibbles.
+/// `vpmaddubsw`, which multiplies unsigned bytes with signed ones and saturates at 16 bits: magnitudes of
+/// activations with codes of weights made signed, for bytes; unsigned codes of weights, for nibbles.
+///
+/// Where an activation is negative, the code is complemented, `-w - 1`; that all of these products
+/// are short of the activation's magnitude, the start of a segment makes up for
+/// ([`super::DotIsa::complements`]).
 #[derive(Clone, Copy)]
-pub(super) struct Widened;
+pub(super) struct Maddubs;
+
+/// Four activations for all rows.
+#[derive(Clone, Copy)]
+pub(super) struct Signed {
+    codes: __m256i,
+    magnitudes: __m256i,
+    /// What makes codes of weights signed and complements those that meet a negative activation.
+    flips: __m256i,
+}
 
 macro_rules! vnni {
     ($name:ident, $dot:ident) => {
@@ -56,28 +70,31 @@ macro_rules! vnni {
 vnni!(Vex, _mm256_dpbusd_avx_epi32);
 vnni!(Evex, _mm256_dpbusd_epi32);
 
-impl Ymm for Widened {
-    type Quad = __m256i;
+impl Ymm for Maddubs {
+    type Quad = Signed;
 
     #[inline(always)]
-    unsafe fn quad(codes: i32) -> __m256i {
-        _mm256_set1_epi32(codes)
+    unsafe fn quad(codes: i32) -> Signed {
+        let codes = _mm256_set1_epi32(codes);
+        let negative = _mm256_cmpgt_epi8(_mm256_setzero_si256(), codes);
+        Signed {
+            codes,
+            magnitudes: _mm256_abs_epi8(codes),
+            flips: _mm256_xor_si256(negative, _mm256_set1_epi8(-128)),
+        }
     }
 
     #[inline(always)]
-    unsafe fn dot_bytes(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
-        let even = _mm256_and_si256(weights, _mm256_set1_epi16(0xff));
-        let odd = _mm256_srli_epi16::<8>(weights);
-        let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
-        let odd_x = _mm256_srai_epi16::<8>(x);
-        let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(even, even_x));
-        _mm256_add_epi32(sums, _mm256_madd_epi16(odd, odd_x))
+    unsafe fn dot_bytes(sums: __m256i, weights: __m256i, x: Signed) -> __m256i {
+        // -2 * 128 * 128 at least, 2 * 128 * 127 at most.
+        let pairs = _mm256_maddubs_epi16(x.magnitudes, _mm256_xor_si256(weights, x.flips));
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 
     #[inline(always)]
-    unsafe fn dot_nibbles(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+    unsafe fn dot_nibbles(sums: __m256i, weights: __m256i, x: Signed) -> __m256i {
         // At most 2 * 15 * 128 in size.
-        let pairs = _mm256_maddubs_epi16(weights, x);
+        let pairs = _mm256_maddubs_epi16(weights, x.codes);
         _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
