@@ -67,9 +67,10 @@ pub enum CodeOrder {
     /// Panels of 32 rows: the best for dense products of any number of tokens.
     #[default]
     Panels,
-    /// Runs of an input channel's codes for up to 1024 (8 bits) or 2048 (4 bits) rows: a channel whose
+    /// Runs of an input channel's codes for up to 4096 (8 bits) or 8192 (4 bits) rows: a channel whose
     /// activation is zero is a run of bytes that is not read. Products of more than a few tokens are
-    /// brought into panels as they are computed, which costs some of their speed and no memory.
+    /// brought into panels as they are computed, which costs some of their speed and no memory. Worth it
+    /// for matrices of 1024 rows and more: short runs are slow to read.
     Channels,
 }
 
