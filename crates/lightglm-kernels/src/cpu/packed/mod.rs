@@ -9,6 +9,7 @@
 //! and then the sums of the parts.
 
 mod activations;
+mod active;
 mod channels;
 mod dot;
 mod isa;
@@ -214,7 +215,7 @@ fn run_channels(isa: DotIsa, problem: &Problem, layout: &ChannelLayout) {
     let fits = problem.layout.tiles() == 1 && lanes <= channels::MAX_LANES;
     let few = || {
         problem.layout.tokens <= FEW
-            || channels::count_active(problem, tile) * 100 <= layout.channels * MOST_ACTIVE
+            || active::count_active(problem, tile) * 100 <= layout.channels * MOST_ACTIVE
     };
     if fits && few() {
         channels::run(isa, problem, layout, tile);
