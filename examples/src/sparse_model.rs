@@ -11,7 +11,7 @@ use lightglm_kernels::{CodeOrder, LmBackend};
 use lightglm_model::decoder::{ChannelLinear, DenseLinear};
 use lightglm_quant::{MatrixWeight, QuantizedLinear};
 use lightglm_sparse::{
-    Calibration, Magnitude, ModelFingerprint, RecordingLinear, SparseLinear, Thresholds,
+    Calibration, Magnitude, ModelFingerprint, Recording, SparseLinear, Thresholds,
 };
 
 use crate::serving::{QuantizedGlm, ServedModel};
@@ -96,7 +96,7 @@ pub fn calibrated<B: LmBackend>(
 ) -> Result<Arc<Calibration>> {
     let calibration = Arc::new(Calibration::default());
     let recording = model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
-        RecordingLinear::new(name, linear, calibration.clone())
+        SparseLinear::new(linear, Recording::new(name, calibration.clone()))
     });
     for (done, window) in windows.iter().enumerate() {
         recording.forward_uncached(&[span(window)])?;
@@ -130,7 +130,8 @@ pub fn count<B: LmBackend>(
     let counter = Arc::new(Calibration::default());
     let counting = model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
         let policy = policies.get(name).cloned().unwrap_or(DENSE);
-        SparseLinear::new(RecordingLinear::new(name, linear, counter.clone()), policy)
+        let counting = SparseLinear::new(linear, Recording::new(name, counter.clone()));
+        SparseLinear::new(counting, policy)
     });
     for window in windows {
         counting.forward_uncached(&[span(window)])?;

@@ -3,51 +3,22 @@
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{FeedForward, Linear, SelectError, SelectLinear};
+use lightglm_core::{FeedForward, Linear, SelectError};
 use lightglm_kernels::{LmBackend, select_weight};
 use lightglm_sparse::{
     Calibration, Dense, GatedFeedForward, KeptChannels, Magnitude, NeuronStatistics, Recorder,
-    Recording, RecordingLinear, SelectedLinear, SparseLinear, SparsityError, SparsityPolicy,
+    Recording, SelectedLinear, SparseLinear, SparsityError, SparsityPolicy,
 };
 use lightglm_testkit::{check_linear, check_select_linear};
+use plain::Plain;
 use proptest::prelude::*;
 
+mod plain;
+
 type Train = Autodiff<Flex>;
-
-/// A projection in f32 whose inputs cannot be taken apart.
-#[derive(Module, Debug)]
-struct Plain<B: Backend> {
-    weight: Param<Tensor<B, 2>>,
-}
-
-impl<B: LmBackend> Linear<B> for Plain<B> {
-    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::project(x, self.weight.val(), None)
-    }
-
-    fn shape(&self) -> [usize; 2] {
-        self.weight.dims()
-    }
-
-    fn bytes_read(&self) -> usize {
-        let [n, k] = self.weight.dims();
-        4 * n * k
-    }
-}
-
-impl<B: LmBackend> SelectLinear<B> for Plain<B> {
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
-        SelectError::check("output", outputs, self.weight.dims()[0])?;
-        Ok(Self { weight: select_weight(&self.weight, 0, outputs) })
-    }
-
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
-        SelectError::check("input", inputs, self.weight.dims()[1]).map(|()| None)
-    }
-}
 
 fn plain<B: LmBackend<Device = FlexDevice>>(n: usize, k: usize) -> Plain<B> {
     Plain { weight: Param::from_tensor(random(n, k)) }
@@ -103,7 +74,8 @@ fn bad_statistics_are_errors() {
         assert!(matches!(statistics.strongest(keep), Err(SparsityError::Keep(_))), "{keep}");
     }
     let recorder: Arc<NeuronStatistics> = Arc::new(statistics);
-    let recording = RecordingLinear::new("down", plain::<Flex>(3, 2), recorder.clone());
+    let recording =
+        SparseLinear::new(plain::<Flex>(3, 2), Recording::new("down", recorder.clone()));
     let _ = recording.forward(rows(&[1.0, 2.0, f32::NAN, 0.0], 2));
     let _ = recorder.record("down", &[1.0; 3], 3);
     for _ in 0..2 {
@@ -229,7 +201,7 @@ fn gates_reach_the_sparsity_that_was_asked_for() {
         let thresholds = calibration.uniform(sparsity).expect("recorded");
         let policy = Magnitude { threshold: thresholds.get("gate").expect("recorded") };
         let counter = Arc::new(Calibration::default());
-        let counting = RecordingLinear::new("down", down.clone(), counter.clone());
+        let counting = SparseLinear::new(down.clone(), Recording::new("down", counter.clone()));
         GatedFeedForward::new(gate_up.clone(), counting, policy).forward(random(400, 32));
         let actual = counter.zeros("down").expect("recorded");
         assert!((actual - sparsity).abs() < 0.02, "{actual} instead of {sparsity}");

@@ -9,32 +9,14 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm_core::Linear;
 use lightglm_kernels::LmBackend;
 use lightglm_sparse::{
-    Calibration, Dense, Magnitude, ModelFingerprint, RecordingLinear, SparseLinear, SparsityError,
+    Calibration, Dense, Magnitude, ModelFingerprint, Recording, SparseLinear, SparsityError,
     SparsityPolicy, Threshold, Thresholds,
 };
 use lightglm_testkit::check_linear;
+use plain::Plain;
 use proptest::prelude::*;
 
-/// A projection in f32.
-#[derive(Module, Debug)]
-struct Plain<B: burn::tensor::backend::Backend> {
-    weight: Param<Tensor<B, 2>>,
-}
-
-impl<B: LmBackend> Linear<B> for Plain<B> {
-    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::project(x, self.weight.val(), None)
-    }
-
-    fn shape(&self) -> [usize; 2] {
-        self.weight.dims()
-    }
-
-    fn bytes_read(&self) -> usize {
-        let [n, k] = self.weight.dims();
-        4 * n * k
-    }
-}
+mod plain;
 
 fn plain(n: usize, k: usize) -> Plain<Flex> {
     let weight = Tensor::random([n, k], Distribution::Uniform(-1.0, 1.0), &FlexDevice);
@@ -104,7 +86,7 @@ fn gradients_pass_straight_through_the_mask() {
 fn thresholds_reach_the_sparsity_on_text_that_was_held_back() {
     let calibration = Arc::new(Calibration::default());
     let random = || Tensor::random([400, 257], Distribution::Normal(0.0, 3.0), &FlexDevice);
-    let recording = RecordingLinear::new("down", plain(5, 257), calibration.clone());
+    let recording = SparseLinear::new(plain(5, 257), Recording::new("down", calibration.clone()));
     let x: Tensor<Flex, 2> = random();
     let expected = values(recording.inner.forward(x.clone()));
     assert_eq!(values(recording.forward(x)).map_bits(), expected.map_bits());

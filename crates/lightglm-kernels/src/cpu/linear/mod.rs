@@ -38,16 +38,7 @@ const MIN_CHUNK: usize = 32 * 1024;
 pub fn linear(x: &[f32], w: Weights<'_>, shape: [usize; 2], bias: Option<&[f32]>, y: &mut [f32]) {
     let [n, k] = shape;
     assert_eq!(w.len(), n * k, "weights have {} elements, not N * K = {n} * {k}", w.len());
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), n, "bias has {} elements, not N = {n}", bias.len());
-    }
-    if n == 0 {
-        assert!(y.is_empty(), "y has {} elements, but N = 0", y.len());
-        return;
-    }
-    let t = y.len() / n;
-    assert_eq!(y.len(), t * n, "y has {} elements, not a multiple of N = {n}", y.len());
-    assert_eq!(x.len(), t * k, "x has {} elements, not T * K = {t} * {k}", x.len());
+    let t = tokens(x, shape, bias, y);
     if t == 0 {
         return;
     }
@@ -56,6 +47,25 @@ pub fn linear(x: &[f32], w: Weights<'_>, shape: [usize; 2], bias: Option<&[f32]>
         Weights::F16(w) => linear_of(x, w, [t, n, k], bias, y),
         Weights::Bf16(w) => linear_of(x, w, [t, n, k], bias, y),
     }
+}
+
+/// `T` of `x: [T, K]`, `bias: [N]` and `y: [T, N]`; 0 where `N` is 0.
+///
+/// # Panics
+/// Where their lengths contradict each other or `shape` (`[N, K]`).
+fn tokens(x: &[f32], shape: [usize; 2], bias: Option<&[f32]>, y: &[f32]) -> usize {
+    let [n, k] = shape;
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), n, "bias has {} elements, not N = {n}", bias.len());
+    }
+    if n == 0 {
+        assert!(y.is_empty(), "y has {} elements, but N = 0", y.len());
+        return 0;
+    }
+    let t = y.len() / n;
+    assert_eq!(y.len(), t * n, "y has {} elements, not a multiple of N = {n}", y.len());
+    assert_eq!(x.len(), t * k, "x has {} elements, not T * K = {t} * {k}", x.len());
+    t
 }
 
 /// One call of [`linear`], checked: `x: [t, k]` (rows `x_stride` apart), `w: [n, k]`, `y: [t, n]`,

@@ -27,7 +27,7 @@ use crate::packed::{ChannelLayout, PANEL_ROWS, ScalePlace};
 
 /// Lanes of activations at most.
 pub(super) const MAX_LANES: usize = 4;
-/// Rows that are finished by one task at least.
+/// Rows that one task finishes at most.
 const FINISHED: usize = 2048;
 /// Bytes ahead of the arithmetic that memory is asked for, ...
 const AHEAD: usize = 32 * 1024;
@@ -107,19 +107,17 @@ fn compute_stripe(
     let elements = stripe.vectors * totals.lanes * LANES;
     with_scratch(elements * 2, |memory| {
         let (sums, nested) = memory.split_at_mut(elements);
-        for part in parts {
-            if p.form == Form::Nested {
-                nested.fill(0.0);
-            }
+        nested.fill(0.0);
+        for part in parts.clone() {
             let totals = totals.of(part, stripe.row / LANES);
-            let (sums, nested) = (sums.as_mut_ptr().cast(), nested.as_mut_ptr());
             // SAFETY: the part has these totals, which are this task's.
             unsafe { std::slice::from_raw_parts_mut(totals, elements).fill(0.0) };
-            let memory = Memory { totals, nested, sums };
-            // SAFETY: `linear_packed` has checked the lengths, and each part of `memory` has a vector
-            // for each sixteen rows of the stripe and lane.
-            unsafe { compute_part(isa, p, active, stripe, part, &memory) };
         }
+        let (sums, nested) = (sums.as_mut_ptr().cast(), nested.as_mut_ptr());
+        let space = Space { totals, nested, sums };
+        // SAFETY: `linear_packed` has checked the lengths; `sums` and `nested` have a vector for each
+        // sixteen rows of the stripe and lane.
+        unsafe { compute_parts(isa, p, active, stripe, parts, &space) };
     });
 }
 
@@ -169,8 +167,17 @@ impl Stripe {
     }
 }
 
+/// What a task works in: see [`Memory`].
+struct Space<'a> {
+    totals: &'a Totals,
+    nested: *mut f32,
+    sums: *mut i32,
+}
+
 /// Vectors of a stripe, each `[vectors of rows, lanes, LANES]`.
+#[derive(Clone, Copy)]
 struct Memory {
+    /// Of one part.
     totals: *mut f32,
     /// The totals of a group of weights with several groups of activations ([`Form::Nested`]).
     nested: *mut f32,
@@ -211,59 +218,65 @@ impl Memory {
 }
 
 dot_kernel! {
-    /// The totals of a part of a stripe's rows.
+    /// The totals of some parts of a stripe's rows.
     ///
     /// # Safety
-    /// `p` is checked, the stripe and the part exist, and `memory` fits them, its totals zeroed.
-    unsafe fn compute_part(
+    /// `p` is checked, the stripe and the parts exist, no one else writes their totals, and these are
+    /// zeroed; `sums` and `nested` (zeroed) of the space have a vector for each of the stripe's and
+    /// each lane.
+    unsafe fn compute_parts(
         p: &Problem,
         active: &Active,
         stripe: &Stripe,
-        part: usize,
-        memory: &Memory,
-    ) = compute_part_on;
+        parts: Range<usize>,
+        space: &Space<'_>,
+    ) = compute_parts_on;
 }
 
 #[inline(always)]
-unsafe fn compute_part_on<V: Dot>(
+unsafe fn compute_parts_on<V: Dot>(
     p: &Problem,
     active: &Active,
     stripe: &Stripe,
-    part: usize,
-    memory: &Memory,
+    parts: Range<usize>,
+    space: &Space<'_>,
 ) {
-    let lanes = p.layout.tile(p.activations.get(), 0).lanes;
+    let Space { totals, nested, sums } = *space;
+    let place = |part: usize| Memory { totals: totals.of(part, stripe.row / LANES), nested, sums };
     // Calls, and no pointers to functions: these would not be compiled for the instruction set.
     // SAFETY: the caller's contract.
     unsafe {
-        match (p.nibbles, lanes) {
-            (false, 1) => segments::<V, 1, 4, false>(p, active, stripe, part, memory),
-            (false, 2) => segments::<V, 2, 4, false>(p, active, stripe, part, memory),
-            (false, 3) => segments::<V, 3, 4, false>(p, active, stripe, part, memory),
-            (false, _) => segments::<V, 4, 4, false>(p, active, stripe, part, memory),
-            (true, 1) => segments::<V, 1, 8, true>(p, active, stripe, part, memory),
-            (true, 2) => segments::<V, 2, 8, true>(p, active, stripe, part, memory),
-            (true, 3) => segments::<V, 3, 8, true>(p, active, stripe, part, memory),
-            (true, _) => segments::<V, 4, 8, true>(p, active, stripe, part, memory),
+        match (p.nibbles, totals.lanes) {
+            (false, 1) => segments::<V, 1, 4, false>(p, active, stripe, parts, place),
+            (false, 2) => segments::<V, 2, 4, false>(p, active, stripe, parts, place),
+            (false, 3) => segments::<V, 3, 4, false>(p, active, stripe, parts, place),
+            (false, _) => segments::<V, 4, 4, false>(p, active, stripe, parts, place),
+            (true, 1) => segments::<V, 1, 8, true>(p, active, stripe, parts, place),
+            (true, 2) => segments::<V, 2, 8, true>(p, active, stripe, parts, place),
+            (true, 3) => segments::<V, 3, 8, true>(p, active, stripe, parts, place),
+            (true, _) => segments::<V, 4, 8, true>(p, active, stripe, parts, place),
         }
     }
 }
 
-/// All segments of a part of a stripe's rows; a block is `H` vectors of them.
+/// All segments of some parts of a stripe's rows; a block is `H` vectors of them.
 #[inline(always)]
 unsafe fn segments<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     p: &Problem,
     active: &Active,
     stripe: &Stripe,
-    part: usize,
-    memory: &Memory,
+    parts: Range<usize>,
+    place: impl Fn(usize) -> Memory,
 ) {
     let (tile, cut) = (p.layout.tile(p.activations.get(), 0), p.layout.cut);
     // SAFETY: the caller's contract; vectors stay below the stripe's.
     unsafe {
-        let (first, segments) = cut.segments_of(part);
-        let mut quad = if first > 0 { *active.ends.add(first - 1) as usize } else { 0 };
-        let all = *active.ends.add(cut.count() - 1) as usize;
+        // Quads before a part's.
+        let before = |part: usize| match cut.first_of(part) {
+            0 => 0,
+            first => *active.ends.add(first - 1) as usize,
+        };
+        let (mut quad, all) = (before(parts.start), before(parts.end));
         let distance = (AHEAD / (stripe.blocks * 256)).clamp(1, QUADS_AHEAD);
         let reader = Reader { active, stripe, all, distance };
         for quad in quad..all.min(quad + distance) {
@@ -274,29 +287,31 @@ unsafe fn segments<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 }
             }
         }
-        for (number, segment) in segments.enumerate() {
-            let number = first + number;
-            let end = *active.ends.add(number) as usize;
-            let mut start = [V::splat(0); W];
-            for t in 0..W {
-                start[t] = V::splat(*tile.starts.add(number * W + t));
-            }
-            let mut start = Some(start);
-            let to = Target { p, tile, stripe, number, segment, memory };
-            while end - quad > 2 {
-                sums::<V, W, H, 2, NIBBLES, false>(&reader, quad, start.take(), &to);
-                quad += 2;
-            }
-            match end - quad {
-                2 => sums::<V, W, H, 2, NIBBLES, true>(&reader, quad, start, &to),
-                1 => sums::<V, W, H, 1, NIBBLES, true>(&reader, quad, start, &to),
-                _ => {
-                    for block in 0..stripe.blocks {
-                        to.take(block * H, &memory.load::<V, W, H>(block, start));
+        for part in parts {
+            let memory = place(part);
+            for (number, segment) in (cut.first_of(part)..).zip(cut.segments_of(part)) {
+                let end = *active.ends.add(number) as usize;
+                let mut start = [V::splat(0); W];
+                for t in 0..W {
+                    start[t] = V::splat(*tile.starts.add(number * W + t));
+                }
+                let mut start = Some(start);
+                let to = Target { p, tile, stripe, number, segment, memory: &memory };
+                while end - quad > 2 {
+                    sums::<V, W, H, 2, NIBBLES, false>(&reader, quad, start.take(), &to);
+                    quad += 2;
+                }
+                match end - quad {
+                    2 => sums::<V, W, H, 2, NIBBLES, true>(&reader, quad, start, &to),
+                    1 => sums::<V, W, H, 1, NIBBLES, true>(&reader, quad, start, &to),
+                    _ => {
+                        for block in 0..stripe.blocks {
+                            to.take(block * H, &memory.load::<V, W, H>(block, start));
+                        }
                     }
                 }
+                quad = end;
             }
-            quad = end;
         }
     }
 }
@@ -342,7 +357,7 @@ unsafe fn finish_rows_on<V: Dot>(
 struct Reader<'a> {
     active: &'a Active,
     stripe: &'a Stripe,
-    /// Quads in all.
+    /// Where the task's quads end.
     all: usize,
     /// Quads ahead that memory is asked for.
     distance: usize,

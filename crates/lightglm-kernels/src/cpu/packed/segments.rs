@@ -66,22 +66,30 @@ impl Cut {
         self.k.div_ceil(self.part())
     }
 
-    /// The segments of part `index`, and the number of the first one in the row.
+    /// How many segments are before part `index`; all of them before the end of the last part.
+    pub(super) fn first_of(self, index: usize) -> usize {
+        let start = index * self.part();
+        if start >= self.k {
+            return self.count();
+        }
+        let shorter = self.weight.min(self.activation).min(self.k).max(1);
+        start / shorter * shorter.div_ceil(LONGEST)
+    }
+
+    /// The segments of part `index`.
     #[inline(always)]
-    pub(super) fn segments_of(self, index: usize) -> (usize, Segments) {
+    pub(super) fn segments_of(self, index: usize) -> Segments {
         let part = self.part();
         let start = index * part;
         let (weight, activation) = (start / self.weight, start / self.activation);
-        let shorter = self.weight.min(self.activation).min(self.k).max(1);
-        let segments = Segments {
+        Segments {
             cut: Self { k: self.k.min(start + part), ..self },
             start,
             weight,
             activation,
             weight_end: (weight + 1) * self.weight,
             activation_end: (activation + 1) * self.activation,
-        };
-        (start / shorter * shorter.div_ceil(LONGEST), segments)
+        }
     }
 
     /// Whether `segment` is the last one of its group of weights.
@@ -141,9 +149,8 @@ mod tests {
                     assert!(cut.parts() <= 4);
                     let mut number = 0;
                     for part in 0..cut.parts() {
-                        let (first, segments) = cut.segments_of(part);
-                        assert_eq!(first, number, "{cut:?}");
-                        for segment in segments {
+                        assert_eq!(cut.first_of(part), number, "{cut:?}");
+                        for segment in cut.segments_of(part) {
                             assert_eq!(segment, all[number], "{cut:?}");
                             number += 1;
                         }
@@ -151,6 +158,7 @@ mod tests {
                         assert!(!nested || cut.ends_group(all[number - 1]), "{cut:?}");
                     }
                     assert_eq!(number, all.len(), "{cut:?}");
+                    assert_eq!(cut.first_of(cut.parts()), number, "{cut:?}");
                 }
             }
         }

@@ -56,16 +56,7 @@ pub fn linear_channels(
     assert!(whole, "a tile has {tile_rows} rows, not a multiple of {CHANNEL_TILE_STEP}");
     let expected = n.div_ceil(tile_rows) * k * tile_rows;
     assert_eq!(w.len(), expected, "weights have {} elements, not {expected}", w.len());
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), n, "bias has {} elements, not N = {n}", bias.len());
-    }
-    if n == 0 {
-        assert!(y.is_empty(), "y has {} elements, but N = 0", y.len());
-        return;
-    }
-    let t = y.len() / n;
-    assert_eq!(y.len(), t * n, "y has {} elements, not a multiple of N = {n}", y.len());
-    assert_eq!(x.len(), t * k, "x has {} elements, not T * K = {t} * {k}", x.len());
+    let t = super::tokens(x, shape, bias, y);
     if t == 0 {
         return;
     }
