@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::Linear;
