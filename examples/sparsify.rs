@@ -167,6 +167,7 @@ fn run() -> Result<()> {
         ensure!((0.0..=1.0).contains(sparsity), "--sparsity {sparsity} is not between 0 and 1");
     }
     ensure!(args.limit > 0, "--limit must be at least 1");
+    ensure!(args.calibration_tokens > 0, "--calibration-tokens must be at least 1");
     let text = match &args.text {
         Some(file) => read_text(file)?,
         None => TEXT.to_owned(),
