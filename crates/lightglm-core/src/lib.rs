@@ -17,14 +17,17 @@
 //! The traits have few methods on purpose: what only one implementor could honour stays with that
 //! implementor (docs/architecture.md, "Seams").
 
+mod effective_weight;
 mod kv_cache;
 mod lm;
 mod projection;
 mod safetensors_writer;
 mod select_linear;
 mod selected_kv;
+mod training;
 mod weights;
 
+pub use effective_weight::EffectiveWeight;
 pub use kv_cache::{
     FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
 };
@@ -35,6 +38,7 @@ pub use safetensors_writer::{
 };
 pub use select_linear::{SelectError, SelectLinear};
 pub use selected_kv::{PageBudget, SelectedKvLayer};
+pub use training::{Activations, GradientSums, LabelledSpan, Objective, TrainableLm};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,
 };

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_core::{EffectiveWeight, Linear, SelectError, SelectLinear};
 use lightglm_kernels::{LmBackend, select_weight};
 
 /// `y = x W^T + b` with `W: [N, K]` in f32, f16 or bf16.
@@ -30,6 +30,16 @@ impl<B: LmBackend> Linear<B> for DenseLinear<B> {
     fn bytes_read(&self) -> usize {
         let bias = self.bias.as_ref().map_or(0, |bias| bytes(&bias.val()));
         bytes(&self.weight.val()) + bias
+    }
+}
+
+impl<B: LmBackend> EffectiveWeight<B> for DenseLinear<B> {
+    fn weight(&self) -> Tensor<B, 2> {
+        self.weight.val()
+    }
+
+    fn bias(&self) -> Option<Tensor<B, 1>> {
+        self.bias.as_ref().map(Param::val)
     }
 }
 

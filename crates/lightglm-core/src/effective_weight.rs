@@ -1,0 +1,19 @@
+//! `EffectiveWeight`: projections whose weight can be had as one matrix.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::projection::Linear;
+
+/// A projection that is `y = x W^T + b` for a `W` it can write down.
+///
+/// What wraps a projection to change its weight (fake quantization, merging an adapter) asks for this
+/// instead of naming a kind of layer, so wrappers compose in any order.
+///
+/// Shapes: `N` out_features, `K` in_features.
+pub trait EffectiveWeight<B: Backend>: Linear<B> {
+    /// `W: [N, K]`; differentiable with respect to whatever it is made of.
+    fn weight(&self) -> Tensor<B, 2>;
+
+    /// `b: [N]`.
+    fn bias(&self) -> Option<Tensor<B, 1>>;
+}

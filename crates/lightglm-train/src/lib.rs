@@ -1,0 +1,3 @@
+//! Fine-tuning of language models: data, LoRA, the training loop, checkpoints.
+
+pub mod data;
