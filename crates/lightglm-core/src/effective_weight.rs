@@ -17,3 +17,11 @@ pub trait EffectiveWeight<B: Backend>: Linear<B> {
     /// `b: [N]`.
     fn bias(&self) -> Option<Tensor<B, 1>>;
 }
+
+/// A projection that can be given another weight of the same shape: what an adapter is merged into.
+pub trait ReplaceWeight<B: Backend>: EffectiveWeight<B> {
+    /// The projection with `weight: [N, K]` in place of its own; the bias stays. The weight is stored
+    /// in the precision it had before.
+    #[must_use]
+    fn with_weight(self, weight: Tensor<B, 2>) -> Self;
+}

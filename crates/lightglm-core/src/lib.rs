@@ -27,7 +27,7 @@ mod selected_kv;
 mod training;
 mod weights;
 
-pub use effective_weight::EffectiveWeight;
+pub use effective_weight::{EffectiveWeight, ReplaceWeight};
 pub use kv_cache::{
     FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
 };

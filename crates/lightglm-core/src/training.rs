@@ -124,7 +124,7 @@ impl<B: AutodiffBackend> GradientSums<B> {
         self.sums.remove(&id)
     }
 
-    /// All of them.
+    /// All of them, in the order of their parameters' ids.
     pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Tensor<B::InnerBackend, 1>)> {
         self.sums.iter().map(|(id, sum)| (*id, sum))
     }

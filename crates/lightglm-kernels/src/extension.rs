@@ -136,6 +136,14 @@ pub trait LmBackend: Backend {
         reference::attend(q, k, v, shape, spans)
     }
 
+    /// `-log softmax(logits)[target]` of each row: `logits: [R, V]`, `targets: [R]` -> `[R]`.
+    ///
+    /// # Panics
+    /// Where a target is not below `V`.
+    fn cross_entropy(logits: Tensor<Self, 2>, targets: &[u32]) -> Tensor<Self, 1> {
+        reference::cross_entropy(logits, targets)
+    }
+
     /// Appends `k, v: [T, G d]` to the cache at each span's positions, then attends
     /// `q: [T, H d]` to everything up to its own position -> `[T, H d]`.
     ///

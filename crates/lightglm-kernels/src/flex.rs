@@ -167,6 +167,13 @@ impl LmBackend for Flex {
         Self::attend_cached(q, k, v, &mut KvLayer::Float(layer), shape, &spans)
     }
 
+    fn cross_entropy(logits: Tensor<Self, 2>, targets: &[u32]) -> Tensor<Self, 1> {
+        let logits = contiguous(logits);
+        let mut losses = vec![0.0; targets.len()];
+        cpu::cross_entropy(floats(&logits), targets, &mut losses);
+        from_vec(losses, [targets.len()])
+    }
+
     fn attend_cached(
         q: Tensor<Self, 2>,
         k: Tensor<Self, 2>,
@@ -284,23 +291,23 @@ fn fresh_tables(spans: &[AttentionSpan<'_>]) -> Vec<Vec<u32>> {
 }
 
 /// The tensor's storage, row-major and without an offset; free where it is so already.
-fn contiguous<const D: usize>(x: Tensor<Flex, D>) -> FlexTensor {
+pub(crate) fn contiguous<const D: usize>(x: Tensor<Flex, D>) -> FlexTensor {
     let x = x.into_primitive().tensor();
     if x.is_contiguous() && x.layout().start_offset() == 0 { x } else { x.to_contiguous() }
 }
 
-fn tensor_of<const D: usize>(x: FlexTensor) -> Tensor<Flex, D> {
+pub(crate) fn tensor_of<const D: usize>(x: FlexTensor) -> Tensor<Flex, D> {
     Tensor::from_primitive(TensorPrimitive::Float(x))
 }
 
-fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
+pub(crate) fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
     let data =
         TensorData { bytes: Bytes::from_elems(values), shape: shape.into(), dtype: DType::F32 };
     tensor_of(FlexTensor::from_data(data))
 }
 
 /// Leaves an empty tensor behind, so that the taken one has a single owner and is edited in place.
-fn take<const D: usize>(x: &mut Tensor<Flex, D>) -> FlexTensor {
+pub(crate) fn take<const D: usize>(x: &mut Tensor<Flex, D>) -> FlexTensor {
     let empty = from_vec(Vec::new(), [0; D]);
     contiguous(std::mem::replace(x, empty)).to_contiguous()
 }
@@ -314,7 +321,7 @@ fn take_codes(x: &mut Tensor<Flex, 5, Int>) -> FlexTensor {
 }
 
 /// An f32 activation. Activations are f32 by contract; a f64 default backend does not exist here.
-fn floats(x: &FlexTensor) -> &[f32] {
+pub(crate) fn floats(x: &FlexTensor) -> &[f32] {
     x.as_slice::<f32>().expect("activations, norms and biases are contiguous f32")
 }
 

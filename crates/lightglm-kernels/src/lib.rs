@@ -18,11 +18,14 @@
 //! All of the workspace's `unsafe` code is here: the SIMD kernels, the worker team and the memory
 //! map, behind safe functions over slices.
 
+mod autodiff;
 mod backends;
 mod channel_order;
 pub mod cpu;
 mod extension;
 mod flex;
+mod flex_gradients;
+mod gradients;
 mod map_file;
 pub mod packed;
 mod pages;
@@ -32,6 +35,7 @@ mod select;
 pub use channel_order::channel_tiles;
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
+pub use gradients::{AdamWState, AdamWStep, LmGradients};
 pub use map_file::{MappedFile, map_file, page_out};
 pub use packed::{
     ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,

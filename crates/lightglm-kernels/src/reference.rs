@@ -8,8 +8,14 @@ use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer, SelectedKvLaye
 
 use crate::cpu::{AttentionShape, AttentionSpan};
 
+mod gradients;
 mod int8_kv;
 mod pages;
+
+pub use gradients::{
+    adamw, attend_backward, cross_entropy_backward, embed_backward, rms_norm_backward,
+    sum_of_squares, swiglu_backward,
+};
 
 /// See [`crate::LmBackend::embed`].
 pub fn embed<B: Backend>(weight: Tensor<B, 2>, ids: &[u32]) -> Tensor<B, 2> {
@@ -107,6 +113,15 @@ pub fn attend<B: Backend>(
         })
         .collect();
     Tensor::cat(outputs, 0)
+}
+
+/// See [`crate::LmBackend::cross_entropy`].
+pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: &[u32]) -> Tensor<B, 1> {
+    let [r, v] = logits.dims();
+    let beyond = targets.iter().find(|&&target| target as usize >= v);
+    assert_eq!(beyond, None, "a target is not below the {v} logits");
+    let targets = indices::<B>(targets.iter().copied(), &logits.device()).reshape([r, 1]);
+    activation::log_softmax(logits, 1).gather(1, targets).neg().reshape([r])
 }
 
 /// Writes `k, v: [T, G d]` into the pool at each span's positions.
@@ -269,6 +284,6 @@ pub(crate) fn indices<B: Backend>(
     Tensor::from_data(TensorData::new(ids, [n]), device)
 }
 
-fn as_f32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+pub(crate) fn as_f32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) }
 }

@@ -17,6 +17,7 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod backward;
 mod convert;
 mod element;
 mod exp;
@@ -40,6 +41,10 @@ mod weights;
 pub use attention::{
     AttentionShape, PageSelection, attention, attention_int8, attention_int8_pages,
     attention_pages, extend_bounds, select_pages,
+};
+pub use backward::{
+    adamw, attention_backward, cross_entropy, cross_entropy_backward, rms_norm_backward,
+    sum_of_squares, swiglu_backward,
 };
 pub use convert::{convert_from_f32, convert_to_f32, gather_rows};
 pub use isa::Isa;

@@ -3,7 +3,7 @@
 //! Shapes: `T` rows, `r` rotary dimensions, `R` requested logit rows.
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use lightglm_core::{KvCache, LmError, LogitRows, Span};
+use lightglm_core::{KvCache, LabelledSpan, LmError, LogitRows, SequenceId, Span};
 use lightglm_kernels::AttentionSpan;
 
 /// Where one span's rows lie and which blocks its sequence has.
@@ -48,6 +48,37 @@ impl PackedBatch {
             packed.block_table = cache.sequence(span.sequence)?.0.to_vec();
         }
         Ok(batch)
+    }
+
+    /// Checks the spans and packs them; rows with a target are those whose logits are wanted.
+    ///
+    /// # Panics
+    /// Where a span has more or fewer targets than tokens.
+    pub(super) fn labelled(
+        batch: &[LabelledSpan<'_>],
+        vocab_size: usize,
+        max_positions: usize,
+    ) -> Result<Self, LmError> {
+        let (mut spans, logits) = (Vec::with_capacity(batch.len()), LogitRows::None);
+        for (i, span) in batch.iter().enumerate() {
+            spans.push(Span { sequence: SequenceId(i), tokens: span.tokens, logits });
+        }
+        let mut packed = Self::pack(&spans, vocab_size, max_positions, |_| Ok(0))?;
+        for (span, at) in batch.iter().zip(&packed.spans) {
+            assert_eq!(span.targets.len(), span.tokens.len(), "a target for each token, or None");
+            let labelled = span.targets.iter().enumerate().filter(|(_, target)| target.is_some());
+            packed.logit_rows.extend(labelled.map(|(i, _)| (at.first_row + i) as i32));
+        }
+        let targets = batch.iter().flat_map(|span| span.targets).flatten();
+        match targets.copied().find(|&token| token as usize >= vocab_size) {
+            Some(token) => Err(LmError::TokenOutOfRange { token, vocab_size }),
+            None => Ok(packed),
+        }
+    }
+
+    /// Whether no row's logits are wanted.
+    pub(super) fn has_no_logits(&self) -> bool {
+        self.logit_rows.is_empty()
     }
 
     fn pack(

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear, SelectError, SelectLinear};
+use lightglm_core::{EffectiveWeight, Linear, ReplaceWeight, SelectError, SelectLinear};
 use lightglm_kernels::{LmBackend, select_weight};
 
 /// `y = x W^T + b` with `W: [N, K]` in f32, f16 or bf16.
@@ -40,6 +40,14 @@ impl<B: LmBackend> EffectiveWeight<B> for DenseLinear<B> {
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
         self.bias.as_ref().map(Param::val)
+    }
+}
+
+impl<B: LmBackend> ReplaceWeight<B> for DenseLinear<B> {
+    fn with_weight(self, weight: Tensor<B, 2>) -> Self {
+        let (id, old, mapper) = self.weight.consume();
+        let weight = weight.detach().cast(old.dtype()).set_require_grad(old.is_require_grad());
+        Self { weight: Param::from_mapped_value(id, weight, mapper), bias: self.bias }
     }
 }
 

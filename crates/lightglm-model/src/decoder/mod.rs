@@ -13,6 +13,7 @@ mod observe;
 mod rotary;
 mod self_attention;
 mod swiglu;
+mod train;
 
 pub use block::Block;
 pub use channel_linear::ChannelLinear;

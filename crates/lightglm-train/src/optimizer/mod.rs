@@ -1,0 +1,9 @@
+//! AdamW, schedules of the learning rate, clipping by the global norm.
+
+mod adamw;
+mod clip;
+mod schedule;
+
+pub use adamw::{AdamW, AdamWConfig, Moments};
+pub use clip::{clip_factor, global_norm};
+pub use schedule::{Schedule, ScheduleShape};

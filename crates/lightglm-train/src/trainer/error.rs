@@ -1,0 +1,72 @@
+//! `TrainError`.
+
+use std::path::PathBuf;
+
+use lightglm_core::LmError;
+
+use super::config::TrainConfigError;
+use crate::checkpoint::CheckpointError;
+
+/// Why training ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The configuration is impossible.
+    #[error(transparent)]
+    Config(#[from] TrainConfigError),
+    /// There is nothing to learn from.
+    #[error("no example has a token to learn")]
+    NoExamples,
+    /// An example does not fit into a forward pass.
+    #[error("line {line}: {tokens} tokens, more than `micro_batch_tokens` = {limit}")]
+    TooLong {
+        /// The example's line.
+        line: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A trainable parameter is not f32: small updates would round to nothing.
+    #[error("parameter `{name}` is {dtype} and cannot be trained: load the model in f32")]
+    Precision {
+        /// The parameter.
+        name: String,
+        /// Its precision.
+        dtype: String,
+    },
+    /// No parameter requires gradients.
+    #[error("no parameter is trainable")]
+    NoParameters,
+    /// The loss or the gradients are not finite. The parameters are those before the step.
+    #[error("step {step}: {what} is {value}; lines of the batch: {lines:?}{}", saved(.checkpoint))]
+    NotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The lines that the batch's examples came from.
+        lines: Vec<usize>,
+        /// The last good state, where checkpoints are kept.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The model refused a batch.
+    #[error("step {step}, lines {lines:?}: {source}")]
+    Model {
+        /// The step, counted from 1.
+        step: u64,
+        /// The lines that the batch's examples came from.
+        lines: Vec<usize>,
+        /// Why.
+        source: LmError,
+    },
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+fn saved(checkpoint: &Option<PathBuf>) -> String {
+    checkpoint.as_ref().map_or(String::new(), |path| format!("; last good state: {}", path.display()))
+}

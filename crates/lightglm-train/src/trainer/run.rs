@@ -1,0 +1,337 @@
+//! `Trainer`: the loop itself.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use burn::tensor::DType;
+use burn::tensor::backend::AutodiffBackend;
+use lightglm_core::{GradientSums, LabelledSpan, LmError, Objective, TrainableLm};
+use lightglm_kernels::LmGradients;
+
+use super::TokenizedExample;
+use super::config::TrainConfig;
+use super::error::TrainError;
+use super::event::{Outcome, StepReport, StopReason, TrainEvent};
+use super::plan::Plan;
+use crate::checkpoint::{CheckpointError, CheckpointFolder, RunState};
+use crate::lora::DropoutSeed;
+use crate::optimizer::{AdamW, clip_factor, global_norm};
+use crate::parameters::trainable_parameters;
+
+/// Trains a model: batches of examples, gradients summed over forward passes, clipping, AdamW,
+/// validation, early stopping, checkpoints.
+///
+/// It does not know what it trains: all parameters, adapters, or the weights behind a fake
+/// quantization are whatever requires gradients.
+pub struct Trainer<'a, B: AutodiffBackend> {
+    config: &'a TrainConfig,
+    objective: &'a dyn Objective<B>,
+    validation: &'a [TokenizedExample],
+    dropout: Option<DropoutSeed>,
+    checkpoints: Option<(&'a CheckpointFolder, bool)>,
+}
+
+/// What changes from step to step.
+struct Run<B: AutodiffBackend, M> {
+    model: M,
+    optimizer: AdamW<B>,
+    state: RunState,
+}
+
+impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
+    /// Training towards `objective`.
+    pub fn new(config: &'a TrainConfig, objective: &'a dyn Objective<B>) -> Self {
+        Self { config, objective, validation: &[], dropout: None, checkpoints: None }
+    }
+
+    /// Examples that are scored and not learnt.
+    #[must_use]
+    pub fn with_validation(mut self, examples: &'a [TokenizedExample]) -> Self {
+        self.validation = examples;
+        self
+    }
+
+    /// The dropout that is switched on while a batch is learnt.
+    #[must_use]
+    pub fn with_dropout(mut self, seed: DropoutSeed) -> Self {
+        self.dropout = Some(seed);
+        self
+    }
+
+    /// Where checkpoints are kept; with `resume` the run goes on behind the last one, if there is one.
+    #[must_use]
+    pub fn with_checkpoints(mut self, folder: &'a CheckpointFolder, resume: bool) -> Self {
+        self.checkpoints = Some((folder, resume));
+        self
+    }
+
+    /// Trains `model` on `examples`. `watch` hears of everything and can end the run.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn run<M: TrainableLm<B>>(
+        &self,
+        model: M,
+        examples: &[TokenizedExample],
+        watch: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+    ) -> Result<(M, Outcome), TrainError> {
+        self.check(&model, examples)?;
+        let plan = Plan::new(self.config, examples.len());
+        let mut run = self.begin(model, examples)?;
+        let trainable = trainable_parameters(&run.model).iter().map(|p| p.values.dims()[0]).sum();
+        let (step, total_steps) = (run.state.step, plan.total_steps());
+        let mut going = watch(&TrainEvent::Begin { step, total_steps, trainable });
+        while run.state.step < total_steps && going.is_continue() {
+            let report;
+            (run, report) = self.step(run, &plan, examples)?;
+            going = watch(&TrainEvent::Step(report));
+            let step = run.state.step;
+            let mut stop = false;
+            if plan.is_due(step, self.config.evaluate_every) || step == total_steps {
+                if let Some(event) = self.validate(&mut run)? {
+                    stop = self.is_hopeless(&run.state);
+                    going = both(going, watch(&event));
+                }
+            }
+            let due = plan.is_due(step, self.config.checkpoint_every) || step == total_steps;
+            if due || stop || going.is_break() {
+                if let Some(event) = self.save(&run)? {
+                    going = both(going, watch(&event));
+                }
+            }
+            if stop {
+                let model = self.best(run.model)?;
+                return Ok((model, outcome(StopReason::Stopped, &run.state)));
+            }
+        }
+        let reason = match run.state.step < total_steps {
+            true => StopReason::Interrupted,
+            false => StopReason::Finished,
+        };
+        Ok((run.model, outcome(reason, &run.state)))
+    }
+
+    fn check<M: TrainableLm<B>>(
+        &self,
+        model: &M,
+        examples: &[TokenizedExample],
+    ) -> Result<(), TrainError> {
+        self.config.check()?;
+        if examples.iter().all(|example| example.labels() == 0) {
+            return Err(TrainError::NoExamples);
+        }
+        let limit = self.config.micro_batch_tokens;
+        let all = examples.iter().chain(self.validation);
+        if let Some(long) = all.into_iter().find(|example| example.tokens.len() > limit) {
+            let (line, tokens) = (long.line, long.tokens.len());
+            return Err(TrainError::TooLong { line, tokens, limit });
+        }
+        let parameters = trainable_parameters(model);
+        if parameters.is_empty() {
+            return Err(TrainError::NoParameters);
+        }
+        match parameters.into_iter().find(|parameter| parameter.dtype != DType::F32) {
+            Some(p) => Err(TrainError::Precision { name: p.name, dtype: format!("{:?}", p.dtype) }),
+            None => Ok(()),
+        }
+    }
+
+    /// A fresh run, or the one that was interrupted.
+    fn begin<M: TrainableLm<B>>(
+        &self,
+        model: M,
+        examples: &[TokenizedExample],
+    ) -> Result<Run<B, M>, TrainError> {
+        let state = RunState::new(self.fingerprint(examples));
+        let optimizer = AdamW::new(self.config.optimizer);
+        let Some((folder, resume)) = self.checkpoints else {
+            return Ok(Run { model, optimizer, state });
+        };
+        match (folder.steps()?.pop(), resume) {
+            (None, _) => Ok(Run { model, optimizer, state }),
+            (Some(step), false) => {
+                Err(CheckpointError::InUse { folder: folder.path().to_path_buf(), step }.into())
+            }
+            (Some(step), true) => {
+                let (model, optimizer, found) = folder.load(step, model, self.config.optimizer)?;
+                if found.fingerprint != state.fingerprint {
+                    let reason = format!("`{}`, now `{}`", found.fingerprint, state.fingerprint);
+                    let folder = folder.of_step(step);
+                    return Err(CheckpointError::OtherRun { folder, reason }.into());
+                }
+                Ok(Run { model, optimizer, state: found })
+            }
+        }
+    }
+
+    /// What decides the numbers of a run: its settings, and a hash of its examples.
+    fn fingerprint(&self, examples: &[TokenizedExample]) -> String {
+        let c = self.config;
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |word: u64| {
+            for byte in word.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for example in examples.iter().chain(self.validation) {
+            add(example.tokens.len() as u64);
+            example.tokens.iter().for_each(|&token| add(u64::from(token)));
+            example.targets.iter().for_each(|target| add(target.map_or(u64::MAX, u64::from)));
+        }
+        let o = &c.optimizer;
+        format!(
+            "batch {} epochs {} lr {} {} warmup {} adamw {} {} {} {} clip {:?} pass {} seed {} \
+             evaluate {:?} patience {:?} examples {}+{} {hash:016x}",
+            c.batch_size,
+            c.epochs,
+            c.learning_rate,
+            c.schedule,
+            c.warmup_ratio,
+            o.beta1,
+            o.beta2,
+            o.eps,
+            o.weight_decay,
+            c.max_grad_norm,
+            c.micro_batch_tokens,
+            c.seed,
+            c.evaluate_every,
+            c.patience,
+            examples.len(),
+            self.validation.len(),
+        )
+    }
+
+    /// One step: gradients of all passes, clipping, the update.
+    fn step<M: TrainableLm<B>>(
+        &self,
+        run: Run<B, M>,
+        plan: &Plan<'_>,
+        examples: &[TokenizedExample],
+    ) -> Result<(Run<B, M>, StepReport), TrainError> {
+        let started = Instant::now();
+        let Run { model, mut optimizer, mut state } = run;
+        let chosen = plan.batch(state.step);
+        let learning_rate = self.config.learning_rate * plan.schedule().factor(state.step);
+        let mut sums = GradientSums::new();
+        let mut total = 0.0;
+        for (pass, batch) in plan.micro_batches(examples, &chosen)?.into_iter().enumerate() {
+            if let Some(dropout) = &self.dropout {
+                let place = (state.step << 20) + pass as u64 + 1;
+                dropout.set(self.config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place | 1 << 63);
+            }
+            let spans: Vec<LabelledSpan<'_>> = batch.iter().map(|&i| examples[i].span()).collect();
+            let loss =
+                model.differentiate(&spans, self.objective, self.config.activations, &mut sums);
+            if let Some(dropout) = &self.dropout {
+                dropout.set(0);
+            }
+            total += loss.map_err(|source| model_error(source, &state, examples, &chosen))?;
+        }
+        let labels: usize = chosen.iter().map(|&i| examples[i].labels()).sum();
+        let scale = 1.0 / labels.max(1) as f64;
+        let (loss, grad_norm) = (total * scale, global_norm(&sums) * scale);
+        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                // The parameters are still those of the last step.
+                let run = Run { model, optimizer, state };
+                let checkpoint = self.save(&run)?.map(|event| match event {
+                    TrainEvent::Saved { path, .. } => path,
+                    _ => unreachable!("saving tells of a checkpoint"),
+                });
+                let (step, lines) = (run.state.step + 1, lines(examples, &chosen));
+                return Err(TrainError::NotFinite { step, what, value, lines, checkpoint });
+            }
+        }
+        let clip = self.config.max_grad_norm.map_or(1.0, |max| clip_factor(grad_norm, max));
+        let model = optimizer.step(model, sums, learning_rate, scale * clip);
+        let tokens = chosen.iter().map(|&i| examples[i].tokens.len()).sum();
+        state.step += 1;
+        state.tokens += tokens as u64;
+        let report = StepReport {
+            step: state.step,
+            total_steps: plan.total_steps(),
+            epoch: state.step as f64 / plan.steps_per_epoch() as f64,
+            loss,
+            learning_rate,
+            grad_norm,
+            tokens,
+            labels,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        Ok((Run { model, optimizer, state }, report))
+    }
+
+    /// Scores the validation examples; `None` where there are none.
+    fn validate<M: TrainableLm<B>>(
+        &self,
+        run: &mut Run<B, M>,
+    ) -> Result<Option<TrainEvent>, TrainError> {
+        let labels: usize = self.validation.iter().map(TokenizedExample::labels).sum();
+        if labels == 0 {
+            return Ok(None);
+        }
+        let all: Vec<usize> = (0..self.validation.len()).collect();
+        let plan = Plan::new(self.config, self.validation.len());
+        let mut total = 0.0;
+        for batch in plan.micro_batches(self.validation, &all)? {
+            let spans: Vec<_> = batch.iter().map(|&i| self.validation[i].span()).collect();
+            let loss = run.model.evaluate(&spans, self.objective);
+            total += loss.map_err(|source| {
+                model_error(source, &run.state, self.validation, &batch)
+            })?;
+        }
+        let (step, loss) = (run.state.step, total / labels as f64);
+        // Not `<=`: a loss that is not a number is not the best.
+        let best = run.state.best_loss().is_none_or(|smallest| loss < smallest);
+        if best {
+            run.state.best_loss_bits = Some(loss.to_bits());
+            run.state.best_step = step;
+            run.state.without_improvement = 0;
+            if let (Some((folder, _)), Some(_)) = (self.checkpoints, self.config.patience) {
+                folder.save_best(&run.model)?;
+            }
+        } else {
+            run.state.without_improvement += 1;
+        }
+        Ok(Some(TrainEvent::Validation { step, loss, best }))
+    }
+
+    fn is_hopeless(&self, state: &RunState) -> bool {
+        self.config.patience.is_some_and(|patience| state.without_improvement >= patience)
+    }
+
+    fn save<M: TrainableLm<B>>(&self, run: &Run<B, M>) -> Result<Option<TrainEvent>, TrainError> {
+        let Some((folder, _)) = self.checkpoints else { return Ok(None) };
+        let path = folder.save(&run.model, &run.optimizer, &run.state)?;
+        Ok(Some(TrainEvent::Saved { step: run.state.step, path }))
+    }
+
+    fn best<M: TrainableLm<B>>(&self, model: M) -> Result<M, TrainError> {
+        match self.checkpoints {
+            Some((folder, _)) => Ok(folder.load_best(model)?),
+            None => Ok(model),
+        }
+    }
+}
+
+fn outcome(reason: StopReason, state: &RunState) -> Outcome {
+    let best = state.best_loss().map(|loss| (loss, state.best_step));
+    Outcome { reason, step: state.step, best, tokens: state.tokens }
+}
+
+fn both(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
+    if a.is_break() { a } else { b }
+}
+
+fn lines(examples: &[TokenizedExample], chosen: &[usize]) -> Vec<usize> {
+    chosen.iter().map(|&i| examples[i].line).collect()
+}
+
+fn model_error(
+    source: LmError,
+    state: &RunState,
+    examples: &[TokenizedExample],
+    chosen: &[usize],
+) -> TrainError {
+    TrainError::Model { step: state.step + 1, lines: lines(examples, chosen), source }
+}
