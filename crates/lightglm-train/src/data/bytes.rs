@@ -74,18 +74,18 @@ impl<R: BufRead> Bytes<R> {
     }
 }
 
-/// The buffered bytes, at least one but at the end; as with all of `std`, an interruption is no
-/// error.
+/// The buffered bytes, none only at the end; as everywhere in `std`, an interruption is no error.
 fn fill(input: &mut impl BufRead) -> io::Result<&[u8]> {
-    loop {
+    let at_end = loop {
         match input.fill_buf() {
-            // Asked for again, because the borrow of a returned buffer would last through the loop.
-            Ok(_) => break,
+            Ok(buffer) => break buffer.is_empty(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-    input.fill_buf()
+    };
+    // What is buffered is asked for once more: a borrow returned out of the loop would last through
+    // it. At the end this would be another read.
+    if at_end { Ok(&[]) } else { input.fill_buf() }
 }
 
 /// A row's bytes, up to a limit; what comes behind is counted out, not kept.

@@ -13,7 +13,7 @@ use super::container::Container;
 use super::conversions::{example_of, text_of};
 use super::drop_report::{DropReason, DropReport, OnBadRow};
 use super::example::Example;
-use super::fault::{DataError, Fault, RowError};
+use super::fault::{DataError, RowError};
 use super::format::{DataFormat, pair_of};
 use super::options::ReadOptions;
 use super::record::{Header, Located, parse_json, utf8};
@@ -201,8 +201,7 @@ impl<R: BufRead> ExampleReader<R> {
         fields: &Map<String, Value>,
         line: usize,
     ) -> Result<DataFormat, DataError> {
-        let found =
-            self.format.or_else(|| DataFormat::of_fields(|name| fields.contains_key(name)));
+        let found = self.format.or_else(|| DataFormat::of_fields(|name| fields.contains_key(name)));
         self.format = found;
         found.ok_or_else(|| self.unknown_format(line, fields.keys().cloned().collect()))
     }

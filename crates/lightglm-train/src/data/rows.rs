@@ -140,8 +140,11 @@ impl<R: BufRead> Rows<R> {
         let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
         while let Some(byte) = self.bytes.next()? {
             match byte {
-                _ if escaped => escaped = false,
+                _ if escaped && byte != b'\n' => escaped = false,
                 b'\\' if quoted => escaped = true,
+                // No string goes on behind a line's end: this one lacks its mark. The next line is
+                // a new element, lest one mark swallow the whole file.
+                b'\n' if quoted => return Ok(self.row(line, gathered, false)),
                 b'"' => quoted = !quoted,
                 _ if quoted => {}
                 b'{' | b'[' => depth += 1,

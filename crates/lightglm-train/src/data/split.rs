@@ -81,11 +81,7 @@ pub struct Split<T> {
 ///
 /// # Errors
 /// [`SplitError`]: an impossible share, or nothing left to train on.
-pub fn split<T>(
-    examples: Vec<T>,
-    size: ValidationSize,
-    seed: u64,
-) -> Result<Split<T>, SplitError> {
+pub fn split<T>(examples: Vec<T>, size: ValidationSize, seed: u64) -> Result<Split<T>, SplitError> {
     let total = examples.len();
     let count = match size {
         ValidationSize::Count(count) => count,
