@@ -228,6 +228,7 @@ fn names_of_formats() {
     assert!(error.to_string().contains("sharegpt"), "{error}");
     assert_eq!("drop".parse(), Ok(OnBadRow::Drop));
     assert!("maybe".parse::<OnBadRow>().is_err());
+    assert_eq!(TextUnit::File.to_string().parse(), Ok(TextUnit::File));
 }
 
 #[test]

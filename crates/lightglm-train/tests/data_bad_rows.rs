@@ -182,7 +182,7 @@ fn empty_files() {
 #[test]
 fn files_of_no_known_format() {
     let error = file_error(b"\n{\"id\": 1, \"summary\": \"?\"}", "x.jsonl", dropping());
-    assert_eq!(error.to_string(), "x.jsonl:2: not a known format: a record of id, summary");
+    assert_eq!(error.to_string(), "x.jsonl:2: not a known format: a record of `id`, `summary`");
     let error = file_error(b"id,summary\n1,a\n", "x.csv", dropping());
     assert!(matches!(error, DataError::UnknownFormat { line: 1, .. }), "{error}");
     let error = file_error(b"\x89PNG\r\n", "x.png", dropping());

@@ -135,6 +135,8 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]
@@ -151,5 +153,14 @@ mod tests {
         assert_eq!(row.finish(), None);
         assert!(!bytes.line_into(&mut Gathered::new(1)).expect("in memory"));
         assert_eq!(bytes.line(), 4);
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_not_held() {
+        let mut bytes = Bytes::new(io::BufReader::new(io::repeat(b'x').take(50_000_000)))
+            .expect("no file is involved");
+        let mut row = Gathered::new(1 << 20);
+        assert!(bytes.line_into(&mut row).expect("no file is involved"));
+        assert_eq!((row.over, row.bytes.capacity()), (true, 0));
     }
 }

@@ -113,7 +113,8 @@ const LINES_NAMED: usize = 5;
 
 /// How many rows of a file were left out, for which reasons, and where the first of them stand.
 ///
-/// Its [`Display`](fmt::Display) is a table.
+/// Its [`Display`](fmt::Display) is a table. What an unclosed quotation in a CSV file swallowed is one
+/// row: where the rows after it begin, nobody can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DropReport {
     /// Rows of the file, good and bad; blank lines are none.

@@ -117,8 +117,8 @@ impl Conversation {
     /// The last answer (the label, where the conversation is a text and its label); empty where
     /// nobody answered.
     pub fn answer(&self) -> &str {
-        let answers = self.turns.iter().filter(|turn| turn.role == Role::Assistant);
-        answers.last().map_or("", |turn| &turn.content)
+        let mut answers = self.turns.iter().rev().filter(|turn| turn.role == Role::Assistant);
+        answers.next().map_or("", |turn| &turn.content)
     }
 
     /// The turns in front of the last answer: what a model is asked when it is tested.

@@ -190,6 +190,6 @@ impl fmt::Display for Fields<'_> {
         if self.0.is_empty() {
             return f.write_str("neither records nor text");
         }
-        write!(f, "a record of {}", self.0.join(", "))
+        write!(f, "a record of `{}`", self.0.join("`, `"))
     }
 }

@@ -31,7 +31,8 @@ pub enum DataFormat {
     /// Source: <https://platform.openai.com/docs/api-reference/fine-tuning> (the completions format)
     PromptCompletion,
     /// `{"question": "...", "answer": "..."}`; also `text` with `category` (BANKING77) or `label`,
-    /// or the fields of `ReadOptions::columns`.
+    /// or the fields of `ReadOptions::columns`. A corpus of texts that happen to have labels is to
+    /// be named [`Text`](Self::Text).
     QuestionAnswer,
     /// `{"text": "..."}`, or a `.txt` file: text to learn as a whole.
     Text,

@@ -44,6 +44,7 @@
 mod bytes;
 mod container;
 mod conversions;
+mod csv_record;
 mod drop_report;
 mod example;
 mod fault;

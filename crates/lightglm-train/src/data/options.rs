@@ -1,7 +1,10 @@
 //! `ReadOptions`: how a file is read.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::drop_report::OnBadRow;
-use super::format::DataFormat;
+use super::format::{DataFormat, UnknownName};
 
 /// Most bytes of a row, where nothing else is said: 16 MiB.
 pub const MAX_ROW_BYTES: usize = 16 << 20;
@@ -63,4 +66,25 @@ pub enum TextUnit {
     /// The whole file, up to [`ReadOptions::max_row_bytes`]; who has the tokenizer cuts it into
     /// windows.
     File,
+}
+
+impl fmt::Display for TextUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Paragraph => "paragraph",
+            Self::File => "file",
+        })
+    }
+}
+
+impl FromStr for TextUnit {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        match name {
+            "paragraph" => Ok(Self::Paragraph),
+            "file" => Ok(Self::File),
+            _ => Err(UnknownName { name: name.into(), known: vec!["paragraph", "file"] }),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::csv_record::fields;
 use super::fault::Fault;
 
 /// A fault, the field it is in (empty for the row as a whole), and lines from the row's first one.
@@ -69,7 +70,7 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn parse(row: &[u8], delimiter: u8) -> Result<Self, Located> {
-        let columns = csv_fields(row, delimiter)?;
+        let columns = fields(utf8(row)?, delimiter);
         let columns = columns.into_iter().map(|name| name.trim().to_owned()).collect();
         Ok(Self { columns, delimiter })
     }
@@ -84,7 +85,7 @@ impl Header {
         row: &[u8],
         open_quote: bool,
     ) -> Result<Map<String, Value>, Located> {
-        let fields = csv_fields(row, self.delimiter)?;
+        let fields = fields(utf8(row)?, self.delimiter);
         let (expected, actual) = (self.columns.len(), fields.len());
         if expected != actual || open_quote {
             return Err(Located::row(Fault::FieldCount { expected, actual, open_quote }));
@@ -92,22 +93,4 @@ impl Header {
         let fields = fields.into_iter().map(Value::String);
         Ok(self.columns.iter().cloned().zip(fields).collect())
     }
-}
-
-/// The fields of one record.
-fn csv_fields(row: &[u8], delimiter: u8) -> Result<Vec<String>, Located> {
-    utf8(row)?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        // A reader for each record: the buffer need not be larger than that.
-        .buffer_capacity(row.len().clamp(1, 8 << 10))
-        .from_reader(row);
-    let mut record = csv::StringRecord::new();
-    reader.read_record(&mut record).map_err(|error| {
-        let reason = error.to_string();
-        Located::row(Fault::WrongType { reason })
-    })?;
-    Ok(record.iter().map(String::from).collect())
 }

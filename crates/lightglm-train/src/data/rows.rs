@@ -4,6 +4,7 @@ use std::io::{self, BufRead};
 
 use super::bytes::{Bytes, Gathered};
 use super::container::Container;
+use super::csv_record::Place;
 use super::fault::Fault;
 
 /// The rows of a stream.
@@ -162,8 +163,7 @@ impl<R: BufRead> Rows<R> {
         Ok(self.row(line, gathered, true))
     }
 
-    /// The next record: up to a line end that stands in no quotation. A quotation mark opens one at
-    /// the beginning of a field alone, as the csv crate has it.
+    /// The next record: up to a line end that stands in no quotation.
     fn next_record(&mut self, delimiter: u8) -> io::Result<Option<Row>> {
         loop {
             let line = self.bytes.line();
@@ -172,13 +172,9 @@ impl<R: BufRead> Rows<R> {
             let mut any = false;
             while let Some(byte) = self.bytes.next()? {
                 any = true;
-                place = match (place, byte) {
-                    (Place::Quoted, b'"') => Place::QuoteInQuoted,
-                    (Place::Quoted, _) => Place::Quoted,
-                    (Place::FieldStart | Place::QuoteInQuoted, b'"') => Place::Quoted,
-                    (_, b'\n' | b'\r') => break,
-                    (_, byte) if byte == delimiter => Place::FieldStart,
-                    _ => Place::Field,
+                place = match place.behind(byte, delimiter) {
+                    Some(place) => place,
+                    None => break,
                 };
                 gathered.push(byte);
             }
@@ -191,16 +187,6 @@ impl<R: BufRead> Rows<R> {
             }
         }
     }
-}
-
-/// Where in a CSV record a byte stands.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    FieldStart,
-    Field,
-    Quoted,
-    /// Behind a quotation mark that ends the quotation, unless another one follows.
-    QuoteInQuoted,
 }
 
 fn broken(line: usize, reason: &str) -> Row {

@@ -14,12 +14,15 @@ pub(crate) fn read_with(name: &str, options: &ReadOptions) -> ExampleSet {
     read_examples(&file(name), options).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Why, how many, and the first lines.
+pub(crate) type DroppedRows = (DropReason, usize, Vec<usize>);
+
 /// The examples of `bytes`, as if they stood in a file `name`.
 pub(crate) fn read_bytes(
     bytes: &[u8],
     name: &str,
     options: ReadOptions,
-) -> (Vec<Result<Example, DataError>>, Vec<(DropReason, usize, Vec<usize>)>) {
+) -> (Vec<Result<Example, DataError>>, Vec<DroppedRows>) {
     let mut reader = match ExampleReader::new(bytes, Path::new(name), options) {
         Ok(reader) => reader,
         Err(error) => return (vec![Err(error)], vec![]),
