@@ -1,1 +1,68 @@
-//! Conversations to learn from.
+//! Files in, examples out: conversations to learn from and plain text, shuffled, split and packed.
+//!
+//! | format | a record | rows |
+//! |---|---|---|
+//! | messages | `{"messages": [{"role": "user", "content": "..."}, ...]}` | JSONL, JSON array |
+//! | alpaca | `{"instruction": "...", "input": "...", "output": "..."}` | JSONL, JSON array, CSV, TSV |
+//! | sharegpt | `{"conversations": [{"from": "human", "value": "..."}, ...]}` | JSONL, JSON array |
+//! | prompt-completion | `{"prompt": "...", "completion": "..."}` | JSONL, JSON array, CSV, TSV |
+//! | question-answer | `{"question": "...", "answer": "..."}`, `text` with `category` or `label`, or named columns | JSONL, JSON array, CSV, TSV |
+//! | text | `{"text": "..."}`, or a `.txt` file | JSONL, JSON array, CSV, TSV, paragraphs, whole file |
+//!
+//! Files are UTF-8, with or without a byte order mark, with any line ends; blank lines are passed
+//! over. A row is read, checked and handed on before the next one, and a row above
+//! [`MAX_ROW_BYTES`] is refused, so memory stays bounded whatever the file. What is wrong with a row
+//! is said with file, line and field; bad rows end the reading, or are dropped and counted in a
+//! [`DropReport`].
+//!
+//! Tokens are not made here: the crate knows no tokenizer. Who has one turns [`Turn`]s into token
+//! ids, learns those with [`Turn::learn`], and reports what was too long.
+//!
+//! ```
+//! use std::path::Path;
+//! use lightglm_train::data::{
+//!     DropReason, ExampleReader, OnBadRow, PackOrder, ReadOptions, epoch_order, pack,
+//! };
+//!
+//! let file = r#"{"question": "When do you open?", "answer": "At nine."}
+//! {"question": "And on Sundays?"}
+//! {"question": "几点关门?", "answer": "晚上六点。"}
+//! "#;
+//! let options = ReadOptions { on_bad_row: OnBadRow::Drop, ..Default::default() };
+//! let mut reader = ExampleReader::new(file.as_bytes(), Path::new("faq.jsonl"), options)?;
+//! let examples = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(examples.len(), 2);
+//! assert_eq!(reader.report().dropped[&DropReason::FieldMissing].first_lines, [2]);
+//!
+//! let lengths = [300, 200]; // What the tokenizer says.
+//! let order = epoch_order(examples.len(), 7, 0);
+//! let in_order: Vec<usize> = order.iter().map(|index| lengths[*index]).collect();
+//! assert_eq!(pack(&in_order, 512, PackOrder::Given)?, [[0, 1]]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bytes;
+mod container;
+mod conversions;
+mod csv_record;
+mod drop_report;
+mod example;
+mod fault;
+mod format;
+mod options;
+mod packing;
+mod random_order;
+mod reader;
+mod record;
+mod rows;
+mod split;
+
+pub use drop_report::{DropReason, DropReport, Dropped, OnBadRow};
+pub use example::{Conversation, Example, Role, Text, Turn};
+pub use fault::{DataError, Fault, RowError};
+pub use format::{DataFormat, UnknownName};
+pub use options::{Columns, MAX_ROW_BYTES, ReadOptions, TextUnit};
+pub use packing::{PackError, PackOrder, pack};
+pub use random_order::{epoch_order, shuffle};
+pub use reader::{ExampleReader, ExampleSet, read_examples};
+pub use split::{Split, SplitError, ValidationSize, split, take_evenly, take_per_label};

@@ -1,0 +1,195 @@
+//! `Fault`, `RowError`, `DataError`: what is wrong with a row, and with a file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::drop_report::{DropReason, DropReport};
+
+/// What is wrong with a row.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Bytes that are not UTF-8: another encoding (GBK, UTF-16), or damage.
+    #[error("not UTF-8 from byte {byte} of the row on")]
+    NotUtf8 {
+        /// Bytes of the row in front of the wrong one.
+        byte: usize,
+    },
+    /// The row is longer than the limit.
+    #[error("more than {limit} bytes in one row")]
+    TooLarge {
+        /// Most bytes of a row.
+        limit: usize,
+    },
+    /// The row is not JSON.
+    #[error("not JSON: {reason} at column {column}")]
+    NotJson {
+        /// What the parser said.
+        reason: String,
+        /// Bytes into the line, counting from 1; 0 where the parser does not say.
+        column: usize,
+    },
+    /// A row of a CSV file with more or fewer fields than its header, or with an open quotation.
+    #[error("{actual} fields under a header of {expected}{}", if *open_quote { ", and a quotation that is not closed" } else { "" })]
+    FieldCount {
+        /// Fields of the header.
+        expected: usize,
+        /// Fields of the row.
+        actual: usize,
+        /// Whether the file ended within quotation marks.
+        open_quote: bool,
+    },
+    /// A field that is not there, or null.
+    #[error("it is not there")]
+    FieldMissing,
+    /// A field of another type.
+    #[error("{reason}")]
+    WrongType {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A participant with a role that nobody knows.
+    #[error("`{role}` is not a role")]
+    UnknownRole {
+        /// The role.
+        role: String,
+    },
+    /// A weight that is neither 0 nor 1.
+    #[error("a weight is 0 or 1, not {weight}")]
+    Weight {
+        /// The weight.
+        weight: String,
+    },
+    /// Calls of tools, which no reader here turns into tokens.
+    #[error("calls of tools are not read")]
+    ToolCalls,
+    /// A conversation without an answer (or without any turn).
+    #[error("nobody answers")]
+    NoAssistantTurn,
+    /// A conversation that ends before the answer.
+    #[error("the last turn is the {role}'s, not the assistant's")]
+    LastTurnNotAssistant {
+        /// Whose it is.
+        role: super::Role,
+    },
+    /// All answers have weight 0.
+    #[error("every answer has weight 0: there is nothing to learn")]
+    NothingToLearn,
+    /// An answer of nothing but white space.
+    #[error("the answer is empty")]
+    EmptyAnswer,
+    /// A question of nothing but white space.
+    #[error("the question is empty")]
+    EmptyQuestion,
+    /// A text of nothing but white space.
+    #[error("the text is empty")]
+    EmptyText,
+}
+
+impl Fault {
+    /// The heading under which a dropped row is counted.
+    pub fn reason(&self) -> DropReason {
+        match self {
+            Self::NotUtf8 { .. } => DropReason::NotUtf8,
+            Self::TooLarge { .. } => DropReason::TooLarge,
+            Self::NotJson { .. } => DropReason::NotJson,
+            Self::FieldCount { .. } => DropReason::FieldCount,
+            Self::FieldMissing => DropReason::FieldMissing,
+            Self::WrongType { .. } | Self::Weight { .. } => DropReason::WrongType,
+            Self::UnknownRole { .. } => DropReason::UnknownRole,
+            Self::ToolCalls => DropReason::ToolCalls,
+            Self::NoAssistantTurn => DropReason::NoAssistantTurn,
+            Self::LastTurnNotAssistant { .. } => DropReason::LastTurnNotAssistant,
+            Self::NothingToLearn => DropReason::NothingToLearn,
+            Self::EmptyAnswer => DropReason::EmptyAnswer,
+            Self::EmptyQuestion => DropReason::EmptyQuestion,
+            Self::EmptyText => DropReason::EmptyText,
+        }
+    }
+}
+
+/// A row that cannot be used: where, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}{}: {fault}", path.display(), Field(field))]
+pub struct RowError {
+    /// The file.
+    pub path: PathBuf,
+    /// Line, counting from 1: where the row begins, or where in the row the syntax breaks.
+    pub line: usize,
+    /// Which field (`messages[2].content`); empty where the row as a whole is meant.
+    pub field: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// Shows the field of a [`RowError`], if there is one.
+struct Field<'a>(&'a str);
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
+/// Why a file could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The file could not be opened or read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file has no rows.
+    #[error("{}: nothing is in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The first record has the fields of no format, or the file does not look like any.
+    #[error("{}:{line}: not a known format: {}", path.display(), Fields(fields))]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// Line, counting from 1.
+        line: usize,
+        /// The record's fields; empty where there is no record.
+        fields: Vec<String>,
+    },
+    /// A column that the format needs and the CSV file's header does not have.
+    #[error("{}:{line}: no column `{column}`", path.display())]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// Line of the header, counting from 1.
+        line: usize,
+        /// The column.
+        column: String,
+    },
+    /// A row that cannot be used, where bad rows are not dropped; also a CSV file's header.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// Every row was dropped.
+    #[error("{}: no row can be used\n{report}", path.display())]
+    NothingLeft {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        report: DropReport,
+    },
+}
+
+/// Shows the fields of a record that fits no format.
+struct Fields<'a>(&'a [String]);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("neither records nor text");
+        }
+        write!(f, "a record of `{}`", self.0.join("`, `"))
+    }
+}

@@ -1,0 +1,96 @@
+//! `parse_json`, `Header`: a row's bytes as a record, fields by name.
+
+use serde_json::{Map, Value};
+
+use super::csv_record::fields;
+use super::fault::Fault;
+
+/// A fault, the field it is in (empty for the row as a whole), and lines from the row's first one.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) field: String,
+    pub(super) lines_down: usize,
+    pub(super) fault: Fault,
+}
+
+impl Located {
+    pub(super) fn row(fault: Fault) -> Self {
+        Self::field("", fault)
+    }
+
+    pub(super) fn field(field: impl Into<String>, fault: Fault) -> Self {
+        Self { field: field.into(), lines_down: 0, fault }
+    }
+}
+
+/// A row as text.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Located> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let byte = error.valid_up_to();
+        let lines_down = bytes[..byte].iter().filter(|byte| **byte == b'\n').count();
+        Located { field: String::new(), lines_down, fault: Fault::NotUtf8 { byte } }
+    })
+}
+
+/// A row of JSON as a record.
+pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
+    let value = serde_json::from_str::<Value>(utf8(row)?).map_err(|error| {
+        let reason = error.to_string();
+        // serde_json counts lines within what it was given.
+        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
+        let fault = Fault::NotJson { reason, column: error.column() };
+        Located { field: String::new(), lines_down: error.line().saturating_sub(1), fault }
+    })?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => {
+            let reason = format!("a record is an object, not {}", type_of(&other));
+            Err(Located::row(Fault::WrongType { reason }))
+        }
+    }
+}
+
+/// What kind of value it is, with its article.
+pub(super) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The columns of a CSV file.
+pub(super) struct Header {
+    pub(super) columns: Vec<String>,
+    delimiter: u8,
+}
+
+impl Header {
+    pub(super) fn parse(row: &[u8], delimiter: u8) -> Result<Self, Located> {
+        let columns = fields(utf8(row)?, delimiter);
+        let columns = columns.into_iter().map(|name| name.trim().to_owned()).collect();
+        Ok(Self { columns, delimiter })
+    }
+
+    pub(super) fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|name| name == column)
+    }
+
+    /// A row as a record of texts; `open_quote` where the file ended within quotation marks.
+    pub(super) fn record(
+        &self,
+        row: &[u8],
+        open_quote: bool,
+    ) -> Result<Map<String, Value>, Located> {
+        let fields = fields(utf8(row)?, self.delimiter);
+        let (expected, actual) = (self.columns.len(), fields.len());
+        if expected != actual || open_quote {
+            return Err(Located::row(Fault::FieldCount { expected, actual, open_quote }));
+        }
+        let fields = fields.into_iter().map(Value::String);
+        Ok(self.columns.iter().cloned().zip(fields).collect())
+    }
+}
