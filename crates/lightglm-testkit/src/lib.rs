@@ -7,22 +7,26 @@
 //!
 //! The checks panic with a sentence about the broken promise; nothing is returned.
 
+mod bigram_lm;
 mod check_causal_lm;
 mod check_embedding;
 mod check_kv_cache;
 mod check_linear;
 mod check_select_linear;
+mod check_trainable_lm;
 mod check_weight_source;
 pub mod fuzz;
 mod shuffled_kv_cache;
 mod split_mix;
 mod table_lm;
 
+pub use bigram_lm::BigramLm;
 pub use check_causal_lm::check_causal_lm;
 pub use check_embedding::check_embedding;
 pub use check_kv_cache::check_kv_cache;
 pub use check_linear::check_linear;
 pub use check_select_linear::check_select_linear;
+pub use check_trainable_lm::check_trainable_lm;
 pub use check_weight_source::check_weight_source;
 pub use shuffled_kv_cache::ShuffledKvCache;
 pub use split_mix::SplitMix;

@@ -285,7 +285,8 @@ impl<'a> Tensors<'a> {
         shape: &[usize],
         device: &B::Device,
     ) -> Result<Tensor<B, 1>, CheckpointError> {
-        let tensor = self.tensors.tensor(name).map_err(|error| self.wrong(name, error.to_string()))?;
+        let tensor =
+            self.tensors.tensor(name).map_err(|error| self.wrong(name, error.to_string()))?;
         if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
             let (found, dtype) = (tensor.shape(), tensor.dtype());
             return Err(self.wrong(name, format!("{dtype:?} {found:?}, expected F32 {shape:?}")));

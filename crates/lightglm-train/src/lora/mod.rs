@@ -9,7 +9,10 @@ pub use config::{LoraConfig, LoraError};
 pub use dropout::DropoutSeed;
 pub use linear::{LoraAdapter, LoraLinear};
 
-use burn::module::Param;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::module::{Param, ParamId};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use lightglm_core::Linear;
 
@@ -44,6 +47,34 @@ pub struct Lora {
     config: LoraConfig,
     seed: u64,
     dropout: DropoutSeed,
+    /// Matrices to begin with, by projection; `None`: random ones.
+    matrices: Option<Arc<BTreeMap<String, LowRank>>>,
+    /// Where adapters have been put. Shared by clones.
+    sites: Arc<Mutex<Vec<LoraSite>>>,
+}
+
+/// A projection that has an adapter.
+#[derive(Clone, Debug)]
+pub struct LoraSite {
+    /// The projection's name: `model.layers.0.self_attn.q_proj`.
+    pub name: String,
+    /// The parameter `A`.
+    pub lora_a: ParamId,
+    /// The parameter `B`.
+    pub lora_b: ParamId,
+}
+
+/// The two matrices of an adapter, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank {
+    /// `r`.
+    pub rank: usize,
+    /// The projection's `[N, K]`.
+    pub shape: [usize; 2],
+    /// `[r, K]`.
+    pub lora_a: Vec<f32>,
+    /// `[N, r]`.
+    pub lora_b: Vec<f32>,
 }
 
 impl Lora {
@@ -53,7 +84,31 @@ impl Lora {
     /// [`LoraError`] for an impossible configuration.
     pub fn new(name: &str, config: LoraConfig, seed: u64) -> Result<Self, LoraError> {
         config.check()?;
-        Ok(Self { name: name.to_owned(), config, seed, dropout: DropoutSeed::default() })
+        Ok(Self {
+            name: name.to_owned(),
+            config,
+            seed,
+            dropout: DropoutSeed::default(),
+            matrices: None,
+            sites: Arc::default(),
+        })
+    }
+
+    /// Adapters that begin with these matrices, beside the projections they are for.
+    ///
+    /// # Errors
+    /// [`LoraError`] for an impossible configuration.
+    pub fn with_matrices(
+        name: &str,
+        config: LoraConfig,
+        matrices: BTreeMap<String, LowRank>,
+    ) -> Result<Self, LoraError> {
+        Ok(Self { matrices: Some(Arc::new(matrices)), ..Self::new(name, config, 0)? })
+    }
+
+    /// Where adapters have been put.
+    pub fn sites(&self) -> Vec<LoraSite> {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The adapters' name.
@@ -83,28 +138,44 @@ impl Lora {
         name: &str,
         mut linear: LoraLinear<B, L>,
     ) -> LoraLinear<B, L> {
-        if self.config.is_target(name) {
+        let is_target = match &self.matrices {
+            Some(matrices) => matrices.contains_key(name),
+            None => self.config.is_target(name),
+        };
+        if is_target {
             let device = linear.devices_of_base();
-            linear.push(self.adapter(name, linear.base.shape(), &device));
+            let adapter = self.adapter(name, linear.base.shape(), &device);
+            let (lora_a, lora_b) = (adapter.lora_a.id, adapter.lora_b.id);
+            let site = LoraSite { name: name.to_owned(), lora_a, lora_b };
+            self.sites.lock().unwrap_or_else(PoisonError::into_inner).push(site);
+            linear.push(adapter);
         }
         linear
     }
 
     /// A fresh adapter: `A` uniform within `1 / sqrt(K)`, as in PEFT, and `B` zero, so that nothing
-    /// changes at first.
+    /// changes at first; or the matrices that there are.
     fn adapter<B: Backend>(
         &self,
         name: &str,
         [n, k]: [usize; 2],
         device: &B::Device,
     ) -> LoraAdapter<B> {
-        let (rank, bound) = (self.config.rank, 1.0 / (k as f32).sqrt());
-        let a = random::uniform(self.seed, name, rank * k, bound);
-        let a = Tensor::from_data(TensorData::new(a, [rank, k]), device);
+        let rank = self.config.rank;
+        let (a, b) = match self.matrices.as_ref().and_then(|matrices| matrices.get(name)) {
+            Some(low) => (low.lora_a.clone(), low.lora_b.clone()),
+            None => {
+                let bound = 1.0 / (k as f32).sqrt();
+                (random::uniform(self.seed, name, rank * k, bound), vec![0.0; n * rank])
+            }
+        };
+        let tensor = |values, shape: [usize; 2]| {
+            Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
+        };
         LoraAdapter {
             name: self.name.clone(),
-            lora_a: Param::from_tensor(a),
-            lora_b: Param::from_tensor(Tensor::zeros([n, rank], device)),
+            lora_a: tensor(a, [rank, k]),
+            lora_b: tensor(b, [n, rank]),
             scale: self.config.scale(),
             dropout: self.config.dropout,
             stream: random::stream(self.seed, name),

@@ -52,12 +52,11 @@ where
             let teacher = (self.teacher)(batch)? / self.temperature;
             let student = logits.clone() / self.temperature;
             let log_p = activation::log_softmax(teacher, 1);
-            let p = log_p.clone().exp();
-            // The part that does not depend on the student comes in as a number.
-            let entropy = Tensor::<B, 1>::from_inner((p.clone() * log_p).sum());
-            let cross = (activation::log_softmax(student, 1) * Tensor::from_inner(p)).sum();
+            let p = Tensor::from_inner(log_p.clone().exp());
+            let log_q = activation::log_softmax(student, 1);
+            let divergence = (p * (Tensor::from_inner(log_p) - log_q)).sum();
             let factor = self.weight * self.temperature * self.temperature;
-            loss = Some((entropy - cross) * factor);
+            loss = Some(divergence * factor);
         }
         if self.weight < 1.0 {
             let entropy = B::cross_entropy(logits, &targets(batch)).sum() * (1.0 - self.weight);

@@ -68,5 +68,7 @@ pub enum TrainError {
 }
 
 fn saved(checkpoint: &Option<PathBuf>) -> String {
-    checkpoint.as_ref().map_or(String::new(), |path| format!("; last good state: {}", path.display()))
+    checkpoint
+        .as_ref()
+        .map_or(String::new(), |path| format!("; last good state: {}", path.display()))
 }

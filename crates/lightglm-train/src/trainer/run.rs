@@ -276,9 +276,8 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         for batch in plan.micro_batches(self.validation, &all)? {
             let spans: Vec<_> = batch.iter().map(|&i| self.validation[i].span()).collect();
             let loss = run.model.evaluate(&spans, self.objective);
-            total += loss.map_err(|source| {
-                model_error(source, &run.state, self.validation, &batch)
-            })?;
+            total +=
+                loss.map_err(|source| model_error(source, &run.state, self.validation, &batch))?;
         }
         let (step, loss) = (run.state.step, total / labels as f64);
         // Not `<=`: a loss that is not a number is not the best.

@@ -1,0 +1,24 @@
+//! Adapters in the files of Hugging Face PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! Names follow transformers' `GlmForCausalLM` and `Glm4ForCausalLM`, whose modules the decoder's
+//! projections are called after, so adapters go both ways without a conversion.
+//!
+//! Source: PEFT, `peft/tuners/lora/config.py` and `peft/utils/save_and_load.py`.
+
+mod adapter_config;
+mod error;
+mod load;
+mod save;
+
+pub use error::PeftError;
+pub use load::load_adapter;
+pub use save::save_adapter;
+
+/// The file of an adapter's configuration.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+
+/// The file of an adapter's matrices.
+pub const MODEL_FILE: &str = "adapter_model.safetensors";
+
+/// What PEFT puts in front of a module's name.
+const PREFIX: &str = "base_model.model.";
