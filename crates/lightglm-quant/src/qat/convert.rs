@@ -4,6 +4,7 @@ use burn::module::Param;
 use lightglm_core::EffectiveWeight;
 use lightglm_kernels::LmBackend;
 
+use super::groups::untracked;
 use super::{FakeQuantEmbedding, FakeQuantLinear, FakeQuantizer, TrainedScales};
 use crate::{MatrixWeight, QuantError, QuantizedEmbedding, QuantizedLinear};
 
@@ -32,8 +33,9 @@ impl Convert {
         self.gather(name, &linear.quantizer);
         linear.convert(name).unwrap_or_else(|error| {
             self.error.get_or_insert(error);
-            let weight = MatrixWeight::Dense(Param::from_tensor(linear.inner.weight()));
-            QuantizedLinear { weight, bias: linear.inner.bias().map(Param::from_tensor) }
+            let weight = Param::from_tensor(untracked(linear.inner.weight()));
+            let bias = linear.inner.bias().map(untracked).map(Param::from_tensor);
+            QuantizedLinear { weight: MatrixWeight::Dense(weight), bias }
         })
     }
 

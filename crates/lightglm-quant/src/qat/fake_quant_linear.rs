@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::{EffectiveWeight, Linear};
 use lightglm_kernels::LmBackend;
 
+use super::groups::untracked;
 use super::{FakeQuantizer, ScaleSource, fake_quantize_rows};
 use crate::{QuantError, QuantizedLinear, Scheme};
 
@@ -58,7 +59,7 @@ impl<B: LmBackend, L: EffectiveWeight<B>> FakeQuantLinear<B, L> {
     /// # Errors
     /// As [`FakeQuantizer::matrix`].
     pub fn convert(&self, name: &str) -> Result<QuantizedLinear<B>, QuantError> {
-        let bias = self.inner.bias().map(Param::from_tensor);
+        let bias = self.inner.bias().map(untracked).map(Param::from_tensor);
         Ok(QuantizedLinear { weight: self.quantizer.packed(name, self.inner.weight())?, bias })
     }
 }
