@@ -27,12 +27,17 @@ const SCHEMES: [&str; 6] = ["w8a8", "int8", "int4", "w4a8-g128", "int4wo-g128", 
 
 /// Of the largest logit. Weights are the same to the bit and sums of eight-bit codes are exact; what
 /// is left is f32 sums in another order, and activations of 16 bits (a 65024th of a group's range)
-/// that training does not round.
-const CONVERTED: f32 = 1e-4;
+/// that training does not round. Measured: up to 5e-7 where all activations have 8 bits (`w8a8`), up
+/// to 1e-4 where those of the head or of all projections have 16.
+const CONVERTED: f32 = 2e-4;
 
 /// Of the largest logit: where a sum in another order moves an activation across the boundary of two
-/// eight-bit codes, a 127th of a group's range goes along. Rare, and no error of either side.
+/// eight-bit codes, a 127th of a group's range goes along. No error of either side, and rare.
+/// Measured: 4e-3, in one of the 24 comparisons.
 const CODES_APART: f32 = 1e-2;
+
+/// Of the comparisons, how many such a step may be met in.
+const MOST_APART: usize = 4;
 
 fn dense<B: LmBackend>(config: &GlmConfig) -> DenseGlm<B> {
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 5);
@@ -112,6 +117,7 @@ fn step(model: FakeGlm<Train>, rate: f32) -> FakeGlm<Train> {
 
 #[test]
 fn converted_models_compute_what_was_trained() {
+    let mut apart = 0;
     for tied in [false, true] {
         let config = GlmConfig { tie_word_embeddings: tied, ..GlmConfig::tiny() };
         let plain = values(dense::<Flex>(&config).forward_uncached(&[span()]).unwrap());
@@ -134,13 +140,15 @@ fn converted_models_compute_what_was_trained() {
                 println!(
                     "{scheme} {scales:?} tied {tied}: {a:.1e}, training {b:.1e}, moved {moved:.1e}"
                 );
-                let rounds = !scheme.contains("wo");
-                let most = if rounds { CODES_APART } else { CONVERTED };
-                assert!(a <= most && b <= most, "{scheme} {scales:?}: {a:e} {b:e}");
-                assert!(moved > 10.0 * a, "{scheme}: nothing was quantized");
+                let worst = a.max(b);
+                let most = if scheme.contains("wo") { CONVERTED } else { CODES_APART };
+                assert!(worst <= most, "{scheme} {scales:?}: {worst:e}");
+                apart += usize::from(worst > CONVERTED);
+                assert!(moved > 10.0 * worst, "{scheme}: nothing was quantized");
             }
         }
     }
+    assert!(apart <= MOST_APART, "{apart} comparisons are apart");
 }
 
 /// An eight-bit KV cache in training is nearer to the real one than none.
@@ -161,9 +169,6 @@ fn an_int8_kv_cache_is_simulated() {
     let simulated = prepared::<Flex>(&config, prepare);
     let with = difference(&logits(&simulated, KvDtype::F32), &real);
     println!("without {without:.1e}, with {with:.1e}");
-    // Keys are quantized before their rotation: another error, of the same size.
-    assert!(with < 2.0 * without && with > 0.0, "{with:e} {without:e}");
-    // On values alone the simulation is the cache: quantizing again changes nothing.
-    let twice = difference(&logits(&simulated, KvDtype::Int8), &logits(&simulated, KvDtype::F32));
-    println!("quantized twice: {twice:.1e}");
+    // Keys are quantized before their rotation, so something is left: measured, 0.55 of it.
+    assert!(with < without, "{with:e} {without:e}");
 }

@@ -103,6 +103,10 @@ impl<B: Backend> FakeQuantizer<B> {
         let shape = weight.dims();
         check(name, shape, scheme)?;
         let weight = host(weight);
+        if let Some(learned) = &self.learned {
+            let misfit = |source| QuantError::Layer { name: name.to_owned(), source };
+            learned.check().map_err(misfit)?;
+        }
         let matrix = match self.trained_scales() {
             None => round_to_nearest(name, &weight, shape, &scheme.weight)?,
             Some((scales, minimums)) => {

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_kernels::ScaleDtype;
+use lightglm_kernels::{PackError, ScaleDtype};
 
 use super::groups::{straight_through, untracked};
 use super::observed_scales::{GroupScales, stored};
@@ -52,5 +52,19 @@ impl<B: Backend> LearnedScales<B> {
             straight_through(stored(untracked(minimums.clone()), dtype), minimums)
         });
         (straight_through(scales, magnitude), minimums)
+    }
+
+    /// Whether the parameters are finite. What they are computed as always is, so that would not show.
+    pub(super) fn check(&self) -> Result<(), PackError> {
+        for (part, values) in [("scales", Some(&self.scales)), ("minimums", self.minimums.as_ref())]
+        {
+            let Some(values) = values else { continue };
+            let [_, groups] = values.dims();
+            let data = values.val().into_data();
+            if let Some(at) = data.iter::<f32>().position(|value| !value.is_finite()) {
+                return Err(PackError::NotFinite { part, row: at / groups });
+            }
+        }
+        Ok(())
     }
 }
