@@ -32,7 +32,7 @@ pub struct FakeQuantizer<B: Backend> {
     scheme: Scheme,
 }
 
-impl<B: Backend> FakeQuantizer<B> {
+impl<B: LmBackend> FakeQuantizer<B> {
     /// What leaves everything as it is.
     pub fn dense() -> Self {
         Self { learned: None, scheme: Scheme::Dense }
@@ -123,9 +123,7 @@ impl<B: Backend> FakeQuantizer<B> {
         let (scales, minimums) = self.learned.as_ref()?.effective(scheme.weight.scale_dtype);
         Some((host(scales), minimums.map(host)))
     }
-}
 
-impl<B: LmBackend> FakeQuantizer<B> {
     /// Rows `ids` of `table: [V, D]`, of which only those are quantized: `[T, D]`.
     pub(super) fn rows(&self, table: Tensor<B, 2>, ids: &[u32]) -> Tensor<B, 2> {
         let rows = B::embed(table, ids);

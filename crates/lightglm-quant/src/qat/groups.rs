@@ -1,4 +1,4 @@
-//! What all fake quantization is made of: groups of columns, rounding, gradients past a value.
+//! What all fake quantization is made of: groups of columns and rounding.
 //!
 //! Shapes: `R` rows, `K` columns, `G` groups of a row, `g` columns of a group.
 
@@ -38,18 +38,4 @@ pub(super) fn round<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D>
 /// `x` as a constant. `detach` alone keeps a parameter's wish for gradients, and with it a graph.
 pub(super) fn untracked<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     x.detach().set_require_grad(false)
-}
-
-/// `value`, bit for bit, with the gradient that `carrier` has.
-///
-/// `carrier + (value - carrier)` would be `value` up to rounding only, and [`super::Convert`] makes
-/// what was computed.
-pub(super) fn straight_through<B: Backend, const D: usize>(
-    value: Tensor<B, D>,
-    carrier: Tensor<B, D>,
-) -> Tensor<B, D> {
-    match B::ad_enabled(&value.device()) {
-        true => value + (carrier.clone() - untracked(carrier)),
-        false => value,
-    }
 }

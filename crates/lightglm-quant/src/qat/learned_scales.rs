@@ -4,9 +4,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_kernels::{PackError, ScaleDtype};
+use lightglm_kernels::{LmBackend, PackError, ScaleDtype};
 
-use super::groups::{straight_through, untracked};
+use super::groups::untracked;
 use super::observed_scales::{GroupScales, stored};
 
 /// The smallest scale: far below any weight's, and far from where `w / scale` overflows.
@@ -35,7 +35,7 @@ pub struct LearnedScales<B: Backend> {
     pub minimums: Option<Param<Tensor<B, 2>>>,
 }
 
-impl<B: Backend> LearnedScales<B> {
+impl<B: LmBackend> LearnedScales<B> {
     /// Parameters that start from these scales.
     pub(super) fn from_observed(observed: GroupScales<B>) -> Self {
         let [n, groups, _] = observed.scale.dims();
@@ -49,9 +49,9 @@ impl<B: Backend> LearnedScales<B> {
         let scales = stored(untracked(magnitude.clone()).clamp_min(SMALLEST), dtype);
         let minimums = self.minimums.as_ref().map(|minimums| {
             let minimums = minimums.val();
-            straight_through(stored(untracked(minimums.clone()), dtype), minimums)
+            B::straight_through(stored(untracked(minimums.clone()), dtype), minimums)
         });
-        (straight_through(scales, magnitude), minimums)
+        (B::straight_through(scales, magnitude), minimums)
     }
 
     /// Whether the parameters are finite. What they are computed as always is, so that would not show.

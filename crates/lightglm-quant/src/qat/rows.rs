@@ -1,9 +1,9 @@
 //! Fake quantization of activations. Shapes: `T` rows, `K` columns.
 
-use burn::tensor::{Tensor, backend::Backend};
-use lightglm_kernels::ActivationBits;
+use burn::tensor::Tensor;
+use lightglm_kernels::{ActivationBits, LmBackend};
 
-use super::groups::{grouped, round, straight_through, ungrouped, untracked};
+use super::groups::{grouped, round, ungrouped, untracked};
 
 /// `x: [T, K]` as it comes back from eight bits with a scale for each `group` columns of a row, as
 /// packed projections quantize their inputs and an eight-bit KV cache its heads: `[T, K]`.
@@ -16,7 +16,7 @@ use super::groups::{grouped, round, straight_through, ungrouped, untracked};
 ///
 /// # Panics
 /// Where `group` is 0.
-pub fn fake_quantize_rows<B: Backend>(x: Tensor<B, 2>, group: usize) -> Tensor<B, 2> {
+pub fn fake_quantize_rows<B: LmBackend>(x: Tensor<B, 2>, group: usize) -> Tensor<B, 2> {
     let [t, k] = x.dims();
     if t * k == 0 {
         return x;
@@ -28,5 +28,5 @@ pub fn fake_quantize_rows<B: Backend>(x: Tensor<B, 2>, group: usize) -> Tensor<B
     let zero = scale.clone().equal_elem(0.0);
     let scale = scale.mask_fill(zero, 1.0);
     let codes = round((values / scale.clone()).clamp(-largest, largest));
-    straight_through(ungrouped(codes * scale, k), x)
+    B::straight_through(ungrouped(codes * scale, k), x)
 }

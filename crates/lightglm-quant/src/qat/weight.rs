@@ -3,8 +3,9 @@
 //! Shapes: `N` out_features, `K` in_features, `G` groups of a row, `g` columns of a group.
 
 use burn::tensor::{DType, Tensor, backend::Backend};
+use lightglm_kernels::LmBackend;
 
-use super::groups::{grouped, round, straight_through, ungrouped, untracked};
+use super::groups::{grouped, round, ungrouped, untracked};
 use super::observed_scales::{GroupScales, observed};
 use crate::WeightScheme;
 
@@ -16,7 +17,7 @@ use crate::WeightScheme;
 ///
 /// # Panics
 /// Where the group size is 0.
-pub fn fake_quantize_weight<B: Backend>(
+pub fn fake_quantize_weight<B: LmBackend>(
     weight: Tensor<B, 2>,
     scheme: &WeightScheme,
 ) -> Tensor<B, 2> {
@@ -24,7 +25,7 @@ pub fn fake_quantize_weight<B: Backend>(
 }
 
 /// [`fake_quantize_weight`], with scales `[N, G]` and minimums that gradients reach where there are.
-pub(super) fn fake_quantize<B: Backend>(
+pub(super) fn fake_quantize<B: LmBackend>(
     weight: Tensor<B, 2>,
     scheme: &WeightScheme,
     learned: Option<(Tensor<B, 2>, Option<Tensor<B, 2>>)>,
@@ -48,7 +49,7 @@ pub(super) fn fake_quantize<B: Backend>(
     };
     if tracked.is_none() && scheme.symmetric {
         let codes = divided(values, &scales).clamp(-largest(scheme), largest(scheme));
-        return straight_through(ungrouped(multiplied(round(codes), &scales), k), weight);
+        return B::straight_through(ungrouped(multiplied(round(codes), &scales), k), weight);
     }
     let lowest = if scheme.symmetric { -largest(scheme) } else { 0.0 };
     let exact = divided(values, &scales);
@@ -67,7 +68,7 @@ pub(super) fn fake_quantize<B: Backend>(
             carrier = carrier + minimum * clipped.float();
         }
     }
-    ungrouped(straight_through(fake, carrier), k)
+    ungrouped(B::straight_through(fake, carrier), k)
 }
 
 /// The largest code, without its offset where there is one.
