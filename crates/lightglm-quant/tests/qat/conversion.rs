@@ -107,13 +107,11 @@ fn learned_scales_are_packed_as_they_are_computed_with() {
         // As an optimizer leaves them: no longer f16, some below zero.
         let mut random = SplitMix::new(12);
         let learned = layer.quantizer.learned.as_mut().unwrap();
-        let mut change = |param: &Param<burn::tensor::Tensor<Flex, 2>>| {
-            let dims = param.dims();
-            let factors = numbers(&mut random, dims[0] * dims[1], 1.2);
-            Param::from_tensor(param.val() * tensor(factors, dims))
-        };
-        learned.scales = change(&learned.scales);
-        learned.minimums = learned.minimums.as_ref().map(&mut change);
+        for param in [Some(&mut learned.scales), learned.minimums.as_mut()].into_iter().flatten() {
+            let shape = param.dims();
+            let factors = tensor(numbers(&mut random, shape[0] * shape[1], 1.2), shape);
+            *param = Param::from_tensor(param.val() * factors);
+        }
         let matrix = check(text, &layer);
         assert!(matrix.scales.iter().all(|&scale| scale > 0.0));
         assert_ne!(matrix.scales, expected.scales);
