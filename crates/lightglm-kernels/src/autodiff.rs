@@ -113,6 +113,15 @@ impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(out),
         })
     }
+
+    fn straight_through<const D: usize>(
+        value: Tensor<Self, D>,
+        carrier: Tensor<Self, D>,
+    ) -> Tensor<Self, D> {
+        let (value, carrier) = (tracked(value).primitive, tracked(carrier));
+        let prep = StraightThrough.prepare::<C>([carrier.node]).compute_bound();
+        Tensor::from_primitive(TensorPrimitive::Float(prep.stateless(value)))
+    }
 }
 
 /// `x W^T`; a weight of 16 bits is widened for the product alone, and again for its gradient.
@@ -287,6 +296,22 @@ impl<B: LmGradients> Backward<B, 1> for CrossEntropy {
         if let Some(logits) = logits {
             let gradient = B::cross_entropy_backward(plain(kept), &targets, plain(losses), grad);
             grads.register::<B>(logits.id, raw(gradient));
+        }
+    }
+}
+
+/// Hands the gradient on as it is.
+#[derive(Debug)]
+struct StraightThrough;
+
+impl<B: Backend> Backward<B, 1> for StraightThrough {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [carrier] = ops.parents;
+        if let Some(carrier) = carrier {
+            grads.register::<B>(carrier.id, grad);
         }
     }
 }

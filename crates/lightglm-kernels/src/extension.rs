@@ -144,6 +144,17 @@ pub trait LmBackend: Backend {
         reference::cross_entropy(logits, targets)
     }
 
+    /// `value`, bit for bit, with the gradient that `carrier` (of the same shape) would have in its
+    /// place: the straight-through estimator's way past a rounding.
+    ///
+    /// Source: Bengio et al. 2013, "Estimating or Propagating Gradients Through Stochastic Neurons".
+    fn straight_through<const D: usize>(
+        value: Tensor<Self, D>,
+        carrier: Tensor<Self, D>,
+    ) -> Tensor<Self, D> {
+        reference::straight_through(value, carrier)
+    }
+
     /// Appends `k, v: [T, G d]` to the cache at each span's positions, then attends
     /// `q: [T, H d]` to everything up to its own position -> `[T, H d]`.
     ///

@@ -68,6 +68,19 @@ pub fn keep_large<B: Backend>(x: Tensor<B, 2>, threshold: f32) -> Tensor<B, 2> {
     x.mask_fill(small, 0.0)
 }
 
+/// See [`crate::LmBackend::straight_through`]. `carrier` must be finite.
+pub fn straight_through<B: Backend, const D: usize>(
+    value: Tensor<B, D>,
+    carrier: Tensor<B, D>,
+) -> Tensor<B, D> {
+    match B::ad_enabled(&value.device()) {
+        // `detach` alone keeps a parameter's wish for gradients. `carrier + (value - carrier)` would
+        // be `value` up to rounding only.
+        true => value + (carrier.clone() - carrier.detach().set_require_grad(false)),
+        false => value,
+    }
+}
+
 /// See [`crate::LmBackend::rotary`].
 pub fn rotary<B: Backend>(
     x: Tensor<B, 2>,

@@ -42,6 +42,16 @@ pub enum QuantError {
         /// Shape and format returned.
         actual: String,
     },
+    /// The outputs of a projection are no whole number of heads.
+    #[error("`{name}`: {out_features} outputs are no whole number of heads of {head_dim}")]
+    Heads {
+        /// The layer's name, without `.weight`.
+        name: String,
+        /// Its outputs.
+        out_features: usize,
+        /// Of a head.
+        head_dim: usize,
+    },
     /// The policy names what the model does not have.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -1,4 +1,5 @@
-//! Quantization of language models after training: schemes, methods, packed projections, files.
+//! Quantization of language models, after training and in it: schemes, methods, packed projections,
+//! files, quantization-aware training.
 //!
 //! **Should I use this crate?** Yes, to hold a model in 8 or 4 bits a weight: [`Quantizer`] makes
 //! one from any checkpoint, in memory or as a file that [`QuantizedCheckpoint`] maps without a copy.
@@ -23,6 +24,7 @@ pub mod formats;
 mod layers;
 pub mod methods;
 mod policy;
+pub mod qat;
 mod quantizer;
 mod round_to_nearest;
 mod scheme;
