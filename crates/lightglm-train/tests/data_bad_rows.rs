@@ -101,6 +101,22 @@ fn messages_read_well() {
 }
 
 #[test]
+fn messages_stay_short_and_plain() {
+    let long = "x".repeat(1_000_000);
+    for row in [
+        format!(r#"{{"messages": [{{"role": "\u001b[2J{long}", "content": ""}}]}}"#),
+        format!(r#"{{"messages": [{{"role": "user", "content": "", "weight": "{long}"}}]}}"#),
+        format!(r#"{{"messages": "{long}"}}"#),
+    ] {
+        let message = row_error(row.as_bytes(), "x.jsonl").to_string();
+        assert!(message.len() < 300 && !message.contains('\u{1b}'), "{message}");
+    }
+    let columns = vec![long; 10].join(",");
+    let message = file_error(columns.as_bytes(), "x.csv", dropping()).to_string();
+    assert!(message.len() < 1_000 && message.ends_with(", ..."), "{message}");
+}
+
+#[test]
 fn not_utf8_names_the_line_and_goes_on() {
     let jsonl = b"{\"text\": \"a\"}\n{\"text\": \"\xb2\xe8\"}\n{\"text\": \"c\"}\n";
     let error = row_error(jsonl, "x.jsonl");
@@ -182,7 +198,7 @@ fn empty_files() {
 #[test]
 fn files_of_no_known_format() {
     let error = file_error(b"\n{\"id\": 1, \"summary\": \"?\"}", "x.jsonl", dropping());
-    assert_eq!(error.to_string(), "x.jsonl:2: not a known format: a record of `id`, `summary`");
+    assert_eq!(error.to_string(), "x.jsonl:2: not a known format: a record of \"id\", \"summary\"");
     let error = file_error(b"id,summary\n1,a\n", "x.csv", dropping());
     assert!(matches!(error, DataError::UnknownFormat { line: 1, .. }), "{error}");
     let error = file_error(b"\x89PNG\r\n", "x.png", dropping());

@@ -12,6 +12,9 @@ use super::format::{DataFormat, pair_of};
 use super::options::ReadOptions;
 use super::record::{Located, type_of};
 
+/// Characters of a reason that are kept.
+const LONGEST_REASON: usize = 200;
+
 /// The record that began on `line` as an example; the fields that are left over become its `extra`.
 pub(super) fn example_of(
     mut fields: Map<String, Value>,
@@ -230,7 +233,13 @@ fn typed<T: DeserializeOwned>(
             root if root == "." => name.to_owned(),
             path => format!("{name}{path}"),
         };
-        Located::field(field, Fault::WrongType { reason: error.inner().to_string() })
+        // serde repeats a text of the wrong kind in full.
+        let mut reason = error.inner().to_string();
+        if let Some((end, _)) = reason.char_indices().nth(LONGEST_REASON) {
+            reason.truncate(end);
+            reason.push_str("...");
+        }
+        Located::field(field, Fault::WrongType { reason })
     })?;
     Ok(Some(parsed))
 }
@@ -274,7 +283,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
                 (Some("text"), Some(text)) => content.push_str(&text),
                 (Some("text"), None) => return Err(de::Error::missing_field("text")),
                 (Some(other), _) => {
-                    let reason = format!("a part of type `{other}`: texts alone are read");
+                    let reason = format!("a part of type {other:?}: texts alone are read");
                     return Err(de::Error::custom(reason));
                 }
                 (None, _) => return Err(de::Error::missing_field("type")),

@@ -49,7 +49,7 @@ pub enum Fault {
         reason: String,
     },
     /// A participant with a role that nobody knows.
-    #[error("`{role}` is not a role")]
+    #[error("{} is not a role", Quoted(role))]
     UnknownRole {
         /// The role.
         role: String,
@@ -182,6 +182,9 @@ pub enum DataError {
     },
 }
 
+/// Fields that a message names; of the others it says only that they are.
+const FIELDS_NAMED: usize = 8;
+
 /// Shows the fields of a record that fits no format.
 struct Fields<'a>(&'a [String]);
 
@@ -190,6 +193,25 @@ impl fmt::Display for Fields<'_> {
         if self.0.is_empty() {
             return f.write_str("neither records nor text");
         }
-        write!(f, "a record of `{}`", self.0.join("`, `"))
+        f.write_str("a record of ")?;
+        for (index, field) in self.0.iter().take(FIELDS_NAMED).enumerate() {
+            write!(f, "{}{}", if index > 0 { ", " } else { "" }, Quoted(field))?;
+        }
+        if self.0.len() > FIELDS_NAMED { f.write_str(", ...") } else { Ok(()) }
+    }
+}
+
+/// Characters of a file's text that a message repeats.
+const LONGEST_QUOTE: usize = 60;
+
+/// Shows the beginning of a text from a file, without what a terminal would obey.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(LONGEST_QUOTE) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
+        }
     }
 }
