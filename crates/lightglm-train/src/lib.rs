@@ -8,43 +8,30 @@
 //!
 //! ```
 //! use std::ops::ControlFlow;
-//! use std::path::Path;
 //!
 //! use burn::backend::Autodiff;
-//! use burn::module::Module;
 //! use burn_flex::{Flex, FlexDevice};
-//! use lightglm_core::WeightDtype;
-//! use lightglm_model::config::GlmConfig;
-//! use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
-//! use lightglm_model::weights::SeededWeights;
-//! use lightglm_train::lora::{Lora, LoraConfig};
+//! use lightglm_testkit::BigramLm;
 //! use lightglm_train::objectives::CrossEntropy;
-//! use lightglm_train::trainer::{TokenizedExample, TrainConfig, Trainer};
-//! type Train = Autodiff<Flex>;
+//! use lightglm_train::trainer::{TokenizedExample, TrainConfig, TrainEvent, Trainer};
 //!
-//! // A model, here with random weights; LoRA beside each of its projections.
-//! let config = GlmConfig::tiny();
-//! let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 0);
-//! let stored = LoadPrecision::Stored;
-//! let model =
-//!     DenseGlm::<Train>::load(&config, &weights, Path::new("seeded"), stored, &FlexDevice)?;
-//! let lora = Lora::new("default", LoraConfig::default(), 0)?;
-//! let mut wrap = |name: &str, linear: DenseLinear<Train>| lora.wrap(name, linear);
-//! let model = model.no_grad().map_linears(&mut wrap);
-//!
-//! // An example: the answer is learnt, the question is not.
+//! // Any `TrainableLm`: lightglm-model's decoder, with or without adapters, or this table.
+//! let model = BigramLm::<Autodiff<Flex>>::new(16, 0, &FlexDevice);
+//! // The answer is learnt, the question is not.
 //! let example = TokenizedExample::new(vec![5, 6, 7, 8], &[false, false, true, true], 1);
-//! let train = TrainConfig { learning_rate: 1e-2, ..TrainConfig::default() };
+//! let config = TrainConfig { learning_rate: 1e-1, ..TrainConfig::default() };
 //! let mut losses = Vec::new();
-//! let mut watch = |event: &_| {
-//!     if let lightglm_train::trainer::TrainEvent::Step(step) = event {
+//! let mut watch = |event: &TrainEvent| {
+//!     if let TrainEvent::Step(step) = event {
 //!         losses.push(step.loss);
 //!     }
 //!     ControlFlow::Continue(())
 //! };
 //! let examples = vec![example; 16];
-//! Trainer::new(&train, &CrossEntropy).run(model, &examples, &mut watch)?;
+//! let trainer = Trainer::new(&config, &CrossEntropy);
+//! let (model, outcome) = trainer.run(model, &examples, &mut watch)?;
 //! assert!(losses.last() < losses.first());
+//! # let _ = (model, outcome);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -19,25 +19,19 @@ use lightglm_core::Linear;
 /// Puts adapters of one configuration beside projections.
 ///
 /// ```
-/// use burn::backend::Autodiff;
-/// use burn::module::Module;
-/// use burn_flex::{Flex, FlexDevice};
-/// use lightglm_core::WeightDtype;
-/// use lightglm_model::config::GlmConfig;
-/// use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
-/// use lightglm_model::weights::SeededWeights;
-/// use lightglm_train::lora::{Lora, LoraConfig};
-/// type Train = Autodiff<Flex>;
+/// use lightglm_core::Linear;
+/// use lightglm_kernels::LmBackend;
+/// use lightglm_train::lora::{Lora, LoraConfig, LoraError, LoraLinear};
 ///
-/// let config = GlmConfig::tiny();
-/// let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 0);
-/// let file = std::path::Path::new("seeded");
-/// let model =
-///     DenseGlm::<Train>::load(&config, &weights, file, LoadPrecision::Stored, &FlexDevice)?;
-/// let lora = Lora::new("default", LoraConfig::default(), 0)?;
-/// let mut wrap = |name: &str, linear: DenseLinear<Train>| lora.wrap(name, linear);
-/// let model = model.no_grad().map_linears(&mut wrap);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// /// What `Glm::map_linears` of lightglm-model calls for each projection, after `no_grad`.
+/// fn wrap<B: LmBackend, L: Linear<B>>(name: &str, linear: L, lora: &Lora) -> LoraLinear<B, L> {
+///     lora.wrap(name, linear)
+/// }
+///
+/// let lora = Lora::new("default", LoraConfig { rank: 8, ..LoraConfig::default() }, 0)?;
+/// assert!(lora.config().is_target("model.layers.0.self_attn.q_proj"));
+/// assert!(!lora.config().is_target("lm_head"));
+/// # Ok::<(), LoraError>(())
 /// ```
 ///
 /// Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1.
