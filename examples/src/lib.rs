@@ -10,6 +10,7 @@ pub mod decode_speed;
 pub mod device;
 pub mod griffin;
 pub mod loaded;
+pub mod loss_plot;
 pub mod models;
 pub mod precision;
 pub mod prompt_text;
@@ -17,7 +18,10 @@ pub mod serving;
 pub mod shape;
 pub mod sparse_model;
 pub mod sparsity_plot;
+pub mod teaching;
 pub mod text_quality;
+pub mod trained_weights;
+pub mod training_watch;
 pub mod whole_file;
 
 use std::process::ExitCode;

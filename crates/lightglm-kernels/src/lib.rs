@@ -18,6 +18,7 @@
 //! All of the workspace's `unsafe` code is here: the SIMD kernels, the worker team and the memory
 //! map, behind safe functions over slices.
 
+mod allocator;
 mod autodiff;
 mod backends;
 mod channel_order;
@@ -32,6 +33,7 @@ mod pages;
 pub mod reference;
 mod select;
 
+pub use allocator::keep_freed_memory;
 pub use channel_order::channel_tiles;
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;

@@ -3,12 +3,14 @@
 mod config;
 mod error;
 mod event;
+mod metrics_file;
 mod plan;
 mod run;
 
 pub use config::{TrainConfig, TrainConfigError};
 pub use error::TrainError;
 pub use event::{Outcome, StepReport, StopReason, TrainEvent};
+pub use metrics_file::MetricsFile;
 pub use run::Trainer;
 
 /// An example as token ids.

@@ -1,0 +1,129 @@
+//! Watching a training run: a live line in the terminal, a file of JSON lines, the loss curves.
+//!
+//! indicatif rather than a full-screen board: it is one line, it works over ssh and in a log, and what
+//! one wants to look at for longer is drawn to a file.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_train::trainer::{MetricsFile, TrainEvent};
+
+use crate::loss_plot::{Curves, svg};
+use crate::whole_file::write_whole;
+
+/// How much of the last steps the loss shown is a mean of.
+const SMOOTHING: f64 = 0.9;
+
+/// Sees a run's events.
+pub struct TrainingWatch {
+    bar: ProgressBar,
+    metrics: MetricsFile,
+    stop: Arc<AtomicBool>,
+    smooth: Option<f64>,
+    rate: Option<f64>,
+    validation: Option<f64>,
+    /// What has been seen.
+    pub curves: Curves,
+    failed: Option<std::io::Error>,
+}
+
+impl TrainingWatch {
+    /// Writes to `metrics`; ends the run once `stop` is raised.
+    ///
+    /// # Errors
+    /// Never, unless the line's template is wrong.
+    pub fn new(metrics: MetricsFile, stop: Arc<AtomicBool>) -> Result<Self> {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps {msg}, {eta} left")?;
+        Ok(Self {
+            bar: ProgressBar::new(0).with_style(style),
+            metrics,
+            stop,
+            smooth: None,
+            rate: None,
+            validation: None,
+            curves: Curves::default(),
+            failed: None,
+        })
+    }
+
+    /// Takes an event in.
+    pub fn see(&mut self, event: &TrainEvent) -> ControlFlow<()> {
+        if let Err(error) = self.metrics.write(event) {
+            self.failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        match event {
+            TrainEvent::Begin { step, total_steps, .. } => {
+                self.bar.set_length(*total_steps);
+                self.bar.set_position(*step);
+                self.bar.reset_eta();
+            }
+            TrainEvent::Step(report) => {
+                let mix = |old: Option<f64>, new: f64| {
+                    old.map_or(new, |old| SMOOTHING * old + (1.0 - SMOOTHING) * new)
+                };
+                self.smooth = Some(mix(self.smooth, report.loss));
+                self.rate = Some(mix(self.rate, report.tokens as f64 / report.seconds.max(1e-9)));
+                self.curves.train.push((report.step as f64, report.loss));
+                self.curves.learning_rate.push((report.step as f64, report.learning_rate));
+                self.bar.set_position(report.step);
+                self.bar.set_message(self.message());
+            }
+            TrainEvent::Validation { step, loss, .. } => {
+                self.validation = Some(*loss);
+                self.curves.validation.push((*step as f64, *loss));
+                self.bar.set_message(self.message());
+            }
+            _ => {}
+        }
+        match self.stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn message(&self) -> String {
+        let mut text = format!("loss {:.3}", self.smooth.unwrap_or(f64::NAN));
+        if let Some(validation) = self.validation {
+            text += &format!(", validation {validation:.3}");
+        }
+        text += &format!(", {:.0} tokens/s", self.rate.unwrap_or(0.0));
+        if let Some(bytes) = resident_bytes() {
+            text += &format!(", {:.1} GB", bytes as f64 / 1e9);
+        }
+        text
+    }
+
+    /// Ends the line and draws the curves to `plot`.
+    ///
+    /// # Errors
+    /// Where the metrics or the plot could not be written.
+    pub fn finish(mut self, title: &str, plot: &PathBuf) -> Result<Curves> {
+        self.bar.finish_and_clear();
+        if let Some(error) = self.failed.take() {
+            return Err(error.into());
+        }
+        write_whole(plot, &svg(title, &self.curves)?)?;
+        Ok(self.curves)
+    }
+}
+
+/// Memory that this process holds, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
+    status_kilobytes("VmRSS:").map(|kilobytes| kilobytes * 1024)
+}
+
+/// The most memory that this process has held, where the system tells.
+pub fn peak_resident_bytes() -> Option<u64> {
+    status_kilobytes("VmHWM:").map(|kilobytes| kilobytes * 1024)
+}
+
+fn status_kilobytes(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
+}
