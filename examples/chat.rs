@@ -21,7 +21,7 @@ use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::serving::{ServedModel, serve};
 use lightglm_examples::{open_model, use_threads};
-use lightglm_kernels::LmBackend;
+use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GenerationConfig;
 use lightglm_model::generation::{
@@ -131,7 +131,7 @@ struct Chat {
 impl DeviceJob for Chat {
     type Output = ();
 
-    fn run<B: LmBackend>(self, device: B::Device) -> Result<()> {
+    fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
         let args = self.args;
         let checkpoint = open_model(args.model.as_deref())?;
         let mut talk = Conversation::<B>::open(&checkpoint, &args, &device)?;

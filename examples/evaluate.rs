@@ -47,7 +47,7 @@ use lightglm_examples::text_quality::{
 };
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, use_threads};
-use lightglm_kernels::LmBackend;
+use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_quant::{Policy, Scheme};
 use serde_json::{Value, json};
@@ -444,7 +444,7 @@ struct Evaluate {
 impl DeviceJob for Evaluate {
     type Output = ();
 
-    fn run<B: LmBackend>(self, device: B::Device) -> Result<()> {
+    fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
         let Self { args, questions, threads } = self;
         let stop = Arc::new(AtomicBool::new(false));
         let raised = stop.clone();

@@ -22,7 +22,7 @@ use burn::tensor::{DType, Tensor, activation};
 use clap::Parser;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
-use lightglm_kernels::LmBackend;
+use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision, Site};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
@@ -117,7 +117,7 @@ struct Verify<'a> {
 impl DeviceJob for Verify<'_> {
     type Output = ();
 
-    fn run<B: LmBackend>(self, device: B::Device) -> Result<()> {
+    fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
         let config = GlmConfig::from_file(self.config)?;
         let checkpoint = SafetensorsCheckpoint::open(self.dir)?;
         let precision = LoadPrecision::Convert(WeightDtype::F32);

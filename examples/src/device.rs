@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use anyhow::{Result, bail};
 use burn::tensor::Tensor;
-use lightglm_kernels::LmBackend;
+use lightglm_kernels::LmGradients;
 
 /// Where the model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -23,7 +23,7 @@ pub trait DeviceJob {
     /// What it returns.
     type Output;
     /// Runs on `device`.
-    fn run<B: LmBackend>(self, device: B::Device) -> Result<Self::Output>;
+    fn run<B: LmGradients>(self, device: B::Device) -> Result<Self::Output>;
 }
 
 /// Runs `job` on `device`.
@@ -48,7 +48,7 @@ pub fn run_on<J: DeviceJob>(device: Device, job: J) -> Result<J::Output> {
 
 /// The GPU runtimes panic where no device is found, so the first tensor is made under guard.
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
-fn run_on_gpu<B: LmBackend, J: DeviceJob>(name: &str, job: J) -> Result<J::Output> {
+fn run_on_gpu<B: LmGradients, J: DeviceJob>(name: &str, job: J) -> Result<J::Output> {
     let device = B::Device::default();
     let hook = take_hook();
     set_hook(Box::new(|_| {}));

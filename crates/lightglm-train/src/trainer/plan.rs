@@ -27,7 +27,7 @@ impl<'a> Plan<'a> {
 
     pub(super) fn schedule(&self) -> Schedule {
         let total_steps = self.total_steps();
-        let warmup_steps = (total_steps as f64 * self.config.warmup_ratio).ceil() as u64;
+        let warmup_steps = (total_steps as f64 * self.config.warmup_ratio) as u64;
         Schedule { shape: self.config.schedule, warmup_steps, total_steps }
     }
 
