@@ -16,8 +16,10 @@
 //! contains one of the texts in its field `expect`.
 //!
 //! DIR gets checkpoints (`--resume` goes on behind the last one, to the bit), `metrics.jsonl`,
-//! `loss.svg`, and the adapter in PEFT's layout, `adapter/`. `--full` trains every parameter and
-//! writes the model. Ctrl-C saves and ends; a second one ends at once.
+//! `loss.svg`, and the adapter in PEFT's layout, `adapter/` (which PEFT loads where the model is a GLM
+//! checkpoint; a GGUF file's projections are called and ordered otherwise). `--merge` adds the adapter to
+//! the weights and writes `model/`, which `chat` and `quantize` open. `--full` trains every parameter and
+//! writes it. Ctrl-C saves and ends; a second one ends at once.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::{Activations, CausalLm, TrainableLm, WeightDtype};
 use lightglm_eval::RunControl;
 use lightglm_examples::teaching::{Classroom, Marks, mark};
+use lightglm_examples::trained_weights;
 use lightglm_examples::training_watch::{TrainingWatch, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, open_model, use_threads};
@@ -44,7 +47,7 @@ use lightglm_train::checkpoint::CheckpointFolder;
 use lightglm_train::data::{
     Conversation, DataFormat, Example, OnBadRow, ReadOptions, ValidationSize, read_examples, split,
 };
-use lightglm_train::lora::{DropoutSeed, Lora, LoraConfig};
+use lightglm_train::lora::{DropoutSeed, Lora, LoraConfig, LoraLinear};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::ScheduleShape;
 use lightglm_train::peft::save_adapter;
@@ -129,6 +132,9 @@ struct Args {
     /// Compute blocks again in the backward pass: less memory, a third more time.
     #[arg(long)]
     recompute: bool,
+    /// Write the model with the adapters added to its weights, too, for `chat` and `quantize`.
+    #[arg(long, conflicts_with = "full")]
+    merge: bool,
     /// Go on behind the last checkpoint in --output.
     #[arg(long)]
     resume: bool,
@@ -200,7 +206,7 @@ fn run() -> Result<()> {
     let lesson = Lesson { args: &args, checkpoint: &checkpoint, classroom, stop, threads };
     if args.full {
         return lesson.teach(model, None, train, &exams, |model, _, folder| {
-            save_model(model, &checkpoint, folder)
+            trained_weights::save::<Train, _>(model, &checkpoint, &folder.join("model"))
         });
     }
     let defaults = LoraConfig::default();
@@ -216,6 +222,12 @@ fn run() -> Result<()> {
     let model = model.no_grad().map_linears(&mut wrap);
     lesson.teach(model, Some(lora.dropout_seed()), train, &exams, |model, base, folder| {
         save_adapter::<Train, _>(model, &lora, Some(base), &folder.join("adapter"))?;
+        if args.merge {
+            let mut merged =
+                |_: &str, linear: LoraLinear<Flex, DenseLinear<Flex>>| linear.into_merged();
+            let merged = model.valid().map_linears(&mut merged);
+            trained_weights::save::<Flex, _>(&merged, &checkpoint, &folder.join("model"))?;
+        }
         Ok(())
     })
 }
@@ -439,9 +451,4 @@ impl Lesson<'_> {
         }
         println!("\nresult: {}", self.args.output.display());
     }
-}
-
-/// Writes every parameter as a checkpoint of its own.
-fn save_model<M: Module<Train>>(model: &M, checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
-    lightglm_examples::trained_weights::save(model, checkpoint, &folder.join("model"))
 }

@@ -14,6 +14,9 @@ use lightglm_train::trainer::TokenizedExample;
 
 use crate::loaded::empty_cache;
 
+/// Questions that are answered at once: a decode step reads every weight once for all of them.
+const SEQUENCES: usize = 32;
+
 /// The text side of a model that is taught.
 pub struct Classroom {
     tokenizer: Tokenizer,
@@ -170,7 +173,8 @@ impl Classroom {
             max_new_tokens: longest,
             is_complete: &|_| false,
         };
-        let replies = generate(&mut subject, &prompts, &ending, &BatchOptions::default(), control)?;
+        let options = BatchOptions { sequences: SEQUENCES, ..BatchOptions::default() };
+        let replies = generate(&mut subject, &prompts, &ending, &options, control)?;
         let text =
             |reply: lightglm_eval::batched::Generation| self.tokenizer.decode(&reply.tokens, true);
         Ok(replies.into_iter().map(|reply| reply.map(text)).collect())

@@ -217,7 +217,9 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         for (pass, batch) in plan.micro_batches(examples, &chosen)?.into_iter().enumerate() {
             if let Some(dropout) = &self.dropout {
                 let place = (state.step << 20) + pass as u64 + 1;
-                dropout.set(self.config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place | 1 << 63);
+                let mixed = self.config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place;
+                // Not 0, which switches dropout off.
+                dropout.set(mixed | 1 << 63);
             }
             let spans: Vec<LabelledSpan<'_>> = batch.iter().map(|&i| examples[i].span()).collect();
             let loss =
