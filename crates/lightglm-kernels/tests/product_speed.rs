@@ -1,0 +1,81 @@
+//! How fast the matrix product of training is: `x W^T`, `grad W` and `grad^T x`, beside burn's
+//! (the `gemm` crate) and the multiply-add peak. `cargo test --release --workspace --test
+//! product_speed -- --ignored --nocapture --test-threads 1`; nothing is asserted, since machines are
+//! shared.
+//!
+//! The two take turns, and the best of many repetitions counts.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_flex::{Flex, FlexDevice};
+use lightglm_kernels::cpu::{MatrixRef, Weights, product, roofs, team};
+use random::Rng;
+
+mod random;
+
+/// `(m, k, n)`.
+const SHAPES: [[usize; 3]; 12] = [
+    [2048, 256, 1536],
+    [2048, 768, 256],
+    [2048, 256, 512],
+    [2048, 256, 4096],
+    [256, 2048, 1536],
+    [512, 1024, 6848],
+    [512, 6848, 1024],
+    [512, 3424, 1024],
+    [512, 512, 512],
+    [128, 1024, 1024],
+    [2048, 256, 8],
+    [8, 2048, 256],
+];
+
+fn tensor(values: &[f32], shape: [usize; 2]) -> Tensor<Flex, 2> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), (&FlexDevice, DType::F32))
+}
+
+#[test]
+#[ignore = "measures"]
+fn beside_burn() {
+    let threads = team::num_threads();
+    let roof = roofs::f32_fma_gflops(threads);
+    println!("{threads} threads, multiply-add peak {roof:.0} GFLOP/s");
+    let mut rng = Rng(1);
+    for [m, k, n] in SHAPES {
+        let (a, b) = (rng.vec(m * k), rng.vec(k * n));
+        let layouts = [("x W^T", false, true), ("grad W", false, false), ("grad^T x", true, false)];
+        for (name, a_transposed, b_transposed) in layouts {
+            let operand = |x, [rows, columns]: [usize; 2], transposed| match transposed {
+                true => MatrixRef::new(Weights::F32(x), [columns, rows]).transposed(),
+                false => MatrixRef::new(Weights::F32(x), [rows, columns]),
+            };
+            let of_burn = |x, [rows, columns]: [usize; 2], transposed| match transposed {
+                true => tensor(x, [columns, rows]).transpose(),
+                false => tensor(x, [rows, columns]),
+            };
+            let (left, right) =
+                (operand(&a, [m, k], a_transposed), operand(&b, [k, n], b_transposed));
+            let burn = (of_burn(&a, [m, k], a_transposed), of_burn(&b, [k, n], b_transposed));
+            let mut c = vec![0.0; m * n];
+            let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
+            let flops = (2 * m * k * n) as f64;
+            let rounds = (2e10 / flops) as usize;
+            for _ in 0..rounds.clamp(10, 200) {
+                let start = Instant::now();
+                product(left, right, &mut c, false);
+                ours = ours.min(start.elapsed().as_secs_f64());
+                let start = Instant::now();
+                black_box(burn.0.clone().matmul(burn.1.clone()));
+                theirs = theirs.min(start.elapsed().as_secs_f64());
+            }
+            let [ours, theirs] = [ours, theirs].map(|seconds| flops / seconds / 1e9);
+            println!(
+                "{m:>5}x{k:<5}x{n:<5} {name:<9} {ours:6.1} GFLOP/s, burn {theirs:6.1}, of the peak \
+                 {:.0} and {:.0} %",
+                100.0 * ours / roof,
+                100.0 * theirs / roof
+            );
+        }
+    }
+}
