@@ -2,7 +2,7 @@
 //! bit against the specification.
 
 use half::{bf16, f16};
-use lightglm_kernels::cpu::{Isa, MatrixRef, Weights, product, team};
+use lightglm_kernels::cpu::{Isa, MatrixRef, Weights, product, product_to_vec, team};
 use random::Rng;
 
 mod random;
@@ -99,6 +99,9 @@ fn check(rng: &mut Rng, [m, n, k]: [usize; 3], cases: [u64; 2]) {
             isa.run(|| product(a.matrix(), b.matrix(), &mut c, accumulate));
             let wrong = c.iter().zip(&expected).position(|(c, e)| c.to_bits() != e.to_bits());
             let name = isa.name();
+            if !accumulate {
+                assert_eq!(isa.run(|| product_to_vec(a.matrix(), b.matrix())), c, "{what}: {name}");
+            }
             assert_eq!(wrong, None, "{what}: {name} with {threads} threads");
         }
     }

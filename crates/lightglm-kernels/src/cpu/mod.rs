@@ -60,7 +60,7 @@ pub use packed::{
     DotIsa, PackedWeights, QuantizedActivations, Scales, gather_packed_rows, linear_packed,
     quantize_activations,
 };
-pub use product::{MatrixRef, product};
+pub use product::{MatrixRef, product, product_to_vec};
 pub use rotary::rotary;
 pub use swiglu::swiglu;
 pub use weights::Weights;

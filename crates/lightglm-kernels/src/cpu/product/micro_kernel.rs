@@ -63,13 +63,12 @@ unsafe fn multiply_block_on<S: Simd>(block: Block) {
     }
 }
 
-/// A panel of `B` stays in the first-level cache while the panels of `A` come from the second.
+/// A panel of `B` stays in the first-level cache while the panels of `A` come from the second. A tile
+/// asks for the next one's part of `C`, and leaves the panels to the hardware.
 #[inline(always)]
 unsafe fn tiles<S: Simd, const R: usize, const V: usize>(block: Block) {
     let Block { rows, columns, len, c_stride, add, .. } = block;
     let width = V * LANES;
-    // Lines of the next panel of `B` that each tile asks for.
-    let share = (len * V).div_ceil(rows.div_ceil(R).max(1));
     for j in (0..columns).step_by(width) {
         for i in (0..rows).step_by(R) {
             // SAFETY: tile (i, j) begins inside of the block; its panels are whole.
@@ -77,9 +76,12 @@ unsafe fn tiles<S: Simd, const R: usize, const V: usize>(block: Block) {
                 let a = block.a.add(i * len);
                 let b = block.b.add(j * len);
                 let c = block.c.add(i * c_stride + j);
-                let ahead = block.b.wrapping_add((j + width) * len + i / R * share * LANES);
-                for line in 0..share {
-                    S::prefetch(ahead.wrapping_add(line * LANES).cast());
+                let (next_i, next_j) = if i + R < rows { (i + R, j) } else { (0, j + width) };
+                let next = block.c.wrapping_add(next_i * c_stride + next_j);
+                for row in 0..R {
+                    for v in 0..V {
+                        S::prefetch(next.wrapping_add(row * c_stride + v * LANES).cast());
+                    }
                 }
                 let (height, width) = (R.min(rows - i), width.min(columns - j));
                 if height == R && width == V * LANES {
@@ -138,10 +140,6 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
                 for v in 0..V {
                     sums[i][v] = S::load(c.add(i * c_stride + v * LANES));
                 }
-            }
-        } else {
-            for i in 0..R {
-                S::prefetch(c.add(i * c_stride).cast());
             }
         }
         for _ in 0..len {

@@ -52,14 +52,38 @@ pub fn product(a: MatrixRef<'_>, b: MatrixRef<'_>, c: &mut [f32], accumulate: bo
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert_eq!(k, b.rows, "a has {k} columns, but b {} rows", b.rows);
     assert_eq!(c.len(), m * n, "c has {} elements, not m * n = {m} * {n}", c.len());
-    let (c, a_by_k, b_by_k) = (Shared(c.as_mut_ptr()), !a.transposed, b.transposed);
+    // SAFETY: `c` has `m * n` elements and is borrowed.
+    unsafe { product_into(a, b, Shared(c.as_mut_ptr()), accumulate) }
+}
+
+/// [`product`] as a new row-major matrix.
+///
+/// # Panics
+/// Where the shapes contradict each other.
+pub fn product_to_vec(a: MatrixRef<'_>, b: MatrixRef<'_>) -> Vec<f32> {
+    assert_eq!(a.columns, b.rows, "a has {} columns, but b {} rows", a.columns, b.rows);
+    let len = a.rows * b.columns;
+    let mut c = Vec::with_capacity(len);
+    // SAFETY: there is room for `len` elements, and the product writes all of them without reading.
+    unsafe {
+        product_into(a, b, Shared(c.as_mut_ptr()), false);
+        c.set_len(len);
+    }
+    c
+}
+
+/// # Safety
+/// `c` has room for the product, and nobody else touches it. It is read only to `accumulate`.
+unsafe fn product_into(a: MatrixRef<'_>, b: MatrixRef<'_>, c: Shared<f32>, accumulate: bool) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let (a_by_k, b_by_k) = (!a.transposed, b.transposed);
     macro_rules! with_both {
         ($($A:ident $B:ident),*) => {
             match (a.data, b.data) {
                 $((Weights::$A(at), Weights::$B(bt)) => {
                     let a = Operand { at: at.as_ptr(), stride: a.stride, k_contiguous: a_by_k };
                     let b = Operand { at: bt.as_ptr(), stride: b.stride, k_contiguous: b_by_k };
-                    // SAFETY: the references were made for these shapes, `c` has `m * n` elements.
+                    // SAFETY: the references were made for these shapes, and `c` is the caller's.
                     unsafe { product_of([m, n, k], a, b, c, n, accumulate) }
                 })*
             }
@@ -87,8 +111,8 @@ pub(super) unsafe fn product_of<A: Element, B: Element>(
     }
     if k == 0 && !accumulate {
         for row in 0..m {
-            // SAFETY: row `row` of `c` has `n` elements.
-            unsafe { std::slice::from_raw_parts_mut(c.get().add(row * c_stride), n).fill(0.0) };
+            // SAFETY: row `row` of `c` has `n` elements; zero is all bits zero.
+            unsafe { c.get().add(row * c_stride).write_bytes(0, n) };
         }
     }
     let isa = Isa::current();
