@@ -64,11 +64,13 @@ unsafe fn multiply_block_on<S: Simd>(block: Block) {
 }
 
 /// A panel of `B` stays in the first-level cache while the panels of `A` come from the second. A tile
-/// asks for the next one's part of `C`, and leaves the panels to the hardware.
+/// asks for the next one's part of `C` and for a share of the next panel of `B`.
 #[inline(always)]
 unsafe fn tiles<S: Simd, const R: usize, const V: usize>(block: Block) {
     let Block { rows, columns, len, c_stride, add, .. } = block;
     let width = V * LANES;
+    // Lines of the next panel that each tile asks for.
+    let share = (len * V).div_ceil(rows.div_ceil(R).max(1));
     for j in (0..columns).step_by(width) {
         for i in (0..rows).step_by(R) {
             // SAFETY: tile (i, j) begins inside of the block; its panels are whole.
@@ -76,6 +78,10 @@ unsafe fn tiles<S: Simd, const R: usize, const V: usize>(block: Block) {
                 let a = block.a.add(i * len);
                 let b = block.b.add(j * len);
                 let c = block.c.add(i * c_stride + j);
+                let panel = block.b.wrapping_add((j + width) * len + i / R * share * LANES);
+                for line in 0..share {
+                    S::prefetch(panel.wrapping_add(line * LANES).cast());
+                }
                 let (next_i, next_j) = if i + R < rows { (i + R, j) } else { (0, j + width) };
                 let next = block.c.wrapping_add(next_i * c_stride + next_j);
                 for row in 0..R {

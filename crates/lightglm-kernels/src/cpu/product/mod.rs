@@ -31,10 +31,11 @@ use pack::{SPILL, pack_columns, pack_rows};
 
 /// Terms of a block at most: a panel of `B` takes half of a first-level cache.
 const MAX_TERMS: usize = 256;
-/// Rows of a block at most: a packed block of `A` is 144 KiB then.
-const MAX_ROWS: usize = 144;
-/// Rows of a block at least, where the team could use more blocks.
-const MIN_ROWS: usize = 60;
+/// Rows of a block at most: a packed block of `A` is 192 KiB then, of a second-level cache of 512.
+const MAX_ROWS: usize = 192;
+/// Rows of a block at least, where the team could use more blocks: every block reads all of the
+/// panels of `B`.
+const MIN_ROWS: usize = 96;
 /// Columns of a block at least, likewise: every block packs its rows of `A`.
 const MIN_COLUMNS: usize = 256;
 /// Elements of `B` that are packed at a time: 4 MiB.
