@@ -124,7 +124,7 @@ impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
     }
 }
 
-/// `x W^T`; a weight of 16 bits is widened for the product alone, and again for its gradient.
+/// `x W^T`; a weight of 16 bits is kept as it is.
 fn multiply<B: LmGradients, C: CheckpointStrategy>(
     x: Tensor<Autodiff<B, C>, 2>,
     weight: Tensor<Autodiff<B, C>, 2>,
@@ -132,7 +132,7 @@ fn multiply<B: LmGradients, C: CheckpointStrategy>(
     let (x, weight) = (tracked(x), tracked(weight));
     let prep = Multiply.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound();
     let (input, matrix) = (plain::<B, 2>(x.primitive.clone()), plain(weight.primitive.clone()));
-    let out = raw(reference::project(input, matrix, None));
+    let out = raw(B::project_forward(input, matrix));
     wrap(match prep.stateful() {
         OpsKind::Tracked(prep) => {
             // An input is kept only for the other one's gradient.
@@ -192,11 +192,11 @@ impl<B: LmGradients> Backward<B, 2> for Multiply {
         let grad = plain::<B, 2>(grads.consume::<B>(&ops.node));
         let ([x, weight], (input, matrix)) = (ops.parents, ops.state);
         if let (Some(weight), Some(input)) = (weight, input) {
-            let gradient = grad.clone().transpose().matmul(plain(input));
+            let gradient = B::project_backward_weight(grad.clone(), plain(input));
             grads.register::<B>(weight.id, raw(gradient));
         }
         if let (Some(x), Some(matrix)) = (x, matrix) {
-            let gradient = grad.matmul(reference::as_f32(plain(matrix)));
+            let gradient = B::project_backward_input(grad, plain(matrix));
             grads.register::<B>(x.id, raw(gradient));
         }
     }

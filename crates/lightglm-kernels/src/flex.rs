@@ -325,7 +325,7 @@ pub(crate) fn floats(x: &FlexTensor) -> &[f32] {
     x.as_slice::<f32>().expect("activations, norms and biases are contiguous f32")
 }
 
-fn weights(x: &FlexTensor) -> Option<Weights<'_>> {
+pub(crate) fn weights(x: &FlexTensor) -> Option<Weights<'_>> {
     match x.dtype() {
         DType::F32 => x.as_slice::<f32>().map(Weights::F32),
         DType::F16 => x.as_slice::<f16>().map(Weights::F16),

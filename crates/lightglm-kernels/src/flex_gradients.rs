@@ -3,11 +3,44 @@
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 
-use crate::cpu::{self, AttentionShape, AttentionSpan};
-use crate::flex::{contiguous, floats, from_vec, take, tensor_of};
+use crate::cpu::{self, AttentionShape, AttentionSpan, MatrixRef, Weights};
+use crate::flex::{contiguous, floats, from_vec, take, tensor_of, weights};
 use crate::gradients::{AdamWState, AdamWStep, LmGradients};
+use crate::reference;
 
 impl LmGradients for Flex {
+    fn project_forward(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([t, k], [n, _]) = (x.dims(), weight.dims());
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let (Some(rows), Some(matrix)) = (x.as_slice::<f32>(), weights(&weight)) else {
+            return reference::project(tensor_of(x), tensor_of(weight), None);
+        };
+        let rows = MatrixRef::new(Weights::F32(rows), [t, k]);
+        let matrix = MatrixRef::new(matrix, [n, k]).transposed();
+        from_vec(cpu::product_to_vec(rows, matrix), [t, n])
+    }
+
+    fn project_backward_input(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([t, n], [_, k]) = (grad.dims(), weight.dims());
+        let (grad, weight) = (contiguous(grad), contiguous(weight));
+        let (Some(rows), Some(matrix)) = (grad.as_slice::<f32>(), weights(&weight)) else {
+            return reference::project_backward_input(tensor_of(grad), tensor_of(weight));
+        };
+        let rows = MatrixRef::new(Weights::F32(rows), [t, n]);
+        from_vec(cpu::product_to_vec(rows, MatrixRef::new(matrix, [n, k])), [t, k])
+    }
+
+    fn project_backward_weight(grad: Tensor<Self, 2>, x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let ([t, n], [_, k]) = (grad.dims(), x.dims());
+        let (grad, x) = (contiguous(grad), contiguous(x));
+        let (Some(rows), Some(inputs)) = (grad.as_slice::<f32>(), x.as_slice::<f32>()) else {
+            return reference::project_backward_weight(tensor_of(grad), tensor_of(x));
+        };
+        let rows = MatrixRef::new(Weights::F32(rows), [t, n]).transposed();
+        let inputs = MatrixRef::new(Weights::F32(inputs), [t, k]);
+        from_vec(cpu::product_to_vec(rows, inputs), [n, k])
+    }
+
     fn rms_norm_backward(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 1>,

@@ -14,6 +14,24 @@ use crate::reference;
 /// operations, so an empty `impl` qualifies a backend; tests hold each against the derivative that
 /// burn takes of the plain forward pass. A backend overrides what it does faster.
 pub trait LmGradients: LmBackend {
+    /// `x W^T` for `x: [T, K]` and `weight: [N, K]`, the forward pass of a projection that is
+    /// trained: like [`LmBackend::project`], but for many rows.
+    fn project_forward(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        reference::project(x, weight, None)
+    }
+
+    /// Gradient of a projection with respect to `x: [T, K]`: `grad W` for `grad: [T, N]` and
+    /// `weight: [N, K]`, which may be of 16 bits.
+    fn project_backward_input(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        reference::project_backward_input(grad, weight)
+    }
+
+    /// Gradient of a projection with respect to its weight `[N, K]`: `grad^T x` for `grad: [T, N]`
+    /// and `x: [T, K]`.
+    fn project_backward_weight(grad: Tensor<Self, 2>, x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        reference::project_backward_weight(grad, x)
+    }
+
     /// Gradients of [`LmBackend::rms_norm`] with respect to `x: [T, D]` and `weight: [D]`, for the
     /// output's gradient `grad: [T, D]`.
     ///

@@ -13,8 +13,8 @@ mod int8_kv;
 mod pages;
 
 pub use gradients::{
-    adamw, attend_backward, cross_entropy_backward, embed_backward, rms_norm_backward,
-    sum_of_squares, swiglu_backward,
+    adamw, attend_backward, cross_entropy_backward, embed_backward, project_backward_input,
+    project_backward_weight, rms_norm_backward, sum_of_squares, swiglu_backward,
 };
 
 /// See [`crate::LmBackend::embed`].

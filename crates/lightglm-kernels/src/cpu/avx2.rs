@@ -31,6 +31,21 @@ unsafe fn round_bf16(x: __m256) -> __m256i {
     _mm256_blendv_epi8(rounded, quiet, nan)
 }
 
+/// Transposes the 4x4 blocks in the lower halves, and those in the upper halves.
+#[inline(always)]
+unsafe fn transpose_4([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+    let ab_low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+    let ab_high = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+    let cd_low = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+    let cd_high = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+    [
+        _mm256_castpd_ps(_mm256_unpacklo_pd(ab_low, cd_low)),
+        _mm256_castpd_ps(_mm256_unpackhi_pd(ab_low, cd_low)),
+        _mm256_castpd_ps(_mm256_unpacklo_pd(ab_high, cd_high)),
+        _mm256_castpd_ps(_mm256_unpackhi_pd(ab_high, cd_high)),
+    ]
+}
+
 #[inline(always)]
 unsafe fn exp2_halves(x: __m256) -> (__m256, __m256) {
     let n = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x4B40_0000));
@@ -180,6 +195,22 @@ impl Simd for Avx2 {
         let bd = _mm256_extractf128_ps::<1>(sums);
         let abcd = _mm_shuffle_ps::<0b10_00_10_00>(ac, bd);
         _mm_storeu_ps(to, _mm_permute_ps::<0b11_01_10_00>(abcd));
+    }
+
+    #[inline(always)]
+    unsafe fn transpose_4(vectors: [Self; 4]) -> [Self; 4] {
+        let [a, b, c, d] = vectors;
+        let [l0, l1, l2, l3] = transpose_4([a.0, b.0, c.0, d.0]);
+        let [h0, h1, h2, h3] = transpose_4([a.1, b.1, c.1, d.1]);
+        [Self(l0, h0), Self(l1, h1), Self(l2, h2), Self(l3, h3)]
+    }
+
+    #[inline(always)]
+    unsafe fn store_4(self, to: *mut f32, stride: usize) {
+        _mm_storeu_ps(to, _mm256_castps256_ps128(self.0));
+        _mm_storeu_ps(to.add(stride), _mm256_extractf128_ps::<1>(self.0));
+        _mm_storeu_ps(to.add(2 * stride), _mm256_castps256_ps128(self.1));
+        _mm_storeu_ps(to.add(3 * stride), _mm256_extractf128_ps::<1>(self.1));
     }
 
     #[inline(always)]

@@ -162,6 +162,29 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn transpose_4(vectors: [Self; 4]) -> [Self; 4] {
+        let [Self(a), Self(b), Self(c), Self(d)] = vectors;
+        let ab_low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+        let ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+        let cd_low = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+        let cd_high = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+        [
+            Self(_mm512_castpd_ps(_mm512_unpacklo_pd(ab_low, cd_low))),
+            Self(_mm512_castpd_ps(_mm512_unpackhi_pd(ab_low, cd_low))),
+            Self(_mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high))),
+            Self(_mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high))),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn store_4(self, to: *mut f32, stride: usize) {
+        _mm_storeu_ps(to, _mm512_castps512_ps128(self.0));
+        _mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(self.0));
+        _mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(self.0));
+        _mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(self.0));
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         _mm_prefetch::<_MM_HINT_T1>(at.cast());
     }

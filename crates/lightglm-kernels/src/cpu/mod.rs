@@ -8,7 +8,8 @@
 //! batch, or on the instruction set. That is only possible because the order of every reduction is
 //! fixed: a dot product keeps 16 partial sums, the `l`-th over `k = l, l + 16, l + 32, ...` with
 //! fused multiply-adds (the last, partial vector padded with zeros), and adds them up as
-//! `s[i] = a[i] + a[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. (`linear_channels` has a single sum.) Threads
+//! `s[i] = a[i] + a[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. (`linear_channels` and `product` have
+//! a single sum.) Threads
 //! split outputs, never a reduction.
 //! NaN stays NaN, but its payload bits are not promised.
 
@@ -29,6 +30,7 @@ mod linear;
 mod neon;
 mod norm;
 mod packed;
+mod product;
 pub mod roofs;
 mod rotary;
 mod scalar;
@@ -58,6 +60,7 @@ pub use packed::{
     DotIsa, PackedWeights, QuantizedActivations, Scales, gather_packed_rows, linear_packed,
     quantize_activations,
 };
+pub use product::{MatrixRef, product, product_to_vec};
 pub use rotary::rotary;
 pub use swiglu::swiglu;
 pub use weights::Weights;

@@ -223,6 +223,31 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn transpose_4(vectors: [Self; 4]) -> [Self; 4] {
+        let [a, b, c, d] = vectors;
+        let mut columns = [a; 4];
+        for g in 0..4 {
+            let even = [vtrn1q_f32(a.0[g], b.0[g]), vtrn1q_f32(c.0[g], d.0[g])];
+            let odd = [vtrn2q_f32(a.0[g], b.0[g]), vtrn2q_f32(c.0[g], d.0[g])];
+            let [e0, e1] = [vreinterpretq_f64_f32(even[0]), vreinterpretq_f64_f32(even[1])];
+            let [o0, o1] = [vreinterpretq_f64_f32(odd[0]), vreinterpretq_f64_f32(odd[1])];
+            columns[0].0[g] = vreinterpretq_f32_f64(vtrn1q_f64(e0, e1));
+            columns[1].0[g] = vreinterpretq_f32_f64(vtrn1q_f64(o0, o1));
+            columns[2].0[g] = vreinterpretq_f32_f64(vtrn2q_f64(e0, e1));
+            columns[3].0[g] = vreinterpretq_f32_f64(vtrn2q_f64(o0, o1));
+        }
+        columns
+    }
+
+    #[inline(always)]
+    unsafe fn store_4(self, to: *mut f32, stride: usize) {
+        vst1q_f32(to, self.0[0]);
+        vst1q_f32(to.add(stride), self.0[1]);
+        vst1q_f32(to.add(2 * stride), self.0[2]);
+        vst1q_f32(to.add(3 * stride), self.0[3]);
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
     }

@@ -144,5 +144,20 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn transpose_4(vectors: [Self; 4]) -> [Self; 4] {
+        std::array::from_fn(|j| {
+            Self(std::array::from_fn(|lane| vectors[lane % 4].0[lane / 4 * 4 + j]))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_4(self, to: *mut f32, stride: usize) {
+        for (g, lanes) in self.0.chunks_exact(4).enumerate() {
+            // SAFETY: the caller vouches for four writable lanes at each of the places.
+            unsafe { std::ptr::copy_nonoverlapping(lanes.as_ptr(), to.add(g * stride), 4) }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(_at: *const u8) {}
 }

@@ -62,6 +62,11 @@ pub(crate) trait Simd: Copy {
     unsafe fn reduce_max(self) -> f32;
     /// [`Simd::reduce_add`] of four vectors at once, written to `to[0..4]`.
     unsafe fn reduce_add_4(vectors: [Self; 4], to: *mut f32);
+    /// Transposes the 4x4 blocks of four vectors: lane `4g + i` of result `j` is lane `4g + j` of
+    /// vector `i`.
+    unsafe fn transpose_4(vectors: [Self; 4]) -> [Self; 4];
+    /// Stores the lanes `4g..4g + 4` at `to + g * stride`, in the order of `g = 0..4`.
+    unsafe fn store_4(self, to: *mut f32, stride: usize);
     /// Asks for the cache line at `at`, which need not be a valid address, in the second-level cache
     /// (the first has room for few requests, and then everything waits).
     unsafe fn prefetch(at: *const u8);

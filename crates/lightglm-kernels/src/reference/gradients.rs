@@ -6,6 +6,19 @@ use super::{as_f32, causal_mask, indices};
 use crate::cpu::{AttentionShape, AttentionSpan};
 use crate::gradients::{AdamWState, AdamWStep};
 
+/// See [`crate::LmGradients::project_backward_input`].
+pub fn project_backward_input<B: Backend>(
+    grad: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    grad.matmul(as_f32(weight))
+}
+
+/// See [`crate::LmGradients::project_backward_weight`].
+pub fn project_backward_weight<B: Backend>(grad: Tensor<B, 2>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    grad.transpose().matmul(x)
+}
+
 /// See [`crate::LmGradients::rms_norm_backward`].
 pub fn rms_norm_backward<B: Backend>(
     x: Tensor<B, 2>,

@@ -3,12 +3,11 @@
 //! Shapes: `T` tokens, `H` query heads, `Kh` kv heads, `d` head_dim; `t` rows of a span, `b` rows of a
 //! block of queries.
 
-use gemm::Parallelism;
-
 use super::super::attention::AttentionShape;
 use super::super::exp::exp;
 use super::super::isa::{Isa, kernel};
 use super::super::kv::AttentionSpan;
+use super::super::product::{Operand, product_of};
 use super::super::scratch::{Shared, with_scratch};
 use super::super::simd::{LANES, Simd};
 use super::super::team;
@@ -94,13 +93,14 @@ unsafe fn of_kv_head(
                 // SAFETY: rows `start..start + b` and keys `0..n` lie inside of the span; the
                 // scratch holds `b * t >= b * n` numbers in each half.
                 unsafe {
-                    let query = Matrix::new(inputs.q.as_ptr().add(first_query), wide);
-                    let grad = Matrix::new(inputs.grad.as_ptr().add(first_query), wide);
-                    let key = Matrix::new(inputs.k.as_ptr().add(first_key), narrow);
-                    let value = Matrix::new(inputs.v.as_ptr().add(first_key), narrow);
+                    let query = inputs.q.as_ptr().add(first_query);
+                    let grad = inputs.grad.as_ptr().add(first_query);
+                    let key = inputs.k.as_ptr().add(first_key);
+                    let value = inputs.v.as_ptr().add(first_key);
                     let [p, ds] = [&mut *scores, &mut *slopes].map(|x| x.as_mut_ptr());
-                    product(p, n, false, [b, n, d], query, key.transposed());
-                    product(ds, n, false, [b, n, d], grad, value.transposed());
+                    let to = |c: *mut f32, stride, add| (Shared(c), stride, add);
+                    multiply([b, n, d], along(query, wide), along(key, narrow), to(p, n, false));
+                    multiply([b, n, d], along(grad, wide), along(value, narrow), to(ds, n, false));
                     for i in 0..b {
                         let row = first_query + i * wide..first_query + i * wide + d;
                         let p = std::slice::from_raw_parts_mut(p.add(i * n), n);
@@ -109,70 +109,38 @@ unsafe fn of_kv_head(
                         let seen = start + i + 1;
                         softmax_row(isa, p, ds, seen, scale, out, grad);
                     }
-                    let (p, ds) = (Matrix::new(p, n), Matrix::new(ds, n));
-                    product(dv.add(first_key), narrow, true, [n, d, b], p.transposed(), grad);
-                    product(dk.add(first_key), narrow, true, [n, d, b], ds.transposed(), query);
-                    product(dq.add(first_query), wide, false, [b, d, n], ds, key);
+                    let (dq, dk, dv) = (dq.add(first_query), dk.add(first_key), dv.add(first_key));
+                    multiply([n, d, b], across(p, n), across(grad, wide), to(dv, narrow, true));
+                    multiply([n, d, b], across(ds, n), across(query, wide), to(dk, narrow, true));
+                    multiply([b, d, n], along(ds, n), across(key, narrow), to(dq, wide, false));
                 }
             }
         }
     });
 }
 
-/// A matrix to read: where it begins, and the distances of its rows and columns.
-#[derive(Clone, Copy)]
-struct Matrix {
-    at: *const f32,
-    row: isize,
-    column: isize,
+/// A factor whose rows, `stride` apart, are what sums run along.
+fn along(at: *const f32, stride: usize) -> Operand<f32> {
+    Operand { at, stride, k_contiguous: true }
 }
 
-impl Matrix {
-    fn new(at: *const f32, row: usize) -> Self {
-        Self { at, row: row as isize, column: 1 }
-    }
-
-    fn transposed(self) -> Self {
-        Self { at: self.at, row: self.column, column: self.row }
-    }
+/// A factor whose rows, `stride` apart, are the terms of the sums.
+fn across(at: *const f32, stride: usize) -> Operand<f32> {
+    Operand { at, stride, k_contiguous: false }
 }
 
-/// `to = a b`, or `to += a b`, with `a: [m, k]`, `b: [k, n]` and rows of `to` `row` apart.
+/// `c = a b`, or `c += a b`, of the shape `[m, n, k]`; `c` with the distance of its rows.
 ///
 /// # Safety
-/// The matrices lie in memory that may be read and written so.
-unsafe fn product(
-    to: *mut f32,
-    row: usize,
-    add: bool,
-    [m, n, k]: [usize; 3],
-    a: Matrix,
-    b: Matrix,
+/// That of [`product_of`].
+unsafe fn multiply(
+    shape: [usize; 3],
+    a: Operand<f32>,
+    b: Operand<f32>,
+    (c, stride, add): (Shared<f32>, usize, bool),
 ) {
     // SAFETY: the caller's.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            to,
-            1,
-            row as isize,
-            add,
-            a.at,
-            a.column,
-            a.row,
-            b.at,
-            b.column,
-            b.row,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    unsafe { product_of(shape, a, b, c, stride, add) }
 }
 
 kernel! {
