@@ -11,7 +11,7 @@ use crate::lora::LoraConfig;
 /// Fields that change the arithmetic, or what the file's tensors mean: refused where they are set.
 ///
 /// Source: PEFT 0.21, `LoraConfig`.
-const REFUSED: [&str; 16] = [
+const REFUSED: [&str; 15] = [
     "use_dora",
     "rank_pattern",
     "alpha_pattern",
@@ -26,7 +26,6 @@ const REFUSED: [&str; 16] = [
     "arrow_config",
     "kasa_config",
     "monteclora_config",
-    "velora_config",
     "fan_in_fan_out",
 ];
 
