@@ -15,10 +15,10 @@ use lightglm_core::{
 };
 use lightglm_examples::serving::{QuantizedGlm, quantize_source};
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::DenseLinear;
+use lightglm_model::decoder::{DenseLinear, Glm, SwiGlu};
 use lightglm_model::weights::SeededWeights;
-use lightglm_quant::{MatrixWeight, QuantizedLinear};
-use lightglm_train::lora::{Lora, LoraConfig};
+use lightglm_quant::{MatrixWeight, QuantizedEmbedding, QuantizedLinear};
+use lightglm_train::lora::{Lora, LoraConfig, LoraLinear};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::trainable_parameters;
 use lightglm_train::trainer::{TokenizedExample, TrainConfig, TrainEvent, Trainer};
@@ -82,34 +82,72 @@ fn losses<M: TrainableLm<Train>>(model: M) -> Vec<f64> {
     losses
 }
 
+/// The scheme, and how far its arithmetic is from the unpacked weights': the root mean square of the
+/// difference over that of the values. Activations have 16 bits or 8. Logits were measured at 8e-5 and
+/// at 2e-2; gradients go through the same roundings twice.
+const SCHEMES: [(&str, f64, f64); 5] = [
+    ("int8wo", 2e-4, 2e-3),
+    ("int4wo-g32", 2e-4, 2e-3),
+    ("int8", 0.05, 0.15),
+    ("w8a8", 0.05, 0.15),
+    ("int4", 0.05, 0.15),
+];
+
+/// The root mean square of the difference over that of `b`.
+fn apart(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let gap: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+    (gap / b.iter().map(|&x| square(x)).sum::<f64>().max(1e-20)).sqrt()
+}
+
+type Adapted<L> = Glm<Train, LoraLinear<Train, L>, SwiGlu<Train, LoraLinear<Train, L>>, Table>;
+type Table = QuantizedEmbedding<Train>;
+
+/// An adapter beside packed projections, and the same beside unpacked ones.
+fn pair(policy: &str) -> (Adapted<QuantizedLinear<Train>>, Adapted<DenseLinear<Train>>) {
+    let (lora, same) = (lora(), lora());
+    let packed = quantized(policy).map_linears(&mut |name: &str, l| lora.wrap(name, l));
+    let plain = quantized(policy).map_linears(&mut |name: &str, l| same.wrap(name, unpacked(l)));
+    (packed, plain)
+}
+
 #[test]
-fn packed_projections() {
-    for policy in ["int8wo", "int4wo-g32", "int8", "w8a8", "int4"] {
-        let (lora, same) = (lora(), lora());
-        let packed = quantized(policy).map_linears(&mut |name: &str, l| lora.wrap(name, l));
-        let plain =
-            quantized(policy).map_linears(&mut |name: &str, l| same.wrap(name, unpacked(l)));
+fn adapters_stand_beside_packed_projections() {
+    for (policy, tolerance, _) in SCHEMES {
+        let (packed, plain) = pair(policy);
         let span = || Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::All };
-        let a: Vec<f32> = packed.forward_uncached(&[span()]).unwrap().into_data().to_vec().unwrap();
-        let b: Vec<f32> = plain.forward_uncached(&[span()]).unwrap().into_data().to_vec().unwrap();
-        let apart = |a: &[f32], b: &[f32]| {
-            let square = |x: f32| f64::from(x) * f64::from(x);
-            let gap: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-            (gap / b.iter().map(|&x| square(x)).sum::<f64>().max(1e-20)).sqrt()
-        };
-        println!("{policy}: logits {:e}", apart(&a, &b));
+        let a = packed.forward_uncached(&[span()]).unwrap().into_data().to_vec().unwrap();
+        let b = plain.forward_uncached(&[span()]).unwrap().into_data().to_vec().unwrap();
+        let gap = apart(&a, &b);
+        println!("{policy}: logits {gap:e}");
+        assert!(gap < tolerance, "{policy}: {gap}");
+        // Only the adapters are trained, and each of them.
+        let names: Vec<String> =
+            trainable_parameters(&packed).into_iter().map(|p| p.name).collect();
+        assert_eq!(names.len(), 2 * 6 * 2);
+        assert!(names.iter().all(|name| name.contains("adapters.0.lora_")), "{names:?}");
+        assert_eq!(gradients(&packed, Activations::Keep).len(), names.len());
+    }
+}
+
+#[test]
+#[ignore = "gradients do not pass packed projections: the kernels' `Autodiff` has no `project_packed`"]
+fn gradients_pass_packed_projections() {
+    for (policy, _, tolerance) in SCHEMES {
+        let (packed, plain) = pair(policy);
         for activations in [Activations::Keep, Activations::Recompute] {
-            let mut worst = (0.0, String::new());
             let (a, b) = (gradients(&packed, activations), gradients(&plain, activations));
-            for ((name, a), (_, b)) in a.iter().zip(&b) {
+            for ((name, a), (_, b)) in
+                a.iter().zip(&b).filter(|((name, _), _)| !name.ends_with("a"))
+            {
                 let gap = apart(a, b);
-                if gap > worst.0 {
-                    worst = (gap, name.clone());
-                }
+                assert!(gap < tolerance, "{policy} {activations:?}, {name}: {gap}");
             }
-            println!("{policy} {activations:?}: gradients {worst:?}");
         }
         let (a, b) = (losses(packed), losses(plain));
-        println!("{policy}: {} -> {}, plain {}", a[0], a[a.len() - 1], b[b.len() - 1]);
+        let (last, expected) = (a[a.len() - 1], b[b.len() - 1]);
+        println!("{policy}: {} -> {last}, unpacked {expected}", a[0]);
+        assert!(last < 0.5 && expected < 0.5, "{policy}: {last}, unpacked {expected}");
     }
 }

@@ -49,6 +49,10 @@ fn fuzz(name: &str, file: &Path, mut target: impl FnMut() -> Result<(), String>)
     fuzzer.dictionary = TOKENS.iter().map(|token| token.as_bytes().to_vec()).collect();
     fuzzer.max_memory_growth = Some(MEMORY_GROWTH);
     fuzzer.max_len = 4 << 10;
+    if std::env::var_os("LIGHTGLM_FUZZ_EXECS").is_none() {
+        // Each writes a file.
+        fuzzer.max_executions = 2_000;
+    }
     target().expect("the seed is fine");
     let named = file.file_name().unwrap().to_str().unwrap();
     let report = fuzzer.run(|input| {

@@ -33,7 +33,10 @@ const VOCAB: usize = 512;
 const KEEP: usize = 2;
 
 fn settings() -> TrainConfig {
-    TrainConfig { epochs: 8, checkpoint_every: Some(1), ..config() }
+    // With patience the best parameters are kept too, which is another file to be killed at.
+    let patience = Some(1000);
+    let (evaluate_every, checkpoint_every) = (Some(1), Some(1));
+    TrainConfig { epochs: 8, evaluate_every, checkpoint_every, patience, ..config() }
 }
 
 fn model(seed: u64) -> BigramLm<Train> {
@@ -72,6 +75,7 @@ fn train(folder: &Path, last_step: Option<u64>) -> Result<(), TrainError> {
     let (config, examples) = (settings(), corpus());
     let checkpoints = CheckpointFolder::open(&folder.join("run"), KEEP)?;
     let trainer = Trainer::new(&config, &CrossEntropy).with_checkpoints(&checkpoints, true);
+    let trainer = trainer.with_validation(&examples[..2]);
     // The seed differs from process to process: what is resumed must not depend on it, but for the
     // first, which is that of the run without interruption.
     let seed = if checkpoints.steps()?.is_empty() { 1 } else { u64::from(std::process::id()) };
@@ -190,6 +194,7 @@ fn a_run_that_is_killed_goes_on_to_the_bit() {
     assert_eq!(half_written(folder), [""; 0]);
     let checkpoints = CheckpointFolder::open(&folder.join("run"), KEEP).unwrap();
     assert_eq!(checkpoints.steps().unwrap(), [39, 40]);
+    checkpoints.load_best(model(3)).unwrap();
     println!("killed {kills} times, {in_the_middle} of them in the middle of a checkpoint");
     assert!(in_the_middle > 0, "no kill met a checkpoint half-written");
 }
@@ -209,11 +214,13 @@ fn a_full_disk_leaves_the_last_checkpoint() {
         assert!(!status.success(), "{blocks} blocks were enough");
         let error = fs::read_to_string(folder.join("error.txt")).unwrap();
         let (message, variant) = error.split_once('\n').unwrap();
-        assert!(message.contains("parameters.safetensors"), "{message} names no file");
+        let named = ["parameters.safetensors", "best.safetensors"];
+        assert!(named.iter().any(|name| message.contains(name)), "{message} names no file");
         assert!(variant.starts_with("Checkpoint(Write(Io {"), "{variant}");
         assert_eq!(half_written(folder), [""; 0]);
         assert_eq!(checkpoints.steps().unwrap(), [2, 3]);
         check_whole(folder);
+        checkpoints.load_best(model(3)).unwrap();
         fs::remove_file(folder.join("error.txt")).unwrap();
     }
     // With room again it goes on.
