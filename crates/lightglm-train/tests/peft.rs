@@ -112,7 +112,8 @@ fn fields_that_are_not_supported() {
 
 #[test]
 fn configurations_that_cannot_be() {
-    let cases: [(&str, Value, fn(&LoraError) -> bool); 4] = [
+    type Check = fn(&LoraError) -> bool;
+    let cases: [(&str, Value, Check); 4] = [
         ("r", json!(0), |e| matches!(e, LoraError::Rank)),
         ("lora_alpha", json!(0), |e| matches!(e, LoraError::Alpha(_))),
         ("lora_dropout", json!(1.0), |e| matches!(e, LoraError::Dropout(_))),

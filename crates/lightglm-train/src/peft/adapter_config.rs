@@ -106,10 +106,10 @@ impl AdapterConfig {
                 return Err(unsupported(field, value));
             }
         }
-        if let Some(value @ Value::String(name)) = self.others.get("init_lora_weights") {
-            if !INITIALIZATIONS.contains(&name.as_str()) {
-                return Err(unsupported("init_lora_weights", value));
-            }
+        if let Some(value @ Value::String(name)) = self.others.get("init_lora_weights")
+            && !INITIALIZATIONS.contains(&name.as_str())
+        {
+            return Err(unsupported("init_lora_weights", value));
         }
         let config = LoraConfig {
             rank: self.r,

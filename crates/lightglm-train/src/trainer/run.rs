@@ -93,17 +93,17 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
             (run, report) = self.step(run, &plan, examples)?;
             going = watch(&TrainEvent::Step(report));
             let step = run.state.step;
-            if plan.is_due(step, self.config.evaluate_every) || step == total_steps {
-                if let Some(event) = self.validate(&mut run)? {
-                    stop = self.is_hopeless(&run.state);
-                    going = both(going, watch(&event));
-                }
+            if (plan.is_due(step, self.config.evaluate_every) || step == total_steps)
+                && let Some(event) = self.validate(&mut run)?
+            {
+                stop = self.is_hopeless(&run.state);
+                going = both(going, watch(&event));
             }
             let due = plan.is_due(step, self.config.checkpoint_every) || step == total_steps;
-            if due || stop || going.is_break() {
-                if let Some(event) = self.save(&run, &plan, examples)? {
-                    going = both(going, watch(&event));
-                }
+            if (due || stop || going.is_break())
+                && let Some(event) = self.save(&run, &plan, examples)?
+            {
+                going = both(going, watch(&event));
             }
         }
         if stop {
