@@ -41,9 +41,13 @@ impl CheckpointFolder {
         fs::create_dir_all(path).map_err(CheckpointError::io(path))?;
         let folder = Self { path: path.to_path_buf(), keep: keep.max(1) };
         for entry in fs::read_dir(path).map_err(CheckpointError::io(path))?.flatten() {
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with(".step-") {
-                fs::remove_dir_all(entry.path()).map_err(CheckpointError::io(&entry.path()))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            if name.starts_with(".step-") {
+                fs::remove_dir_all(&path).map_err(CheckpointError::io(&path))?;
+            } else if name.starts_with('.') && name.ends_with(".partial") {
+                // What `temporary_in` began for the best parameters.
+                fs::remove_file(&path).map_err(CheckpointError::io(&path))?;
             }
         }
         Ok(folder)
@@ -60,7 +64,10 @@ impl CheckpointFolder {
     /// [`CheckpointError::Io`].
     pub fn steps(&self) -> Result<Vec<u64>, CheckpointError> {
         let entries = fs::read_dir(&self.path).map_err(CheckpointError::io(&self.path))?;
-        let step = |name: &str| name.strip_prefix("step-")?.parse().ok();
+        let step = |name: &str| {
+            let step = name.strip_prefix("step-")?.parse().ok()?;
+            (folder_name(step) == name).then_some(step)
+        };
         let names = entries.flatten().map(|entry| entry.file_name());
         let mut steps: Vec<u64> = names.filter_map(|name| step(name.to_str()?)).collect();
         steps.sort_unstable();
@@ -69,7 +76,7 @@ impl CheckpointFolder {
 
     /// The folder of a step's checkpoint.
     pub fn of_step(&self, step: u64) -> PathBuf {
-        self.path.join(format!("step-{step:08}"))
+        self.path.join(folder_name(step))
     }
 
     /// Writes the checkpoint of `state.step` and removes those that are one too many.
@@ -92,15 +99,16 @@ impl CheckpointFolder {
             return Ok(target);
         }
         let name = format!(".step-{:08}-", state.step);
-        let partial = tempfile::Builder::new().prefix(&name).tempdir_in(&self.path);
-        let partial = partial.map_err(CheckpointError::io(&self.path))?;
+        let partial = partial_folder(&name, &self.path).map_err(CheckpointError::io(&self.path))?;
         let parameters = trainable_parameters(module);
         write_values(&partial.path().join(PARAMETERS), &parameters)?;
         write_moments(&partial.path().join(OPTIMIZER), &parameters, optimizer)?;
         let json = serde_json::to_vec_pretty(state).expect("numbers and strings are JSON");
         write_whole(&partial.path().join(RUN), &json)?;
         sync_folder(partial.path())?;
-        fs::rename(partial.keep(), &target).map_err(CheckpointError::io(&target))?;
+        fs::rename(partial.path(), &target).map_err(CheckpointError::io(&target))?;
+        // Its old name is nobody's now, and nothing is to be removed.
+        let _ = partial.keep();
         sync_folder(&self.path)?;
         let steps = self.steps()?;
         for step in &steps[..steps.len().saturating_sub(self.keep)] {
@@ -129,6 +137,10 @@ impl CheckpointFolder {
     {
         let folder = self.of_step(step);
         let state = read_state(&folder.join(RUN))?;
+        if state.step != step {
+            let reason = format!("is of step {}, the folder of step {step}", state.step);
+            return Err(CheckpointError::malformed(&folder.join(RUN), reason));
+        }
         let module = load_values(&folder.join(PARAMETERS), module)?;
         let moments = read_moments(&folder.join(OPTIMIZER), &trainable_parameters(&module))?;
         Ok((module, AdamW::restore(config, state.step, moments), state))
@@ -155,6 +167,23 @@ impl CheckpointFolder {
     ) -> Result<M, CheckpointError> {
         load_values(&self.path.join(BEST), module)
     }
+}
+
+fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// A folder for what is not whole yet, with the permissions that an ordinary new folder would have.
+fn partial_folder(prefix: &str, parent: &Path) -> std::io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Cut down by the umask, where tempfile's own default is for its owner alone.
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder.tempdir_in(parent)
 }
 
 fn write_values<B: Backend>(

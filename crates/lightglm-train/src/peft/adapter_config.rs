@@ -3,13 +3,37 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::PeftError;
 use crate::lora::LoraConfig;
 
-/// The fields that matter here; PEFT fills in the others, and those that change the arithmetic are
-/// refused where they are set.
+/// Fields that change the arithmetic, or what the file's tensors mean: refused where they are set.
+///
+/// Source: PEFT 0.21, `LoraConfig`.
+const REFUSED: [&str; 15] = [
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "fan_in_fan_out",
+];
+
+/// Values of `init_lora_weights` that leave the base as it was. Others (PiSSA, OLoRA, CorDA, LoftQ)
+/// take something out of it, and the adapter is one to what remained.
+const INITIALIZATIONS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+
+/// The fields that matter here; PEFT fills in the others.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AdapterConfig {
     peft_type: String,
@@ -28,17 +52,9 @@ pub(super) struct AdapterConfig {
     #[serde(default = "none")]
     bias: String,
     #[serde(default)]
-    fan_in_fan_out: bool,
-    #[serde(default)]
     inference_mode: bool,
-    #[serde(default, skip_serializing)]
-    use_dora: bool,
-    #[serde(default, skip_serializing)]
-    rank_pattern: Value,
-    #[serde(default, skip_serializing)]
-    alpha_pattern: Value,
-    #[serde(default, skip_serializing)]
-    modules_to_save: Value,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 fn none() -> String {
@@ -57,12 +73,8 @@ impl AdapterConfig {
             target_modules: config.target_modules.clone().into(),
             use_rslora: config.use_rslora,
             bias: none(),
-            fan_in_fan_out: false,
             inference_mode: true,
-            use_dora: false,
-            rank_pattern: Value::Null,
-            alpha_pattern: Value::Null,
-            modules_to_save: Value::Null,
+            others: Map::from_iter([("fan_in_fan_out".to_owned(), Value::Bool(false))]),
         }
     }
 
@@ -89,27 +101,15 @@ impl AdapterConfig {
         if self.bias != "none" {
             return Err(unsupported("bias", &self.bias));
         }
-        if self.use_dora {
-            return Err(unsupported("use_dora", &true));
-        }
-        if self.fan_in_fan_out {
-            return Err(unsupported("fan_in_fan_out", &true));
-        }
-        let patterns = [
-            ("rank_pattern", &self.rank_pattern),
-            ("alpha_pattern", &self.alpha_pattern),
-            ("modules_to_save", &self.modules_to_save),
-        ];
-        for (field, value) in patterns {
-            let empty = match value {
-                Value::Null => true,
-                Value::Object(map) => map.is_empty(),
-                Value::Array(list) => list.is_empty(),
-                _ => false,
-            };
-            if !empty {
+        for field in REFUSED {
+            if let Some(value) = self.others.get(field).filter(|value| is_set(value)) {
                 return Err(unsupported(field, value));
             }
+        }
+        if let Some(value @ Value::String(name)) = self.others.get("init_lora_weights")
+            && !INITIALIZATIONS.contains(&name.as_str())
+        {
+            return Err(unsupported("init_lora_weights", value));
         }
         let config = LoraConfig {
             rank: self.r,
@@ -121,5 +121,14 @@ impl AdapterConfig {
         let checked = config.check();
         checked.map_err(|source| PeftError::Config { file: file.to_path_buf(), source })?;
         Ok(config)
+    }
+}
+
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
     }
 }

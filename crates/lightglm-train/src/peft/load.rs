@@ -34,7 +34,8 @@ pub fn load_adapter(
     let config = config.into_lora(&file, modules.into_iter().collect())?;
     if let Some((name, wrong)) = matrices.iter().find(|(_, m)| m.rank != config.rank) {
         let reason = format!("rank {}, the configuration has {}", wrong.rank, config.rank);
-        return Err(PeftError::tensor(&tensors, name, reason));
+        let name = format!("{PREFIX}{name}.lora_A.weight");
+        return Err(PeftError::tensor(&tensors, &name, reason));
     }
     Lora::with_matrices(name, config, matrices).map_err(|source| PeftError::Config { file, source })
 }
@@ -71,14 +72,18 @@ fn read_matrices(
         let a = tensors.tensor(full).map_err(|error| wrong(&error.to_string()))?;
         let other = format!("{PREFIX}{module}.lora_B.weight");
         let b = tensors.tensor(&other).map_err(|_| wrong("has no `lora_B`"))?;
+        let unfit = |name: &str, found: &[usize], wanted: &[usize]| {
+            let reason = format!("{found:?} where the projection [{n}, {k}] has {wanted:?}");
+            PeftError::tensor(file, name, reason)
+        };
         let &[rank, columns] = a.shape() else { return Err(wrong("is not a matrix")) };
-        if columns != k || b.shape() != [n, rank] {
-            let (a, b) = (a.shape(), b.shape());
-            let reason = format!("{a:?} and {b:?} do not fit a projection [{n}, {k}]");
-            return Err(wrong(&reason));
+        if columns != k {
+            return Err(unfit(full, a.shape(), &[rank, k]));
         }
-        let lora_a = floats(&a).ok_or_else(|| wrong(&format!("{:?} is not read", a.dtype())))?;
-        let lora_b = floats(&b).ok_or_else(|| wrong(&format!("{:?} is not read", b.dtype())))?;
+        if b.shape() != [n, rank] {
+            return Err(unfit(&other, b.shape(), &[n, rank]));
+        }
+        let (lora_a, lora_b) = (floats(file, full, &a)?, floats(file, &other, &b)?);
         found.insert(module.to_owned(), LowRank { rank, shape: [n, k], lora_a, lora_b });
     }
     match found.is_empty() {
@@ -87,15 +92,15 @@ fn read_matrices(
     }
 }
 
-fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+fn floats(file: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, PeftError> {
     let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
-    Some(match view.dtype() {
+    Ok(match view.dtype() {
         Dtype::F32 => {
             let words = view.data().chunks_exact(4);
             words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         }
         Dtype::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
         Dtype::BF16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
-        _ => return None,
+        other => return Err(PeftError::tensor(file, name, format!("{other:?} is not read"))),
     })
 }

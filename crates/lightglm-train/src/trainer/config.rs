@@ -30,7 +30,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Steps between validations; `None`: at the end of each epoch.
     pub evaluate_every: Option<u64>,
-    /// Validations without improvement after which training stops; `None`: never.
+    /// Validations without improvement after which training stops; `None`: never. The best trainable
+    /// parameters are kept meanwhile: in the checkpoints' folder, or in memory where there is none.
     pub patience: Option<usize>,
     /// Steps between checkpoints; `None`: at the end of each epoch.
     pub checkpoint_every: Option<u64>,
@@ -79,6 +80,7 @@ impl TrainConfig {
         let share = |x: f64| (0.0..1.0).contains(&x);
         let optimizer = &self.optimizer;
         let norm = self.max_grad_norm.unwrap_or(1.0);
+        let decay_is_fine = optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0;
         let at_least_one = "at least 1";
         let counts = [
             ("batch_size", self.batch_size as u64),
@@ -98,7 +100,7 @@ impl TrainConfig {
             ("beta1", optimizer.beta1, share(optimizer.beta1), "in [0, 1)"),
             ("beta2", optimizer.beta2, share(optimizer.beta2), "in [0, 1)"),
             ("eps", optimizer.eps, positive(optimizer.eps), "positive"),
-            ("weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0, "at least 0"),
+            ("weight_decay", optimizer.weight_decay, decay_is_fine, "at least 0"),
         ];
         match numbers.into_iter().find(|(_, _, fine, _)| !fine) {
             Some((field, found, _, wanted)) => {

@@ -17,6 +17,16 @@ pub enum TrainError {
     /// There is nothing to learn from.
     #[error("no example has a token to learn")]
     NoExamples,
+    /// An example has no tokens, or not a target for each.
+    #[error("line {line}: {tokens} tokens and {targets} targets, not at least one and as many")]
+    Example {
+        /// The example's line.
+        line: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Its targets.
+        targets: usize,
+    },
     /// An example does not fit into a forward pass.
     #[error("line {line}: {tokens} tokens, more than `micro_batch_tokens` = {limit}")]
     TooLong {
@@ -38,18 +48,20 @@ pub enum TrainError {
     /// No parameter requires gradients.
     #[error("no parameter is trainable")]
     NoParameters,
-    /// The loss or the gradients are not finite. The parameters are those before the step.
+    /// The loss, the gradients or the parameters are not finite. Parameters that are not finite are
+    /// never saved.
     #[error("step {step}: {what} is {value}; lines of the batch: {lines:?}{}", saved(.checkpoint))]
     NotFinite {
         /// The step, counted from 1.
         step: u64,
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm` or `parameter norm`.
         what: &'static str,
         /// Its value.
         value: f64,
         /// The lines that the batch's examples came from.
         lines: Vec<usize>,
-        /// The last good state, where checkpoints are kept.
+        /// The last good state, where checkpoints are kept: that before the step, or the newest one
+        /// that is there.
         checkpoint: Option<PathBuf>,
     },
     /// The model refused a batch.

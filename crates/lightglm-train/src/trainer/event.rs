@@ -67,7 +67,8 @@ pub enum TrainEvent {
 pub enum StopReason {
     /// All epochs are done.
     Finished,
-    /// The validation loss did not fall any more; the parameters are the best ones.
+    /// The validation loss did not fall any more; the parameters are the best ones (the last ones
+    /// where no validation loss was a number).
     Stopped,
     /// Whoever watches asked for it; the state has been saved where checkpoints are kept.
     Interrupted,

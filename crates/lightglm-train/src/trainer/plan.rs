@@ -22,7 +22,7 @@ impl<'a> Plan<'a> {
     }
 
     pub(super) fn total_steps(&self) -> u64 {
-        self.steps_per_epoch() * self.config.epochs as u64
+        self.steps_per_epoch().saturating_mul(self.config.epochs as u64)
     }
 
     pub(super) fn schedule(&self) -> Schedule {

@@ -1,10 +1,13 @@
 //! `Trainer`: the loop itself.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::tensor::DType;
+use burn::module::ParamId;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, Tensor};
 use lightglm_core::{GradientSums, LabelledSpan, LmError, Objective, TrainableLm};
 use lightglm_kernels::LmGradients;
 
@@ -16,7 +19,7 @@ use super::plan::Plan;
 use crate::checkpoint::{CheckpointError, CheckpointFolder, RunState};
 use crate::lora::DropoutSeed;
 use crate::optimizer::{AdamW, clip_factor, global_norm};
-use crate::parameters::trainable_parameters;
+use crate::parameters::{trainable_parameters, with_values};
 
 /// Trains a model: batches of examples, gradients summed over forward passes, clipping, AdamW,
 /// validation, early stopping, checkpoints.
@@ -36,6 +39,8 @@ struct Run<B: AutodiffBackend, M> {
     model: M,
     optimizer: AdamW<B>,
     state: RunState,
+    /// The best parameters so far, where they are wanted and there is no folder to keep them in.
+    best: Option<BTreeMap<ParamId, Tensor<B::InnerBackend, 1>>>,
 }
 
 impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
@@ -81,28 +86,29 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         let trainable = trainable_parameters(&run.model).iter().map(|p| p.values.dims()[0]).sum();
         let (step, total_steps) = (run.state.step, plan.total_steps());
         let mut going = watch(&TrainEvent::Begin { step, total_steps, trainable });
-        while run.state.step < total_steps && going.is_continue() {
+        // A run that has stopped stays so when it is resumed.
+        let mut stop = self.is_hopeless(&run.state);
+        while !stop && run.state.step < total_steps && going.is_continue() {
             let report;
             (run, report) = self.step(run, &plan, examples)?;
             going = watch(&TrainEvent::Step(report));
             let step = run.state.step;
-            let mut stop = false;
-            if plan.is_due(step, self.config.evaluate_every) || step == total_steps {
-                if let Some(event) = self.validate(&mut run)? {
-                    stop = self.is_hopeless(&run.state);
-                    going = both(going, watch(&event));
-                }
+            if (plan.is_due(step, self.config.evaluate_every) || step == total_steps)
+                && let Some(event) = self.validate(&mut run)?
+            {
+                stop = self.is_hopeless(&run.state);
+                going = both(going, watch(&event));
             }
             let due = plan.is_due(step, self.config.checkpoint_every) || step == total_steps;
-            if due || stop || going.is_break() {
-                if let Some(event) = self.save(&run)? {
-                    going = both(going, watch(&event));
-                }
+            if (due || stop || going.is_break())
+                && let Some(event) = self.save(&run, &plan, examples)?
+            {
+                going = both(going, watch(&event));
             }
-            if stop {
-                let model = self.best(run.model)?;
-                return Ok((model, outcome(StopReason::Stopped, &run.state)));
-            }
+        }
+        if stop {
+            let outcome = outcome(StopReason::Stopped, &run.state);
+            return Ok((self.best(run)?, outcome));
         }
         let reason = match run.state.step < total_steps {
             true => StopReason::Interrupted,
@@ -121,8 +127,14 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
             return Err(TrainError::NoExamples);
         }
         let limit = self.config.micro_batch_tokens;
-        let all = examples.iter().chain(self.validation);
-        if let Some(long) = all.into_iter().find(|example| example.tokens.len() > limit) {
+        let all = || examples.iter().chain(self.validation);
+        let is_odd =
+            |e: &&TokenizedExample| e.tokens.is_empty() || e.tokens.len() != e.targets.len();
+        if let Some(TokenizedExample { tokens, targets, line }) = all().find(is_odd) {
+            let (line, tokens, targets) = (*line, tokens.len(), targets.len());
+            return Err(TrainError::Example { line, tokens, targets });
+        }
+        if let Some(long) = all().find(|example| example.tokens.len() > limit) {
             let (line, tokens) = (long.line, long.tokens.len());
             return Err(TrainError::TooLong { line, tokens, limit });
         }
@@ -144,11 +156,10 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
     ) -> Result<Run<B, M>, TrainError> {
         let state = RunState::new(self.fingerprint(examples));
         let optimizer = AdamW::new(self.config.optimizer);
-        let Some((folder, resume)) = self.checkpoints else {
-            return Ok(Run { model, optimizer, state });
-        };
+        let fresh = |model| Run { model, optimizer, state: state.clone(), best: None };
+        let Some((folder, resume)) = self.checkpoints else { return Ok(fresh(model)) };
         match (folder.steps()?.pop(), resume) {
-            (None, _) => Ok(Run { model, optimizer, state }),
+            (None, _) => Ok(fresh(model)),
             (Some(step), false) => {
                 Err(CheckpointError::InUse { folder: folder.path().to_path_buf(), step }.into())
             }
@@ -159,7 +170,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
                     let folder = folder.of_step(step);
                     return Err(CheckpointError::OtherRun { folder, reason }.into());
                 }
-                Ok(Run { model, optimizer, state: found })
+                Ok(Run { model, optimizer, state: found, best: None })
             }
         }
     }
@@ -209,7 +220,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         examples: &[TokenizedExample],
     ) -> Result<(Run<B, M>, StepReport), TrainError> {
         let started = Instant::now();
-        let Run { model, mut optimizer, mut state } = run;
+        let Run { model, mut optimizer, mut state, best } = run;
         let chosen = plan.batch(state.step);
         let learning_rate = self.config.learning_rate * plan.schedule().factor(state.step);
         let mut sums = GradientSums::new();
@@ -235,12 +246,9 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
                 // The parameters are still those of the last step.
-                let run = Run { model, optimizer, state };
-                let checkpoint = self.save(&run)?.map(|event| match event {
-                    TrainEvent::Saved { path, .. } => path,
-                    _ => unreachable!("saving tells of a checkpoint"),
-                });
+                let run = Run { model, optimizer, state, best };
                 let (step, lines) = (run.state.step + 1, lines(examples, &chosen));
+                let checkpoint = self.last_good(&run);
                 return Err(TrainError::NotFinite { step, what, value, lines, checkpoint });
             }
         }
@@ -260,7 +268,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
             labels,
             seconds: started.elapsed().as_secs_f64(),
         };
-        Ok((Run { model, optimizer, state }, report))
+        Ok((Run { model, optimizer, state, best }, report))
     }
 
     /// Scores the validation examples; `None` where there are none.
@@ -282,14 +290,19 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
                 loss.map_err(|source| model_error(source, &run.state, self.validation, &batch))?;
         }
         let (step, loss) = (run.state.step, total / labels as f64);
-        // Not `<=`: a loss that is not a number is not the best.
-        let best = run.state.best_loss().is_none_or(|smallest| loss < smallest);
+        // Not `<=`, and not without the first: a loss that is not a number is not the best.
+        let best = loss.is_finite() && run.state.best_loss().is_none_or(|smallest| loss < smallest);
         if best {
             run.state.best_loss_bits = Some(loss.to_bits());
             run.state.best_step = step;
             run.state.without_improvement = 0;
-            if let (Some((folder, _)), Some(_)) = (self.checkpoints, self.config.patience) {
-                folder.save_best(&run.model)?;
+            match (self.checkpoints, self.config.patience) {
+                (_, None) => {}
+                (Some((folder, _)), Some(_)) => folder.save_best(&run.model)?,
+                (None, Some(_)) => {
+                    let parameters = trainable_parameters(&run.model);
+                    run.best = Some(parameters.into_iter().map(|p| (p.id, p.values)).collect());
+                }
             }
         } else {
             run.state.without_improvement += 1;
@@ -301,18 +314,52 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         self.config.patience.is_some_and(|patience| state.without_improvement >= patience)
     }
 
-    fn save<M: TrainableLm<B>>(&self, run: &Run<B, M>) -> Result<Option<TrainEvent>, TrainError> {
+    /// Saves a state whose parameters are finite; `None` where no checkpoints are kept.
+    fn save<M: TrainableLm<B>>(
+        &self,
+        run: &Run<B, M>,
+        plan: &Plan<'_>,
+        examples: &[TokenizedExample],
+    ) -> Result<Option<TrainEvent>, TrainError> {
         let Some((folder, _)) = self.checkpoints else { return Ok(None) };
+        let (step, value) = (run.state.step, parameter_norm(&run.model));
+        if !value.is_finite() {
+            let lines = lines(examples, &plan.batch(step.saturating_sub(1)));
+            let (what, checkpoint) = ("parameter norm", self.last_good(run));
+            return Err(TrainError::NotFinite { step, what, value, lines, checkpoint });
+        }
         let path = folder.save(&run.model, &run.optimizer, &run.state)?;
-        Ok(Some(TrainEvent::Saved { step: run.state.step, path }))
+        Ok(Some(TrainEvent::Saved { step, path }))
     }
 
-    fn best<M: TrainableLm<B>>(&self, model: M) -> Result<M, TrainError> {
-        match self.checkpoints {
-            Some((folder, _)) => Ok(folder.load_best(model)?),
-            None => Ok(model),
+    /// The checkpoint of this state, written now, or the newest where it is not to be saved or cannot
+    /// be: what is reported is why training failed, not that saving did too.
+    fn last_good<M: TrainableLm<B>>(&self, run: &Run<B, M>) -> Option<PathBuf> {
+        let (folder, _) = self.checkpoints?;
+        let is_good = parameter_norm(&run.model).is_finite();
+        let saved = is_good.then(|| folder.save(&run.model, &run.optimizer, &run.state).ok());
+        saved.flatten().or_else(|| Some(folder.of_step(folder.steps().ok()?.pop()?)))
+    }
+
+    fn best<M: TrainableLm<B>>(&self, run: Run<B, M>) -> Result<M, TrainError> {
+        match (run.best, self.checkpoints) {
+            (Some(values), _) => Ok(with_values(run.model, values)),
+            (None, Some((folder, _))) if run.state.best_loss().is_some() => {
+                Ok(folder.load_best(run.model)?)
+            }
+            _ => Ok(run.model),
         }
     }
+}
+
+/// The Euclidean norm of all trainable parameters together.
+fn parameter_norm<B, M>(model: &M) -> f64
+where
+    B: AutodiffBackend<InnerBackend: LmGradients>,
+    M: TrainableLm<B>,
+{
+    let parameters = trainable_parameters(model).into_iter();
+    parameters.map(|p| B::InnerBackend::sum_of_squares(p.values)).sum::<f64>().sqrt()
 }
 
 fn outcome(reason: StopReason, state: &RunState) -> Outcome {
