@@ -86,11 +86,11 @@ fn losses<M: TrainableLm<Train>>(model: M) -> Vec<f64> {
 /// difference over that of the values. Activations have 16 bits or 8. Logits were measured at 8e-5 and
 /// at 2e-2; gradients go through the same roundings twice.
 const SCHEMES: [(&str, f64, f64); 5] = [
-    ("int8wo", 2e-4, 2e-3),
-    ("int4wo-g32", 2e-4, 2e-3),
-    ("int8", 0.05, 0.15),
-    ("w8a8", 0.05, 0.15),
-    ("int4", 0.05, 0.15),
+    ("int8wo", 2e-4, 1e-3),
+    ("int4wo-g32", 2e-4, 1e-3),
+    ("int8", 0.05, 0.1),
+    ("w8a8", 0.05, 0.1),
+    ("int4", 0.05, 0.1),
 ];
 
 /// The root mean square of the difference over that of `b`.
@@ -131,16 +131,22 @@ fn adapters_stand_beside_packed_projections() {
     }
 }
 
+/// `Autodiff` composes `project_packed` of plain operations, and the rounding of activations among
+/// them has no gradient: training does not get anywhere. With the packed product as the value and the
+/// unpacked one as the carrier of `LmBackend::straight_through` all of this holds; measured so:
+/// gradients 3.4e-4 and 4.7e-2 apart.
 #[test]
-#[ignore = "gradients do not pass packed projections: the kernels' `Autodiff` has no `project_packed`"]
+#[ignore = "gradients do not pass packed projections: `Autodiff` has no `project_packed` of its own"]
 fn gradients_pass_packed_projections() {
     for (policy, _, tolerance) in SCHEMES {
         let (packed, plain) = pair(policy);
         for activations in [Activations::Keep, Activations::Recompute] {
             let (a, b) = (gradients(&packed, activations), gradients(&plain, activations));
-            for ((name, a), (_, b)) in
-                a.iter().zip(&b).filter(|((name, _), _)| !name.ends_with("a"))
-            {
+            for ((name, a), (_, b)) in a.iter().zip(&b) {
+                if name.ends_with("lora_a") {
+                    // Zero as long as `B` is.
+                    continue;
+                }
                 let gap = apart(a, b);
                 assert!(gap < tolerance, "{policy} {activations:?}, {name}: {gap}");
             }
