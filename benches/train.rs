@@ -20,6 +20,7 @@ use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lightglm_core::{Activations, GradientSums, LabelledSpan, TrainableLm, WeightDtype};
 use lightglm_kernels::cpu::{roofs, team};
+use lightglm_kernels::keep_freed_memory;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::weights::SeededWeights;
@@ -73,6 +74,8 @@ fn measure<M: TrainableLm<Train>>(
 }
 
 fn train(criterion: &mut Criterion) {
+    // As every training program does.
+    keep_freed_memory();
     let roof = || {
         let gflops = roofs::f32_fma_gflops(team::num_threads());
         println!("f32 multiply-add {gflops:.0} GFLOP/s");

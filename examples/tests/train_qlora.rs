@@ -136,7 +136,6 @@ fn adapters_stand_beside_packed_projections() {
 /// unpacked one as the carrier of `LmBackend::straight_through` all of this holds; measured so:
 /// gradients 3.4e-4 and 4.7e-2 apart.
 #[test]
-#[ignore = "gradients do not pass packed projections: `Autodiff` has no `project_packed` of its own"]
 fn gradients_pass_packed_projections() {
     for (policy, _, tolerance) in SCHEMES {
         let (packed, plain) = pair(policy);

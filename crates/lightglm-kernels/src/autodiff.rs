@@ -9,12 +9,14 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::module::AutodiffModule;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 
 use crate::cpu::{AttentionShape, AttentionSpan};
 use crate::extension::LmBackend;
 use crate::gradients::LmGradients;
+use crate::packed::{self, PackedMatrix};
 use crate::reference;
 
 impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
@@ -39,6 +41,29 @@ impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
             Some(bias) => y + reference::as_f32(bias).unsqueeze(),
             None => y,
         }
+    }
+
+    /// Gradients reach `x` past its rounding, as if it had none; the weight is frozen.
+    fn project_packed(
+        x: Tensor<Self, 2>,
+        weight: &PackedMatrix<Self>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        let (x, weight) = (tracked(x), weight.valid());
+        let prep = MultiplyPacked.prepare::<C>([x.node.clone()]).compute_bound();
+        let out = raw(B::project_packed(plain(x.primitive), &weight, None));
+        let y = wrap(match prep.stateful() {
+            OpsKind::Tracked(prep) => prep.finish(weight, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        });
+        match bias {
+            Some(bias) => y + reference::as_f32(bias).unsqueeze(),
+            None => y,
+        }
+    }
+
+    fn embed_packed(weight: &PackedMatrix<Self>, ids: &[u32]) -> Tensor<Self, 2> {
+        Tensor::from_inner(B::embed_packed(&weight.valid(), ids))
     }
 
     fn rms_norm(x: Tensor<Self, 2>, weight: Tensor<Self, 1>, eps: f32) -> Tensor<Self, 2> {
@@ -198,6 +223,23 @@ impl<B: LmGradients> Backward<B, 2> for Multiply {
         if let (Some(x), Some(matrix)) = (x, matrix) {
             let gradient = B::project_backward_input(grad, plain(matrix));
             grads.register::<B>(x.id, raw(gradient));
+        }
+    }
+}
+
+/// The matrix is unpacked for its gradient and forgotten again.
+#[derive(Debug)]
+struct MultiplyPacked;
+
+impl<B: LmGradients> Backward<B, 1> for MultiplyPacked {
+    type State = PackedMatrix<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = plain::<B, 2>(grads.consume::<B>(&ops.node));
+        let [x] = ops.parents;
+        if let Some(x) = x {
+            let matrix = packed::reference::dequantize(&ops.state);
+            grads.register::<B>(x.id, raw(B::project_backward_input(grad, matrix)));
         }
     }
 }
