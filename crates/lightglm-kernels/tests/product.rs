@@ -89,7 +89,7 @@ fn check(rng: &mut Rng, [m, n, k]: [usize; 3], cases: [u64; 2]) {
     let a = Operand::new(rng, [m, k], cases[0]);
     let b = Operand::new(rng, [k, n], cases[1]);
     let start = rng.vec(m * n);
-    let accumulate = (cases[0] + cases[1]) % 3 == 0;
+    let accumulate = (cases[0] + cases[1]).is_multiple_of(3);
     let zeros = vec![0.0; m * n];
     let expected = specified(&a, &b, if accumulate { &start } else { &zeros });
     for isa in Isa::available() {

@@ -29,19 +29,20 @@ use micro_kernel::{Block, multiply_block, tile_columns, tile_rows};
 pub(super) use pack::Operand;
 use pack::{SPILL, pack_columns, pack_rows};
 
-/// Terms of a block at most: a panel of `B` takes half of a first-level cache.
-const MAX_TERMS: usize = 256;
-/// Rows of a block at most: a packed block of `A` is 192 KiB then, of a second-level cache of 512.
-const MAX_ROWS: usize = 192;
-/// Rows of a block at least, where the team could use more blocks: every block reads all of the
-/// panels of `B`.
+/// Elements of a panel of `B` at most: it comes from the second-level cache fast enough, and the more
+/// terms, the less often `C` is read and written.
+const MAX_PANEL: usize = 8 * 1024;
+/// Elements of a packed block of `A` at most: 256 KiB, half of a second-level cache.
+const MAX_BLOCK: usize = 64 * 1024;
+/// Rows of a block at least, where the team could use more blocks: every block reads its panels of
+/// `B`.
 const MIN_ROWS: usize = 96;
 /// Columns of a block at least, likewise: every block packs its rows of `A`.
-const MIN_COLUMNS: usize = 256;
+const MIN_COLUMNS: usize = 512;
 /// Elements of `B` that are packed at a time: 4 MiB.
 const MAX_PACKED: usize = 1 << 20;
 /// Blocks for each thread, where there is enough work, so that a thread that is late does less.
-const BLOCKS_PER_THREAD: usize = 8;
+const BLOCKS_PER_THREAD: usize = 6;
 /// Elements of `B` that are worth handing to another thread.
 const MIN_PACKING: usize = 32 * 1024;
 
@@ -156,21 +157,22 @@ struct Plan {
 impl Plan {
     fn new(isa: Isa, [m, n, k]: [usize; 3], threads: usize) -> Self {
         let (tile, panel) = (tile_rows(isa), tile_columns(isa));
-        let blocks_of_terms = k.div_ceil(MAX_TERMS).max(1);
+        let max_terms = MAX_PANEL / panel;
+        let blocks_of_terms = k.div_ceil(max_terms).max(1);
         let terms = k.div_ceil(blocks_of_terms).max(1);
-        let slabs = n.div_ceil((MAX_PACKED / MAX_TERMS / panel).max(1) * panel);
+        let slabs = n.div_ceil(MAX_PACKED / max_terms);
         let columns = n.div_ceil(slabs).next_multiple_of(panel);
         let fitting = (MAX_PACKED / (columns * terms)).max(1);
         let groups = blocks_of_terms.div_ceil(fitting);
         let group = blocks_of_terms.div_ceil(groups) * terms;
 
-        let wanted = threads * BLOCKS_PER_THREAD;
-        let high = m.div_ceil(MAX_ROWS).max(wanted.min(m / MIN_ROWS));
+        let wanted = if threads == 1 { 1 } else { threads * BLOCKS_PER_THREAD };
+        let max_rows = (MAX_BLOCK / terms).min(m);
+        let wide = wanted.div_ceil(m.div_ceil(max_rows)).min(columns / MIN_COLUMNS).max(1);
+        let high = wanted.div_ceil(wide).min(m / MIN_ROWS).max(m.div_ceil(max_rows));
         let rows = m.div_ceil(high).next_multiple_of(tile);
-        let wide = wanted.div_ceil(high).min(columns / MIN_COLUMNS);
-        // Rows alone may not even occupy the team.
-        let wide = wide.max(threads.div_ceil(high).min(columns / panel)).max(1);
-        let wide = if threads == 1 { 1 } else { wide };
+        // The blocks may be too few even to occupy the team.
+        let wide = wide.max(threads.div_ceil(high)).min(columns / panel);
         let width = columns.div_ceil(wide).next_multiple_of(panel);
         Self { terms, group, columns, panel, rows, width }
     }
