@@ -73,7 +73,7 @@ impl<B: Backend> ModuleVisitor<B> for Collect {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let has = |part: &&str| self.path.iter().any(|name| name == part);
-        if EXTRAS.iter().any(|part| has(part)) {
+        if EXTRAS.iter().any(has) {
             return;
         }
         let known = |name: &&String| !WRAPPERS.contains(&name.as_str());

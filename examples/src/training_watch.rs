@@ -4,7 +4,7 @@
 //! one wants to look at for longer is drawn to a file.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -102,7 +102,7 @@ impl TrainingWatch {
     ///
     /// # Errors
     /// Where the metrics or the plot could not be written.
-    pub fn finish(mut self, title: &str, plot: &PathBuf) -> Result<Curves> {
+    pub fn finish(mut self, title: &str, plot: &Path) -> Result<Curves> {
         self.bar.finish_and_clear();
         if let Some(error) = self.failed.take() {
             return Err(error.into());
