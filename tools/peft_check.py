@@ -2,12 +2,12 @@
 """LoRA adapters against Hugging Face PEFT itself, in both directions.
 
     # an adapter that PEFT made and saved, and transformers' logits with it: the golden data of
-    # examples/tests/train_peft.rs; the base is a folder of shared/fixtures
+    # examples/tests/train/peft.rs; the base is a folder of shared/fixtures
     tools/peft_check.py golden shared/fixtures/glm4 examples/tests/data/peft_glm4
     tools/peft_check.py golden shared/fixtures/glm examples/tests/data/peft_glm --rslora
 
     # an adapter that we trained and saved, loaded by PEFT: logits against those beside it
-    LIGHTGLM_PEFT_OUT=OUT cargo test --release --workspace --test train_peft -- --ignored
+    LIGHTGLM_PEFT_OUT=OUT cargo test --release --workspace --test train -- --ignored
     tools/peft_check.py check shared/fixtures/glm4 OUT/glm4
     tools/peft_check.py check shared/fixtures/glm OUT/glm
 

@@ -1,12 +1,10 @@
 //! What is wrong with files and rows, said with file, line and field, or dropped and counted.
 
-mod reading;
-
+use crate::reading::{dropping, file, read_bytes, read_with};
 use lightglm_train::data::{
     Columns, DataError, DataFormat, DropReason, Fault, OnBadRow, ReadOptions, RowError,
     read_examples,
 };
-use reading::{dropping, file, read_bytes, read_with};
 
 fn row_error(bytes: &[u8], name: &str) -> RowError {
     match read_bytes(bytes, name, ReadOptions::default()).0.pop() {

@@ -1,14 +1,12 @@
 //! Files of every format through the readers.
 
-mod reading;
-
 use std::path::{Path, PathBuf};
 
+use crate::reading::{dropping, file, read_bytes, read_with};
 use lightglm_train::data::{
     Columns, Conversation, DataFormat, DropReason, Example, ExampleReader, ExampleSet, OnBadRow,
     ReadOptions, Role, TextUnit, read_examples,
 };
-use reading::{dropping, file, read_bytes, read_with};
 
 fn read(name: &str) -> ExampleSet {
     read_with(name, &ReadOptions::default())

@@ -1,11 +1,9 @@
 //! The loop on a model of one matrix: what it learns, when it stops, what it refuses.
 
-mod bigrams;
-
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use bigrams::{Train, VOCAB, bits, config, corpus, example, model, run, uninterrupted};
+use crate::bigrams::{Train, VOCAB, bits, config, corpus, example, model, run, uninterrupted};
 use burn::module::{Module, Param};
 use burn::tensor::DType;
 use lightglm_core::{LmError, TrainableLm};

@@ -1,12 +1,10 @@
 //! Files of checkpoints and of PEFT adapters, mutated: typed errors, no panic, no memory that a shape
 //! made up. See docs/contributing.md, "Fuzzing".
 
-mod bigrams;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bigrams::{VOCAB, config, corpus, model, run};
+use crate::bigrams::{VOCAB, config, corpus, model, run};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 use lightglm_train::checkpoint::CheckpointFolder;
 use lightglm_train::objectives::CrossEntropy;

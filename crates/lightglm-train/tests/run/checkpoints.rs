@@ -1,13 +1,11 @@
 //! Runs that are interrupted and go on, and what is wrong with checkpoints that are not whole.
 
-mod bigrams;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bigrams::{Train, VOCAB, bits, config, corpus, model, run, uninterrupted};
+use crate::bigrams::{Train, VOCAB, bits, config, corpus, model, run, uninterrupted};
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexDevice;

@@ -1,0 +1,7 @@
+//! From files to examples: one program, as each costs half a minute to build.
+
+mod bad_rows;
+mod fuzz;
+mod order;
+mod reading;
+mod reading_files;

@@ -1,0 +1,7 @@
+//! Training, with the whole decoder: one program, as each costs half a minute to build.
+
+mod conformance;
+mod golden;
+mod lora;
+mod peft;
+mod qlora;
