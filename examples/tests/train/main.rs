@@ -3,5 +3,6 @@
 mod conformance;
 mod golden;
 mod lora;
+mod mixed_precision;
 mod peft;
 mod qlora;
