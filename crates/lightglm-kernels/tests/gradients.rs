@@ -229,3 +229,15 @@ fn every_instruction_set() {
         assert_eq!(isa.run(run), scalar, "{}", isa.name());
     }
 }
+
+/// Tasks write the spans' rows side by side, so rows of two spans would be a data race.
+#[test]
+#[should_panic(expected = "spans overlap")]
+fn overlapping_spans_are_refused() {
+    let span = |first_row| AttentionSpan { first_row, rows: 2, past: 0, block_table: &[] };
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 4 };
+    let x = vec![0.0; 12];
+    let [mut dq, mut dk, mut dv] = [x.clone(), x.clone(), x.clone()];
+    let spans = [span(0), span(1)];
+    cpu::attention_backward([&x; 3], &x, &x, shape, &spans, [&mut dq, &mut dk, &mut dv]);
+}

@@ -119,14 +119,20 @@ pub fn append_kv(
     }
 }
 
-/// Panics unless the spans are in order, apart, inside of `t` rows, and all their positions lie in
-/// blocks below `blocks`.
-pub(super) fn check_spans(spans: &[AttentionSpan<'_>], t: usize, blocks: usize) {
+/// Panics unless the spans are in order, apart, and inside of `t` rows.
+pub(super) fn check_rows(spans: &[AttentionSpan<'_>], t: usize) {
     let mut row = 0;
     for span in spans {
         assert!(span.first_row >= row, "spans overlap or are out of order");
         row = span.first_row + span.rows;
         assert!(row <= t, "a span ends at row {row} of {t}");
+    }
+}
+
+/// [`check_rows`], and panics unless all positions lie in blocks below `blocks`.
+pub(super) fn check_spans(spans: &[AttentionSpan<'_>], t: usize, blocks: usize) {
+    check_rows(spans, t);
+    for span in spans {
         let needed = if span.rows == 0 { 0 } else { (span.past + span.rows).div_ceil(KV_BLOCK) };
         assert!(
             span.block_table.len() >= needed,

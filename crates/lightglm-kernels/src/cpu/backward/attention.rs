@@ -6,7 +6,7 @@
 use super::super::attention::AttentionShape;
 use super::super::exp::exp;
 use super::super::isa::{Isa, kernel};
-use super::super::kv::AttentionSpan;
+use super::super::kv::{AttentionSpan, check_rows};
 use super::super::product::{Operand, product_of};
 use super::super::scratch::{Shared, with_scratch};
 use super::super::simd::{LANES, Simd};
@@ -34,7 +34,8 @@ struct Inputs<'a> {
 /// Source: Dao et al. 2022, "FlashAttention", appendix B.2.
 ///
 /// # Panics
-/// Where the lengths of the slices contradict each other.
+/// Where `heads` is not a multiple of `kv_heads`, spans overlap or are out of order, or lengths
+/// contradict each other.
 pub fn attention_backward(
     [q, k, v]: [&[f32]; 3],
     out: &[f32],
@@ -44,7 +45,6 @@ pub fn attention_backward(
     [dq, dk, dv]: [&mut [f32]; 3],
 ) {
     let AttentionShape { heads, kv_heads, head_dim: d } = shape;
-    let rows: usize = spans.iter().map(|span| span.first_row + span.rows).max().unwrap_or(0);
     for (name, len) in [("q", q.len()), ("out", out.len()), ("grad", grad.len()), ("dq", dq.len())]
     {
         assert_eq!(len, q.len(), "{name} and q differ in length");
@@ -52,16 +52,24 @@ pub fn attention_backward(
     for (name, len) in [("v", v.len()), ("dk", dk.len()), ("dv", dv.len())] {
         assert_eq!(len, k.len(), "{name} and k differ in length");
     }
-    assert!(q.len() >= rows * heads * d, "q has fewer rows than the spans");
-    assert!(k.len() >= rows * kv_heads * d, "k has fewer rows than the spans");
+    let (wide, narrow) = (heads * d, kv_heads * d);
+    if narrow == 0 {
+        assert!(q.is_empty() && k.is_empty(), "q or k have elements, but Kh * d = 0");
+        return;
+    }
+    assert!(heads.is_multiple_of(kv_heads), "{heads} heads over {kv_heads} kv heads");
+    let t = k.len() / narrow;
+    assert_eq!(k.len(), t * narrow, "k has {} elements, not a multiple of {narrow}", k.len());
+    assert_eq!(q.len(), t * wide, "q has {} elements, not T * H * d = {t} * {wide}", q.len());
+    check_rows(spans, t);
     [&mut *dq, dk, dv].into_iter().for_each(|x| x.fill(0.0));
     let inputs = Inputs { q, k, v, out, grad, shape };
     let [dq, dk, dv] = [dq, dk, dv].map(|x| Shared(x.as_mut_ptr()));
     // A task is a span and a kv head: its queries' heads add to the same keys and values.
     team::parallel_for(spans.len() * kv_heads, |task| {
         let (span, kv_head) = (&spans[task / kv_heads], task % kv_heads);
-        // SAFETY: the spans' rows lie inside of the slices, as asserted above, and the columns of a
-        // kv head and of its query heads belong to this task alone.
+        // SAFETY: the spans' rows lie inside of the slices and apart (`check_rows`), and the columns
+        // of a kv head and of its query heads belong to this task alone.
         unsafe { of_kv_head(&inputs, span, kv_head, dq.get(), dk.get(), dv.get()) };
     });
 }
