@@ -41,10 +41,11 @@ fn load(config: &GlmConfig) -> DenseGlm<Train> {
 fn measure<M: TrainableLm<Train>>(
     criterion: &mut Criterion,
     name: &str,
+    config: &GlmConfig,
     model: M,
     sequences: usize,
 ) {
-    let vocabulary = model.vocab_size() as u32;
+    let vocabulary = config.vocab_size as u32;
     let mut model = Some(model);
     let tokens: Vec<u32> = (0..(sequences * TOKENS) as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocabulary)
@@ -89,11 +90,12 @@ fn train(criterion: &mut Criterion) {
         num_attention_heads: 4,
         ..GlmConfig::mid()
     };
-    measure(criterion, "small", load(&small), 8);
+    measure(criterion, "small", &small, load(&small), 8);
     let lora = Lora::new("default", LoraConfig::default(), 0).expect("the default is possible");
     let mut wrap = |name: &str, linear: DenseLinear<Train>| lora.wrap(name, linear);
-    let model = load(&GlmConfig::mid()).no_grad().map_linears(&mut wrap);
-    measure(criterion, "lora_mid", model, 2);
+    let mid = GlmConfig::mid();
+    let model = load(&mid).no_grad().map_linears(&mut wrap);
+    measure(criterion, "lora_mid", &mid, model, 2);
     roof();
 }
 

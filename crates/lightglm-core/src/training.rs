@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{AutodiffModule, ModuleVisitor, Param, ParamId};
+use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorPrimitive};
 
 use crate::lm::LmError;
 
@@ -61,9 +61,6 @@ pub enum Activations {
 /// Parameters are visited and replaced through burn's `Module`; those that do not require gradients
 /// stay as they are.
 pub trait TrainableLm<B: AutodiffBackend>: AutodiffModule<B> {
-    /// Size of the logits' last dimension.
-    fn vocab_size(&self) -> usize;
-
     /// The objective's value on a batch, without gradients and in the memory of one block.
     ///
     /// # Errors
@@ -102,11 +99,7 @@ impl<B: AutodiffBackend> GradientSums<B> {
     }
 
     /// Adds the gradients that a backward pass left for the parameters of `module`.
-    pub fn collect<M: burn::module::Module<B>>(
-        &mut self,
-        module: &M,
-        gradients: &mut B::Gradients,
-    ) {
+    pub fn collect<M: Module<B>>(&mut self, module: &M, gradients: &mut B::Gradients) {
         module.visit(&mut Collect { sums: self, gradients });
     }
 
@@ -145,15 +138,9 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_, B> {
         if !param.is_require_grad() {
             return;
         }
-        let TensorPrimitive::Float(tensor) = param.val().into_primitive() else { return };
-        if let Some(gradient) = B::grad_remove(&tensor, self.gradients) {
-            let gradient = Tensor::<B::InnerBackend, D>::from_primitive(gradient_of(gradient));
+        if let Some(gradient) = param.val().grad_remove(self.gradients) {
             let elements = gradient.shape().num_elements();
             self.sums.add(param.id, gradient.reshape([elements]));
         }
     }
-}
-
-fn gradient_of<B: Backend>(primitive: B::FloatTensorPrimitive) -> TensorPrimitive<B> {
-    TensorPrimitive::Float(primitive)
 }

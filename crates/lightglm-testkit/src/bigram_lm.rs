@@ -56,10 +56,6 @@ impl<B: AutodiffBackend> BigramLm<B> {
 }
 
 impl<B: AutodiffBackend> TrainableLm<B> for BigramLm<B> {
-    fn vocab_size(&self) -> usize {
-        self.table.dims()[0]
-    }
-
     fn evaluate(
         &self,
         batch: &[LabelledSpan<'_>],

@@ -88,20 +88,34 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     fn hidden(
         &self,
         batch: &PackedBatch,
-        mut cache: Option<&mut dyn KvCache<B>>,
+        cache: Option<&mut dyn KvCache<B>>,
         observer: &mut impl Observer<B>,
     ) -> Tensor<B, 2> {
-        let mut hidden = self.embed_tokens.forward(&batch.ids);
+        let hidden = self.blocks(batch, cache, observer, |hidden| hidden);
+        let hidden = self.norm.forward(hidden);
+        observer.observe(Site::FinalNorm, &hidden);
+        hidden
+    }
+
+    /// Embeds the tokens and runs all blocks: `[T, D]`. What enters the first block, and what leaves
+    /// each one, passes through `between`.
+    pub(super) fn blocks(
+        &self,
+        batch: &PackedBatch,
+        mut cache: Option<&mut dyn KvCache<B>>,
+        observer: &mut impl Observer<B>,
+        mut between: impl FnMut(Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        let hidden = self.embed_tokens.forward(&batch.ids);
         let (cos, sin) = self.rotary.tables(&batch.positions, &hidden.device());
         let spans = batch.attention_spans();
         let step = StepInputs { cos, sin, spans: &spans };
         observer.observe(Site::Embed, &hidden);
+        let mut hidden = between(hidden);
         for (index, block) in self.layers.iter().enumerate() {
             let layer = cache.as_deref_mut().map(|cache| cache.layer_mut(index));
-            hidden = block.forward(index, hidden, &step, layer, observer);
+            hidden = between(block.forward(index, hidden, &step, layer, observer));
         }
-        let hidden = self.norm.forward(hidden);
-        observer.observe(Site::FinalNorm, &hidden);
         hidden
     }
 

@@ -21,10 +21,6 @@ where
     F: FeedForward<B> + AutodiffModule<B, InnerModule: ModuleDisplay>,
     E: Embedding<B> + AutodiffModule<B, InnerModule: ModuleDisplay>,
 {
-    fn vocab_size(&self) -> usize {
-        self.embed_tokens.shape()[0]
-    }
-
     fn evaluate(
         &self,
         batch: &[LabelledSpan<'_>],
@@ -51,7 +47,7 @@ where
         }
         match activations {
             Activations::Keep => {
-                let hidden = self.blocks(&packed);
+                let hidden = self.blocks(&packed, None, &mut (), |hidden| hidden);
                 let logits = self.labelled_logits(&packed, hidden).expect("rows are labelled");
                 let loss = objective.loss(logits, batch)?;
                 let value = value(&loss);
@@ -74,28 +70,14 @@ where
         PackedBatch::labelled(batch, self.embed_tokens.shape()[0], self.max_position_embeddings)
     }
 
-    /// The residual stream behind all blocks.
-    fn blocks(&self, packed: &PackedBatch) -> Tensor<B, 2> {
-        let hidden = self.embed_tokens.forward(&packed.ids);
-        let (cos, sin) = self.rotary.tables(&packed.positions, &hidden.device());
-        let spans = packed.attention_spans();
-        let step = StepInputs { cos, sin, spans: &spans };
-        let blocks = self.layers.iter().enumerate();
-        blocks.fold(hidden, |hidden, (i, block)| block.forward(i, hidden, &step, None, &mut ()))
-    }
-
     /// The residual stream in front of each block and behind the last one, without a graph.
     fn between_blocks(&self, packed: &PackedBatch) -> Vec<Tensor<B::InnerBackend, 2>> {
-        let mut hidden = self.embed_tokens.forward(&packed.ids).inner();
-        let (cos, sin) = self.rotary.tables(&packed.positions, &hidden.device());
-        let spans = packed.attention_spans();
-        let step = StepInputs { cos, sin, spans: &spans };
-        let mut all = vec![hidden.clone()];
-        for (i, block) in self.layers.iter().enumerate() {
-            let input = Tensor::from_inner(hidden);
-            hidden = block.forward(i, input, &step, None, &mut ()).inner();
+        let mut all = Vec::with_capacity(self.layers.len() + 1);
+        let _ = self.blocks(packed, None, &mut (), |hidden| {
+            let hidden = hidden.inner();
             all.push(hidden.clone());
-        }
+            Tensor::from_inner(hidden)
+        });
         all
     }
 
@@ -139,7 +121,7 @@ where
             sums.collect(block, &mut gradients);
             grad = input.grad_remove(&mut gradients).expect("a block's output depends on it");
         }
-        if self.embed_tokens.is_trained() {
+        if is_trained(&self.embed_tokens) {
             let output = self.embed_tokens.forward(&packed.ids);
             sums.collect(&self.embed_tokens, &mut towards(output, grad));
         }
@@ -165,20 +147,14 @@ fn value<B: AutodiffBackend>(loss: &Tensor<B, 1>) -> f64 {
 }
 
 /// Whether any parameter requires gradients.
-trait IsTrained<B: AutodiffBackend> {
-    fn is_trained(&self) -> bool;
-}
-
-impl<B: AutodiffBackend, M: Module<B>> IsTrained<B> for M {
-    fn is_trained(&self) -> bool {
-        struct Any(bool);
-        impl<B: AutodiffBackend> ModuleVisitor<B> for Any {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                self.0 |= param.is_require_grad();
-            }
+fn is_trained<B: AutodiffBackend, M: Module<B>>(module: &M) -> bool {
+    struct Any(bool);
+    impl<B: AutodiffBackend> ModuleVisitor<B> for Any {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.0 |= param.is_require_grad();
         }
-        let mut any = Any(false);
-        self.visit(&mut any);
-        any.0
     }
+    let mut any = Any(false);
+    module.visit(&mut any);
+    any.0
 }
