@@ -2,7 +2,7 @@
 //!
 //! Shapes: `T` rows, `K` in_features, `N` out_features.
 
-use burn::module::{Module, ModuleDisplay};
+use burn::module::Module;
 use burn::tensor::{DType, Tensor, backend::Backend};
 use lightglm_core::{EffectiveWeight, Linear, ReplaceWeight};
 use lightglm_kernels::LmBackend;
@@ -39,7 +39,7 @@ impl HalfPrecision {
 ///
 /// Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
 #[derive(Module, Debug)]
-pub struct MixedPrecision<B: Backend, L: Module<B> + ModuleDisplay> {
+pub struct MixedPrecision<B: Backend, L: Module<B>> {
     /// The projection that knows the weight.
     pub inner: L,
     #[module(skip)]

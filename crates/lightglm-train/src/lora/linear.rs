@@ -92,7 +92,7 @@ impl<B: Backend, L: Linear<B>> LoraLinear<B, L> {
         named.map(|adapter| adapter.enabled = enabled).count() > 0
     }
 
-    pub(super) fn devices_of_base(&self) -> B::Device {
+    pub(super) fn base_device(&self) -> B::Device {
         self.base.devices().into_iter().next().unwrap_or_default()
     }
 

@@ -137,7 +137,7 @@ impl Lora {
             None => self.config.is_target(name),
         };
         if is_target {
-            let device = linear.devices_of_base();
+            let device = linear.base_device();
             let adapter = self.adapter(name, linear.base.shape(), &device);
             let (lora_a, lora_b) = (adapter.lora_a.id, adapter.lora_b.id);
             let site = LoraSite { name: name.to_owned(), lora_a, lora_b };

@@ -27,21 +27,20 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
     base_model: Option<&str>,
     folder: &Path,
 ) -> Result<(), PeftError> {
-    let values = Values::<B>::of(module);
-    let mut tensors = BTreeMap::new();
+    let mut collect = Collect { wanted: BTreeMap::new(), found: BTreeMap::new() };
     for site in lora.sites() {
         for (half, id) in [("lora_A", site.lora_a), ("lora_B", site.lora_b)] {
-            let name = format!("{PREFIX}{}.{half}.weight", site.name);
-            let Some(value) = values.0.get(&id) else { continue };
-            tensors.insert(name, value);
+            collect.wanted.insert(id, format!("{PREFIX}{}.{half}.weight", site.name));
         }
     }
+    module.visit(&mut collect);
+    let tensors = collect.found;
     if tensors.is_empty() {
         return Err(PeftError::NoAdapter { name: lora.name().to_owned() });
     }
     let io = |source| PeftError::Io { file: folder.to_path_buf(), source };
     fs::create_dir_all(folder).map_err(io)?;
-    let spec = |(name, (shape, _)): (&String, &&(Vec<usize>, Vec<f32>))| TensorSpec {
+    let spec = |(name, (shape, _)): (&String, &(Vec<usize>, Vec<f32>))| TensorSpec {
         name: name.clone(),
         dtype: StoredDtype::F32,
         shape: shape.clone(),
@@ -65,22 +64,20 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
     Ok(())
 }
 
-/// All matrices of a module.
-struct Values<B: Backend>(BTreeMap<ParamId, (Vec<usize>, Vec<f32>)>, std::marker::PhantomData<B>);
-
-impl<B: Backend> Values<B> {
-    fn of<M: Module<B>>(module: &M) -> Self {
-        let mut values = Self(BTreeMap::new(), std::marker::PhantomData);
-        module.visit(&mut values);
-        values
-    }
+/// Takes the wanted parameters out of a module, and no others: the model may be all the memory holds.
+struct Collect {
+    /// Names by parameter.
+    wanted: BTreeMap<ParamId, String>,
+    /// Shapes and elements by name.
+    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
-impl<B: Backend> ModuleVisitor<B> for Values<B> {
+impl<B: Backend> ModuleVisitor<B> for Collect {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let Some(name) = self.wanted.remove(&param.id) else { return };
         let value = param.val();
         let shape = value.dims().to_vec();
         let data = value.cast(DType::F32).into_data().to_vec::<f32>();
-        self.0.insert(param.id, (shape, data.expect("cast to f32")));
+        self.found.insert(name, (shape, data.expect("cast to f32")));
     }
 }
