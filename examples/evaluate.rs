@@ -18,8 +18,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
@@ -46,7 +44,7 @@ use lightglm_examples::text_quality::{
     TextWindows, TokenizedText, text_divergence, text_perplexity,
 };
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, use_threads};
+use lightglm_examples::{models, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_quant::{Policy, Scheme};
@@ -446,14 +444,7 @@ impl DeviceJob for Evaluate {
 
     fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
         let Self { args, questions, threads } = self;
-        let stop = Arc::new(AtomicBool::new(false));
-        let raised = stop.clone();
-        ctrlc::set_handler(move || {
-            // The second Ctrl-C does not wait for the step that is under way.
-            if raised.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        })?;
+        let stop = stop_on_ctrl_c()?;
         let model = subject::<B>(&args, &device)?;
         let name = args.model.as_deref().unwrap_or(models::DEFAULT_MODEL);
         let mut extra = vec![("model", json!(name)), ("threads", json!(threads))];
@@ -499,7 +490,7 @@ impl DeviceJob for Evaluate {
         let done = predictions.len();
         let interrupted = done < total;
         if let Some(file) = &args.save_predictions {
-            write_whole(file, &format!("{}\n", predictions.to_json()))?;
+            write_whole(file, format!("{}\n", predictions.to_json()))?;
         }
         ensure!(done > 0, "interrupted before the first of {total} questions was answered");
         questions.keep_answered(&predictions);

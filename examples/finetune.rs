@@ -37,13 +37,12 @@ use lightglm_core::{Activations, CausalLm, TrainableLm, WeightDtype};
 use lightglm_eval::RunControl;
 use lightglm_examples::teaching::{Classroom, Marks, mark};
 use lightglm_examples::trained_weights;
-use lightglm_examples::training_watch::{TrainingWatch, peak_resident_bytes};
+use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, use_threads};
+use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::keep_freed_memory;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseLinear, LoadPrecision};
-use lightglm_train::checkpoint::CheckpointFolder;
 use lightglm_train::data::{
     Conversation, DataFormat, Example, OnBadRow, ReadOptions, ValidationSize, read_examples, split,
 };
@@ -52,7 +51,7 @@ use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::ScheduleShape;
 use lightglm_train::peft::save_adapter;
 use lightglm_train::trainable_parameters;
-use lightglm_train::trainer::{MetricsFile, Outcome, StopReason, TrainConfig, Trainer};
+use lightglm_train::trainer::{Outcome, StopReason, TrainConfig, Trainer};
 use serde::Serialize;
 
 type Train = Autodiff<Flex>;
@@ -190,14 +189,7 @@ fn run() -> Result<()> {
     let args = Args::parse();
     let threads = use_threads(args.threads)?;
     keep_freed_memory();
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The second Ctrl-C does not wait for the step that is under way.
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
+    let stop = stop_on_ctrl_c()?;
     let (train, exams) = read_rows(&args)?;
     let checkpoint = open_model(args.model.as_deref())?;
     let classroom = Classroom::open(&checkpoint)?;
@@ -315,20 +307,7 @@ impl Lesson<'_> {
             checkpoint_every: args.checkpoint_every,
             ..defaults
         };
-        let folder = CheckpointFolder::open(&args.output.join("checkpoints"), 2)?;
-        let resumed = folder.steps()?.pop().unwrap_or(0);
-        let metrics = args.output.join("metrics.jsonl");
-        let metrics = match args.resume {
-            true => MetricsFile::resume(&metrics, resumed)?,
-            false => {
-                ensure!(
-                    resumed == 0,
-                    "{}: holds a run up to step {resumed}: --resume, or another --output",
-                    args.output.display()
-                );
-                MetricsFile::create(&metrics)?
-            }
-        };
+        let (folder, metrics) = open_run(&args.output, args.resume)?;
         let before = self.examine(&model.valid(), exams, "before")?;
         let mut watch = TrainingWatch::new(metrics, Arc::clone(&self.stop))?;
         let mut trainer = Trainer::new(&config, &CrossEntropy)
@@ -344,12 +323,12 @@ impl Lesson<'_> {
         let title = format!("{} on {} rows", self.method(), train.len());
         let curves = watch.finish(&title, &args.output.join("loss.svg"))?;
         let (model, outcome) = trained?;
-        let base = self.checkpoint.path().display().to_string();
-        save(&model, args.model.as_deref().unwrap_or(&base), &args.output)?;
         if outcome.reason == StopReason::Interrupted {
             eprintln!("interrupted behind step {}; go on with --resume", outcome.step);
             return Ok(());
         }
+        let base = self.checkpoint.path().display().to_string();
+        save(&model, args.model.as_deref().unwrap_or(&base), &args.output)?;
         let steps = curves.train.len();
         let tokens: usize = train.iter().map(|example| example.tokens.len()).sum();
         let after = self.examine(&model.valid(), exams, "after")?;
@@ -415,6 +394,8 @@ impl Lesson<'_> {
                 .answers(model, checkpoint, &conversations, longest, &mut control, device)
                 .with_context(|| format!("asking {}", exam.name))?;
             bar.finish_and_clear();
+            let stopped = self.stop.load(Ordering::Relaxed);
+            ensure!(!stopped, "interrupted while asking {}, {when} training", exam.name);
             if !self.args.json {
                 for (conversation, answer) in conversations.iter().zip(&answers).take(SHOWN) {
                     let question = conversation.question().last().map_or("", |t| &t.content);

@@ -32,29 +32,26 @@ use lightglm_core::{
     WeightDtype,
 };
 use lightglm_examples::loaded::empty_cache;
+use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::quantize_source;
 use lightglm_examples::teaching::Classroom;
 use lightglm_examples::trained_weights::TrainedWeights;
-use lightglm_examples::training_watch::{TrainingWatch, peak_resident_bytes};
+use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, use_threads};
+use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::{LmBackend, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::generation::KvDtype;
 use lightglm_quant::qat::{FakeQuantEmbedding, FakeQuantLinear, Prepare};
 use lightglm_quant::{Policy, Quantizer, Scheme};
-use lightglm_train::checkpoint::CheckpointFolder;
 use lightglm_train::data::{
     DataFormat, OnBadRow, ReadOptions, TextUnit, epoch_order, read_examples,
 };
 use lightglm_train::lora::{Lora, LoraConfig, LoraLinear};
 use lightglm_train::objectives::TowardsTeacher;
 use lightglm_train::optimizer::ScheduleShape;
-use lightglm_train::trainer::{
-    MetricsFile, Outcome, StopReason, TokenizedExample, TrainConfig, Trainer,
-};
+use lightglm_train::trainer::{Outcome, StopReason, TokenizedExample, TrainConfig, Trainer};
 use serde::Serialize;
 
 type Train = Autodiff<Flex>;
@@ -168,14 +165,7 @@ fn run() -> Result<()> {
     ensure!((0.0..=1.0).contains(&args.kl_weight), "--kl-weight must be between 0 and 1");
     ensure!(args.context > 1, "--context must be at least 2");
     keep_freed_memory();
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The second Ctrl-C does not wait for the step that is under way.
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
+    let stop = stop_on_ctrl_c()?;
     let checkpoint = open_model(args.model.as_deref())?;
     let policy = args.policy.clone().unwrap_or_else(|| Policy::uniform(args.scheme));
     let study = Study { args: &args, checkpoint: &checkpoint, policy, stop, threads };
@@ -294,18 +284,7 @@ impl Study<'_> {
             checkpoint_every: args.checkpoint_every,
             ..TrainConfig::default()
         };
-        let folder = CheckpointFolder::open(&args.output.join("checkpoints"), 1)?;
-        let resumed = folder.steps()?.pop().unwrap_or(0);
-        ensure!(
-            args.resume || resumed == 0,
-            "{}: holds a run up to step {resumed}: --resume, or another --output",
-            args.output.display()
-        );
-        let metrics = args.output.join("metrics.jsonl");
-        let metrics = match args.resume {
-            true => MetricsFile::resume(&metrics, resumed)?,
-            false => MetricsFile::create(&metrics)?,
-        };
+        let (folder, metrics) = open_run(&args.output, args.resume)?;
         let dense_perplexity = self.perplexity(teacher, test, "dense")?;
         let rounded = self.packed(&TrainedWeights::of(teacher))?;
         let rounded_perplexity = self.perplexity(&*rounded, test, "rounded to nearest")?;
@@ -377,20 +356,10 @@ impl Study<'_> {
 
     fn save(&self, weights: &TrainedWeights) -> Result<()> {
         let folder = self.args.output.join("model");
-        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let output = ModelFolder::begin(&folder, self.checkpoint, Some(&self.policy))?;
         let quantizer = Quantizer::new(weights, Path::new("trained weights"), &self.policy);
-        quantizer.save(&folder.join("model.safetensors"), &weights.shapes())?;
-        for (name, bytes) in self.checkpoint.text_files()? {
-            let file = folder.join(name);
-            std::fs::write(&file, bytes).with_context(|| file.display().to_string())?;
-        }
-        let eos_token_ids = self.checkpoint.eos_token_ids()?;
-        let config = GlmConfig { eos_token_ids, ..self.checkpoint.config().clone() };
-        let mut json: serde_json::Value = serde_json::from_str(&config.to_json())?;
-        let policy = self.policy.to_string();
-        json["quantization_config"] =
-            serde_json::json!({"quant_method": "lightglm", "policy": policy});
-        write_whole(&folder.join("config.json"), &format!("{json:#}\n"))
+        quantizer.save(&output.weights(), &weights.shapes())?;
+        output.finish()
     }
 
     /// Perplexity over the labels of `rows`, each row on its own.

@@ -15,7 +15,6 @@
 //! leaves no half file.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,16 +26,16 @@ use anyhow::{Context, Result, bail, ensure};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::{CausalLm, KvCache, temporary_in};
+use lightglm_core::{CausalLm, KvCache};
 use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
 use lightglm_examples::calibrated::{Method, calibrated};
 use lightglm_examples::decode_speed::decode_speeds;
 use lightglm_examples::loaded::empty_cache;
+use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::{Served, describe, matrices, policy_of, serve, weights_bar};
 use lightglm_examples::{open_model, use_threads};
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::KvDtype;
 use lightglm_quant::{
     DenseMatrix, Footprint, Policy, QuantizedCheckpoint, Quantizer, Scheme, round_to_nearest,
@@ -231,20 +230,8 @@ fn write(
 ) -> Result<()> {
     let config = checkpoint.config();
     let tensors = config.tensor_shapes();
-    let file = folder.join("model.safetensors");
-    let text_files = checkpoint.text_files()?;
-    let config_json = config_json(checkpoint, policy)?;
     let new = !folder.exists();
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    // What was a model here is none until the new config.json is there.
-    for stale in ["config.json", "model.safetensors.index.json"] {
-        match std::fs::remove_file(folder.join(stale)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| folder.join(stale).display().to_string());
-            }
-            _ => {}
-        }
-    }
+    let output = ModelFolder::begin(folder, checkpoint, Some(policy))?;
     let elements = |(_, shape): &(String, Vec<usize>)| shape.iter().product::<usize>() as u64;
     let bar = weights_bar(tensors.iter().map(elements).sum())?;
     let progress = |weights| {
@@ -262,7 +249,7 @@ fn write(
     if !codes.is_empty() {
         quantizer = quantizer.with_method(&chosen);
     }
-    let saved = quantizer.with_progress(&progress).save(&file, &tensors);
+    let saved = quantizer.with_progress(&progress).save(&output.weights(), &tensors);
     bar.finish_and_clear();
     if let Err(error) = saved {
         if new {
@@ -271,31 +258,7 @@ fn write(
         }
         return Err(error).with_context(|| format!("{} was not written", folder.display()));
     }
-    for (name, bytes) in &text_files {
-        write_whole(&folder.join(name), bytes)?;
-    }
-    write_whole(&folder.join("config.json"), config_json.as_bytes())
-}
-
-/// The model's configuration with what was done to it, and with the tokens that end a reply.
-fn config_json(checkpoint: &Checkpoint, policy: &Policy) -> Result<String> {
-    let eos_token_ids = checkpoint.eos_token_ids()?;
-    let config = GlmConfig { eos_token_ids, ..checkpoint.config().clone() };
-    let mut json: serde_json::Value = serde_json::from_str(&config.to_json())?;
-    json["quantization_config"] =
-        serde_json::json!({"quant_method": "lightglm", "policy": policy.to_string()});
-    Ok(format!("{json:#}\n"))
-}
-
-fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut out = temporary_in(file.parent().unwrap_or(Path::new(".")))?;
-        out.write_all(bytes)?;
-        out.as_file().sync_all()?;
-        out.persist(file).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().with_context(|| file.display().to_string())
+    output.finish()
 }
 
 /// What the matrices take before and after.

@@ -45,7 +45,7 @@ use lightglm_examples::sparse_model::{
 use lightglm_examples::sparsity_plot::{Line, Panel, svg};
 use lightglm_examples::text_quality::first_tokens;
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, use_threads};
+use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::generation::KvDtype;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
@@ -172,14 +172,7 @@ fn run() -> Result<()> {
         Some(file) => read_text(file)?,
         None => TEXT.to_owned(),
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The second Ctrl-C does not wait for the step that is under way.
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
+    let stop = stop_on_ctrl_c()?;
     let checkpoint = open_model(args.model.as_deref())?;
     let config = checkpoint.config();
     let policy = match QuantizedCheckpoint::is_one(checkpoint.weights()) {

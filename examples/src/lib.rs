@@ -11,6 +11,7 @@ pub mod device;
 pub mod griffin;
 pub mod loaded;
 pub mod loss_plot;
+pub mod model_folder;
 pub mod models;
 pub mod precision;
 pub mod prompt_text;
@@ -25,6 +26,8 @@ pub mod training_watch;
 pub mod whole_file;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lightglm_kernels::cpu::team;
 use lightglm_model::checkpoint::Checkpoint;
@@ -50,6 +53,21 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     }
     eprintln!("error: {line}");
     ExitCode::FAILURE
+}
+
+/// A flag that Ctrl-C raises. A second Ctrl-C does not wait for the step that is under way.
+///
+/// # Errors
+/// Where there is a handler already.
+pub fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })?;
+    Ok(stop)
 }
 
 /// Applies `--threads` to our kernels and to burn's own operations; returns how many there are.

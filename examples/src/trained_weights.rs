@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, backend::Backend};
 use bytes::Bytes;
 use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource, save_safetensors};
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::GlmConfig;
 
-use crate::whole_file::write_whole;
+use crate::model_folder::ModelFolder;
 
 /// Parts of a module's path that wrappers add and a checkpoint does not know.
 const WRAPPERS: [&str; 2] = ["inner", "base"];
@@ -101,15 +100,7 @@ pub fn save<B: Backend, M: Module<B>>(
     checkpoint: &Checkpoint,
     folder: &Path,
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let weights = TrainedWeights::of(module);
-    save_safetensors(folder.join("model.safetensors"), &weights, &BTreeMap::new())?;
-    for (name, bytes) in checkpoint.text_files()? {
-        let file = folder.join(name);
-        std::fs::write(&file, bytes).with_context(|| file.display().to_string())?;
-    }
-    let eos_token_ids = checkpoint.eos_token_ids()?;
-    let dtype = Some("float32".to_owned());
-    let config = GlmConfig { eos_token_ids, dtype, ..checkpoint.config().clone() };
-    write_whole(&folder.join("config.json"), &config.to_json())
+    let output = ModelFolder::begin(folder, checkpoint, None)?;
+    save_safetensors(output.weights(), &TrainedWeights::of(module), &BTreeMap::new())?;
+    output.finish()
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_train::checkpoint::CheckpointFolder;
 use lightglm_train::trainer::{MetricsFile, TrainEvent};
 
 use crate::loss_plot::{Curves, svg};
@@ -17,6 +18,27 @@ use crate::whole_file::write_whole;
 
 /// How much of the last steps the loss shown is a mean of.
 const SMOOTHING: f64 = 0.9;
+
+/// Where a run in the folder `output` keeps its checkpoints, the last two of them, and what it tells:
+/// a fresh run, or with `resume` one that goes on behind the last checkpoint.
+///
+/// # Errors
+/// Where the folder cannot be written to, or holds a run that is not to be resumed.
+pub fn open_run(output: &Path, resume: bool) -> Result<(CheckpointFolder, MetricsFile)> {
+    let folder = CheckpointFolder::open(&output.join("checkpoints"), 2)?;
+    let step = folder.steps()?.pop().unwrap_or(0);
+    let shown = output.display();
+    ensure!(
+        resume || step == 0,
+        "{shown}: holds a run up to step {step}: --resume, or another --output"
+    );
+    let metrics = output.join("metrics.jsonl");
+    let metrics = match resume {
+        true => MetricsFile::resume(&metrics, step)?,
+        false => MetricsFile::create(&metrics)?,
+    };
+    Ok((folder, metrics))
+}
 
 /// Sees a run's events.
 pub struct TrainingWatch {

@@ -4,17 +4,18 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tempfile::NamedTempFile;
+use lightglm_core::temporary_in;
 
 /// Writes `contents` to `path` by way of a temporary file beside it.
 ///
 /// # Errors
 /// Where the folder cannot be written to; a file that was there is then as it was.
-pub fn write_whole(path: &Path, contents: &str) -> Result<()> {
+pub fn write_whole(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let write = || -> Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(contents.as_bytes())?;
+        let mut file = temporary_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(contents.as_ref())?;
+        file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };

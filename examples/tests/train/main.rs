@@ -6,3 +6,4 @@ mod lora;
 mod mixed_precision;
 mod peft;
 mod qlora;
+mod teaching;
