@@ -5,12 +5,11 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::{CausalLm, KvCache, LmError, LogitRows, Span};
+use lightglm_generation::{Detokenize, FinishReason, Step};
 
-use super::detokenize::Detokenize;
 use super::error::GenerationError;
 use super::request::GenerationRequest;
 use super::sequence_run::{SequenceRun, run};
-use super::step::{FinishReason, Step};
 
 /// A finished sequence.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,7 @@
 //! `GenerationError`: why a generation broke off.
 
 use lightglm_core::LmError;
-
-use super::sampling_params::SamplingError;
+use lightglm_generation::{SampleError, SamplingError};
 
 /// Why a generation could not start or go on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -17,17 +16,9 @@ pub enum GenerationError {
     /// The model or the cache refused.
     #[error(transparent)]
     Model(#[from] LmError),
-    /// The model's logits hold NaN or plus infinity.
-    #[error("the logit of token {token} is {logit}")]
-    BadLogit {
-        /// The token.
-        token: usize,
-        /// Its logit.
-        logit: f32,
-    },
-    /// Bans left no token to choose from.
-    #[error("logit_bias and min_tokens leave no token to choose from")]
-    NothingToSample,
+    /// No token could be chosen.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// The model did not return the rows it was asked for.
     #[error("the model returned logits of shape {actual:?}, expected {expected:?}")]
     LogitsShape {

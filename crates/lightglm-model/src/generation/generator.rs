@@ -4,13 +4,11 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::{CausalLm, KvCache};
+use lightglm_generation::{Detokenize, FinishReason, LogitsProcessor, PrefillProgress, Step};
 
-use super::detokenize::Detokenize;
 use super::error::GenerationError;
-use super::logits_processor::LogitsProcessor;
 use super::request::{DEFAULT_PREFILL_CHUNK, GenerationRequest};
 use super::sequence_run::{SequenceRun, run};
-use super::step::{FinishReason, PrefillProgress, Step};
 
 /// Generates one sequence, a [`Step`] at a time.
 ///
@@ -56,7 +54,7 @@ impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
 
     /// Adds a processor that acts after the penalties and before the temperature.
     pub fn with_processor(mut self, processor: impl LogitsProcessor + 'static) -> Self {
-        self.run.sampler_mut().push_processor(Box::new(processor));
+        self.run.push_processor(Box::new(processor));
         self
     }
 

@@ -3,9 +3,7 @@
 use std::num::NonZeroUsize;
 
 use lightglm_core::SequenceId;
-
-use super::cancel::CancelToken;
-use super::sampling_params::SamplingParams;
+use lightglm_generation::{CancelToken, SamplingParams};
 
 /// Prompt tokens a model runs at once, unless told otherwise: enough to keep its matrix products
 /// busy, few enough to be cancelled soon and to bound the activations' memory.

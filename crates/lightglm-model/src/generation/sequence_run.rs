@@ -1,26 +1,22 @@
-//! `SequenceRun`: the state of one sequence being generated, apart from model and cache.
+//! `SequenceRun`: one request on its way through model and cache.
 
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{CausalLm, KvCache, KvCacheError, LmError, LogitRows, Span};
+use lightglm_core::{CausalLm, KvCache, KvCacheError, LmError, LogitRows, SequenceId, Span};
+use lightglm_generation::{
+    CancelToken, Continuation, Detokenize, FinishReason, LogitsProcessor, PrefillProgress, Step,
+};
 
-use super::detokenize::Detokenize;
 use super::error::GenerationError;
-use super::logits_processor::TokenHistory;
 use super::request::GenerationRequest;
-use super::sampler::Sampler;
-use super::step::{FinishReason, PrefillProgress, Step};
-use super::stop_strings::StopStrings;
 
 /// A request on its way: what the model has run of it, and what came out.
 pub(super) struct SequenceRun<D> {
-    request: GenerationRequest<D>,
-    /// `request.history` and then `request.prompt`: what penalties call the prompt.
-    context: Vec<u32>,
-    sampler: Sampler,
-    stop: StopStrings,
+    sequence: SequenceId,
+    /// Tokens to append.
+    prompt: Vec<u32>,
     prompt_done: usize,
-    generated: Vec<u32>,
-    finished: bool,
+    cancel: CancelToken,
+    reply: Continuation<D>,
 }
 
 impl<D: Detokenize> SequenceRun<D> {
@@ -28,46 +24,46 @@ impl<D: Detokenize> SequenceRun<D> {
         request: GenerationRequest<D>,
         vocab_size: usize,
     ) -> Result<Self, GenerationError> {
-        if request.prompt.is_empty() {
+        let GenerationRequest { sequence, prompt, history, params, .. } = request;
+        if prompt.is_empty() {
             return Err(GenerationError::EmptyPrompt);
         }
-        let sampler = Sampler::new(&request.params, &request.eos_token_ids, vocab_size)?;
-        let stop = StopStrings::new(&request.params.stop);
-        let context = [&request.history[..], &request.prompt].concat();
-        let (prompt_done, generated, finished) = (0, Vec::new(), false);
-        Ok(Self { request, context, sampler, stop, prompt_done, generated, finished })
+        let context = [&history[..], &prompt].concat();
+        let (eos, detokenizer) = (request.eos_token_ids, request.detokenizer);
+        let reply = Continuation::new(params, eos, context, vocab_size, detokenizer)?;
+        Ok(Self { sequence, prompt, prompt_done: 0, cancel: request.cancel, reply })
     }
 
     pub(super) fn generated(&self) -> &[u32] {
-        &self.generated
+        self.reply.generated()
     }
 
-    pub(super) fn sampler_mut(&mut self) -> &mut Sampler {
-        &mut self.sampler
+    pub(super) fn push_processor(&mut self, processor: Box<dyn LogitsProcessor>) {
+        self.reply.push_processor(processor);
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.finished
+        self.reply.is_finished()
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.request.cancel.is_cancelled()
+        self.cancel.is_cancelled()
     }
 
     pub(super) fn is_decoding(&self) -> bool {
-        self.prompt_done == self.request.prompt.len()
+        self.prompt_done == self.prompt.len()
     }
 
     pub(super) fn progress(&self) -> PrefillProgress {
-        PrefillProgress { done: self.prompt_done, total: self.request.prompt.len() }
+        PrefillProgress { done: self.prompt_done, total: self.prompt.len() }
     }
 
     /// What the model runs next: at most `budget` prompt tokens, or the last chosen token.
     pub(super) fn span(&self, budget: usize) -> Span<'_> {
-        let sequence = self.request.sequence;
-        let rest = &self.request.prompt[self.prompt_done..];
+        let sequence = self.sequence;
+        let rest = &self.prompt[self.prompt_done..];
         if rest.is_empty() {
-            let last = &self.generated[self.generated.len().saturating_sub(1)..];
+            let last = self.generated().last().map_or(&[][..], std::slice::from_ref);
             return Span { sequence, tokens: last, logits: LogitRows::Last };
         }
         let tokens = &rest[..budget.min(rest.len())];
@@ -92,72 +88,17 @@ impl<D: Detokenize> SequenceRun<D> {
 
     /// Chooses the next token from `logits: [V]`.
     pub(super) fn step(&mut self, logits: &mut [f32]) -> Result<Step, GenerationError> {
-        let history = TokenHistory { prompt: &self.context, generated: &self.generated };
-        let sampled = self.sampler.sample(history, logits)?;
-        self.generated.push(sampled.token);
-        let (text, finish) = self.text_of(sampled.token);
-        self.finished = finish.is_some();
-        let (token, logprob) = (Some(sampled.token), sampled.logprob);
-        Ok(Step { token, logprob, top_logprobs: sampled.top_logprobs, text, finish })
+        Ok(self.reply.step(logits)?)
     }
 
     /// The last step, which chooses no token.
     pub(super) fn end(&mut self, reason: FinishReason) -> Step {
-        self.finished = true;
-        let (text, finish) = self.flush(String::new(), reason);
-        Step { token: None, logprob: None, top_logprobs: Vec::new(), text, finish: Some(finish) }
+        self.reply.end(reason)
     }
 
     /// Stops without a step, after an error.
     pub(super) fn abandon(&mut self) {
-        self.finished = true;
-    }
-
-    fn text_of(&mut self, token: u32) -> (String, Option<FinishReason>) {
-        let params = &self.request.params;
-        let reason = if self.request.eos_token_ids.contains(&token) && !params.ignore_eos {
-            Some(FinishReason::Eos)
-        } else if params.stop_token_ids.contains(&token) {
-            Some(FinishReason::StopToken)
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            let (text, finish) = self.flush(String::new(), reason);
-            return (text, Some(finish));
-        }
-        let piece = self.request.detokenizer.push(token).unwrap_or_default();
-        let (text, stopped) = self.search(&piece);
-        if stopped {
-            return (text, Some(FinishReason::StopString));
-        }
-        if self.generated.len() >= self.request.params.max_tokens {
-            let (text, finish) = self.flush(text, FinishReason::Length);
-            return (text, Some(finish));
-        }
-        (text, None)
-    }
-
-    fn search(&mut self, piece: &str) -> (String, bool) {
-        if self.generated.len() <= self.request.params.min_tokens
-            && self.request.params.min_tokens > 0
-        {
-            return (piece.to_owned(), false);
-        }
-        let found = self.stop.push(piece);
-        (found.text, found.stopped.is_some())
-    }
-
-    /// Adds what detokenizer and stop strings still hold back to `text`.
-    fn flush(&mut self, mut text: String, reason: FinishReason) -> (String, FinishReason) {
-        let piece = self.request.detokenizer.finish().unwrap_or_default();
-        let (last, stopped) = self.search(&piece);
-        text += &last;
-        if stopped {
-            return (text, FinishReason::StopString);
-        }
-        text += &self.stop.finish();
-        (text, reason)
+        self.reply.abandon();
     }
 }
 

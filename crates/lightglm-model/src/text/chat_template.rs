@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lightglm_generation::Message;
 use minijinja::context;
 use serde_json::Value;
 
 use super::error::TextError;
-use super::message::Message;
 use super::prompt::RenderedPrompt;
 use super::provenance::{Coverage, Disguise, Disguiser, TemplateWords, visit_strings};
 use super::template_environment::{BoundedOutput, OUTPUT_LIMIT, Raised, environment};

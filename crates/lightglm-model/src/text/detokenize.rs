@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use lightglm_generation::Detokenize;
+
 use super::token_table::TokenTable;
 
 /// Turns ids into text one at a time, never half a character.
@@ -41,6 +43,16 @@ impl DetokenizeStream {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
         Some(text)
+    }
+}
+
+impl Detokenize for DetokenizeStream {
+    fn push(&mut self, token: u32) -> Option<String> {
+        Self::push(self, token)
+    }
+
+    fn finish(&mut self) -> Option<String> {
+        Self::finish(self)
     }
 }
 

@@ -12,8 +12,7 @@ mod chat_template;
 mod detokenize;
 mod error;
 mod gguf_tokenizer;
-mod json_scan;
-mod message;
+mod model_text;
 mod pre_tokenizer;
 mod prompt;
 mod provenance;
@@ -24,14 +23,14 @@ mod template_source;
 mod token_table;
 mod tokenizer;
 mod tokenizer_json;
-mod tool_call_stream;
-mod tool_calls;
 
 pub use chat_template::ChatTemplate;
 pub use detokenize::DetokenizeStream;
 pub use error::TextError;
-pub use message::Message;
+pub use model_text::ModelText;
 pub use prompt::RenderedPrompt;
 pub use tokenizer::{EncodedText, Tokenizer};
-pub use tool_call_stream::{ToolCallEvent, ToolCallStream};
-pub use tool_calls::{ParsedReply, ToolCall, parse_tool_calls};
+
+pub use lightglm_generation::{
+    Message, ParsedReply, ToolCall, ToolCallEvent, ToolCallStream, parse_tool_calls,
+};

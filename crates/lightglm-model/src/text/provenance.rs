@@ -11,10 +11,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use lightglm_generation::Message;
 use serde_json::{Map, Value};
 
 use super::error::TextError;
-use super::message::Message;
 
 /// Deepest nesting of messages and tools.
 pub(crate) const MAX_DEPTH: usize = 64;

@@ -159,6 +159,11 @@ impl Tokenizer {
         ids.iter().flat_map(|&id| self.table.bytes(id, skip_special)).copied().collect()
     }
 
+    /// The bytes of one token, control tokens included; `None` for an id without token.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.table.get(id).map(|_| self.table.bytes(id, false))
+    }
+
     /// Decodes ids as they arrive.
     pub fn decode_stream(&self, skip_special: bool) -> DetokenizeStream {
         DetokenizeStream::new(Arc::clone(&self.table), skip_special)

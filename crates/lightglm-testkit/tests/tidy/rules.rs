@@ -56,12 +56,13 @@ pub(crate) fn dependencies_form_a_star(sources: &[Source]) -> Vec<String> {
     let allowed = |package: &str, section: Section, dependency: &str| match dependency {
         // The testkit is for tests alone.
         "lightglm-testkit" => section == Section::Dev,
-        _ if package == "lightglm-core" => false,
+        // Below the siblings: the seams, the kernels, and what knows no tensor at all.
+        _ if package == "lightglm-core" || package == "lightglm-generation" => false,
         _ if package == "lightglm-kernels" || package == "lightglm-testkit" => {
             dependency == "lightglm-core"
         }
         _ if SIBLINGS.contains(&package) => {
-            matches!(dependency, "lightglm-core" | "lightglm-kernels")
+            matches!(dependency, "lightglm-core" | "lightglm-generation" | "lightglm-kernels")
         }
         _ => false,
     };

@@ -1,6 +1,6 @@
 //! `Step`: what one token of a generation brings.
 
-use super::logprobs::TokenLogprob;
+use crate::logprobs::TokenLogprob;
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub enum FinishReason {
     StopToken,
     /// `max_tokens`, the model's last position or the cache's end was reached.
     Length,
-    /// The request's [`CancelToken`](super::CancelToken) was cancelled.
+    /// The request's [`CancelToken`](crate::CancelToken) was cancelled.
     Cancelled,
 }
 

@@ -1,7 +1,7 @@
 //! Tool calls while the reply arrives.
 
-use super::json_scan::{ObjectScanner, Scan};
-use super::tool_calls::ToolCall;
+use crate::json_scan::{ObjectScanner, Scan};
+use crate::tool_calls::ToolCall;
 
 /// What a piece of the reply turned out to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ enum State {
 
 /// Splits a reply into content and calls while it arrives.
 ///
-/// The rules are those of [`parse_tool_calls`](super::parse_tool_calls), which is this stream run
+/// The rules are those of [`parse_tool_calls`](crate::parse_tool_calls), which is this stream run
 /// once; how the text is cut into pieces makes no difference. Held back is only what may yet be part
 /// of a call.
 #[derive(Clone, Debug)]

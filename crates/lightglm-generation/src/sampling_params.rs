@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How tokens are chosen and when a generation ends; the names and meanings are vLLM's.
 ///
-/// The order in which the parameters act is the [`Sampler`](super::Sampler)'s.
+/// The order in which the parameters act is the [`Sampler`](crate::Sampler)'s.
 ///
 /// Source: vLLM, `vllm/sampling_params.py`; Hugging Face transformers,
 /// `generation/configuration_utils.py`.

@@ -20,12 +20,12 @@ impl<F: FnMut(u32) -> Option<String>> Detokenize for F {
     }
 }
 
-impl Detokenize for crate::text::DetokenizeStream {
+impl Detokenize for Box<dyn Detokenize + Send> {
     fn push(&mut self, token: u32) -> Option<String> {
-        Self::push(self, token)
+        (**self).push(token)
     }
 
     fn finish(&mut self) -> Option<String> {
-        Self::finish(self)
+        (**self).finish()
     }
 }

@@ -17,5 +17,22 @@ pub struct TokenHistory<'a> {
 /// Source: Hugging Face transformers, `generation/logits_process.py`.
 pub trait LogitsProcessor: Send {
     /// Edits `logits: [V]`, the logits after `history`.
-    fn process(&mut self, history: TokenHistory<'_>, logits: &mut [f32]);
+    ///
+    /// # Errors
+    /// [`ProcessorError`] where it can no longer say which tokens may follow; the generation ends then.
+    fn process(
+        &mut self,
+        history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError>;
+}
+
+/// A processor gave up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{processor}: {reason}")]
+pub struct ProcessorError {
+    /// Which processor.
+    pub processor: String,
+    /// Why.
+    pub reason: String,
 }

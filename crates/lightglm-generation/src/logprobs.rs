@@ -1,7 +1,7 @@
 //! Log-probabilities under the model's own distribution.
 
-use super::fast_exp::{exp_sum, max};
-use super::truncation::kth_largest;
+use crate::fast_exp::{exp_sum, max};
+use crate::truncation::kth_largest;
 
 /// A token and the natural logarithm of its probability.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,13 +3,13 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::error::GenerationError;
-use super::fast_exp::{BLOCK, exp_in_place, max};
-use super::logits_processor::{LogitsProcessor, TokenHistory};
-use super::logprobs::{TokenLogprob, log_sum_exp, top_logprobs_with};
-use super::penalties::{Ban, Bias, Penalties};
-use super::sampling_params::{SamplingError, SamplingParams};
-use super::truncation::{MinP, Temperature, TopK, TopP};
+use crate::error::SampleError;
+use crate::fast_exp::{BLOCK, exp_in_place, max};
+use crate::logits_processor::{LogitsProcessor, TokenHistory};
+use crate::logprobs::{TokenLogprob, log_sum_exp, top_logprobs_with};
+use crate::penalties::{Ban, Bias, Penalties};
+use crate::sampling_params::{SamplingError, SamplingParams};
+use crate::truncation::{MinP, Temperature, TopK, TopP};
 
 /// Below this temperature the choice is greedy: division would only overflow.
 ///
@@ -75,12 +75,12 @@ impl Sampler {
     /// Chooses the token that follows `history`; `logits: [V]` is used up as scratch space.
     ///
     /// # Errors
-    /// [`GenerationError::BadLogit`], [`GenerationError::NothingToSample`].
+    /// [`SampleError`].
     pub fn sample(
         &mut self,
         history: TokenHistory<'_>,
         logits: &mut [f32],
-    ) -> Result<Sampled, GenerationError> {
+    ) -> Result<Sampled, SampleError> {
         refuse_bad_logits(logits)?;
         // The model's own distribution is kept apart: processors edit the logits in place.
         let model = self.logprobs.map(|n| {
@@ -90,12 +90,12 @@ impl Sampler {
             (normalizer, top_logprobs_with(logits, n, normalizer))
         });
         for processor in self.processors.iter_mut().chain(&mut self.warpers) {
-            processor.process(history, logits);
+            processor.process(history, logits)?;
         }
         refuse_bad_logits(logits)?;
         let max = max(logits);
         if max == f32::NEG_INFINITY {
-            return Err(GenerationError::NothingToSample);
+            return Err(SampleError::NothingToSample);
         }
         let token = if self.greedy {
             logits.iter().position(|&logit| logit == max).unwrap_or_default()
@@ -155,14 +155,14 @@ fn warpers(params: &SamplingParams) -> Vec<Box<dyn LogitsProcessor>> {
 }
 
 /// Refuses NaN and plus infinity: every choice among them would be arbitrary.
-fn refuse_bad_logits(logits: &[f32]) -> Result<(), GenerationError> {
+fn refuse_bad_logits(logits: &[f32]) -> Result<(), SampleError> {
     // One vectorized pass first; the position is only searched for where there is one.
     if logits.iter().fold(true, |good, &logit| good & (logit < f32::INFINITY)) {
         return Ok(());
     }
     let bad = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
     match bad {
-        Some(token) => Err(GenerationError::BadLogit { token, logit: logits[token] }),
+        Some(token) => Err(SampleError::BadLogit { token, logit: logits[token] }),
         None => Ok(()),
     }
 }
@@ -222,10 +222,10 @@ mod tests {
         let mut greedy = sampler(SamplingParams::default(), 3);
         for bad in [f32::NAN, f32::INFINITY] {
             let error = greedy.sample(NONE, &mut [0.0, 1.0, bad]).unwrap_err();
-            assert!(matches!(error, GenerationError::BadLogit { token: 2, .. }), "{error}");
+            assert!(matches!(error, SampleError::BadLogit { token: 2, .. }), "{error}");
         }
         let error = greedy.sample(NONE, &mut [f32::NEG_INFINITY; 3]).unwrap_err();
-        assert_eq!(error, GenerationError::NothingToSample);
+        assert_eq!(error, SampleError::NothingToSample);
     }
 
     #[test]

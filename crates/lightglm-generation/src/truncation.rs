@@ -2,18 +2,23 @@
 //!
 //! Each keeps at least the most likely token, and none sorts the vocabulary.
 
-use super::fast_exp::{BLOCK, exp_nonpositive, exp_sum, max};
-use super::logits_processor::{LogitsProcessor, TokenHistory};
+use crate::fast_exp::{BLOCK, exp_nonpositive, exp_sum, max};
+use crate::logits_processor::{LogitsProcessor, ProcessorError, TokenHistory};
 
 /// Divides the logits by a temperature above zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Temperature(pub f32);
 
 impl LogitsProcessor for Temperature {
-    fn process(&mut self, _history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        _history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         for logit in logits {
             *logit /= self.0;
         }
+        Ok(())
     }
 }
 
@@ -24,10 +29,15 @@ impl LogitsProcessor for Temperature {
 pub struct MinP(pub f32);
 
 impl LogitsProcessor for MinP {
-    fn process(&mut self, _history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        _history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         // p >= min_p * p_max  <=>  l >= l_max + ln(min_p)
         let threshold = max(logits) + self.0.ln();
         keep_from(logits, threshold);
+        Ok(())
     }
 }
 
@@ -39,10 +49,15 @@ impl LogitsProcessor for MinP {
 pub struct TopK(pub usize);
 
 impl LogitsProcessor for TopK {
-    fn process(&mut self, _history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        _history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         if self.0 > 0 && self.0 < logits.len() {
             keep_from(logits, kth_largest(logits, self.0));
         }
+        Ok(())
     }
 }
 
@@ -103,10 +118,14 @@ fn bracket(p: f32, logits: &[f32], max: f32) -> (f32, f32, f64, f64) {
 }
 
 impl LogitsProcessor for TopP {
-    fn process(&mut self, _history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        _history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         let max = max(logits);
         if self.0 >= 1.0 || !max.is_finite() {
-            return;
+            return Ok(());
         }
         let (from, to, target, mut sum) = bracket(self.0, logits, max);
         // Tokens above the bracket are kept whole; only those inside have to be put in order.
@@ -127,6 +146,7 @@ impl LogitsProcessor for TopP {
         for &(id, _) in &order[dropped..] {
             logits[id] = f32::NEG_INFINITY;
         }
+        Ok(())
     }
 }
 
@@ -173,7 +193,7 @@ mod tests {
 
     fn kept(mut processor: impl LogitsProcessor, logits: &[f32]) -> Vec<usize> {
         let mut logits = logits.to_vec();
-        processor.process(NONE, &mut logits);
+        processor.process(NONE, &mut logits).unwrap();
         (0..logits.len()).filter(|&id| logits[id] > f32::NEG_INFINITY).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::logits_processor::{LogitsProcessor, TokenHistory};
+use crate::logits_processor::{LogitsProcessor, ProcessorError, TokenHistory};
 
 /// Repetition, frequency and presence penalty, in this order.
 ///
@@ -45,7 +45,11 @@ impl Penalties {
 }
 
 impl LogitsProcessor for Penalties {
-    fn process(&mut self, history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         self.count(history);
         for (&token, &count) in &self.counts {
             let Some(logit) = logits.get_mut(token as usize) else { continue };
@@ -58,6 +62,7 @@ impl LogitsProcessor for Penalties {
                 *logit -= self.frequency * count as f32 + self.presence;
             }
         }
+        Ok(())
     }
 }
 
@@ -66,12 +71,17 @@ impl LogitsProcessor for Penalties {
 pub struct Bias(pub Vec<(u32, f32)>);
 
 impl LogitsProcessor for Bias {
-    fn process(&mut self, _history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        _history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         for &(token, bias) in &self.0 {
             if let Some(logit) = logits.get_mut(token as usize) {
                 *logit += bias;
             }
         }
+        Ok(())
     }
 }
 
@@ -85,15 +95,20 @@ pub struct Ban {
 }
 
 impl LogitsProcessor for Ban {
-    fn process(&mut self, history: TokenHistory<'_>, logits: &mut [f32]) {
+    fn process(
+        &mut self,
+        history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
         if history.generated.len() >= self.until {
-            return;
+            return Ok(());
         }
         for &token in &self.tokens {
             if let Some(logit) = logits.get_mut(token as usize) {
                 *logit = f32::NEG_INFINITY;
             }
         }
+        Ok(())
     }
 }
 
@@ -106,7 +121,7 @@ mod tests {
         let mut penalties = Penalties::new(2.0, 0.5, 0.25);
         let mut logits = vec![4.0, -4.0, 4.0, -4.0, 4.0];
         let history = TokenHistory { prompt: &[0, 1, 9], generated: &[2, 3, 3] };
-        penalties.process(history, &mut logits);
+        penalties.process(history, &mut logits).unwrap();
         assert_eq!(logits, [2.0, -8.0, 1.25, -9.25, 4.0]);
     }
 
@@ -118,8 +133,8 @@ mod tests {
             let history = TokenHistory { prompt: &prompt, generated: &generated[..len] };
             let mut expected = vec![1.5f32; 6];
             let mut logits = expected.clone();
-            Penalties::new(1.3, 0.7, 0.1).process(history, &mut expected);
-            kept.process(history, &mut logits);
+            Penalties::new(1.3, 0.7, 0.1).process(history, &mut expected).unwrap();
+            kept.process(history, &mut logits).unwrap();
             assert_eq!(logits, expected);
         }
     }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::tool_call_stream::{ToolCallEvent, ToolCallStream};
+use crate::tool_call_stream::{ToolCallEvent, ToolCallStream};
 
 /// One call of a tool.
 #[derive(Clone, Debug, PartialEq)]

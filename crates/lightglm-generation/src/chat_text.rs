@@ -1,0 +1,61 @@
+//! `ChatText`: the seam to a model's text side.
+
+use serde_json::Value;
+
+use crate::detokenize::Detokenize;
+use crate::message::Message;
+
+/// A tokenizer and a chat template: everything a server needs to know about a model's text.
+///
+/// **No text of a caller becomes a control token**, in messages no more than in plain text: only what
+/// the template and the tokenizer add by themselves may be one.
+pub trait ChatText: Send + Sync {
+    /// The ids of an ordinary text, nothing added.
+    ///
+    /// # Errors
+    /// [`ChatTextError::Encode`].
+    fn encode(&self, text: &str) -> Result<Vec<u32>, ChatTextError>;
+
+    /// The ids of a text that is to be continued: with the tokens that the tokenizer puts in front of
+    /// every text, where it does.
+    ///
+    /// # Errors
+    /// [`ChatTextError::Encode`].
+    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError>;
+
+    /// The ids of a conversation, ready for the assistant's next turn.
+    ///
+    /// `tools` are OpenAI's tool objects.
+    ///
+    /// # Errors
+    /// [`ChatTextError`].
+    fn encode_chat(&self, messages: &[Message], tools: &[Value])
+    -> Result<Vec<u32>, ChatTextError>;
+
+    /// Turns the ids of one reply into text; control tokens say nothing.
+    fn detokenizer(&self) -> Box<dyn Detokenize + Send>;
+
+    /// The bytes of a token, which need not be UTF-8; `None` for control tokens and unknown ids.
+    fn token_bytes(&self, token: u32) -> Option<&[u8]>;
+
+    /// The tokens that end a reply.
+    fn eos_token_ids(&self) -> &[u32];
+}
+
+/// Why a text did not become tokens.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatTextError {
+    /// The tokenizer refused.
+    #[error("the text cannot be encoded: {reason}")]
+    Encode {
+        /// The tokenizer's words.
+        reason: String,
+    },
+    /// The chat template refused the messages or failed.
+    #[error("the chat template refused the messages: {reason}")]
+    Template {
+        /// The template's words.
+        reason: String,
+    },
+}

@@ -1,0 +1,62 @@
+//! What stands between a row of logits and a reply: sampling, stop strings, log-probabilities, text
+//! that arrives in pieces, tool calls.
+//!
+//! **Should I use this crate?** To write a loop of your own around a language model (a scheduler, a
+//! search), or to add a [`LogitsProcessor`] or a text side ([`ChatText`]) of your own. To generate
+//! text, `lightglm-model` has the loop; to serve many, `lightglm-serve`. Nothing in here knows a
+//! tensor.
+//!
+//! ```
+//! use lightglm_generation::{Continuation, FinishReason, SamplingParams};
+//!
+//! let words = ["the", "cat", "sat", "."];
+//! let params = SamplingParams { stop: vec!["t.".into()], ..SamplingParams::default() };
+//! let detokenizer = |token: u32| Some(words[token as usize].to_owned());
+//! let mut reply = Continuation::new(params, vec![], vec![0], words.len(), detokenizer)?;
+//! let mut text = String::new();
+//! for mut logits in [[0.0, 9.0, 0.0, 0.0], [0.0, 0.0, 9.0, 0.0], [0.0, 0.0, 0.0, 9.0]] {
+//!     let step = reply.step(&mut logits)?;
+//!     text += &step.text;
+//!     if step.finish.is_some() {
+//!         assert_eq!(step.finish, Some(FinishReason::StopString));
+//!     }
+//! }
+//! assert_eq!(text, "catsa");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cancel;
+mod chat_text;
+mod continuation;
+mod detokenize;
+mod error;
+mod fast_exp;
+mod json_scan;
+mod logits_processor;
+mod logprobs;
+mod message;
+mod penalties;
+mod sampler;
+mod sampling_params;
+mod step;
+mod stop_strings;
+mod tool_call_stream;
+mod tool_calls;
+mod truncation;
+
+pub use cancel::CancelToken;
+pub use chat_text::{ChatText, ChatTextError};
+pub use continuation::Continuation;
+pub use detokenize::Detokenize;
+pub use error::SampleError;
+pub use logits_processor::{LogitsProcessor, ProcessorError, TokenHistory};
+pub use logprobs::{TokenLogprob, log_softmax_at, top_logprobs};
+pub use message::Message;
+pub use penalties::{Ban, Bias, Penalties};
+pub use sampler::{Sampled, Sampler};
+pub use sampling_params::{SamplingError, SamplingParams};
+pub use step::{FinishReason, PrefillProgress, Step};
+pub use stop_strings::{StopMatch, StopStrings};
+pub use tool_call_stream::{ToolCallEvent, ToolCallStream};
+pub use tool_calls::{ParsedReply, ToolCall, parse_tool_calls};
+pub use truncation::{MinP, Temperature, TopK, TopP};

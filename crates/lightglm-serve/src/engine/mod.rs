@@ -1,0 +1,11 @@
+//! The engine: many requests, one model, one step at a time.
+
+mod event;
+mod rejection;
+mod request;
+mod stats;
+
+pub use event::{EngineError, Event, EventSink, Usage};
+pub use rejection::Rejection;
+pub use request::EngineRequest;
+pub use stats::EngineStats;
