@@ -1,0 +1,67 @@
+//! What the next forward pass runs.
+
+use burn::tensor::backend::Backend;
+
+use super::active::{Active, Share};
+use super::config::EngineConfig;
+use super::pace::Pace;
+
+/// Shares of one step: everybody who decodes, with guesses where there is room; then short prompts,
+/// then long ones at the pace that the replies bear. At least one token of a prompt is run wherever
+/// one waits, so that no prompt starves behind many replies.
+pub(super) fn plan<B: Backend>(
+    running: &[Active<B>],
+    config: &EngineConfig,
+    pace: &Pace,
+) -> Vec<Share> {
+    let decoding: Vec<usize> = (0..running.len()).filter(|&i| running[i].decodes()).collect();
+    let mut prompts: Vec<usize> = (0..running.len()).filter(|&i| !running[i].decodes()).collect();
+    let speculate = prompts.is_empty()
+        && config.speculation.is_some_and(|config| decoding.len() <= config.max_sequences);
+    let mut shares: Vec<Share> =
+        decoding.iter().map(|&i| decode(&running[i], i, speculate, config)).collect();
+
+    // The shortest first: who has little left is done soon, and a long prompt cannot hold it up.
+    prompts.sort_by_key(|&i| (std::cmp::Reverse(running[i].priority), running[i].rest(), i));
+    let mut left = config.token_budget.saturating_sub(shares.len()).max(1);
+    let mut long_left = pace.long_prompt_tokens(decoding.len(), left);
+    let has_long = prompts.iter().any(|&i| !pace.is_short(running[i].rest()));
+    // Set aside, so that short prompts that keep coming do not keep a long one from its end.
+    let aside = if has_long { config.pace.min_chunk.min(left / 2).max(usize::from(left > 1)) } else { 0 };
+    for index in prompts {
+        let rest = running[index].rest();
+        let most = if pace.is_short(rest) { left - aside.min(left) } else { left.min(long_left) };
+        let count = rest.min(most);
+        if count == 0 {
+            continue;
+        }
+        shares.push(prompt(&running[index], index, count));
+        left -= count;
+        if !pace.is_short(rest) {
+            long_left -= count;
+        }
+    }
+    shares
+}
+
+fn decode<B: Backend>(
+    active: &Active<B>,
+    index: usize,
+    speculate: bool,
+    config: &EngineConfig,
+) -> Share {
+    let mut tokens = active.tokens[active.held..].to_vec();
+    // A guess needs a position, and one more token after it has to be allowed.
+    let positions = config.max_positions.saturating_sub(active.tokens.len() + 1);
+    let replies = active.reply.params().max_tokens.saturating_sub(active.usage.completion_tokens + 1);
+    if let (true, Some(lookup)) = (speculate, &active.lookup) {
+        tokens.extend(lookup.draft(&active.tokens, positions.min(replies)));
+    }
+    let guessed = tokens.len() - 1;
+    Share { index, tokens, guessed, last: true, decodes: true }
+}
+
+fn prompt<B: Backend>(active: &Active<B>, index: usize, count: usize) -> Share {
+    let tokens = active.tokens[active.held..active.held + count].to_vec();
+    Share { index, tokens, guessed: 0, last: count == active.rest(), decodes: false }
+}
