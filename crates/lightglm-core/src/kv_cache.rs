@@ -4,6 +4,7 @@
 
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
+use crate::kv_dtype::KvDtype;
 use crate::selected_kv::SelectedKvLayer;
 
 /// Positions in one KV block.
@@ -95,6 +96,17 @@ impl<B: Backend> Int8KvLayer<B> {
 }
 
 impl<B: Backend> KvLayer<B> {
+    /// A pool of zeros in `dtype`: `shape` is `[P, K, d]`.
+    pub fn zeros(shape: [usize; 3], dtype: KvDtype, device: &B::Device) -> Self {
+        match dtype {
+            KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => {
+                Self::Float(FloatKvLayer::zeros(shape, dtype.into(), device))
+            }
+            KvDtype::Int8 => Self::Int8(Int8KvLayer::zeros(shape, false, device)),
+            KvDtype::Int8Rotated => Self::Int8(Int8KvLayer::zeros(shape, true, device)),
+        }
+    }
+
     /// Blocks in the pool, `P`.
     pub fn blocks(&self) -> usize {
         match self {

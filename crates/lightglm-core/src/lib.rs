@@ -19,6 +19,7 @@
 
 mod effective_weight;
 mod kv_cache;
+mod kv_dtype;
 mod lm;
 mod projection;
 mod safetensors_writer;
@@ -31,6 +32,7 @@ pub use effective_weight::{EffectiveWeight, ReplaceWeight};
 pub use kv_cache::{
     FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
 };
+pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use lm::{CausalLm, LmError, LogitRows, Span};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{

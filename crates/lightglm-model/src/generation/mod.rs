@@ -32,11 +32,12 @@ mod request;
 mod sequence_run;
 
 pub use batch::{Generation, generate_batch};
-pub use contiguous_kv_cache::{ContiguousKvCache, KvDtype, UnknownKvDtype};
+pub use contiguous_kv_cache::ContiguousKvCache;
 pub use error::GenerationError;
 pub use generator::Generator;
 pub use request::{DEFAULT_PREFILL_CHUNK, GenerationRequest};
 
+pub use lightglm_core::{KvDtype, UnknownKvDtype};
 pub use lightglm_generation::{
     Ban, Bias, CancelToken, Detokenize, FinishReason, LogitsProcessor, MinP, Penalties,
     PrefillProgress, ProcessorError, SampleError, Sampled, Sampler, SamplingError, SamplingParams,

@@ -1,0 +1,142 @@
+//! The index of prefixes against a list of whole prefixes.
+
+use lightglm_core::KV_BLOCK;
+use lightglm_serve::kv::{Parent, PrefixIndex};
+use proptest::prelude::*;
+
+const BLOCKS: u32 = 8;
+
+/// A block of tokens, the last of which alone tells it from others.
+fn tokens(last: u32) -> [u32; KV_BLOCK] {
+    let mut tokens = [7; KV_BLOCK];
+    tokens[KV_BLOCK - 1] = last;
+    tokens
+}
+
+#[test]
+fn finds_whole_blocks_of_the_same_beginning_and_salt() {
+    let mut index = PrefixIndex::new(8);
+    assert_eq!(index.publish(Parent::Salt(1), &tokens(0), 5), Some(5));
+    assert_eq!(index.publish(Parent::Block(5), &tokens(1), 3), Some(3));
+    // The same tokens elsewhere are something else.
+    assert_eq!(index.publish(Parent::Salt(1), &tokens(1), 4), Some(4));
+    let prompt = [tokens(0), tokens(1), tokens(1)].concat();
+    assert_eq!(index.prefix(&prompt, 1), [5, 3]);
+    assert_eq!(index.prefix(&prompt[..31], 1), [5]);
+    assert_eq!(index.prefix(&prompt[..15], 1), [0; 0]);
+    assert_eq!(index.prefix(&prompt[16..], 1), [4]);
+    assert_eq!(index.prefix(&prompt, 0), [0; 0]);
+    // A salt that is a block's number, or an identity, is none.
+    for salt in [0, 3, 5] {
+        assert_eq!(index.prefix(&tokens(1), salt), [0; 0]);
+    }
+    assert_eq!((index.len(), index.is_leaf(5), index.is_leaf(3)), (3, false, true));
+}
+
+#[test]
+fn who_publishes_second_is_told_of_the_first() {
+    let mut index = PrefixIndex::new(8);
+    assert_eq!(index.publish(Parent::Salt(0), &tokens(0), 1), Some(1));
+    assert_eq!(index.publish(Parent::Salt(0), &tokens(0), 2), Some(1));
+    assert_eq!(index.publish(Parent::Salt(0), &tokens(0), 1), Some(1));
+    assert!(!index.contains(2));
+    // One block is one thing, of a parent that is known, and one of the pool's.
+    assert_eq!(index.publish(Parent::Salt(0), &tokens(9), 1), None);
+    assert_eq!(index.publish(Parent::Block(2), &tokens(9), 3), None);
+    assert_eq!(index.publish(Parent::Salt(0), &tokens(9), 8), None);
+    assert_eq!(index.len(), 1);
+}
+
+#[test]
+fn a_block_that_is_used_again_is_no_parent_of_what_continued_it() {
+    let mut index = PrefixIndex::new(8);
+    index.publish(Parent::Salt(0), &tokens(0), 0);
+    index.publish(Parent::Block(0), &tokens(1), 1);
+    index.forget(0);
+    index.publish(Parent::Salt(0), &tokens(2), 0);
+    assert_eq!(index.prefix(&[tokens(2), tokens(1)].concat(), 0), [0]);
+    // Not even with the same tokens: the contents may have been computed from anything.
+    index.forget(0);
+    index.publish(Parent::Salt(0), &tokens(0), 0);
+    assert_eq!(index.prefix(&[tokens(0), tokens(1)].concat(), 0), [0]);
+    // The orphan does not count among the children of its parent's successor.
+    index.publish(Parent::Block(0), &tokens(3), 2);
+    index.forget(1);
+    assert!(!index.is_leaf(0));
+    index.forget(2);
+    assert!(index.is_leaf(0));
+    index.forget(0);
+    assert!(index.is_empty());
+}
+
+/// What a block holds, and how often it had been published before its child was.
+#[derive(Clone, Debug, Default)]
+struct Naive {
+    times: usize,
+    /// The last tokens of its own block and of all before; salt 0 or 1; the parent, and its `times`.
+    entry: Option<(u64, Vec<u32>, Option<(u32, usize)>)>,
+}
+
+fn is_reachable(blocks: &[Naive], block: u32) -> bool {
+    match &blocks[block as usize].entry {
+        None => false,
+        Some((_, _, None)) => true,
+        Some((_, _, Some((parent, times)))) => {
+            blocks[*parent as usize].times == *times && is_reachable(blocks, *parent)
+        }
+    }
+}
+
+fn find(blocks: &[Naive], salt: u64, path: &[u32]) -> Option<u32> {
+    (0..BLOCKS).find(|&block| {
+        let entry = &blocks[block as usize].entry;
+        let same = entry.as_ref().is_some_and(|(s, p, _)| *s == salt && p == path);
+        same && is_reachable(blocks, block)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn finds_exactly_the_longest_prefix(
+        ops in proptest::collection::vec(
+            (any::<bool>(), 0..BLOCKS, proptest::option::of(0..BLOCKS), 0u64..2, 0u32..2),
+            0..100,
+        ),
+    ) {
+        let mut index = PrefixIndex::new(BLOCKS as usize);
+        let mut naive = vec![Naive::default(); BLOCKS as usize];
+        for (forget, block, parent, salt, last) in ops {
+            let at = block as usize;
+            if forget {
+                index.forget(block);
+                naive[at].times += usize::from(naive[at].entry.take().is_some());
+            } else if parent.is_none_or(|parent| is_reachable(&naive, parent)) {
+                let (salt, mut path) = match parent {
+                    None => (salt, Vec::new()),
+                    Some(parent) => {
+                        let (salt, path, _) = naive[parent as usize].entry.clone().unwrap();
+                        (salt, path)
+                    }
+                };
+                path.push(last);
+                let before = parent.map_or(Parent::Salt(salt), Parent::Block);
+                let known = find(&naive, salt, &path);
+                let vacant = naive[at].entry.is_none().then_some(block);
+                prop_assert_eq!(index.publish(before, &tokens(last), block), known.or(vacant));
+                if known.is_none() && vacant.is_some() {
+                    let parent = parent.map(|parent| (parent, naive[parent as usize].times));
+                    naive[at].entry = Some((salt, path, parent));
+                }
+            }
+            for (salt, bits) in (0u64..2).flat_map(|salt| (0u32..16).map(move |b| (salt, b))) {
+                let path: Vec<u32> = (0..4).map(|i| bits >> i & 1).collect();
+                let expected = (1..=4).map_while(|len| find(&naive, salt, &path[..len]));
+                let expected: Vec<u32> = expected.collect();
+                let prompt: Vec<u32> = path.iter().flat_map(|&last| tokens(last)).collect();
+                prop_assert_eq!(index.prefix(&prompt, salt), expected);
+            }
+        }
+    }
+}
