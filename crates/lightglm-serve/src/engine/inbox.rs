@@ -30,8 +30,6 @@ struct State<T> {
     open: HashMap<String, usize>,
     draining: bool,
     stopped: bool,
-    /// Something other than an arrival wants the engine's attention.
-    poked: bool,
 }
 
 /// Why an item was not taken.
@@ -45,7 +43,7 @@ pub(crate) enum Refusal {
 /// What a waiting engine woke up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// Something arrived, or somebody poked.
+    /// Something arrived.
     Work,
     /// Nothing will arrive any more.
     Drained,
@@ -59,7 +57,6 @@ impl<T> Inbox<T> {
             open: HashMap::new(),
             draining: false,
             stopped: false,
-            poked: false,
         };
         Self { limits, state: Mutex::new(state), wake: Condvar::new() }
     }
@@ -88,9 +85,7 @@ impl<T> Inbox<T> {
 
     /// What has arrived since the last call.
     pub(crate) fn take(&self) -> Vec<T> {
-        let mut state = self.lock();
-        state.poked = false;
-        std::mem::take(&mut state.arrived)
+        std::mem::take(&mut self.lock().arrived)
     }
 
     /// One item has left the queue and runs.
@@ -122,7 +117,7 @@ impl<T> Inbox<T> {
     pub(crate) fn wait(&self) -> Wake {
         let mut state = self.lock();
         loop {
-            if !state.arrived.is_empty() || state.poked {
+            if !state.arrived.is_empty() {
                 return Wake::Work;
             }
             if state.draining || state.stopped {
@@ -130,12 +125,6 @@ impl<T> Inbox<T> {
             }
             state = self.wake.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
-    }
-
-    /// Wakes the engine without an item.
-    pub(crate) fn poke(&self) {
-        self.lock().poked = true;
-        self.wake.notify_one();
     }
 
     /// Refuses what comes from now on.

@@ -1,0 +1,143 @@
+//! Serves a model over HTTP: OpenAI's API, `/answer`, and a web page to try it.
+//!
+//! ```text
+//! cargo run --release --example serve
+//! ```
+//! and open <http://127.0.0.1:8080>. Any OpenAI client talks to <http://127.0.0.1:8080/v1>;
+//! <http://127.0.0.1:8080/docs> describes every route. `--host 0.0.0.0` lets other machines in, and
+//! asks for `--api-key` then. Ctrl-C and SIGTERM finish what runs and end; a second one ends at once.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use lightglm_examples::device::{Device, DeviceJob, run_on};
+use lightglm_examples::server::ServeArgs;
+use lightglm_examples::use_threads;
+use lightglm_kernels::LmGradients;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(about = "Serve a model over HTTP")]
+struct Args {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// A key that clients must send (may be given several times).
+    #[arg(long = "api-key", env = "LIGHTGLM_API_KEYS", value_delimiter = ',', hide_env_values = true)]
+    api_keys: Vec<String>,
+    /// Serve other machines without a key.
+    #[arg(long)]
+    without_key: bool,
+    /// Let pages of this origin call the server from a browser (may be given several times).
+    #[arg(long = "cors-origin")]
+    cors_origins: Vec<String>,
+    /// Seconds that running requests get once the server is told to end.
+    #[arg(long, default_value_t = 60)]
+    drain_seconds: u64,
+    /// Seconds for which /ready says no before the server stops to listen: what a load balancer needs
+    /// to notice.
+    #[arg(long, default_value_t = 0)]
+    notice_seconds: u64,
+    /// Threads; all the machine has where left out.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t)]
+    device: Device,
+}
+
+fn main() -> ExitCode {
+    lightglm_examples::exit(run())
+}
+
+fn run() -> Result<()> {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_env("LIGHTGLM_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let keyless = args.api_keys.is_empty() && !args.without_key;
+    ensure!(
+        !keyless || args.host.is_loopback(),
+        "--host {}: other machines can reach this; set --api-key, or say --without-key",
+        args.host
+    );
+    use_threads(args.threads)?;
+    run_on(args.device, Serve { args })
+}
+
+struct Serve {
+    args: Args,
+}
+
+impl DeviceJob for Serve {
+    type Output = ();
+
+    fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
+        let args = self.args;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // The port first: who finds it taken should not wait for a model.
+        let address = (args.host, args.port);
+        let listener = runtime
+            .block_on(TcpListener::bind(address))
+            .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
+        let engine = args.serve.start::<B>(&device)?;
+        let server = engine.server(|config| {
+            config.api_keys = args.api_keys;
+            config.cors_origins = args.cors_origins;
+            config.drain_timeout = Duration::from_secs(args.drain_seconds);
+            config.drain_notice = Duration::from_secs(args.notice_seconds);
+        })?;
+        let limits = engine.thread.handle().limits();
+        eprintln!(
+            "{} ({}), {} requests at a time, {} tokens each at most, {:.0} MiB for keys and values",
+            engine.name,
+            engine.scheme,
+            limits.max_running,
+            limits.max_positions,
+            engine.kv_bytes as f64 / f64::from(1 << 20)
+        );
+        println!("http://{}", listener.local_addr()?);
+        runtime.block_on(server.serve(listener, told_to_end()))?;
+        engine.thread.join();
+        Ok(())
+    }
+}
+
+/// Until Ctrl-C or SIGTERM; the next one ends the process at once.
+async fn told_to_end() {
+    signal().await;
+    eprintln!("finishing what runs; once more ends at once");
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+async fn signal() {
+    let ctrl_c = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                () = ctrl_c => {}
+                _ = terminate.recv() => {}
+            },
+            Err(_) => ctrl_c.await,
+        }
+    }
+    #[cfg(not(unix))]
+    ctrl_c.await;
+}

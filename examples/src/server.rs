@@ -1,0 +1,192 @@
+//! A model behind the HTTP API: what `serve` and `load_test` put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use lightglm_core::{KV_BLOCK, KvDtype};
+use lightglm_generation::{ChatText, SamplingParams};
+use lightglm_kernels::LmBackend;
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::text::ModelText;
+use lightglm_quant::{Policy, Scheme};
+use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineThread};
+use lightglm_serve::http::{Server, ServerConfig, Structured};
+use lightglm_serve::kv::PagedKvCache;
+use lightglm_serve::structured::{GrammarVocabulary, StructuredLimits};
+
+use crate::models::DEFAULT_MODEL;
+use crate::open_model;
+use crate::precision::Precision;
+use crate::serving::policy_of;
+use crate::shared_model::SharedLm;
+
+/// Which model, and how much of the machine it may take.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// A folder, a .gguf file, or a hub id; the default model where left out.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The model's name in requests; the last part of --model where left out.
+    #[arg(long)]
+    pub model_name: Option<String>,
+    /// Quantize the weights while they are loaded: int8, int4, int8wo, ...
+    #[arg(long, conflicts_with = "dtype")]
+    pub scheme: Option<Scheme>,
+    /// As --scheme, with a scheme per matrix: names or patterns, the first that matches holds.
+    #[arg(long, value_name = "PATTERN=SCHEME,...", conflicts_with_all = ["scheme", "dtype"])]
+    pub policy: Option<Policy>,
+    /// Hold dense weights in this precision.
+    #[arg(long, value_enum)]
+    pub dtype: Option<Precision>,
+    /// Hold keys and values as: f32, f16, bf16, int8, int8-rotated.
+    #[arg(long, default_value = "f16")]
+    pub kv_dtype: KvDtype,
+    /// Memory for keys and values, in MiB; what --max-running requests of 1024 tokens need, and one of
+    /// --max-context, where left out.
+    #[arg(long, value_name = "MIB")]
+    pub kv_memory: Option<usize>,
+    /// Longest conversation, prompt and reply together, in tokens.
+    #[arg(long, default_value_t = 8192)]
+    pub max_context: usize,
+    /// Requests that run at the same time.
+    #[arg(long, default_value_t = 32)]
+    pub max_running: usize,
+    /// Requests that wait; more get a 429.
+    #[arg(long, default_value_t = 256)]
+    pub max_waiting: usize,
+    /// Requests of one API key (or user) that wait or run.
+    #[arg(long)]
+    pub max_open_per_key: Option<usize>,
+    /// Tokens of one forward pass.
+    #[arg(long, default_value_t = 512)]
+    pub token_budget: usize,
+    /// Never guess tokens ahead.
+    #[arg(long)]
+    pub no_speculation: bool,
+    /// A folder whose folders are LoRA adapters in PEFT's layout; requests name them as their model.
+    #[arg(long, value_name = "DIR")]
+    pub adapters: Option<PathBuf>,
+}
+
+/// An engine at work, and what a [`Server`] needs beside it.
+pub struct Engine {
+    /// The engine's thread.
+    pub thread: EngineThread,
+    /// The model's text side.
+    pub text: Arc<dyn ChatText>,
+    /// The model's name.
+    pub name: String,
+    /// How its weights are held.
+    pub scheme: String,
+    /// What requests get where they do not say.
+    pub sampling: SamplingParams,
+    /// Bytes of keys and values.
+    pub kv_bytes: usize,
+}
+
+impl ServeArgs {
+    /// Loads the model and starts its engine.
+    ///
+    /// # Errors
+    /// Where the model or an option is at fault.
+    pub fn start<B: LmBackend>(&self, device: &B::Device) -> Result<Engine> {
+        let checkpoint = open_model(self.model.as_deref())?;
+        let config = checkpoint.config();
+        let policy = policy_of(self.scheme, self.policy.clone())?;
+        let adapters = self.adapters.clone();
+        if let Some(folder) = &adapters {
+            ensure!(folder.is_dir(), "--adapters {}: is not a folder", folder.display());
+        }
+        let lm =
+            SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
+        let text: Arc<dyn ChatText> = Arc::new(ModelText {
+            tokenizer: checkpoint.tokenizer()?,
+            template: checkpoint.chat_template()?,
+            eos_token_ids: checkpoint.eos_token_ids()?,
+        });
+        let max_context = self.max_context.min(config.max_position_embeddings);
+        ensure!(max_context > 1, "--max-context must be at least 2");
+        ensure!(self.max_running > 0, "--max-running must be at least 1");
+        let heads = config.num_key_value_heads;
+        let per_block = 2
+            * KV_BLOCK
+            * config.num_hidden_layers
+            * heads
+            * self.kv_dtype.bytes_per_head(config.head_dim);
+        let blocks = match self.kv_memory {
+            Some(mib) => (mib << 20) / per_block,
+            None => {
+                let typical = self.max_running * max_context.min(1024).div_ceil(KV_BLOCK);
+                typical.max(max_context.div_ceil(KV_BLOCK))
+            }
+        };
+        ensure!(blocks > 0, "--kv-memory: a block of {KV_BLOCK} positions takes {per_block} bytes");
+        let shape = [blocks, heads, config.head_dim];
+        let cache =
+            PagedKvCache::of_dtype(config.num_hidden_layers, shape, self.kv_dtype, device);
+        let mut engine = EngineConfig::new(max_context);
+        engine.max_running = self.max_running;
+        engine.max_waiting = self.max_waiting;
+        engine.max_open_per_key = self.max_open_per_key;
+        engine.token_budget = self.token_budget.max(1);
+        if self.no_speculation {
+            engine.speculation = None;
+        }
+        let mut builder = EngineBuilder::new(lm.model, cache, engine);
+        if let Some(loader) = lm.loader {
+            builder = builder.with_adapters(loader);
+        }
+        let thread = builder.build().spawn().context("the engine's thread")?;
+        Ok(Engine {
+            thread,
+            text,
+            name: self.name(),
+            scheme: lm.scheme,
+            sampling: sampling(&checkpoint)?,
+            kv_bytes: blocks * per_block,
+        })
+    }
+
+    fn name(&self) -> String {
+        let given = self.model_name.clone();
+        given.unwrap_or_else(|| {
+            let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL).trim_end_matches('/');
+            let last = model.rsplit(['/', '\\']).next().unwrap_or(model);
+            last.strip_suffix(".gguf").unwrap_or(last).to_owned()
+        })
+    }
+}
+
+/// What the checkpoint recommends.
+fn sampling(checkpoint: &Checkpoint) -> Result<SamplingParams> {
+    let config = checkpoint.generation_config()?;
+    let float = |x: Option<f64>, otherwise: f32| x.map_or(otherwise, |x| x as f32);
+    let params = SamplingParams {
+        temperature: float(config.temperature, 1.0),
+        top_p: float(config.top_p, 1.0),
+        top_k: config.top_k.map_or(0, |k| k as usize),
+        min_p: float(config.min_p, 0.0),
+        repetition_penalty: float(config.repetition_penalty, 1.0),
+        ..SamplingParams::default()
+    };
+    params.validate()?;
+    Ok(params)
+}
+
+impl Engine {
+    /// A server of this engine, with structured output.
+    ///
+    /// # Errors
+    /// Where `configure` leaves something impossible.
+    pub fn server(&self, configure: impl FnOnce(&mut ServerConfig)) -> Result<Server> {
+        let mut config = ServerConfig::new(self.name.clone());
+        config.sampling = self.sampling.clone();
+        configure(&mut config);
+        let handle = self.thread.handle();
+        let vocabulary = GrammarVocabulary::new(&*self.text, handle.limits().vocab_size)?;
+        let structured = Structured::new(vocabulary, StructuredLimits::default());
+        let server = Server::new(config, Arc::new(handle), Arc::clone(&self.text))?;
+        Ok(server.with_constrain(Arc::new(structured)))
+    }
+}
