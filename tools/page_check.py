@@ -378,7 +378,7 @@ class Check:
         self.picture("desktop-context-empty")
         page.click("#example")
         page.click("#ask")
-        page.wait("document.querySelector('#result .markdown')", 60)
+        page.wait("document.querySelector('#result .markdown') !== null", 60)
         if self.mock:
             request = self.mock.requests[-1]
             assert request["path"] == "/answer" and set(request["body"]) == {"question", "context"}, request
@@ -391,7 +391,7 @@ class Check:
         page.intercept([])
         self.expect_complaints("413")
         page.click("#ask")
-        page.wait("document.querySelector('#result .markdown')", 60)
+        page.wait("document.querySelector('#result .markdown') !== null", 60)
 
     def fits_a_phone(self):
         page = self.page

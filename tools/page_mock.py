@@ -160,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         state = self.state
         return (
             "# HELP lightglm_kv_blocks_used Blocks held.\n# TYPE lightglm_kv_blocks_used gauge\n"
-            f"lightglm_kv_blocks_used {760 + 8 * state.running}\nlightglm_kv_blocks_total 2048\n"
+            f"lightglm_kv_blocks_used {760 + 8 * state.running}\nlightglm_kv_blocks 2048\nlightglm_kv_blocks_cached 512\n"
             f"lightglm_requests_running {2 + state.running}\nlightglm_requests_waiting 0\n"
             f'lightglm_generated_tokens_total{{model="a }}b"}} {state.generated + int(time.time() * 62)}\n'
             'lightglm_ttft_seconds_bucket{le="+Inf"} 3\nlightglm_other NaN\n'

@@ -195,10 +195,12 @@ function showFigures(figures, error) {
   const known = figures !== null && figures.total > 0 && figures.used !== null;
   const percent = known ? Math.round((100 * figures.used) / figures.total) : null;
   $("kv-meter").setAttribute("aria-valuenow", percent ?? 0);
-  $("kv-fill").style.width = `${percent ?? 0}%`;
+  $("kv-used").style.width = `${percent ?? 0}%`;
+  $("kv-cached").style.width = known && figures.cached ? `${(100 * figures.cached) / figures.total}%` : "0";
   $("kv-percent").textContent = percent === null ? "–" : `${percent} %`;
   const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
-  setText($("kv-blocks"), "kvUse", { used: number(figures?.used), total: number(figures?.total) });
+  const blocks = { used: number(figures?.used), cached: number(figures?.cached), total: number(figures?.total) };
+  setText($("kv-blocks"), figures?.cached ? "kvUseCached" : "kvUse", blocks);
   $("running").textContent = number(figures?.running);
   $("waiting").textContent = number(figures?.waiting);
   const rate = figures?.rate ?? null;

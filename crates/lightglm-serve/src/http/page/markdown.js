@@ -159,7 +159,7 @@ class Blocks {
   // belong to it: models indent by two below `1.` as well.
   itemLines([marker, lead, , gapAfter]) {
     const width = gapAfter && gapAfter.length > 4 ? marker.length - gapAfter.length + 1 : marker.length;
-    const content = Math.max(width, lead.length + 2);
+    let content = 0; // columns to take away: the first line below decides
     const lines = [expanded(this.lines[this.at]).slice(width)];
     this.at += 1;
     let gap = false;
@@ -169,6 +169,7 @@ class Blocks {
         lines.push("");
       } else if (indentOf(line) >= lead.length + 2) {
         if (lines.length > 1 && lines.at(-1) === "" && !matchItem(line)) gap = true;
+        content ||= Math.min(indentOf(line), Math.max(width, lead.length + 2));
         lines.push(dedent(line, content));
       } else if (lines.at(-1) !== "" && !this.interrupts(this.at)) {
         lines.push(line);
@@ -300,7 +301,7 @@ export class MarkdownStream {
     const inCode = !done && openFence(blocks, lines, starts);
     const settled = done ? blocks.length : Math.max(0, blocks.length - (inCode ? 1 : 2));
     if (done) this.tail = "";
-    else if (settled > 0) this.forget(starts[settled]);
+    else if (blocks.length > 0) this.forget(starts[settled]);
     if (inCode) this.enterFence(blocks.at(-1));
     return { settled: blocks.slice(0, settled), open: blocks.slice(settled) };
   }

@@ -22,7 +22,8 @@ export function figures(text) {
   const get = (name) => sums.get(`lightglm_${name}`) ?? null;
   return {
     used: get("kv_blocks_used"),
-    total: get("kv_blocks_total"),
+    cached: get("kv_blocks_cached"),
+    total: get("kv_blocks") ?? get("kv_blocks_total"),
     running: get("requests_running"),
     waiting: get("requests_waiting"),
     generated: get("generated_tokens_total"),
