@@ -175,7 +175,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.3)
             english = "Anna Holm was the last keeper; she left in **1979**."
             chinese = "最后一位守塔人是安娜·霍尔姆，她于 **1979** 年离开。"
-            self.reply(200, {"answer": english if body["question"].isascii() else chinese})
+            answer = english if body["question"].isascii() else chinese
+            self.reply(200, {"answer": answer, "finish_reason": "stop", "usage": {"completion_tokens": 14}})
         elif self.path == "/v1/chat/completions":
             self.chat(body)
         else:

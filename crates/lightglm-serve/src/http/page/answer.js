@@ -60,8 +60,10 @@ export class Answer {
     this.onState({ running: true });
     try {
       const options = { key: this.settings.key(), signal: this.abort.signal };
-      const text = await answerFrom(question, context, options);
-      this.state.reply = { text, seconds: (performance.now() - start) / 1000 };
+      const reply = await answerFrom({ ...this.settings.request(), question, context }, options);
+      const seconds = (performance.now() - start) / 1000;
+      const tokens = reply.usage?.completion_tokens ?? null;
+      this.state.reply = { text: reply.answer, cutOff: reply.finish_reason === "length", tokens, seconds };
     } catch (error) {
       if (!isAbort(error)) this.state.reply = { failure: failureOf(error) };
     }
@@ -83,9 +85,12 @@ export class Answer {
       const text = h("div", { class: "markdown" });
       renderMarkdown(text, reply.text);
       const stats = h("span", { class: "stats" });
-      setText(stats, "statsTotal", { seconds: reply.seconds.toFixed(2) });
+      const values = { seconds: reply.seconds.toFixed(2), tokens: reply.tokens };
+      setText(stats, reply.tokens === null ? "statsTotal" : "statsTokens", values);
+      const note = reply.cutOff ? h("span", { class: "note" }) : null;
+      if (note) setText(note, "cutOff");
       const actions = h("span", { class: "actions" }, copyButton(() => reply.text, "copy", "copied", setText));
-      this.result.replaceChildren(text, h("footer", {}, stats, actions));
+      this.result.replaceChildren(text, h("footer", {}, stats, note, actions));
     }
   }
 }

@@ -75,11 +75,11 @@ export async function listModels(key) {
   return (list.data ?? []).map((model) => String(model.id));
 }
 
-/** The answer to a question about a text. */
-export async function answerFrom(question, context, { key, signal }) {
-  const reply = await json(await call("answer", { key, signal, body: { question, context } }));
+/** The answer to a question about a text: { answer, finish_reason, usage }, the last two if told. */
+export async function answerFrom(request, { key, signal }) {
+  const reply = await json(await call("answer", { key, signal, body: request }));
   if (typeof reply.answer !== "string") throw new ApiError({ kind: "reply" });
-  return reply.answer;
+  return reply;
 }
 
 /** The server's figures as Prometheus text. */

@@ -84,14 +84,15 @@ function textView(element) {
 function codeView() {
   const language = h("span", { class: "language" });
   const text = document.createTextNode("");
+  let shown = "";
   const copy = copyButton(() => text.data, "copy", "copied", setText);
   const pre = h("pre", { tabindex: "0" }, h("code", {}, text));
   const element = h("div", { class: "code" }, h("div", { class: "code-head" }, language, copy), pre);
   const update = (block) => {
     if (language.textContent !== block.language) language.textContent = block.language;
-    if (block.text === text.data) return;
-    if (block.text.startsWith(text.data)) text.appendData(block.text.slice(text.length));
+    if (block.text.startsWith(shown)) text.appendData(block.text.slice(shown.length));
     else text.data = block.text;
+    shown = block.text;
   };
   return { element, update };
 }
@@ -132,8 +133,8 @@ function itemView() {
   return { element, update };
 }
 
-function tableView(block) {
-  const head = rowView("th", block.align);
+function tableView() {
+  const head = rowView("th");
   const body = h("tbody");
   const rows = [];
   const table = h("table", {}, h("thead", {}, head.element), body);
@@ -155,7 +156,11 @@ function tableView(block) {
 function rowView(tag) {
   const element = h("tr");
   const cells = [];
+  let shown = null;
   const update = (texts, align, open) => {
+    const key = `${open}\n${align}\n${texts.join("\n")}`;
+    if (key === shown) return;
+    shown = key;
     while (cells.length > texts.length) cells.pop().cell.remove();
     texts.forEach((text, index) => {
       if (!cells[index]) {

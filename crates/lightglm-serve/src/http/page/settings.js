@@ -71,7 +71,7 @@ export class Settings {
   /** The fields of a chat request, but for the messages; what is undefined is not sent. */
   request() {
     return {
-      model: this.values.model,
+      model: this.values.model || undefined,
       temperature: Number(this.values.temperature),
       max_tokens: this.whole("maxTokens", 1),
       seed: this.whole("seed", 0),
