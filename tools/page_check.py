@@ -82,12 +82,12 @@ class Check:
 
     def figures_are_polled(self):
         number = "document.querySelector('#{}').textContent"
-        self.page.wait(f"/^\\d+ %$/.test({number.format('kv-percent')})")
+        self.page.wait(f"/^\\d+%$/.test({number.format('kv-percent')})")
         for name in ("running", "waiting"):
             self.page.wait(f"/^\\d+$/.test({number.format(name)})")
         self.page.wait(f"/^[\\d.]+$/.test({number.format('throughput')})", 10)
         if self.mock:
-            assert self.page.evaluate(number.format("kv-percent")) == "37 %"
+            assert self.page.evaluate(number.format("kv-percent")) == "37%"
 
     def answer_streams(self):
         page = self.page
@@ -198,6 +198,8 @@ class Check:
             if not self.mock and self.page.evaluate(IDLE):
                 print("    the model ended before it could be stopped", flush=True)
                 continue
+            if how == "button" and self.mock:
+                self.reader_is_left_alone()
             if how == "button":
                 self.page.click("#stop")
             else:
@@ -212,6 +214,21 @@ class Check:
                 assert time.monotonic() < end, "the server was not told"
                 time.sleep(0.05)
         self.clean()
+
+    def reader_is_left_alone(self):
+        """Who scrolls up while an answer arrives stays there, until the button takes him down again."""
+        page = self.page
+        at = "document.querySelector('#scroller').scrollTop"
+        page.wait("document.querySelector('#scroller').scrollHeight > 1000")
+        self.picture("desktop-streaming")
+        page.evaluate(f"{at} = 40")
+        page.wait("document.querySelector('#scroller').classList.contains('away')")
+        length = page.evaluate(f"{TEXT}.length")
+        page.wait(f"{TEXT}.length > {length} + 100")
+        assert page.evaluate(at) == 40
+        self.picture("desktop-scrolled")
+        page.click("#latest")
+        page.wait(f"{at} > 40 && !document.querySelector('#scroller').classList.contains('away')")
 
     def regenerate_clear_undo(self):
         page = self.page
@@ -315,6 +332,20 @@ class Check:
         assert self.page.evaluate(f"{TEXT}.length") > 50
         self.picture("desktop-broken")
         self.expect_complaints("ERR_")
+
+    def missing_key_is_said(self):
+        page = self.page
+        self.clear()
+        body = json.dumps({"error": {"message": "No API key was given.", "type": "invalid_request_error"}})
+        headers = {"Content-Type": "application/json"}
+        page.intercept([(path, 401, headers, body) for path in ("/v1/", "/metrics")])
+        page.wait("document.querySelector('#connection').dataset.state === 'errorKey'", 8)
+        self.ask("hello")
+        assert "asks for an API key" in page.evaluate(f"{ANSWER}.textContent")
+        self.picture("desktop-no-key")
+        page.intercept([])
+        page.wait("document.querySelector('#connection').dataset.state === 'online'", 8)
+        self.expect_complaints("401")
 
     def settings_are_sent(self):
         page = self.page
@@ -502,6 +533,7 @@ CHECKS = [
     (Check.refused_request_is_shown, False),
     (Check.lost_connection_is_shown, False),
     (Check.broken_stream_keeps_what_came, True),
+    (Check.missing_key_is_said, False),
     (Check.settings_are_sent, True),
     (Check.language_switches, False),
     (Check.language_follows_the_browser, False),

@@ -118,6 +118,7 @@ function select(tab) {
     other.tabIndex = chosen ? 0 : -1;
     $(other.getAttribute("aria-controls")).hidden = !chosen;
   }
+  $("system-field").hidden = tab === tabs[1]; // POST /answer has none
 }
 
 for (const [index, tab] of tabs.entries()) {
@@ -197,7 +198,7 @@ function showFigures(figures, error) {
   $("kv-meter").setAttribute("aria-valuenow", percent ?? 0);
   $("kv-used").style.width = `${percent ?? 0}%`;
   $("kv-cached").style.width = known && figures.cached ? `${(100 * figures.cached) / figures.total}%` : "0";
-  $("kv-percent").textContent = percent === null ? "–" : `${percent} %`;
+  $("kv-percent").textContent = percent === null ? "–" : `${percent}%`;
   const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
   const blocks = { used: number(figures?.used), cached: number(figures?.cached), total: number(figures?.total) };
   setText($("kv-blocks"), figures?.cached ? "kvUseCached" : "kvUse", blocks);
