@@ -19,6 +19,7 @@ import traceback
 
 import page_mock
 from page_browser import Browser, Page, find_browser
+from page_probes import KEPT_ELEMENTS, LONG_ANSWERS, LOW_CONTRAST, MISSING_STRINGS, TOO_WIDE
 
 ANSWER = "document.querySelector('.message.model:last-child')"
 TEXT = f"({ANSWER}?.querySelector('.markdown').textContent ?? '')"
@@ -26,8 +27,6 @@ IDLE = "document.querySelector('#stop').hidden"
 BUSY = "!document.querySelector('#stop').hidden"
 PHONE = (360, 740)
 DESKTOP = (1280, 800)
-# What a relative luminance ratio must be for text: WCAG 2.2, 1.4.3, level AA.
-CONTRAST = 4.5
 
 
 class Check:
@@ -52,6 +51,11 @@ class Check:
         self.say(text)
         self.page.wait(f"document.querySelectorAll('.message').length === {before + 2} && {IDLE}", seconds)
 
+    def limit(self, tokens: str):
+        """Answers of a real model are to end soon."""
+        self.page.evaluate(f"""var limit = document.querySelector('#max-tokens');
+            limit.value = '{tokens}'; limit.dispatchEvent(new Event('input'))""")
+
     def clear(self):
         if not self.page.evaluate("document.querySelector('#clear').hidden"):
             self.page.click("#clear")
@@ -75,6 +79,8 @@ class Check:
         self.page.scheme("light")
         self.page.wait("document.querySelector('#model').options.length > 0 && !document.querySelector('#model').disabled")
         self.page.wait("document.querySelector('#connection').dataset.state === 'online'")
+        if not self.mock:
+            self.limit("48")
         assert self.page.evaluate("document.documentElement.lang") == "en"
         assert self.page.evaluate("document.querySelectorAll('.sample').length") == 4
         self.clean()
@@ -125,40 +131,12 @@ class Check:
         assert page.wait("window.copied").startswith("/// Bytes that one token takes.\nfn bytes")
 
     def long_answer_is_cheap(self):
-        # The whole of 200 KiB, a piece at a time, in each shape that could be quadratic.
-        seconds = self.page.evaluate("""(async () => {
-            const { MarkdownView } = await import(new URL('page/render.js', location.href));
-            const shapes = { code: ['```\\n', 'let x = 1; // line\\n'], paragraphs: ['', 'Some **text** here.\\n\\n'],
-                list: ['', '- an item with `code`\\n'], table: ['| a | b |\\n|---|---|\\n', '| x | **y** |\\n'] };
-            const out = {};
-            for (const [name, [head, row]] of Object.entries(shapes)) {
-                const view = new MarkdownView(document.createElement('div'));
-                const start = performance.now();
-                view.push(head);
-                const rows = (name === 'code' || name === 'paragraphs' ? 200 : 20) * 1024 / row.length;
-                for (let n = 0; n < rows; n += 1) { view.push(row); if (n % 4 === 0) view.update(); }
-                view.update(true);
-                out[name] = (performance.now() - start) / 1000;
-            }
-            return out;
-        })()""")
+        seconds = self.page.evaluate(LONG_ANSWERS)
         print(f"    seconds: { {name: round(value, 2) for name, value in seconds.items()} }", flush=True)
-        assert max(seconds.values()) < 5, seconds
+        assert max(seconds.values()) < 20, seconds  # minutes where it were quadratic
 
     def elements_are_kept(self):
-        kept = self.page.evaluate("""(async () => {
-            const { MarkdownView } = await import(new URL('page/render.js', location.href));
-            const element = document.createElement('div');
-            const view = new MarkdownView(element);
-            view.push('Hello **wor'); view.update();
-            const [first, bold] = [element.firstChild, element.querySelector('strong')?.textContent];
-            view.push('ld**, more\\n\\n```py\\na = 1\\n'); view.update();
-            const code = element.querySelector('pre');
-            view.push('b = 2\\n'); view.update();
-            view.push('```\\nend'); view.update(); view.update(true);
-            return [first === element.firstChild, bold === 'wor', code === element.querySelector('pre'),
-                code.textContent === 'a = 1\\nb = 2', element.lastChild.textContent === 'end'];
-        })()""")
+        kept = self.page.evaluate(KEPT_ELEMENTS)
         assert all(kept), kept
 
     def keys(self):
@@ -192,6 +170,8 @@ class Check:
     def stop_stops(self):
         for how in ("button", "Escape"):
             self.clear()
+            if not self.mock:
+                self.limit("1000")
             disconnects = self.mock.disconnects if self.mock else 0
             self.say("Write a long, long answer: count from one to one thousand in words.")
             self.page.wait(f"{TEXT}.length > 60 || {IDLE}", 60)
@@ -213,10 +193,12 @@ class Check:
             while self.mock and self.mock.disconnects == disconnects:
                 assert time.monotonic() < end, "the server was not told"
                 time.sleep(0.05)
+        if not self.mock:
+            self.limit("48")
         self.clean()
 
     def reader_is_left_alone(self):
-        """Who scrolls up while an answer arrives stays there, until the button takes him down again."""
+        """Who scrolls up while an answer arrives stays there, until the button goes down again."""
         page = self.page
         at = "document.querySelector('#scroller').scrollTop"
         page.wait("document.querySelector('#scroller').scrollHeight > 1000")
@@ -339,7 +321,7 @@ class Check:
         body = json.dumps({"error": {"message": "No API key was given.", "type": "invalid_request_error"}})
         headers = {"Content-Type": "application/json"}
         page.intercept([(path, 401, headers, body) for path in ("/v1/", "/metrics")])
-        page.wait("document.querySelector('#connection').dataset.state === 'errorKey'", 8)
+        page.wait("document.querySelector('#connection').dataset.state === 'keyNeeded'", 8)
         self.ask("hello")
         assert "asks for an API key" in page.evaluate(f"{ANSWER}.textContent")
         self.picture("desktop-no-key")
@@ -374,15 +356,7 @@ class Check:
     def language_switches(self):
         page = self.page
         self.clear()
-        missing = page.evaluate("""(async () => {
-            const { STRINGS } = await import(new URL('page/strings.js', location.href));
-            const [en, zh] = [Object.keys(STRINGS.en), Object.keys(STRINGS.zh)];
-            const used = [...document.querySelectorAll('[data-text], [data-label], [data-title], [data-placeholder]')]
-                .flatMap((element) => ['text', 'label', 'title', 'placeholder'].map((name) => element.dataset[name]))
-                .filter(Boolean);
-            return [...en.filter((key) => !zh.includes(key)), ...zh.filter((key) => !en.includes(key)),
-                ...used.filter((key) => !en.includes(key))];
-        })()""")
+        missing = page.evaluate(MISSING_STRINGS)
         assert missing == [], missing
         page.click("#language")
         assert page.evaluate("document.documentElement.lang") == "zh-CN"
@@ -429,17 +403,10 @@ class Check:
     def fits_a_phone(self):
         page = self.page
         page.viewport(*PHONE, phone=True)
-        wide = """(() => { const width = document.documentElement.clientWidth;
-            return [...document.querySelectorAll('body *')].filter((element) => {
-                const box = element.getBoundingClientRect();
-                const hidden = element.closest('.panel, .offscreen, .sprite, pre, .table, [hidden], svg');
-                return !hidden && box.width > 0 && (box.right > width + 0.5 || box.left < -0.5);
-            }).map((element) => `${element.tagName}.${element.className}#${element.id}`)
-            .concat(document.documentElement.scrollWidth > width ? ['the page'] : []); })()"""
         for language in ("en", "zh"):
             for tab in ("#tab-answer", "#tab-chat"):
                 page.click(tab)
-                found = page.evaluate(wide)
+                found = page.evaluate(TOO_WIDE)
                 assert found == [], f"{language} {tab}: {found}"
                 self.picture(f"phone-{language}-{tab[5:]}")
             if language == "en":
@@ -466,7 +433,7 @@ class Check:
             for tab in ("#tab-answer", "#tab-chat"):
                 page.click(tab)
                 time.sleep(0.1)
-                low = page.evaluate(CONTRAST_SCRIPT)
+                low = page.evaluate(LOW_CONTRAST)
                 assert low == [], f"{scheme} {tab}: {low}"
                 unnamed = page.unnamed_controls()
                 assert unnamed == [], f"{tab}: {unnamed}"
@@ -483,35 +450,6 @@ class Check:
         outside = [url for url in self.page.requested if not url.startswith(self.url)]
         assert outside == [], outside
 
-
-# Text whose contrast with what is behind it is below CONTRAST. Disabled controls are exempt.
-CONTRAST_SCRIPT = f"""(() => {{
-    const canvas = document.createElement('canvas').getContext('2d', {{ willReadFrequently: true }});
-    const rgba = (colour) => {{
-        canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    }};
-    const luminance = (colour) => colour.slice(0, 3).map((v) => v / 255)
-        .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const behind = (element) => {{
-        for (; element; element = element.parentElement) {{
-            const colour = rgba(getComputedStyle(element).backgroundColor);
-            if (colour[3] === 255) return colour;
-        }}
-        return [255, 255, 255, 255];
-    }};
-    const low = [];
-    for (const element of document.querySelectorAll('body *')) {{
-        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-        if (!own || element.matches(':disabled') || !element.checkVisibility({{ visibilityProperty: true }})) continue;
-        if (element.closest('.offscreen, .skip')) continue;
-        const pair = [luminance(rgba(getComputedStyle(element).color)), luminance(behind(element))].sort((a, b) => b - a);
-        const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
-        if (ratio < {CONTRAST}) low.push(`${{element.tagName}}.${{element.className}} ${{ratio.toFixed(2)}}`);
-    }}
-    return low;
-}})()"""
 
 # Each with whether it needs the mock's answers.
 CHECKS = [

@@ -190,7 +190,7 @@ function showFigures(figures, error) {
   const wasReached = reached;
   reached = figures !== null || error.kind === "status";
   if (reached && !wasReached && $("model").disabled) offerModels();
-  const state = !reached ? "offline" : error?.status === 401 ? "errorKey" : figures ? "online" : "metricsHidden";
+  const state = !reached ? "offline" : error?.status === 401 ? "keyNeeded" : figures ? "online" : "metricsHidden";
   setText($("connection-text"), state);
   $("connection").dataset.state = state;
   const known = figures !== null && figures.total > 0 && figures.used !== null;
@@ -201,6 +201,7 @@ function showFigures(figures, error) {
   $("kv-percent").textContent = percent === null ? "–" : `${percent}%`;
   const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
   const blocks = { used: number(figures?.used), cached: number(figures?.cached), total: number(figures?.total) };
+  $("kv-blocks").hidden = !known;
   setText($("kv-blocks"), figures?.cached ? "kvUseCached" : "kvUse", blocks);
   $("running").textContent = number(figures?.running);
   $("waiting").textContent = number(figures?.waiting);
