@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::admission::Admission;
 use super::auth::KeyIndex;
 use super::error::ApiError;
+use super::metrics::Timings;
 use super::state::AppState;
 use crate::engine::{EngineRequest, Event, EventSink, Rejection, Usage};
 
@@ -111,7 +112,7 @@ impl Generation {
             request.priority = job.priority;
             request.deadline = submitted.checked_add(state.config.limits.request_timeout);
             generation.cancel.push(request.cancel.clone());
-            let sink = sink(state.clone(), index, sender.clone(), submitted);
+            let sink = sink(state.metrics.timings(), index, sender.clone(), submitted);
             // Returning drops `generation`, which cancels the drafts before this one.
             state.engine.submit(request, sink).map_err(|rejection| {
                 state.metrics.reject(reason(&rejection));
@@ -176,7 +177,7 @@ fn reason(rejection: &Rejection) -> &'static str {
 
 /// Passes events on, and measures when they come.
 fn sink(
-    state: AppState,
+    timings: Timings,
     index: usize,
     sender: UnboundedSender<(usize, Event)>,
     submitted: Instant,
@@ -184,15 +185,14 @@ fn sink(
     let mut last_token: Option<Instant> = None;
     Box::new(move |event| {
         let now = Instant::now();
-        let metrics = &state.metrics;
         match &event {
-            Event::Started { .. } => metrics.queue(now - submitted),
+            Event::Started { .. } => timings.queue(now - submitted),
             Event::Step(step) if step.token.is_some() => match last_token.replace(now) {
-                None => metrics.first_token(now - submitted),
-                Some(before) => metrics.next_token(now - before),
+                None => timings.first_token(now - submitted),
+                Some(before) => timings.next_token(now - before),
             },
             Event::Step(_) => {}
-            Event::Finished { .. } | Event::Failed(_) => metrics.request(now - submitted),
+            Event::Finished { .. } | Event::Failed(_) => timings.request(now - submitted),
         }
         match sender.send((index, event)) {
             Ok(()) => ControlFlow::Continue(()),

@@ -38,6 +38,12 @@ pub(super) struct Metrics {
     registry: Registry,
     answers: Family<Answer, Counter>,
     rejections: Family<Reason, Counter>,
+    timings: Timings,
+}
+
+/// When things happen to a generation; clones count together.
+#[derive(Clone)]
+pub(super) struct Timings {
     first_token: Histogram,
     next_token: Histogram,
     request: Histogram,
@@ -53,10 +59,12 @@ impl Metrics {
             registry: Registry::with_prefix("lightglm"),
             answers: Family::default(),
             rejections: Family::default(),
-            first_token: seconds(),
-            next_token: short(),
-            request: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
-            queue: short(),
+            timings: Timings {
+                first_token: seconds(),
+                next_token: short(),
+                request: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
+                queue: short(),
+            },
         };
         metrics.registered(engine)
     }
@@ -70,11 +78,19 @@ impl Metrics {
             (
                 "time_to_first_token_seconds",
                 "From submission to the first token",
-                &self.first_token,
+                &self.timings.first_token,
             ),
-            ("inter_token_latency_seconds", "From one token to the next", &self.next_token),
-            ("request_latency_seconds", "From submission to the end of the reply", &self.request),
-            ("queue_wait_seconds", "From submission to the start of the prompt", &self.queue),
+            ("inter_token_latency_seconds", "From one token to the next", &self.timings.next_token),
+            (
+                "request_latency_seconds",
+                "From submission to the end of the reply",
+                &self.timings.request,
+            ),
+            (
+                "queue_wait_seconds",
+                "From submission to the start of the prompt",
+                &self.timings.queue,
+            ),
         ];
         for (name, help, histogram) in histograms {
             registry.register(name, help, histogram.clone());
@@ -92,6 +108,12 @@ impl Metrics {
         self.rejections.get_or_create(&Reason { reason }).inc();
     }
 
+    pub(super) fn timings(&self) -> Timings {
+        self.timings.clone()
+    }
+}
+
+impl Timings {
     pub(super) fn first_token(&self, after: Duration) {
         self.first_token.observe(after.as_secs_f64());
     }
@@ -145,14 +167,12 @@ impl Collector for EngineCollector {
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            let name = format!("lightglm_{name}");
-            let metric = encoder.encode_descriptor(&name, help, None, gauge.metric_type())?;
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
-            let name = format!("lightglm_{name}");
-            let metric = encoder.encode_descriptor(&name, help, None, counter.metric_type())?;
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
         Ok(())

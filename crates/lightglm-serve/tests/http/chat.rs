@@ -26,8 +26,8 @@ async fn a_reply_has_openais_shape() {
             "finish_reason": "stop",
         }],
         "usage": {
-            "prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15,
-            "prompt_tokens_details": {"cached_tokens": 4},
+            "prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16,
+            "prompt_tokens_details": {"cached_tokens": 5},
         },
     });
     assert_eq!(reply, expected);
@@ -90,7 +90,7 @@ async fn choices_differ_by_their_seeds() {
     let seeds: Vec<_> = engine.seen().iter().map(|seen| seen.params.seed).collect();
     assert_eq!(seeds, [40, 41, 42]);
     // The prompt is counted once.
-    assert_eq!(reply["usage"]["prompt_tokens"], 9);
+    assert_eq!(reply["usage"]["prompt_tokens"], 10);
     assert_eq!(reply["usage"]["completion_tokens"], 9);
 }
 
