@@ -1,0 +1,80 @@
+// The fields of the side panel: kept in the tab, read when a request is made.
+
+import { h } from "./dom.js";
+import { load, save } from "./store.js";
+import { setText, t } from "./strings.js";
+
+const DEFAULTS = { model: "", temperature: "0.7", maxTokens: "", seed: "", system: "", key: "" };
+
+export class Settings {
+  /** `fields`: the form's elements by the names of DEFAULTS; `onKey` runs when the key changed. */
+  constructor({ fields, temperatureOutput, onKey }) {
+    this.fields = fields;
+    this.values = { ...DEFAULTS, ...load("settings", {}) };
+    for (const [name, field] of Object.entries(fields)) {
+      if (name !== "model") field.value = this.values[name];
+      field.addEventListener("input", () => this.changed(name));
+    }
+    fields.key.addEventListener("change", onKey);
+    this.temperatureOutput = temperatureOutput;
+    this.showTemperature();
+  }
+
+  changed(name) {
+    this.values[name] = this.fields[name].value;
+    save("settings", this.values);
+    if (name === "temperature") this.showTemperature();
+    if (name === "maxTokens") this.whole(name, 1);
+    if (name === "seed") this.whole(name, 0);
+  }
+
+  showTemperature() {
+    this.temperatureOutput.textContent = Number(this.values.temperature).toFixed(2);
+  }
+
+  // The number in a field, or undefined where it is empty or no whole number of at least `min`.
+  whole(name, min) {
+    const field = this.fields[name];
+    const value = field.valueAsNumber;
+    const valid = Number.isSafeInteger(value) && value >= min;
+    const wrong = !valid && (field.value !== "" || field.validity.badInput);
+    field.setAttribute("aria-invalid", String(wrong));
+    field.setCustomValidity(wrong ? t("wholeNumber", { min }) : "");
+    if (wrong) field.title = t("wholeNumber", { min });
+    else field.removeAttribute("title");
+    return valid ? value : undefined;
+  }
+
+  /** The models to choose from; the chosen one stays if it is among them. */
+  offer(models) {
+    const { model } = this.fields;
+    if (models.length === 0) {
+      const none = h("option", { value: "" });
+      setText(none, "noModels");
+      model.replaceChildren(none);
+    } else {
+      model.replaceChildren(...models.map((name) => h("option", { value: name }, name)));
+    }
+    model.disabled = models.length === 0;
+    model.value = models.includes(this.values.model) ? this.values.model : (models[0] ?? "");
+    this.values.model = model.value;
+  }
+
+  key() {
+    return this.values.key.trim();
+  }
+
+  system() {
+    return this.values.system.trim();
+  }
+
+  /** The fields of a chat request, but for the messages; what is undefined is not sent. */
+  request() {
+    return {
+      model: this.values.model || undefined,
+      temperature: Number(this.values.temperature),
+      max_tokens: this.whole("maxTokens", 1),
+      seed: this.whole("seed", 0),
+    };
+  }
+}
