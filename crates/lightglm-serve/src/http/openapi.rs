@@ -38,6 +38,8 @@ const OPEN: [&str; 2] = ["/health", "/ready"];
         super::health::health,
         super::health::ready,
         super::metrics::metrics,
+        super::page::index,
+        super::page::docs_index,
         openapi,
     ),
     components(schemas(SamplingFields, ErrorBody, ChatCompletionChunk))
@@ -164,8 +166,8 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     }
     let generates = GENERATING.contains(&path);
     if generates {
-        operation["responses"]["200"]["content"]["text/event-stream"] =
-            json!({"schema": {"type": "string"}});
+        // OpenAPI 3.1 has no words for the events of a stream.
+        operation["responses"]["200"]["content"]["text/event-stream"] = json!({});
     }
     let mut answers: Vec<(u16, &str)> = Vec::new();
     if !open && !config.api_keys.is_empty() {

@@ -130,8 +130,7 @@ fn routes() -> Router<AppState> {
         .route("/docs/", get(page::docs_index))
         .route("/docs/{*path}", get(page::docs_file))
         .route("/", get(page::index))
-        .route("/page/style.css", get(page::style))
-        .route("/page/app.js", get(page::script))
+        .route("/page/{file}", get(page::page_file))
 }
 
 fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ConfigError> {

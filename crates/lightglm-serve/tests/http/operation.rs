@@ -1,5 +1,6 @@
 //! Probes, metrics, documents, the page, refusals, and what surrounds every request.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -167,21 +168,26 @@ async fn a_panic_is_an_answer() {
 async fn the_page_is_served_with_a_strict_policy() {
     let engine = Scripted::saying("x");
     let router = router(&engine);
-    let files = [
-        ("/", "text/html; charset=utf-8"),
-        ("/page/style.css", "text/css; charset=utf-8"),
-        ("/page/app.js", "text/javascript; charset=utf-8"),
-    ];
-    for (path, content_type) in files {
-        let answer = get(&router, path).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.headers[header::CONTENT_TYPE], content_type);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
+    let names = std::fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut types = BTreeSet::new();
+    for name in names.filter(|name| !name.starts_with('.')) {
+        let path = if name == "index.html" { "/".into() } else { format!("/page/{name}") };
+        let answer = get(&router, &path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        types.insert(answer.headers[header::CONTENT_TYPE].to_str().unwrap().to_owned());
         let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(
             policy.starts_with("default-src 'self';") && !policy.contains("unsafe"),
             "{policy}"
         );
+        let text = std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+        assert_eq!(answer.text, text, "{path}");
     }
+    let text = ["text/css", "text/html", "text/javascript"].map(|t| format!("{t}; charset=utf-8"));
+    let expected = ["image/svg+xml".to_owned()].into_iter().chain(text);
+    assert_eq!(types, expected.collect());
     let docs = get(&router, "/docs/").await;
     assert!(docs.status == 200 && docs.text.contains("swagger-ui"));
     let script = get(&router, "/docs/swagger-initializer.js").await;

@@ -13,6 +13,9 @@ use crate::http::state::AppState;
 /// Characters of `user`.
 const LONGEST_USER: usize = 256;
 
+/// Logits are divided by it: a smaller one would make infinities of them.
+const LEAST_REPETITION: f64 = 0.01;
+
 /// What chats and completions have in common. Absent fields are the server's defaults.
 ///
 /// The bounds of numbers that are configured stand in the OpenAPI document, not here.
@@ -57,7 +60,7 @@ pub(in crate::http) struct SamplingFields {
     #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
     /// Over 1: makes tokens that stood before less likely.
-    #[schema(exclusive_minimum = 0, maximum = 100)]
+    #[schema(minimum = 0.01, maximum = 100)]
     repetition_penalty: Option<f64>,
     /// Added to the logits of tokens, which are named by their ids: -100 to 100.
     logit_bias: Option<BTreeMap<String, f64>>,
@@ -145,41 +148,24 @@ impl SamplingFields {
         let newer = whole("max_completion_tokens", newer, 1, limits.max_tokens)?;
         let max_tokens = newer.or(max_tokens).unwrap_or(default_max.min(limits.max_tokens));
         let min_tokens = whole("min_tokens", self.min_tokens, 0, max_tokens)?;
-        let number = |field, value, range: [f64; 2], open, default: f32| {
-            real(field, value, range, open).map(|value| value.unwrap_or(default))
-        };
+        let top_p = within("top_p", self.top_p, [0.0, 1.0])?;
+        if self.top_p == Some(0.0) {
+            return Err(ApiError::field("top_p", "it must be over 0, up to 1"));
+        }
+        let repetition = self.repetition_penalty;
+        let repetition = within("repetition_penalty", repetition, [LEAST_REPETITION, 100.0])?;
+        let frequency = within("frequency_penalty", self.frequency_penalty, [-2.0, 2.0])?;
+        let presence = within("presence_penalty", self.presence_penalty, [-2.0, 2.0])?;
         let params = SamplingParams {
-            temperature: number(
-                "temperature",
-                self.temperature,
-                [0.0, 2.0],
-                false,
-                default.temperature,
-            )?,
-            top_p: number("top_p", self.top_p, [0.0, 1.0], true, default.top_p)?,
+            temperature: within("temperature", self.temperature, [0.0, 2.0])?
+                .unwrap_or(default.temperature),
+            // What is over 0 as f64 may be 0 as f32.
+            top_p: top_p.map_or(default.top_p, |top_p| top_p.max(f32::MIN_POSITIVE)),
             top_k: self.top_k.map_or(default.top_k, |k| k as usize),
-            min_p: number("min_p", self.min_p, [0.0, 1.0], false, default.min_p)?,
-            repetition_penalty: number(
-                "repetition_penalty",
-                self.repetition_penalty,
-                [0.0, 100.0],
-                true,
-                default.repetition_penalty,
-            )?,
-            frequency_penalty: number(
-                "frequency_penalty",
-                self.frequency_penalty,
-                [-2.0, 2.0],
-                false,
-                default.frequency_penalty,
-            )?,
-            presence_penalty: number(
-                "presence_penalty",
-                self.presence_penalty,
-                [-2.0, 2.0],
-                false,
-                default.presence_penalty,
-            )?,
+            min_p: within("min_p", self.min_p, [0.0, 1.0])?.unwrap_or(default.min_p),
+            repetition_penalty: repetition.unwrap_or(default.repetition_penalty),
+            frequency_penalty: frequency.unwrap_or(default.frequency_penalty),
+            presence_penalty: presence.unwrap_or(default.presence_penalty),
             logit_bias: match self.logit_bias {
                 Some(biases) => logit_bias(&biases, limits, state.engine.limits().vocab_size)?,
                 None => default.logit_bias.clone(),
@@ -217,22 +203,18 @@ pub(super) fn whole(
     }
 }
 
-/// A number within its bounds; `open` leaves the lower one out.
-fn real(
+/// A number within its bounds; NaN is in none.
+fn within(
     field: &str,
     value: Option<f64>,
     [least, most]: [f64; 2],
-    open: bool,
 ) -> Result<Option<f32>, ApiError> {
-    let Some(value) = value else { return Ok(None) };
-    // What is over 0 as f64 may be 0 as f32; NaN is in no range.
-    let narrow = value as f32;
-    let above = if open { f64::from(narrow) > least } else { value >= least };
-    if above && value <= most {
-        return Ok(Some(narrow));
+    match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(ApiError::field(field, format!("it must be {least} to {most}")))
+        }
+        value => Ok(value.map(|value| value as f32)),
     }
-    let over = if open { "over " } else { "" };
-    Err(ApiError::field(field, format!("it must be {over}{least} to {most}")))
 }
 
 fn stop_strings(stop: Stop, limits: &HttpLimits) -> Result<Vec<String>, ApiError> {
