@@ -1,4 +1,6 @@
 //! Continuous batching, a paged KV cache, structured output, and an HTTP API that people know.
 
 pub mod engine;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod kv;

@@ -1,0 +1,106 @@
+//! Adapters, loaded and unloaded by name while the server runs.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::engine_api::EngineApi;
+use super::error::ApiError;
+use super::json_body::{FromJson, JsonBody, read};
+use super::state::AppState;
+use crate::engine::AdapterError;
+
+/// Characters of a name.
+const LONGEST: usize = 64;
+
+/// Which adapter. Where it lies is the server's affair: a request names no path.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct AdapterRequest {
+    /// Its name, which is then a model's name in requests.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
+    lora_name: String,
+}
+
+impl FromJson for AdapterRequest {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        let request: Self = read(value)?;
+        let name = &request.lora_name;
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        // A leading dot would let `..` pass, which a loader may take for a folder.
+        let good = !name.starts_with('.') && name.bytes().all(known);
+        if name.is_empty() || name.len() > LONGEST || !good {
+            let reason =
+                "it must be 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', without a leading dot";
+            return Err(ApiError::field("lora_name", reason));
+        }
+        Ok(request)
+    }
+}
+
+/// What became of an adapter.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct AdapterResponse {
+    /// Its name.
+    lora_name: String,
+    /// `loaded` or `unloaded`.
+    status: &'static str,
+}
+
+/// Loads an adapter.
+#[utoipa::path(post, path = "/v1/load_lora_adapter", tag = "models",
+    request_body = AdapterRequest, responses(
+    (status = 200, description = "It is loaded", body = AdapterResponse)
+))]
+pub(super) async fn load(
+    State(state): State<AppState>,
+    JsonBody(request): JsonBody<AdapterRequest>,
+) -> Result<Json<AdapterResponse>, ApiError> {
+    if request.lora_name == state.config.model_name {
+        return Err(ApiError::field("lora_name", "the base model has this name"));
+    }
+    change(state, request.lora_name, "loaded", |engine, name| engine.load_adapter(name)).await
+}
+
+/// Unloads an adapter; requests that run finish with it.
+#[utoipa::path(post, path = "/v1/unload_lora_adapter", tag = "models",
+    request_body = AdapterRequest, responses(
+    (status = 200, description = "It is unloaded", body = AdapterResponse)
+))]
+pub(super) async fn unload(
+    State(state): State<AppState>,
+    JsonBody(request): JsonBody<AdapterRequest>,
+) -> Result<Json<AdapterResponse>, ApiError> {
+    change(state, request.lora_name, "unloaded", |engine, name| engine.unload_adapter(name)).await
+}
+
+async fn change(
+    state: AppState,
+    lora_name: String,
+    status: &'static str,
+    work: impl FnOnce(&dyn EngineApi, &str) -> Result<(), AdapterError> + Send + 'static,
+) -> Result<Json<AdapterResponse>, ApiError> {
+    if state.is_draining() {
+        return Err(ApiError::ShuttingDown);
+    }
+    // Held by the work itself, which goes on where the client does not wait for it.
+    let turn = state.adapters.clone().acquire_owned().await.map_err(|_| ApiError::Internal)?;
+    let engine = state.engine.clone();
+    let name = lora_name.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work(&*engine, &name)
+    });
+    match done.await {
+        Ok(Ok(())) => {
+            tracing::info!(adapter = %lora_name, status, "adapter");
+            Ok(Json(AdapterResponse { lora_name, status }))
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(adapter = %lora_name, %error, "adapter");
+            Err(ApiError::Adapter(error))
+        }
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(ApiError::ShuttingDown),
+    }
+}

@@ -1,0 +1,131 @@
+//! `POST /answer`: a question about a text.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use lightglm_generation::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::admission::Admission;
+use super::error::ApiError;
+use super::generation::{ChoiceEvent, Draft, Generation, Peer};
+use super::json_body::{FromJson, JsonBody, read};
+use super::openai::sampling::SamplingFields;
+use super::openai::usage::Usage;
+use super::sse::{self, Encode};
+use super::state::AppState;
+
+/// A question, and the text that answers it.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct AnswerRequest {
+    /// Read apart, so that errors name its fields.
+    #[serde(skip)]
+    sampling: SamplingFields,
+    /// The question.
+    #[schema(min_length = 1)]
+    question: String,
+    /// The text that it is about.
+    context: Option<String>,
+}
+
+/// An answer, or a part of one that is streamed.
+#[derive(Serialize, Default, utoipa::ToSchema)]
+pub(super) struct AnswerResponse {
+    /// The answer, or more of it.
+    answer: String,
+    /// `stop` or `length`; absent while more follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_reason: Option<&'static str>,
+    /// What it took; absent while more follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+impl FromJson for AnswerRequest {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        let mut request: Self = read(value)?;
+        request.sampling = read(value)?;
+        if request.question.is_empty() {
+            return Err(ApiError::field("question", "it is empty"));
+        }
+        Ok(request)
+    }
+}
+
+impl AnswerRequest {
+    fn prompt(self) -> String {
+        match self.context.filter(|context| !context.is_empty()) {
+            Some(context) => {
+                format!("{context}\n\nAnswer from the text above. {}", self.question)
+            }
+            None => self.question,
+        }
+    }
+}
+
+/// Answers a question, from a text where one is given.
+#[utoipa::path(post, path = "/answer", tag = "text", request_body = AnswerRequest, responses(
+    (status = 200, description = "The answer", body = AnswerResponse)
+))]
+pub(super) async fn answer(
+    State(state): State<AppState>,
+    peer: Peer,
+    admission: Admission,
+    JsonBody(mut request): JsonBody<AnswerRequest>,
+) -> Result<Response, ApiError> {
+    let fields = std::mem::take(&mut request.sampling);
+    let default_max = state.config.sampling.max_tokens;
+    let sampling = fields.checked(&state, &peer, "question", default_max)?;
+    if sampling.n != 1 {
+        return Err(ApiError::field("n", "a question has one answer"));
+    }
+    let text = request.prompt();
+    let bytes = text.len();
+    let encode = move |state: &AppState| {
+        let prompt = state.text.encode_chat(&[Message::user(text)], &[]);
+        prompt.map_err(|error| ApiError::text("question", &error))
+    };
+    let prompt = state.work_on_text(bytes, encode).await?;
+    let drafts = vec![Draft { prompt, seed_offset: 0, processors: Vec::new() }];
+    let mut generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    if sampling.stream {
+        return Ok(sse::stream(generation, AnswerStream));
+    }
+    let mut response = AnswerResponse::default();
+    while let Some(event) = generation.next().await {
+        let part = part(event?.1);
+        response.answer.push_str(&part.answer);
+        response.finish_reason = part.finish_reason.or(response.finish_reason);
+        response.usage = part.usage.or(response.usage);
+    }
+    Ok(Json(response).into_response())
+}
+
+fn part(event: ChoiceEvent) -> AnswerResponse {
+    match event {
+        ChoiceEvent::Step(step) => AnswerResponse { answer: step.text, ..Default::default() },
+        ChoiceEvent::Finished { reason, usage: used } => {
+            let mut usage = Usage::default();
+            usage.add(used, true);
+            let finish_reason = Some(reason.as_str());
+            AnswerResponse { answer: String::new(), finish_reason, usage: Some(usage) }
+        }
+    }
+}
+
+/// The answer in parts.
+struct AnswerStream;
+
+impl Encode for AnswerStream {
+    type Chunk = AnswerResponse;
+
+    fn event(&mut self, _: usize, event: ChoiceEvent, chunks: &mut Vec<Self::Chunk>) {
+        let part = part(event);
+        if !part.answer.is_empty() || part.finish_reason.is_some() {
+            chunks.push(part);
+        }
+    }
+
+    fn end(&mut self, _: &mut Vec<Self::Chunk>) {}
+}

@@ -1,0 +1,121 @@
+//! `ServerConfig`, `HttpLimits`: what a server is told, and how much a client may ask of it.
+
+use std::time::Duration;
+
+use lightglm_generation::SamplingParams;
+
+/// What a server is told when it starts.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The base model's name in requests and answers.
+    pub model_name: String,
+    /// Keys that may use the server; with none, everybody may.
+    pub api_keys: Vec<String>,
+    /// Origins whose pages may call the server from a browser; with none, no other page may. `*` is
+    /// any origin.
+    pub cors_origins: Vec<String>,
+    /// How much a request may ask.
+    pub limits: HttpLimits,
+    /// When the model was made: seconds since 1970.
+    pub created: u64,
+    /// What a request gets where it does not say; `max_tokens` is that of chats and answers.
+    pub sampling: SamplingParams,
+    /// How long running requests may take once the server shuts down.
+    pub drain_timeout: Duration,
+    /// How long `/ready` says 503 at least before the listener closes, so that a load balancer sees it.
+    pub drain_notice: Duration,
+}
+
+impl ServerConfig {
+    /// A server of `model_name`: no keys, no CORS, temperature 1.
+    pub fn new(model_name: impl Into<String>) -> Self {
+        Self {
+            model_name: model_name.into(),
+            api_keys: Vec::new(),
+            cors_origins: Vec::new(),
+            limits: HttpLimits::default(),
+            created: 0,
+            sampling: SamplingParams { temperature: 1.0, ..SamplingParams::default() },
+            drain_timeout: Duration::from_secs(60),
+            drain_notice: Duration::ZERO,
+        }
+    }
+}
+
+/// How much a request may ask. Sizes are bytes.
+#[derive(Clone, Debug)]
+pub struct HttpLimits {
+    /// Of a request's body.
+    pub body_bytes: usize,
+    /// Levels of arrays and objects in a body.
+    pub json_depth: usize,
+    /// Values in a body, which bounds the memory that parsing takes.
+    pub json_values: usize,
+    /// Of a request's line and headers together.
+    pub header_bytes: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// For the headers to arrive, and between two requests of a connection.
+    pub header_timeout: Duration,
+    /// For the body to arrive.
+    pub body_timeout: Duration,
+    /// For the whole reply.
+    pub request_timeout: Duration,
+    /// Without a byte taken by the client while there is something to send.
+    pub write_timeout: Duration,
+    /// Connections; more wait to be accepted.
+    pub connections: usize,
+    /// Requests that are worked on at the same time; more get a 429.
+    pub concurrent_requests: usize,
+    /// Choices per prompt.
+    pub n: usize,
+    /// Prompts times choices of one request.
+    pub choices: usize,
+    /// Tokens of a reply.
+    pub max_tokens: usize,
+    /// Stop strings.
+    pub stop: usize,
+    /// Of one stop string.
+    pub stop_bytes: usize,
+    /// Alternatives per token.
+    pub logprobs: usize,
+    /// Tokens in `logit_bias`.
+    pub logit_bias: usize,
+    /// Of a JSON schema, a grammar, a regular expression, or a tool.
+    pub schema_bytes: usize,
+    /// Messages of a conversation.
+    pub messages: usize,
+    /// Tools of a request.
+    pub tools: usize,
+    /// `priority` may be so far from 0.
+    pub priority: i32,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 2 << 20,
+            json_depth: 64,
+            json_values: 200_000,
+            header_bytes: 32 << 10,
+            headers: 64,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(600),
+            write_timeout: Duration::from_secs(60),
+            connections: 4096,
+            concurrent_requests: 1024,
+            n: 8,
+            choices: 64,
+            max_tokens: 8192,
+            stop: 16,
+            stop_bytes: 256,
+            logprobs: 20,
+            logit_bias: 1024,
+            schema_bytes: 64 << 10,
+            messages: 1024,
+            tools: 128,
+            priority: 10,
+        }
+    }
+}

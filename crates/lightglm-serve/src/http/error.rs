@@ -1,0 +1,266 @@
+//! `ApiError`: everything a request can be answered with instead of a reply, in OpenAI's shape.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lightglm_generation::{ChatTextError, SampleError, SamplingError};
+use serde::Serialize;
+
+use crate::engine::{AdapterError, EngineError, Rejection};
+
+/// Why a request got no reply.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("Invalid value for `{param}`: {reason}.")]
+    Field { param: String, reason: String },
+    #[error("The body is not valid JSON: {reason}.")]
+    Json { reason: String },
+    #[error("The Content-Type must be application/json.")]
+    MediaType,
+    #[error("The body is larger than {limit} bytes.")]
+    BodyTooLarge { limit: usize },
+    #[error("The body did not arrive in time.")]
+    BodyTimeout,
+    #[error("The body ended early.")]
+    BodyAborted,
+    #[error("No API key was given. Send it as `Authorization: Bearer KEY`.")]
+    NoKey,
+    #[error("The API key is wrong.")]
+    WrongKey,
+    #[error("The model `{name}` does not exist.")]
+    UnknownModel { name: String },
+    #[error("There is no {path} here.")]
+    UnknownPath { path: String },
+    #[error("{path} does not know the method {method}.")]
+    Method { method: String, path: String },
+    #[error("The server works on {limit} requests already, which is its limit.")]
+    Concurrency { limit: usize },
+    #[error("The request was not accepted: {rejection}.")]
+    Rejected { rejection: Rejection, prompt_param: &'static str },
+    #[error("{param} is not supported by this server: {reason}.")]
+    Unsupported { param: String, reason: &'static str },
+    #[error("This model gives no embeddings: it is trained to continue text.")]
+    Embeddings,
+    #[error("{0}.")]
+    Adapter(AdapterError),
+    #[error("The request failed: {0}.")]
+    Engine(EngineError),
+    #[error("The server is shutting down.")]
+    ShuttingDown,
+    #[error("The engine does not run.")]
+    EngineDead,
+    #[error("Something went wrong in the server; its log has the details.")]
+    Internal,
+}
+
+impl ApiError {
+    /// A field that is wrong.
+    pub(super) fn field(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Field { param: param.into(), reason: reason.into() }
+    }
+
+    /// A sampling parameter that is wrong.
+    pub(super) fn sampling(error: &SamplingError) -> Self {
+        match error {
+            SamplingError::OutOfRange { field, range, .. } => {
+                Self::field(*field, format!("it must be {range}"))
+            }
+            SamplingError::TokenOutOfRange { field, token, vocab_size } => {
+                Self::field(*field, format!("token {token} is not below {vocab_size}"))
+            }
+            other => Self::field("stop", other.to_string()),
+        }
+    }
+
+    /// A text that did not become tokens.
+    pub(super) fn text(param: &str, error: &ChatTextError) -> Self {
+        Self::field(param, error.to_string())
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Field { .. } | Self::Json { .. } | Self::BodyAborted => StatusCode::BAD_REQUEST,
+            Self::Unsupported { .. } => StatusCode::BAD_REQUEST,
+            Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
+            Self::UnknownModel { .. } | Self::UnknownPath { .. } => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Concurrency { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Rejected { rejection, .. } => rejected(rejection),
+            Self::Embeddings => StatusCode::NOT_IMPLEMENTED,
+            Self::Adapter(AdapterError::NotLoaded { .. }) => StatusCode::NOT_FOUND,
+            Self::Adapter(AdapterError::AlreadyLoaded { .. }) => StatusCode::CONFLICT,
+            Self::Adapter(_) => StatusCode::BAD_REQUEST,
+            Self::Engine(error) => failed(error),
+            Self::ShuttingDown | Self::EngineDead => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status() {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Field { .. } => "invalid_value",
+            Self::Json { .. } => "invalid_json",
+            Self::MediaType => "unsupported_media_type",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTimeout | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
+            Self::NoKey => "missing_api_key",
+            Self::WrongKey => "invalid_api_key",
+            Self::UnknownModel { .. } => "model_not_found",
+            Self::UnknownPath { .. } => "not_found",
+            Self::Method { .. } => "method_not_allowed",
+            Self::Concurrency { .. } => "concurrency_limit",
+            Self::Rejected { rejection, .. } => match rejection {
+                Rejection::QueueFull { .. } => "queue_full",
+                Rejection::KeyLimit { .. } => "key_limit",
+                Rejection::Draining => "shutting_down",
+                Rejection::UnknownModel { .. } => "model_not_found",
+                Rejection::PromptTooLong { .. } => "context_length_exceeded",
+                _ => "invalid_value",
+            },
+            Self::Unsupported { .. } | Self::Embeddings => "unsupported",
+            Self::Adapter(AdapterError::NotLoaded { .. }) => "adapter_not_loaded",
+            Self::Adapter(AdapterError::AlreadyLoaded { .. }) => "adapter_already_loaded",
+            Self::Adapter(_) => "adapter_not_loadable",
+            Self::ShuttingDown => "shutting_down",
+            Self::BodyAborted | Self::Engine(_) | Self::EngineDead | Self::Internal => return None,
+        })
+    }
+
+    fn param(&self) -> Option<String> {
+        match self {
+            Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param.clone()),
+            Self::UnknownModel { .. } => Some("model".into()),
+            Self::Adapter(_) => Some("lora_name".into()),
+            Self::Rejected { rejection, prompt_param } => match rejection {
+                Rejection::UnknownModel { .. } => Some("model".into()),
+                Rejection::EmptyPrompt
+                | Rejection::PromptTooLong { .. }
+                | Rejection::UnknownToken { .. } => Some((*prompt_param).into()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whole seconds, at least one.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Concurrency { .. } => Some(1),
+            Self::Rejected {
+                rejection:
+                    Rejection::QueueFull { retry_after, .. } | Rejection::KeyLimit { retry_after, .. },
+                ..
+            } => Some((retry_after.as_secs_f64().ceil() as u64).max(1)),
+            Self::ShuttingDown | Self::Rejected { rejection: Rejection::Draining, .. } => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The body, which is also what a stream says when it fails halfway.
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorObject {
+                message: self.message(),
+                kind: self.kind().to_owned(),
+                param: self.param(),
+                code: self.code().map(str::to_owned),
+            },
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            // What a loader or a model says may name files of the machine: that is for the log.
+            Self::Adapter(AdapterError::Failed { name, .. }) => {
+                format!("The adapter `{name}` cannot be loaded; the server's log says why.")
+            }
+            Self::Engine(error) if failed(error).is_server_error() => Self::Internal.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn rejected(rejection: &Rejection) -> StatusCode {
+    match rejection {
+        Rejection::QueueFull { .. } | Rejection::KeyLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Rejection::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Rejection::UnknownModel { .. } => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn failed(error: &EngineError) -> StatusCode {
+    match error {
+        EngineError::DeadlinePassed { .. } => StatusCode::REQUEST_TIMEOUT,
+        // The request's own bans or grammar left nothing to say.
+        EngineError::Sample(SampleError::NothingToSample | SampleError::Processor(_)) => {
+            StatusCode::BAD_REQUEST
+        }
+        EngineError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status.is_server_error() {
+            tracing::error!(error = ?self, "request failed");
+        } else {
+            tracing::debug!(error = ?self, "request refused");
+        }
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let schemes = [HeaderValue::from_static("Bearer"), BASIC];
+            for scheme in schemes {
+                headers.append(header::WWW_AUTHENTICATE, scheme);
+            }
+        }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            // OpenAI's clients repeat a 408 by themselves; the same request would take as long again.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        (status, headers, axum::Json(self.body())).into_response()
+    }
+}
+
+/// Makes a browser ask for the key: the password, whatever the name.
+const BASIC: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"API key as password\", charset=\"UTF-8\"");
+
+/// An error, as OpenAI's clients expect it.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ErrorBody {
+    /// The error.
+    error: ErrorObject,
+}
+
+/// What went wrong.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ErrorObject {
+    /// In words.
+    message: String,
+    /// Its kind.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The field of the request that is wrong.
+    #[schema(required)]
+    param: Option<String>,
+    /// For programs.
+    #[schema(required)]
+    code: Option<String>,
+}

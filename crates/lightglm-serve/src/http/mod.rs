@@ -1,0 +1,40 @@
+//! The HTTP API: OpenAI's routes, `/answer`, adapters, metrics, and a web page.
+//!
+//! [`Server`] puts an engine and a text side behind an [`axum::Router`]; [`Server::serve`] runs it on a
+//! listener with limits on headers, connections and time, and drains it at the end.
+//!
+//! **Nothing that a client sends ends the server or gives a 5xx**, but for `/v1/embeddings` (501) and
+//! a server that shuts down (503). Every number is checked before it reaches the engine, and the error
+//! names the field, in OpenAI's shape.
+//!
+//! A request's **fairness key** is the API key it came with; without API keys, the body's `user`, else
+//! the peer's address.
+
+mod adapters;
+mod admission;
+mod answer;
+mod auth;
+mod config;
+mod constrain;
+mod engine_api;
+mod error;
+mod generation;
+mod health;
+mod json_body;
+mod json_shape;
+mod metrics;
+mod openai;
+mod openapi;
+mod page;
+mod request_id;
+mod router;
+mod serve;
+mod sse;
+mod stall;
+mod state;
+mod tokenize;
+
+pub use config::{HttpLimits, ServerConfig};
+pub use constrain::{Constrain, ConstrainError, Constraint};
+pub use engine_api::EngineApi;
+pub use router::{ConfigError, Server};

@@ -1,0 +1,111 @@
+//! `POST /v1/chat/completions`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::chat_reply::{ChatCompletion, ChatReply, collect};
+use super::messages::{ChatMessage, template_messages, text_bytes};
+use super::response_format::{ResponseFormat, compile, demand};
+use super::sampling::{SamplingFields, whole};
+use super::tools::{Tool, ToolChoice, checked, plan};
+use crate::http::admission::Admission;
+use crate::http::error::ApiError;
+use crate::http::generation::{Draft, Generation, Peer};
+use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::sse;
+use crate::http::state::AppState;
+
+/// A grammar is compiled where waiting is fine, however short it is.
+const ALWAYS_LONG: usize = usize::MAX;
+
+/// A conversation to continue.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(in crate::http) struct ChatCompletionRequest {
+    /// Read apart, so that errors name its fields.
+    #[serde(skip)]
+    sampling: SamplingFields,
+    /// The conversation.
+    #[schema(min_items = 1)]
+    messages: Vec<ChatMessage>,
+    /// Whether the tokens' log-probabilities are reported.
+    logprobs: Option<bool>,
+    /// Alternatives per token; needs `logprobs`.
+    #[schema(minimum = 0)]
+    top_logprobs: Option<u64>,
+    /// What the reply must look like.
+    response_format: Option<ResponseFormat>,
+    /// A regular expression that the reply must match.
+    guided_regex: Option<String>,
+    /// A grammar, in Lark's notation, that the reply must follow.
+    guided_grammar: Option<String>,
+    /// What the model may call.
+    tools: Option<Vec<Tool>>,
+    /// Whether and which tools are called.
+    tool_choice: Option<ToolChoice>,
+    /// Whether a reply may have several calls; true where it is absent.
+    parallel_tool_calls: Option<bool>,
+}
+
+impl FromJson for ChatCompletionRequest {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        let mut request: Self = read(value)?;
+        request.sampling = read(value)?;
+        Ok(request)
+    }
+}
+
+/// Continues a conversation.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai",
+    request_body = ChatCompletionRequest, responses(
+    (status = 200, description = "The reply", body = ChatCompletion)
+))]
+pub(in crate::http) async fn chat(
+    State(state): State<AppState>,
+    peer: Peer,
+    admission: Admission,
+    JsonBody(request): JsonBody<ChatCompletionRequest>,
+) -> Result<Response, ApiError> {
+    let limits = &state.config.limits;
+    let default_max = state.config.sampling.max_tokens;
+    let mut sampling = request.sampling.checked(&state, &peer, "messages", default_max)?;
+    let top = whole("top_logprobs", request.top_logprobs, 0, limits.logprobs)?;
+    let logprobs = request.logprobs.unwrap_or(false);
+    if top.is_some_and(|top| top > 0) && !logprobs {
+        return Err(ApiError::field("top_logprobs", "it needs logprobs to be true"));
+    }
+    sampling.job.params.logprobs = logprobs.then_some(top.unwrap_or(0));
+    let messages = template_messages(request.messages, limits)?;
+    let tools = checked(request.tools, limits)?;
+    let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
+    let (format, regex, grammar) =
+        (request.response_format, request.guided_regex, request.guided_grammar);
+    let demand = demand(format, regex, grammar, plan.constraint, limits)?;
+
+    let n = sampling.n;
+    let bytes = if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) };
+    let tool_values = plan.tools.values;
+    let work = move |state: &AppState| {
+        let prompt = state.text.encode_chat(&messages, &tool_values);
+        let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
+        let draft = |seed_offset: u64| {
+            let processors = match &demand {
+                Some(demand) => vec![compile(state, demand)?],
+                None => Vec::new(),
+            };
+            Ok(Draft { prompt: prompt.clone(), seed_offset, processors })
+        };
+        (0..n as u64).map(draft).collect::<Result<Vec<_>, ApiError>>()
+    };
+    let drafts = state.work_on_text(bytes, work).await?;
+
+    let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    let reply =
+        ChatReply::new(&state, sampling.model, n, logprobs, &plan.tools.names, plan.parallel);
+    if sampling.stream {
+        return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
+    }
+    Ok(Json(collect(reply, generation).await?).into_response())
+}

@@ -1,0 +1,366 @@
+//! The reply of a chat: in one piece, or in chunks.
+
+use std::sync::Arc;
+
+use lightglm_generation::{ChatText, FinishReason, Step};
+use serde::Serialize;
+
+use super::logprobs::ChatLogprobs;
+use super::tools::{Piece, ReplySplitter};
+use super::usage::Usage;
+use crate::http::error::ApiError;
+use crate::http::generation::{ChoiceEvent, Generation};
+use crate::http::sse::Encode;
+use crate::http::state::{AppState, unix_time};
+
+/// A reply.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::http) struct ChatCompletion {
+    /// A new one for each request.
+    id: String,
+    /// `chat.completion`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    /// Which model answered.
+    model: String,
+    /// The choices.
+    choices: Vec<ChatChoice>,
+    /// What it took.
+    usage: Usage,
+}
+
+/// A choice.
+#[derive(Serialize, utoipa::ToSchema)]
+struct ChatChoice {
+    /// From 0.
+    index: usize,
+    /// What is said.
+    message: ReplyMessage,
+    /// Log-probabilities, where they were asked for.
+    #[schema(required)]
+    logprobs: Option<ChatLogprobs>,
+    /// `stop`, `length` or `tool_calls`.
+    finish_reason: &'static str,
+}
+
+/// What the model says.
+#[derive(Serialize, utoipa::ToSchema)]
+struct ReplyMessage {
+    /// `assistant`.
+    role: &'static str,
+    /// The text; absent where there are calls alone.
+    #[schema(required)]
+    content: Option<String>,
+    /// There is none.
+    #[schema(required)]
+    refusal: Option<String>,
+    /// The calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCallObject>,
+}
+
+/// A call.
+#[derive(Serialize, utoipa::ToSchema)]
+struct ToolCallObject {
+    /// A new one for each call.
+    id: String,
+    /// `function`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The function.
+    function: FunctionObject,
+}
+
+/// A function and its arguments.
+#[derive(Serialize, utoipa::ToSchema)]
+struct FunctionObject {
+    /// The function's name.
+    name: String,
+    /// JSON, as a text.
+    arguments: String,
+}
+
+/// A part of a reply that is streamed.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(in crate::http) struct ChatCompletionChunk {
+    /// The same for all chunks of a reply.
+    id: String,
+    /// `chat.completion.chunk`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    /// Which model answers.
+    model: String,
+    /// The choice that goes on; none in the chunk that tells the usage.
+    choices: Vec<ChunkChoice>,
+    /// In the last chunk, where `include_usage` asks for it; null in those before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Usage>)]
+    usage: Option<Option<Usage>>,
+}
+
+/// How a choice goes on.
+#[derive(Serialize, utoipa::ToSchema)]
+struct ChunkChoice {
+    /// From 0.
+    index: usize,
+    /// What is new.
+    delta: Delta,
+    /// Log-probabilities, where they were asked for.
+    #[schema(required)]
+    logprobs: Option<ChatLogprobs>,
+    /// In the choice's last chunk: `stop`, `length` or `tool_calls`.
+    #[schema(required)]
+    finish_reason: Option<&'static str>,
+}
+
+/// What is new.
+#[derive(Serialize, Default, utoipa::ToSchema)]
+struct Delta {
+    /// `assistant`, in the choice's first chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    /// More text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    /// More of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[ToolCallDelta; 1]>,
+}
+
+/// More of a call.
+#[derive(Serialize, utoipa::ToSchema)]
+struct ToolCallDelta {
+    /// Which call, from 0.
+    index: usize,
+    /// In the call's first chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// In the call's first chunk: `function`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    /// The function.
+    function: FunctionDelta,
+}
+
+/// More of a function's name and arguments.
+#[derive(Serialize, utoipa::ToSchema)]
+struct FunctionDelta {
+    /// In the call's first chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// More of the arguments.
+    arguments: String,
+}
+
+/// A reply that is about to come.
+pub(in crate::http) struct ChatReply {
+    state: AppState,
+    text: Arc<dyn ChatText>,
+    id: String,
+    created: u64,
+    model: String,
+    logprobs: bool,
+    splitters: Vec<ReplySplitter>,
+    usage: Usage,
+}
+
+impl ChatReply {
+    /// A reply of `n` choices.
+    pub(in crate::http) fn new(
+        state: &AppState,
+        model: String,
+        n: usize,
+        logprobs: bool,
+        tools: &[String],
+        parallel: bool,
+    ) -> Self {
+        Self {
+            text: state.text.clone(),
+            id: state.new_id("chatcmpl-"),
+            state: state.clone(),
+            created: unix_time(),
+            model,
+            logprobs,
+            splitters: (0..n).map(|_| ReplySplitter::new(tools, parallel)).collect(),
+            usage: Usage::default(),
+        }
+    }
+
+    /// The reply in chunks.
+    pub(in crate::http) fn stream(self, include_usage: bool) -> ChatStream {
+        let started = vec![false; self.splitters.len()];
+        ChatStream { reply: self, started, include_usage }
+    }
+
+    fn logprobs(&self, step: &Step) -> Option<ChatLogprobs> {
+        self.logprobs.then(|| ChatLogprobs::of(step, &*self.text)).flatten()
+    }
+
+    fn finish_reason(&self, choice: usize, reason: FinishReason) -> &'static str {
+        match reason {
+            FinishReason::Length => "length",
+            _ if self.splitters[choice].calls() > 0 => "tool_calls",
+            _ => "stop",
+        }
+    }
+}
+
+/// The reply in one piece.
+///
+/// # Errors
+/// Where a choice fails.
+pub(in crate::http) async fn collect(
+    mut reply: ChatReply,
+    mut generation: Generation,
+) -> Result<ChatCompletion, ApiError> {
+    let empty = |index| ChatChoice {
+        index,
+        message: ReplyMessage {
+            role: "assistant",
+            content: None,
+            refusal: None,
+            tool_calls: Vec::new(),
+        },
+        logprobs: reply.logprobs.then(ChatLogprobs::default),
+        finish_reason: "stop",
+    };
+    let mut choices: Vec<ChatChoice> = (0..reply.splitters.len()).map(empty).collect();
+    while let Some(event) = generation.next().await {
+        let (index, event) = event?;
+        let choice = &mut choices[index];
+        let pieces = match event {
+            ChoiceEvent::Step(step) => {
+                if let (Some(all), Some(new)) = (&mut choice.logprobs, reply.logprobs(&step)) {
+                    all.content.extend(new.content);
+                }
+                reply.splitters[index].push(step.text)
+            }
+            ChoiceEvent::Finished { reason, usage } => {
+                let pieces = reply.splitters[index].finish();
+                choice.finish_reason = reply.finish_reason(index, reason);
+                reply.usage.add(usage, index == 0);
+                pieces
+            }
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => {
+                    choice.message.content.get_or_insert_default().push_str(&text);
+                }
+                Piece::Call { name, arguments } => choice.message.tool_calls.push(ToolCallObject {
+                    id: reply.state.new_id("call_"),
+                    kind: "function",
+                    function: FunctionObject { name, arguments },
+                }),
+            }
+        }
+    }
+    for choice in &mut choices {
+        if choice.message.tool_calls.is_empty() {
+            choice.message.content.get_or_insert_default();
+        }
+    }
+    Ok(ChatCompletion {
+        id: reply.id,
+        object: "chat.completion",
+        created: reply.created,
+        model: reply.model,
+        choices,
+        usage: reply.usage,
+    })
+}
+
+/// The reply in chunks.
+pub(in crate::http) struct ChatStream {
+    reply: ChatReply,
+    /// Which choices have told their role.
+    started: Vec<bool>,
+    include_usage: bool,
+}
+
+impl ChatStream {
+    fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<Usage>) -> ChatCompletionChunk {
+        ChatCompletionChunk {
+            id: self.reply.id.clone(),
+            object: "chat.completion.chunk",
+            created: self.reply.created,
+            model: self.reply.model.clone(),
+            choices,
+            usage: self.include_usage.then_some(usage),
+        }
+    }
+
+    fn deltas(&self, index: usize, piece: Piece) -> Vec<Delta> {
+        let (name, arguments) = match piece {
+            Piece::Text(text) => return vec![Delta { content: Some(text), ..Delta::default() }],
+            Piece::Call { name, arguments } => (name, arguments),
+        };
+        let call = |id, kind, name, arguments| Delta {
+            tool_calls: Some([ToolCallDelta {
+                index,
+                id,
+                kind,
+                function: FunctionDelta { name, arguments },
+            }]),
+            ..Delta::default()
+        };
+        let id = self.reply.state.new_id("call_");
+        vec![
+            call(Some(id), Some("function"), Some(name), String::new()),
+            call(None, None, None, arguments),
+        ]
+    }
+}
+
+impl Encode for ChatStream {
+    type Chunk = ChatCompletionChunk;
+
+    fn event(&mut self, index: usize, event: ChoiceEvent, chunks: &mut Vec<Self::Chunk>) {
+        let mut deltas = Vec::new();
+        if !std::mem::replace(&mut self.started[index], true) {
+            let (role, content) = (Some("assistant"), Some(String::new()));
+            deltas.push(Delta { role, content, tool_calls: None });
+        }
+        let first = deltas.len();
+        let mut call = self.reply.splitters[index].calls();
+        let (pieces, mut logprobs, reason) = match event {
+            ChoiceEvent::Step(step) => {
+                let logprobs = self.reply.logprobs(&step);
+                (self.reply.splitters[index].push(step.text), logprobs, None)
+            }
+            ChoiceEvent::Finished { reason, usage } => {
+                self.reply.usage.add(usage, index == 0);
+                (self.reply.splitters[index].finish(), None, Some(reason))
+            }
+        };
+        for piece in pieces {
+            let is_call = matches!(piece, Piece::Call { .. });
+            deltas.extend(self.deltas(call, piece));
+            call += usize::from(is_call);
+        }
+        // A token whose text is held back tells its probability all the same.
+        if logprobs.is_some() && deltas.len() == first {
+            deltas.push(Delta { content: Some(String::new()), ..Delta::default() });
+        }
+        let finish_reason = reason.map(|reason| self.reply.finish_reason(index, reason));
+        if finish_reason.is_some() {
+            deltas.push(Delta::default());
+        }
+        let last = deltas.len().saturating_sub(1);
+        for (at, delta) in deltas.into_iter().enumerate() {
+            let logprobs = if at == first { logprobs.take() } else { None };
+            let finish_reason = finish_reason.filter(|_| at == last);
+            chunks.push(
+                self.chunk(vec![ChunkChoice { index, delta, logprobs, finish_reason }], None),
+            );
+        }
+    }
+
+    fn end(&mut self, chunks: &mut Vec<Self::Chunk>) {
+        if self.include_usage {
+            chunks.push(self.chunk(Vec::new(), Some(self.reply.usage.clone())));
+        }
+    }
+}

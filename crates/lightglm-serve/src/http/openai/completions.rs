@@ -1,0 +1,162 @@
+//! `POST /v1/completions`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::completion_reply::{Completion, CompletionReply, collect};
+use super::response_format::{ResponseFormat, compile, demand};
+use super::sampling::{SamplingFields, whole};
+use crate::http::admission::Admission;
+use crate::http::error::ApiError;
+use crate::http::generation::{Draft, Generation, Peer};
+use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::sse;
+use crate::http::state::AppState;
+
+/// OpenAI's length of a completion that does not say its own.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+/// A grammar is compiled where waiting is fine, however short it is.
+const ALWAYS_LONG: usize = usize::MAX;
+
+/// A text to continue.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(in crate::http) struct CompletionRequest {
+    /// Read apart, so that errors name its fields.
+    #[serde(skip)]
+    sampling: SamplingFields,
+    /// A text, several, the tokens of one, or those of several.
+    prompt: Prompt,
+    /// Alternatives per token; also reports the log-probabilities.
+    #[schema(minimum = 0)]
+    logprobs: Option<u64>,
+    /// Whether the answer repeats the prompt: it never does.
+    #[schema(value_type = Option<bool>)]
+    echo: Option<bool>,
+    /// Choices to choose from: as many as there are.
+    #[schema(minimum = 1)]
+    best_of: Option<u64>,
+    /// Text after the reply: there is none.
+    suffix: Option<String>,
+    /// What the reply must look like.
+    response_format: Option<ResponseFormat>,
+    /// A regular expression that the reply must match.
+    guided_regex: Option<String>,
+    /// A grammar, in Lark's notation, that the reply must follow.
+    guided_grammar: Option<String>,
+}
+
+/// What is continued.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(
+    untagged,
+    expecting = "it must be a string, a list of strings, token ids, or a list of them"
+)]
+enum Prompt {
+    /// A text.
+    Text(String),
+    /// Texts.
+    Texts(Vec<String>),
+    /// The tokens of a text.
+    Tokens(Vec<u32>),
+    /// The tokens of texts.
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// One of the prompts.
+enum OnePrompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Prompt {
+    fn split(self) -> Vec<OnePrompt> {
+        match self {
+            Self::Text(text) => vec![OnePrompt::Text(text)],
+            Self::Texts(texts) => texts.into_iter().map(OnePrompt::Text).collect(),
+            Self::Tokens(tokens) => vec![OnePrompt::Tokens(tokens)],
+            Self::TokenLists(lists) => lists.into_iter().map(OnePrompt::Tokens).collect(),
+        }
+    }
+}
+
+impl FromJson for CompletionRequest {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        let mut request: Self = read(value)?;
+        request.sampling = read(value)?;
+        Ok(request)
+    }
+}
+
+/// Continues texts.
+#[utoipa::path(post, path = "/v1/completions", tag = "openai",
+    request_body = CompletionRequest, responses(
+    (status = 200, description = "The continuations", body = Completion)
+))]
+pub(in crate::http) async fn completions(
+    State(state): State<AppState>,
+    peer: Peer,
+    admission: Admission,
+    JsonBody(request): JsonBody<CompletionRequest>,
+) -> Result<Response, ApiError> {
+    let limits = &state.config.limits;
+    let mut sampling = request.sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
+    let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
+    sampling.job.params.logprobs = logprobs;
+    let n = sampling.n;
+    if request.echo == Some(true) {
+        return Err(ApiError::field("echo", "only false is supported"));
+    }
+    if request.best_of.is_some_and(|best_of| best_of != n as u64) {
+        return Err(ApiError::field("best_of", "it must be n"));
+    }
+    if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(ApiError::field("suffix", "it is not supported"));
+    }
+    let (format, regex, grammar) =
+        (request.response_format, request.guided_regex, request.guided_grammar);
+    let demand = demand(format, regex, grammar, None, limits)?;
+    let prompts = request.prompt.split();
+    if prompts.is_empty() || prompts.len().saturating_mul(n) > limits.choices {
+        let reason = format!("prompts times n must be 1 to {}", limits.choices);
+        return Err(ApiError::field("prompt", reason));
+    }
+
+    let choices = prompts.len() * n;
+    let bytes = prompts.iter().map(|prompt| match prompt {
+        OnePrompt::Text(text) => text.len(),
+        OnePrompt::Tokens(_) => 0,
+    });
+    let bytes = if demand.is_some() { ALWAYS_LONG } else { bytes.sum() };
+    let work = move |state: &AppState| {
+        let mut drafts = Vec::with_capacity(choices);
+        for prompt in prompts {
+            let prompt = match prompt {
+                OnePrompt::Tokens(tokens) => tokens,
+                OnePrompt::Text(text) => {
+                    let tokens = state.text.encode_prompt(&text);
+                    tokens.map_err(|error| ApiError::text("prompt", &error))?
+                }
+            };
+            for seed_offset in 0..n as u64 {
+                let processors = match &demand {
+                    Some(demand) => vec![compile(state, demand)?],
+                    None => Vec::new(),
+                };
+                drafts.push(Draft { prompt: prompt.clone(), seed_offset, processors });
+            }
+        }
+        Ok(drafts)
+    };
+    let drafts = state.work_on_text(bytes, work).await?;
+
+    let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
+    if sampling.stream {
+        return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
+    }
+    Ok(Json(collect(reply, generation).await?).into_response())
+}

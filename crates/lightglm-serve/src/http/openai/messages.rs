@@ -1,0 +1,169 @@
+//! Messages: OpenAI's, and what a chat template makes of them.
+
+use lightglm_generation::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::http::config::HttpLimits;
+use crate::http::error::ApiError;
+
+/// A message of a conversation.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(in crate::http) struct ChatMessage {
+    /// Who speaks.
+    role: Role,
+    /// What is said; an assistant's may be absent where it calls tools.
+    content: Option<Content>,
+    /// An assistant's calls.
+    tool_calls: Option<Vec<MessageToolCall>>,
+    /// Which call a tool answers; the order of messages tells it already.
+    #[allow(dead_code, reason = "part of the protocol; no template looks at it")]
+    tool_call_id: Option<String>,
+    /// The speaker's name; the template has no place for it.
+    #[allow(dead_code, reason = "part of the protocol; no template looks at it")]
+    name: Option<String>,
+}
+
+/// Who speaks.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    /// Instructions.
+    System,
+    /// Instructions, by their newer name.
+    Developer,
+    /// The user.
+    User,
+    /// The model.
+    Assistant,
+    /// What a tool returned.
+    Tool,
+}
+
+/// What is said.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(untagged, expecting = "it must be a string or a list of text parts")]
+enum Content {
+    /// A text.
+    Text(String),
+    /// Parts of a text.
+    Parts(Vec<Part>),
+}
+
+/// A part of a message. This model reads text alone.
+#[derive(Deserialize, utoipa::ToSchema)]
+struct Part {
+    /// `text`.
+    #[serde(rename = "type")]
+    #[schema(value_type = PartType)]
+    kind: String,
+    /// The text.
+    #[schema(value_type = String)]
+    text: Option<String>,
+}
+
+/// The kinds of parts that are read.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "names the only kind in the OpenAPI document")]
+enum PartType {
+    /// Text.
+    Text,
+}
+
+/// A call that an assistant made.
+#[derive(Deserialize, utoipa::ToSchema)]
+struct MessageToolCall {
+    /// Its id.
+    #[allow(dead_code, reason = "part of the protocol; no template looks at it")]
+    id: Option<String>,
+    /// `function`.
+    #[serde(rename = "type")]
+    #[allow(dead_code, reason = "there is only one kind")]
+    kind: Option<String>,
+    /// The function.
+    function: MessageFunction,
+}
+
+/// A function and its arguments.
+#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+struct MessageFunction {
+    /// The function's name.
+    name: String,
+    /// JSON, as a text.
+    arguments: String,
+}
+
+/// The messages as a GLM template takes them.
+///
+/// A tool's answer has the role `observation`; a call is a message of the assistant with the
+/// function's name in `metadata` and the arguments as its content.
+///
+/// # Errors
+/// [`ApiError::Field`].
+pub(in crate::http) fn template_messages(
+    messages: Vec<ChatMessage>,
+    limits: &HttpLimits,
+) -> Result<Vec<Message>, ApiError> {
+    if messages.is_empty() || messages.len() > limits.messages {
+        let reason = format!("it must have 1 to {} messages", limits.messages);
+        return Err(ApiError::field("messages", reason));
+    }
+    let mut turns = Vec::with_capacity(messages.len());
+    for (index, message) in messages.into_iter().enumerate() {
+        let at = || format!("messages[{index}]");
+        let calls = message.tool_calls.unwrap_or_default();
+        if !calls.is_empty() && message.role != Role::Assistant {
+            let param = format!("{}.tool_calls", at());
+            return Err(ApiError::field(param, "only an assistant calls tools"));
+        }
+        let text = match message.content {
+            Some(content) => Some(content.text().map_err(|(part, reason)| {
+                ApiError::field(format!("{}.content[{part}]", at()), reason)
+            })?),
+            None if message.role == Role::Assistant && !calls.is_empty() => None,
+            None => return Err(ApiError::field(format!("{}.content", at()), "it is required")),
+        };
+        match message.role {
+            Role::System | Role::Developer => turns.extend(text.map(Message::system)),
+            Role::User => turns.extend(text.map(Message::user)),
+            Role::Tool => turns.extend(text.map(Message::observation)),
+            Role::Assistant => {
+                let said = text.filter(|text| calls.is_empty() || !text.is_empty());
+                turns.extend(said.map(Message::assistant));
+                turns.extend(calls.into_iter().map(|call| {
+                    Message::assistant(call.function.arguments).with("metadata", call.function.name)
+                }));
+            }
+        }
+    }
+    Ok(turns)
+}
+
+impl Content {
+    /// The whole text; parts are lines.
+    fn text(self) -> Result<String, (usize, &'static str)> {
+        let parts = match self {
+            Self::Text(text) => return Ok(text),
+            Self::Parts(parts) => parts,
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        for (index, part) in parts.into_iter().enumerate() {
+            match part.text {
+                Some(text) if part.kind == "text" => texts.push(text),
+                Some(_) | None if part.kind != "text" => {
+                    return Err((index, "this model reads parts of the type text alone"));
+                }
+                _ => return Err((index, "a part of the type text must have a text")),
+            }
+        }
+        Ok(texts.join("\n"))
+    }
+}
+
+/// Bytes of text in messages, which tell how long they take to tokenize.
+pub(in crate::http) fn text_bytes(messages: &[Message]) -> usize {
+    let text = |message: &Message| {
+        message.content.as_ref().and_then(|content| content.as_str()).map_or(0, str::len)
+    };
+    messages.iter().map(text).sum()
+}

@@ -1,0 +1,131 @@
+//! `response_format` and its kin: what a reply must look like.
+
+use lightglm_generation::LogitsProcessor;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::http::config::HttpLimits;
+use crate::http::constrain::Constraint;
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+
+/// What a reply must look like.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(in crate::http) struct ResponseFormat {
+    /// `text`, `json_object` or `json_schema`.
+    #[serde(rename = "type")]
+    kind: FormatType,
+    /// The schema of `json_schema`.
+    json_schema: Option<JsonSchemaFormat>,
+}
+
+/// The kinds of formats.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum FormatType {
+    /// Any text.
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that a schema accepts.
+    JsonSchema,
+}
+
+/// A schema with a name.
+#[derive(Deserialize, utoipa::ToSchema)]
+struct JsonSchemaFormat {
+    /// A name, which says nothing to this server.
+    #[allow(dead_code, reason = "part of the protocol")]
+    name: Option<String>,
+    /// The schema.
+    #[schema(value_type = Object)]
+    schema: Map<String, Value>,
+    /// Replies always follow the schema.
+    #[allow(dead_code, reason = "part of the protocol")]
+    strict: Option<bool>,
+}
+
+/// A constraint, and the field that asked for it.
+pub(in crate::http) struct Demand {
+    pub(in crate::http) constraint: Constraint,
+    pub(in crate::http) param: &'static str,
+    /// Bytes of it.
+    pub(in crate::http) size: usize,
+}
+
+/// The one constraint that a request asks for, if any.
+///
+/// # Errors
+/// [`ApiError::Field`] where there are several, or one is too large.
+pub(in crate::http) fn demand(
+    format: Option<ResponseFormat>,
+    regex: Option<String>,
+    grammar: Option<String>,
+    tool_call: Option<Constraint>,
+    limits: &HttpLimits,
+) -> Result<Option<Demand>, ApiError> {
+    let mut demands = Vec::new();
+    match format.map(|format| (format.kind, format.json_schema)) {
+        None | Some((FormatType::Text, _)) => {}
+        Some((FormatType::JsonObject, _)) => demands.push(Demand {
+            constraint: Constraint::JsonObject,
+            param: "response_format",
+            size: 0,
+        }),
+        Some((FormatType::JsonSchema, None)) => {
+            return Err(ApiError::field("response_format.json_schema", "it is required"));
+        }
+        Some((FormatType::JsonSchema, Some(format))) => {
+            let schema = Value::Object(format.schema);
+            demands.push(Demand {
+                size: schema.to_string().len(),
+                constraint: Constraint::JsonSchema(schema),
+                param: "response_format.json_schema.schema",
+            });
+        }
+    }
+    demands.extend(regex.map(|regex| Demand {
+        size: regex.len(),
+        constraint: Constraint::Regex(regex),
+        param: "guided_regex",
+    }));
+    demands.extend(grammar.map(|grammar| Demand {
+        size: grammar.len(),
+        constraint: Constraint::Lark(grammar),
+        param: "guided_grammar",
+    }));
+    // The sizes of tools were checked one by one.
+    demands.extend(tool_call.map(|constraint| Demand { constraint, param: "tools", size: 0 }));
+    if demands.len() > 1 {
+        let reason = format!("it cannot stand beside {}", demands[0].param);
+        return Err(ApiError::field(demands[1].param, reason));
+    }
+    match demands.pop() {
+        Some(demand) if demand.size > limits.schema_bytes => {
+            let reason = format!("it is larger than {} bytes", limits.schema_bytes);
+            Err(ApiError::field(demand.param, reason))
+        }
+        demand => Ok(demand),
+    }
+}
+
+/// Compiles a demand; call it where waiting is fine.
+///
+/// # Errors
+/// [`ApiError::Field`] where it cannot be met; [`ApiError::Unsupported`] where none can.
+pub(in crate::http) fn compile(
+    state: &AppState,
+    demand: &Demand,
+) -> Result<Box<dyn LogitsProcessor>, ApiError> {
+    let Some(constrain) = &state.constrain else {
+        let reason = "it was built without structured output";
+        return Err(ApiError::Unsupported { param: demand.param.into(), reason });
+    };
+    constrain.compile(&demand.constraint).map_err(|error| {
+        let param = match &error.path {
+            Some(path) => format!("{}.{path}", demand.param),
+            None => demand.param.to_owned(),
+        };
+        ApiError::field(param, error.reason)
+    })
+}

@@ -1,0 +1,262 @@
+//! `SamplingFields`: the fields of chats and completions that decide how tokens are chosen.
+
+use std::collections::BTreeMap;
+
+use lightglm_generation::SamplingParams;
+use serde::Deserialize;
+
+use crate::http::config::HttpLimits;
+use crate::http::error::ApiError;
+use crate::http::generation::{Job, Peer};
+use crate::http::state::AppState;
+
+/// Characters of `user`.
+const LONGEST_USER: usize = 256;
+
+/// Logits are divided by it: a smaller one would make infinities of them.
+const LEAST_REPETITION: f64 = 0.01;
+
+/// What chats and completions have in common. Absent fields are the server's defaults.
+///
+/// The bounds of numbers that are configured stand in the OpenAPI document, not here.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+pub(in crate::http) struct SamplingFields {
+    /// A model or an adapter; the base model where it is absent.
+    pub(super) model: Option<String>,
+    /// Choices per prompt.
+    #[schema(minimum = 1)]
+    n: Option<u64>,
+    /// Divides the logits; 0 takes the most likely token.
+    #[schema(minimum = 0, maximum = 2)]
+    temperature: Option<f64>,
+    /// Keeps the most likely tokens whose probabilities sum to it.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    top_p: Option<f64>,
+    /// Keeps so many of the most likely tokens; 0 keeps all.
+    #[schema(minimum = 0, maximum = 4294967295u64)]
+    top_k: Option<u32>,
+    /// Keeps tokens at least so many times as likely as the most likely one.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    /// Tokens of the reply at most.
+    #[schema(minimum = 1)]
+    max_tokens: Option<u64>,
+    /// The same, by its newer name, which wins.
+    #[schema(minimum = 1)]
+    max_completion_tokens: Option<u64>,
+    /// No end before so many tokens.
+    #[schema(minimum = 0)]
+    min_tokens: Option<u64>,
+    /// Strings that end the reply; they are not part of it.
+    stop: Option<Stop>,
+    /// Goes on after the model's end-of-reply token.
+    ignore_eos: Option<bool>,
+    /// The same seed gives the same reply.
+    seed: Option<i64>,
+    /// Subtracted from a token's logit once per time it stands in the reply.
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f64>,
+    /// Subtracted from a token's logit where it stands in the reply.
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f64>,
+    /// Over 1: makes tokens that stood before less likely.
+    #[schema(minimum = 0.01, maximum = 100)]
+    repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, which are named by their ids: -100 to 100.
+    logit_bias: Option<BTreeMap<String, f64>>,
+    /// Whether the reply comes as server-sent events.
+    pub(super) stream: Option<bool>,
+    /// About the events.
+    pub(super) stream_options: Option<StreamOptions>,
+    /// Whose request it is; without API keys, users share the server fairly.
+    #[schema(max_length = 256)]
+    user: Option<String>,
+    /// Higher runs first.
+    priority: Option<i32>,
+}
+
+/// Strings that end a reply.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(untagged, expecting = "it must be a string or a list of strings")]
+enum Stop {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// About the events of a stream.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+pub(in crate::http) struct StreamOptions {
+    /// Whether a last chunk tells the tokens that were used.
+    pub(super) include_usage: Option<bool>,
+}
+
+/// What comes out of the fields once they are checked.
+pub(in crate::http) struct Sampling {
+    pub(in crate::http) job: Job,
+    /// Choices per prompt.
+    pub(in crate::http) n: usize,
+    /// The model as the answer names it.
+    pub(in crate::http) model: String,
+    pub(in crate::http) stream: bool,
+    pub(in crate::http) include_usage: bool,
+}
+
+impl SamplingFields {
+    /// Checks every field. `default_max_tokens` is for replies whose length is not said.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`], [`ApiError::UnknownModel`].
+    pub(in crate::http) fn checked(
+        self,
+        state: &AppState,
+        peer: &Peer,
+        prompt_param: &'static str,
+        default_max_tokens: usize,
+    ) -> Result<Sampling, ApiError> {
+        let limits = &state.config.limits;
+        let adapter = state.adapter(self.model.as_deref())?;
+        let model = adapter.clone().unwrap_or_else(|| state.config.model_name.clone());
+        if self.user.as_ref().is_some_and(|user| user.chars().count() > LONGEST_USER) {
+            let reason = format!("it must have at most {LONGEST_USER} characters");
+            return Err(ApiError::field("user", reason));
+        }
+        let n = whole("n", self.n, 1, limits.n)?.unwrap_or(1);
+        let most = i64::from(limits.priority);
+        let priority = i64::from(self.priority.unwrap_or(0));
+        if priority.abs() > most {
+            return Err(ApiError::field("priority", format!("it must be -{most} to {most}")));
+        }
+        let key = peer.fairness_key(self.user.as_deref());
+        let stream = self.stream.unwrap_or(false);
+        if self.stream_options.is_some() && !stream {
+            return Err(ApiError::field("stream_options", "it needs stream to be true"));
+        }
+        let options = self.stream_options.as_ref();
+        let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
+        let params = self.params(state, default_max_tokens)?;
+        let job = Job { adapter, params, key, priority: priority as i32, prompt_param };
+        Ok(Sampling { job, n, model, stream, include_usage })
+    }
+
+    fn params(self, state: &AppState, default_max: usize) -> Result<SamplingParams, ApiError> {
+        let limits = &state.config.limits;
+        let default = &state.config.sampling;
+        let max_tokens = whole("max_tokens", self.max_tokens, 1, limits.max_tokens)?;
+        let newer = self.max_completion_tokens;
+        let newer = whole("max_completion_tokens", newer, 1, limits.max_tokens)?;
+        let max_tokens = newer.or(max_tokens).unwrap_or(default_max.min(limits.max_tokens));
+        let min_tokens = whole("min_tokens", self.min_tokens, 0, max_tokens)?;
+        let top_p = within("top_p", self.top_p, [0.0, 1.0])?;
+        if self.top_p == Some(0.0) {
+            return Err(ApiError::field("top_p", "it must be over 0, up to 1"));
+        }
+        let repetition = self.repetition_penalty;
+        let repetition = within("repetition_penalty", repetition, [LEAST_REPETITION, 100.0])?;
+        let frequency = within("frequency_penalty", self.frequency_penalty, [-2.0, 2.0])?;
+        let presence = within("presence_penalty", self.presence_penalty, [-2.0, 2.0])?;
+        let params = SamplingParams {
+            temperature: within("temperature", self.temperature, [0.0, 2.0])?
+                .unwrap_or(default.temperature),
+            // What is over 0 as f64 may be 0 as f32.
+            top_p: top_p.map_or(default.top_p, |top_p| top_p.max(f32::MIN_POSITIVE)),
+            top_k: self.top_k.map_or(default.top_k, |k| k as usize),
+            min_p: within("min_p", self.min_p, [0.0, 1.0])?.unwrap_or(default.min_p),
+            repetition_penalty: repetition.unwrap_or(default.repetition_penalty),
+            frequency_penalty: frequency.unwrap_or(default.frequency_penalty),
+            presence_penalty: presence.unwrap_or(default.presence_penalty),
+            logit_bias: match self.logit_bias {
+                Some(biases) => logit_bias(&biases, limits, state.engine.limits().vocab_size)?,
+                None => default.logit_bias.clone(),
+            },
+            seed: self.seed.map_or_else(|| state.random(), |seed| seed as u64),
+            max_tokens,
+            min_tokens: min_tokens.unwrap_or(default.min_tokens.min(max_tokens)),
+            stop: match self.stop {
+                Some(stop) => stop_strings(stop, limits)?,
+                None => default.stop.clone(),
+            },
+            stop_token_ids: default.stop_token_ids.clone(),
+            ignore_eos: self.ignore_eos.unwrap_or(default.ignore_eos),
+            logprobs: None,
+        };
+        params.validate().map_err(|error| ApiError::sampling(&error))?;
+        Ok(params)
+    }
+}
+
+/// A whole number within its bounds.
+///
+/// # Errors
+/// [`ApiError::Field`].
+pub(super) fn whole(
+    field: &str,
+    value: Option<u64>,
+    least: usize,
+    most: usize,
+) -> Result<Option<usize>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
+    match usize::try_from(value) {
+        Ok(value) if (least..=most).contains(&value) => Ok(Some(value)),
+        _ => Err(ApiError::field(field, format!("it must be {least} to {most}"))),
+    }
+}
+
+/// A number within its bounds; NaN is in none.
+fn within(
+    field: &str,
+    value: Option<f64>,
+    [least, most]: [f64; 2],
+) -> Result<Option<f32>, ApiError> {
+    match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(ApiError::field(field, format!("it must be {least} to {most}")))
+        }
+        value => Ok(value.map(|value| value as f32)),
+    }
+}
+
+fn stop_strings(stop: Stop, limits: &HttpLimits) -> Result<Vec<String>, ApiError> {
+    let stops = match stop {
+        Stop::One(stop) => vec![stop],
+        Stop::Many(stops) => stops,
+    };
+    if stops.len() > limits.stop {
+        return Err(ApiError::field(
+            "stop",
+            format!("it must have at most {} strings", limits.stop),
+        ));
+    }
+    if stops.iter().any(|stop| stop.is_empty() || stop.len() > limits.stop_bytes) {
+        let reason = format!("each string must have 1 to {} bytes", limits.stop_bytes);
+        return Err(ApiError::field("stop", reason));
+    }
+    Ok(stops)
+}
+
+fn logit_bias(
+    biases: &BTreeMap<String, f64>,
+    limits: &HttpLimits,
+    vocab_size: usize,
+) -> Result<Vec<(u32, f32)>, ApiError> {
+    if biases.len() > limits.logit_bias {
+        let reason = format!("it must name at most {} tokens", limits.logit_bias);
+        return Err(ApiError::field("logit_bias", reason));
+    }
+    let pair = |(token, bias): (&String, &f64)| {
+        // `parse` takes a plus sign, which would let one token stand there twice.
+        let digits = token.bytes().all(|byte| byte.is_ascii_digit());
+        let id = token.parse::<u32>().ok().filter(|id| digits && (*id as usize) < vocab_size);
+        let Some(id) = id else {
+            let reason = format!("its names must be token ids below {vocab_size}");
+            return Err(ApiError::field("logit_bias", reason));
+        };
+        if !(-100.0..=100.0).contains(bias) {
+            let param = format!("logit_bias.{id}");
+            return Err(ApiError::field(param, "it must be -100 to 100"));
+        }
+        Ok((id, *bias as f32))
+    };
+    biases.iter().map(pair).collect()
+}

@@ -1,0 +1,211 @@
+//! The OpenAPI document: the types that the routes take and return, with this server's limits.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use super::config::ServerConfig;
+use super::error::ErrorBody;
+use super::openai::chat_reply::ChatCompletionChunk;
+use super::openai::sampling::SamplingFields;
+use super::state::AppState;
+
+/// Requests that take the fields of sampling beside their own.
+const SAMPLED: [&str; 3] = ["ChatCompletionRequest", "CompletionRequest", "AnswerRequest"];
+
+/// Routes that generate.
+const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answer"];
+
+/// Routes that need no key.
+const OPEN: [&str; 2] = ["/health", "/ready"];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "lightglm", description = "OpenAI's API, and a few routes more."),
+    paths(
+        super::openai::chat::chat,
+        super::openai::completions::completions,
+        super::openai::models::list,
+        super::openai::models::get,
+        super::openai::embeddings::embeddings,
+        super::answer::answer,
+        super::tokenize::tokenize,
+        super::tokenize::detokenize,
+        super::adapters::load,
+        super::adapters::unload,
+        super::health::health,
+        super::health::ready,
+        super::metrics::metrics,
+        super::page::index,
+        super::page::docs_index,
+        openapi,
+    ),
+    components(schemas(SamplingFields, ErrorBody, ChatCompletionChunk))
+)]
+struct Document;
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", responses(
+    (status = 200, description = "OpenAPI", body = Object, content_type = "application/json")
+))]
+pub(super) async fn openapi(State(state): State<AppState>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], state.openapi.clone()).into_response()
+}
+
+/// The document of a server.
+pub(super) fn document(config: &ServerConfig, vocab_size: usize) -> String {
+    let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+    merge_sampling(&mut document);
+    state_limits(&mut document, config, vocab_size);
+    let paths = document.pointer_mut("/paths").and_then(Value::as_object_mut);
+    for (path, item) in paths.into_iter().flatten() {
+        for (_, operation) in item.as_object_mut().into_iter().flatten() {
+            state_answers(path, operation, config);
+        }
+    }
+    if !config.api_keys.is_empty() {
+        document["security"] = json!([{"key": []}]);
+        document["components"]["securitySchemes"] =
+            json!({"key": {"type": "http", "scheme": "bearer"}});
+    }
+    document.to_string()
+}
+
+/// Puts the fields of sampling into the requests that have them.
+fn merge_sampling(document: &mut Value) {
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    let Some(schemas) = schemas else { return };
+    let Some(fields) = schemas.remove("SamplingFields") else { return };
+    let Some(fields) = fields["properties"].as_object().cloned() else { return };
+    for name in SAMPLED {
+        let Some(own) = schemas[name]["properties"].as_object_mut() else { continue };
+        own.extend(fields.clone());
+        if name == "AnswerRequest" {
+            own["n"] = json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1});
+        }
+    }
+}
+
+fn state_limits(document: &mut Value, config: &ServerConfig, vocab_size: usize) {
+    let limits = &config.limits;
+    let most = |most: usize| json!({"maximum": most});
+    let items = |most: usize| json!({"maxItems": most});
+    let length = |most: usize| json!({"maxLength": most});
+    let last_token = vocab_size.saturating_sub(1);
+    let (low, high) = (-limits.priority, limits.priority);
+    let mut fields = vec![
+        ("n", most(limits.n)),
+        ("max_tokens", most(limits.max_tokens)),
+        ("max_completion_tokens", most(limits.max_tokens)),
+        ("min_tokens", most(limits.max_tokens)),
+        ("priority", json!({"minimum": low, "maximum": high})),
+        ("seed", json!({"minimum": i64::MIN, "maximum": i64::MAX})),
+        (
+            "logit_bias",
+            json!({
+                "maxProperties": limits.logit_bias,
+                "propertyNames": {"pattern": "^[0-9]{1,10}$"},
+                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            }),
+        ),
+    ];
+    let own: [(&str, &str, Value); 11] = [
+        ("ChatCompletionRequest", "messages", items(limits.messages)),
+        ("ChatCompletionRequest", "tools", items(limits.tools)),
+        ("ChatCompletionRequest", "top_logprobs", most(limits.logprobs)),
+        ("ChatCompletionRequest", "guided_regex", length(limits.schema_bytes)),
+        ("ChatCompletionRequest", "guided_grammar", length(limits.schema_bytes)),
+        ("CompletionRequest", "logprobs", most(limits.logprobs)),
+        ("CompletionRequest", "best_of", most(limits.n)),
+        ("CompletionRequest", "echo", json!({"enum": [false, null]})),
+        ("CompletionRequest", "suffix", length(0)),
+        ("TokenizeRequest", "messages", items(limits.messages)),
+        ("TokenizeRequest", "tools", items(limits.tools)),
+    ];
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
+    for name in SAMPLED {
+        // The answer's `n` is one.
+        let from = usize::from(name == "AnswerRequest");
+        for (field, bounds) in &fields[from..] {
+            extend(&mut schemas[name]["properties"][*field], bounds);
+        }
+    }
+    fields.clear();
+    for (name, field, bounds) in &own {
+        extend(&mut schemas[*name]["properties"][*field], bounds);
+    }
+    extend(
+        &mut schemas["DetokenizeRequest"]["properties"]["tokens"]["items"],
+        &json!({"minimum": 0, "maximum": last_token}),
+    );
+    state_stop(schemas, limits.stop, limits.stop_bytes);
+}
+
+fn state_stop(schemas: &mut Map<String, Value>, strings: usize, bytes: usize) {
+    let string = json!({"type": "string", "minLength": 1, "maxLength": bytes});
+    let list = json!({"type": "array", "items": string, "maxItems": strings});
+    if let Some(stop) = schemas.get_mut("Stop") {
+        stop["oneOf"] = json!([string, list]);
+    }
+}
+
+fn extend(schema: &mut Value, bounds: &Value) {
+    if let (Some(schema), Some(bounds)) = (schema.as_object_mut(), bounds.as_object()) {
+        schema.extend(bounds.clone());
+    }
+}
+
+/// Adds the errors that an operation can answer with.
+fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
+    let has_body = !operation["requestBody"].is_null();
+    let open = OPEN.contains(&path);
+    if open && !config.api_keys.is_empty() {
+        operation["security"] = json!([]);
+    }
+    let generates = GENERATING.contains(&path);
+    if generates {
+        // OpenAPI 3.1 has no words for the events of a stream.
+        operation["responses"]["200"]["content"]["text/event-stream"] = json!({});
+    }
+    let mut answers: Vec<(u16, &str)> = Vec::new();
+    if !open && !config.api_keys.is_empty() {
+        answers.push((401, "The API key is missing or wrong"));
+    }
+    if has_body && path != "/v1/embeddings" {
+        answers.extend([
+            (400, "A field is wrong; `param` names it"),
+            (408, "The body or the reply took too long"),
+            (413, "The body is too large"),
+            (415, "The body is not JSON"),
+            (503, "The server is shutting down"),
+        ]);
+    }
+    if generates || path.ends_with("tokenize") {
+        answers.push((429, "Too many requests; `Retry-After` says when to try again"));
+    }
+    if generates || path.contains("{model}") || path.contains("lora_adapter") {
+        answers.push((404, "There is no such model"));
+    }
+    if path.ends_with("/load_lora_adapter") {
+        answers.push((409, "It is loaded already"));
+    }
+    if path == "/ready" {
+        answers.push((503, "Requests are not taken"));
+    }
+    if has_body && path != "/v1/embeddings" || path == "/metrics" {
+        answers.push((500, "The server is at fault"));
+    }
+    for (status, description) in answers {
+        let mut answer = json!({
+            "description": description,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+        });
+        if status == 429 {
+            answer["headers"] =
+                json!({"Retry-After": {"schema": {"type": "integer", "minimum": 1}}});
+        }
+        operation["responses"][status.to_string()] = answer;
+    }
+}

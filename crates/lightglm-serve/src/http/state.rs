@@ -1,0 +1,162 @@
+//! `AppState`: what every route shares.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lightglm_generation::ChatText;
+use tokio::sync::Semaphore;
+
+use super::auth::ApiKeys;
+use super::config::ServerConfig;
+use super::constrain::Constrain;
+use super::engine_api::EngineApi;
+use super::error::ApiError;
+use super::metrics::Metrics;
+
+/// Text of so many bytes is tokenized where it is; more would keep other requests waiting.
+const SHORT_TEXT: usize = 4 << 10;
+
+/// Long texts and grammars that are worked on at the same time.
+const TEXT_WORKERS: usize = 2;
+
+/// What every route shares; clones are the same.
+#[derive(Clone)]
+pub(super) struct AppState(Arc<Shared>);
+
+/// See [`AppState`].
+pub(super) struct Shared {
+    pub(super) config: ServerConfig,
+    pub(super) engine: Arc<dyn EngineApi>,
+    pub(super) text: Arc<dyn ChatText>,
+    pub(super) constrain: Option<Arc<dyn Constrain>>,
+    pub(super) keys: ApiKeys,
+    pub(super) metrics: Metrics,
+    /// A permit for each request that is worked on.
+    pub(super) admission: Arc<Semaphore>,
+    pub(super) draining: AtomicBool,
+    /// One adapter at a time is loaded.
+    pub(super) adapters: Arc<Semaphore>,
+    /// The OpenAPI document.
+    pub(super) openapi: String,
+    text_workers: Semaphore,
+    random: RandomState,
+    counter: AtomicU64,
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl AppState {
+    pub(super) fn new(
+        config: ServerConfig,
+        engine: Arc<dyn EngineApi>,
+        text: Arc<dyn ChatText>,
+        constrain: Option<Arc<dyn Constrain>>,
+    ) -> Self {
+        let permits = config.limits.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS);
+        let vocab_size = engine.limits().vocab_size;
+        Self(Arc::new(Shared {
+            keys: ApiKeys::new(&config.api_keys),
+            metrics: Metrics::new(engine.clone()),
+            admission: Arc::new(Semaphore::new(permits)),
+            draining: AtomicBool::new(false),
+            adapters: Arc::new(Semaphore::new(1)),
+            openapi: super::openapi::document(&config, vocab_size),
+            text_workers: Semaphore::new(TEXT_WORKERS),
+            random: RandomState::new(),
+            counter: AtomicU64::new(0),
+            config,
+            engine,
+            text,
+            constrain,
+        }))
+    }
+
+    /// No new requests from now on.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.engine.drain();
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// No request is worked on, here or in the engine.
+    pub(super) fn is_idle(&self) -> bool {
+        let permits = self.config.limits.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS);
+        self.admission.available_permits() == permits && self.engine.is_idle()
+    }
+
+    /// A number that nobody can foresee without the process's own random keys.
+    pub(super) fn random(&self) -> u64 {
+        let mut hasher = self.random.build_hasher();
+        hasher.write_u64(self.counter.fetch_add(1, Ordering::Relaxed));
+        hasher.finish()
+    }
+
+    /// A new name: `prefix` and 32 hexadecimal digits.
+    pub(super) fn new_id(&self, prefix: &str) -> String {
+        format!("{prefix}{:016x}{:016x}", self.random(), self.random())
+    }
+
+    /// The adapter that `model` names; `None` is the base model.
+    ///
+    /// # Errors
+    /// [`ApiError::UnknownModel`].
+    pub(super) fn adapter(&self, model: Option<&str>) -> Result<Option<String>, ApiError> {
+        match model {
+            None => Ok(None),
+            Some(name) if name == self.config.model_name => Ok(None),
+            Some(name) if self.engine.adapters().iter().any(|adapter| adapter == name) => {
+                Ok(Some(name.to_owned()))
+            }
+            Some(name) => Err(ApiError::UnknownModel { name: shortened(name) }),
+        }
+    }
+
+    /// Runs `work` on `bytes` bytes of text: here where it is short, else where it may take its time.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub(super) async fn work_on_text<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&AppState) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        if bytes <= SHORT_TEXT {
+            return work(self);
+        }
+        let _worker = self.text_workers.acquire().await.map_err(|_| ApiError::Internal)?;
+        let state = self.clone();
+        match tokio::task::spawn_blocking(move || work(&state)).await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(ApiError::ShuttingDown),
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// The beginning of a text that a client sent, for an error that repeats it.
+pub(super) fn shortened(text: &str) -> String {
+    const LONGEST: usize = 128;
+    let mut short: String = text.chars().take(LONGEST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

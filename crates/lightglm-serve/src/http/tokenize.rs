@@ -1,0 +1,137 @@
+//! `/tokenize` and `/detokenize`.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::admission::Admission;
+use super::error::ApiError;
+use super::json_body::{FromJson, JsonBody, read};
+use super::openai::messages::{ChatMessage, template_messages};
+use super::openai::tools::Tool;
+use super::state::AppState;
+
+/// A text or a conversation.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct TokenizeRequest {
+    /// The text.
+    text: Option<String>,
+    /// The conversation, instead of a text.
+    #[schema(min_items = 1)]
+    messages: Option<Vec<ChatMessage>>,
+    /// The tools of the conversation.
+    tools: Option<Vec<Tool>>,
+    /// Whether a text gets the tokens that the tokenizer puts in front of every prompt; they are there
+    /// by default. A conversation always has them.
+    add_special_tokens: Option<bool>,
+}
+
+/// Token ids.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct TokenizeResponse {
+    /// The ids.
+    tokens: Vec<u32>,
+    /// How many there are.
+    count: usize,
+    /// How many fit into the model, prompt and reply together.
+    max_model_len: usize,
+}
+
+/// Token ids.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct DetokenizeRequest {
+    /// The ids.
+    #[schema(minimum = 0)]
+    tokens: Vec<u32>,
+}
+
+/// A text.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct DetokenizeResponse {
+    /// The text; control tokens say nothing.
+    text: String,
+}
+
+impl FromJson for TokenizeRequest {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        read(value)
+    }
+}
+
+impl FromJson for DetokenizeRequest {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        read(value)
+    }
+}
+
+/// A text's tokens.
+#[utoipa::path(post, path = "/tokenize", tag = "text", request_body = TokenizeRequest, responses(
+    (status = 200, description = "The tokens", body = TokenizeResponse)
+))]
+pub(super) async fn tokenize(
+    State(state): State<AppState>,
+    _admission: Admission,
+    JsonBody(request): JsonBody<TokenizeRequest>,
+) -> Result<Json<TokenizeResponse>, ApiError> {
+    let tokens = match (request.text, request.messages) {
+        (Some(text), None) => {
+            let bytes = text.len();
+            let special = request.add_special_tokens.unwrap_or(true);
+            let encode = move |state: &AppState| {
+                let encoder = &state.text;
+                let tokens = match special {
+                    true => encoder.encode_prompt(&text),
+                    false => encoder.encode(&text),
+                };
+                tokens.map_err(|error| ApiError::text("text", &error))
+            };
+            state.work_on_text(bytes, encode).await?
+        }
+        (None, Some(messages)) => {
+            let limits = &state.config.limits;
+            let messages = template_messages(messages, limits)?;
+            let tools = super::openai::tools::checked(request.tools, limits)?;
+            let bytes = super::openai::messages::text_bytes(&messages);
+            let encode = move |state: &AppState| {
+                let tokens = state.text.encode_chat(&messages, &tools.values);
+                tokens.map_err(|error| ApiError::text("messages", &error))
+            };
+            state.work_on_text(bytes, encode).await?
+        }
+        (Some(_), Some(_)) => {
+            return Err(ApiError::field("messages", "it excludes text"));
+        }
+        (None, None) => return Err(ApiError::field("text", "it or messages is required")),
+    };
+    let max_model_len = state.engine.limits().max_positions;
+    Ok(Json(TokenizeResponse { count: tokens.len(), tokens, max_model_len }))
+}
+
+/// The text of tokens.
+#[utoipa::path(post, path = "/detokenize", tag = "text", request_body = DetokenizeRequest, responses(
+    (status = 200, description = "The text", body = DetokenizeResponse)
+))]
+pub(super) async fn detokenize(
+    State(state): State<AppState>,
+    _admission: Admission,
+    JsonBody(request): JsonBody<DetokenizeRequest>,
+) -> Result<Json<DetokenizeResponse>, ApiError> {
+    let vocab_size = state.engine.limits().vocab_size;
+    let unknown = request.tokens.iter().position(|token| *token as usize >= vocab_size);
+    if let Some(at) = unknown {
+        let reason = format!("it must be below {vocab_size}");
+        return Err(ApiError::field(format!("tokens[{at}]"), reason));
+    }
+    // About four bytes a token.
+    let bytes = request.tokens.len() * 4;
+    let decode = move |state: &AppState| {
+        let mut detokenizer = state.text.detokenizer();
+        let pushed = request.tokens.iter().filter_map(|token| detokenizer.push(*token));
+        let mut text: String = pushed.collect();
+        text.extend(detokenizer.finish());
+        Ok(text)
+    };
+    let text = state.work_on_text(bytes, decode).await?;
+    Ok(Json(DetokenizeResponse { text }))
+}

@@ -1,0 +1,120 @@
+//! API keys.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use lightglm_serve::http::{ConfigError, Server};
+use serde_json::json;
+
+use crate::client::{CHAT, chat, config, get, router, send, server};
+use crate::scripted::Scripted;
+use crate::toy_text::ToyText;
+
+#[tokio::test]
+async fn every_route_but_the_probes_wants_a_key() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    config.api_keys = vec!["alpha".into(), "beta".into()];
+    let router = server(&engine, config).router();
+    let paths = [
+        "/",
+        "/v1/models",
+        "/metrics",
+        "/openapi.json",
+        "/docs/",
+        "/page/app.js",
+        CHAT,
+        "/nowhere",
+        "/v1/models/toy",
+        "/health/",
+        "/ready/x",
+    ];
+    for path in paths {
+        let answer = get(&router, path).await;
+        assert_eq!(answer.error(), (401, String::new(), "missing_api_key".into()), "{path}");
+        assert!(answer.headers.contains_key(header::WWW_AUTHENTICATE));
+        assert!(answer.headers.contains_key("x-request-id"));
+    }
+    for path in ["/health", "/ready"] {
+        assert_eq!(get(&router, path).await.status, StatusCode::OK, "{path}");
+    }
+    let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+    let cases = [
+        ("Bearer alpha".to_owned(), 200),
+        ("bearer beta".to_owned(), 200),
+        (basic("anybody:beta"), 200),
+        (basic("alpha:"), 401),
+        (basic("alpha"), 401),
+        ("Basic !!!".to_owned(), 401),
+        ("Bearer alph".to_owned(), 401),
+        ("Bearer alphaa".to_owned(), 401),
+        ("Bearer ".to_owned(), 401),
+        ("alpha".to_owned(), 401),
+    ];
+    for (value, status) in cases {
+        let request = Request::get("/v1/models").header(header::AUTHORIZATION, &value);
+        let answer = send(&router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_who_shares() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    config.api_keys = vec!["alpha".into(), "beta".into()];
+    let router = server(&engine, config).router();
+    for key in ["alpha", "beta"] {
+        let request = Request::post(CHAT)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        let body = chat(json!({"user": "somebody else"})).to_string();
+        let answer = send(&router, request.body(Body::from(body)).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    let keys: Vec<_> = engine.seen().into_iter().map(|seen| seen.key).collect();
+    assert_eq!(keys, ["key:0", "key:1"]);
+}
+
+#[test]
+fn empty_keys_and_bad_origins_are_refused() {
+    let engine = Scripted::saying("x");
+    let text = || std::sync::Arc::new(ToyText::new());
+    let mut empty = config();
+    empty.api_keys = vec!["a".into(), " ".into()];
+    let error = Server::new(empty, engine.clone(), text()).err();
+    assert_eq!(error, Some(ConfigError::EmptyKey { index: 1 }));
+    let mut origin = config();
+    origin.cors_origins = vec!["example.com".into()];
+    let error = Server::new(origin, engine, text()).err();
+    assert_eq!(error, Some(ConfigError::Origin { origin: "example.com".into() }));
+}
+
+#[tokio::test]
+async fn cors_is_off_unless_origins_are_named() {
+    let engine = Scripted::saying("x");
+    let preflight = || {
+        Request::builder()
+            .method("OPTIONS")
+            .uri(CHAT)
+            .header(header::ORIGIN, "https://good.example")
+            .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let closed = send(&router(&engine), preflight()).await;
+    assert_eq!(closed.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(!closed.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+
+    let mut config = config();
+    config.cors_origins = vec!["https://good.example".into()];
+    config.api_keys = vec!["alpha".into()];
+    let router = server(&engine, config).router();
+    let open = send(&router, preflight()).await;
+    assert_eq!(open.status, StatusCode::OK);
+    assert_eq!(open.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://good.example");
+    let request = Request::get("/health").header(header::ORIGIN, "https://bad.example");
+    let other = send(&router, request.body(Body::empty()).unwrap()).await;
+    assert!(!other.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+}

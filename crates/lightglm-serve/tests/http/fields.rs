@@ -1,0 +1,203 @@
+//! Every number is capped, and the error names the field.
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use serde_json::{Value, json};
+
+use crate::client::{CHAT, COMPLETIONS, chat, config, post, post_text, router, send, server};
+use crate::scripted::Scripted;
+
+#[tokio::test]
+async fn wrong_values_are_named() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let many = |count: usize| Value::Array(vec![json!("s"); count]);
+    let cases: Vec<(&str, Vec<Value>)> = vec![
+        ("n", vec![json!(0), json!(-1), json!(9), json!(1e30), json!("2"), json!(1.5)]),
+        ("temperature", vec![json!(-0.1), json!(2.1), json!("NaN"), json!(1e300), json!([])]),
+        ("top_p", vec![json!(0), json!(-1), json!(1.01), json!("Infinity")]),
+        ("top_k", vec![json!(-1), json!(1e20), json!("all")]),
+        ("min_p", vec![json!(-0.1), json!(1.1)]),
+        ("max_tokens", vec![json!(0), json!(-5), json!(8193), json!(u64::MAX), json!(2.5)]),
+        ("max_completion_tokens", vec![json!(0), json!(8193)]),
+        ("min_tokens", vec![json!(-1), json!(100_000)]),
+        ("frequency_penalty", vec![json!(-2.1), json!(2.1), json!("x")]),
+        ("presence_penalty", vec![json!(-2.1), json!(2.1)]),
+        ("repetition_penalty", vec![json!(0), json!(-1), json!(101)]),
+        ("seed", vec![json!(1.5), json!(u64::MAX), json!("s")]),
+        ("stop", vec![json!(""), json!(["a", ""]), many(17), json!("s".repeat(257)), json!(3)]),
+        ("logit_bias", vec![json!([]), json!({"x": 1}), json!({"260": 1}), json!({"+5": 1})]),
+        ("logit_bias.5", vec![json!({"5": 101}), json!({"5": -101}), json!({"5": "a"})]),
+        ("priority", vec![json!(11), json!(-11), json!(1e10)]),
+        ("user", vec![json!("u".repeat(257)), json!(5)]),
+        ("stream", vec![json!("yes")]),
+        ("stream_options", vec![json!({"include_usage": true}), json!(1)]),
+        ("model", vec![json!(1)]),
+    ];
+    for (field, values) in cases {
+        let key = field.split('.').next().unwrap();
+        for value in values {
+            let bodies = [
+                (CHAT, chat(json!({key: value}))),
+                (COMPLETIONS, { json!({"prompt": "x", key: value}) }),
+            ];
+            for (path, body) in bodies {
+                let (status, param, code) = post(&router, path, body).await.error();
+                assert_eq!((status, param.as_str()), (400, field), "{path} {value}");
+                assert_eq!(code, "invalid_value");
+            }
+        }
+    }
+    assert!(engine.seen().is_empty());
+}
+
+#[tokio::test]
+async fn wrong_values_of_chats_are_named() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let message = |message: Value| json!([{"role": "user", "content": "a"}, message]);
+    let large = json!({"type": "object", "description": "d".repeat(70_000)});
+    let cases: Vec<(&str, Value)> = vec![
+        ("top_logprobs", json!({"logprobs": true, "top_logprobs": 21})),
+        ("top_logprobs", json!({"logprobs": true, "top_logprobs": -1})),
+        ("top_logprobs", json!({"top_logprobs": 1})),
+        ("logprobs", json!({"logprobs": 5})),
+        ("messages", json!({"messages": []})),
+        ("messages", json!({"messages": "hi"})),
+        ("messages", json!({"messages": vec![json!({"role": "user", "content": "a"}); 1025]})),
+        ("messages", json!({"messages": message(json!({"role": "user", "content": "refuse"}))})),
+        ("messages[1].role", json!({"messages": message(json!({"role": "king", "content": "a"}))})),
+        ("messages[1].role", json!({"messages": message(json!({"content": "a"}))})),
+        ("messages[1].content", json!({"messages": message(json!({"role": "user"}))})),
+        (
+            "messages[1].content",
+            json!({"messages": message(json!({"role": "user", "content": 1}))}),
+        ),
+        (
+            "messages[1].content[0]",
+            json!({"messages": message(json!({"role": "user", "content": [{"type": "image_url"}]}))}),
+        ),
+        (
+            "messages[1].tool_calls",
+            json!({"messages": message(json!({"role": "user", "content": "a", "tool_calls": [
+                {"function": {"name": "f", "arguments": "{}"}}]}))}),
+        ),
+        ("tools[0].function.name", json!({"tools": [tool("a b")]})),
+        ("tools[0].function.name", json!({"tools": [tool("")]})),
+        ("tools[1].function.name", json!({"tools": [tool("f"), tool("f")]})),
+        ("tools[0].type", json!({"tools": [{"type": "web", "function": {"name": "f"}}]})),
+        ("tools[0].function", json!({"tools": [{"type": "function"}]})),
+        (
+            "tools[0].function",
+            json!({"tools": [{"type": "function",
+                              "function": {"name": "f", "parameters": large.clone()}}]}),
+        ),
+        ("tools", json!({"tools": vec![tool("f"); 129]})),
+        ("tool_choice", json!({"tool_choice": "required"})),
+        ("tool_choice", json!({"tool_choice": "maybe"})),
+        (
+            "tool_choice.function.name",
+            json!({"tools": [tool("f")],
+                   "tool_choice": {"type": "function", "function": {"name": "g"}}}),
+        ),
+        ("response_format.type", json!({"response_format": {"type": "xml"}})),
+        ("response_format.json_schema", json!({"response_format": {"type": "json_schema"}})),
+        (
+            "response_format.json_schema.schema",
+            json!({"response_format": {"type": "json_schema",
+                   "json_schema": {"name": "s", "schema": large}}}),
+        ),
+        ("guided_regex", json!({"guided_regex": "a".repeat(70_000)})),
+        ("guided_grammar", json!({"guided_regex": "a", "guided_grammar": "b"})),
+    ];
+    for (field, fields) in cases {
+        let shown: String = fields.to_string().chars().take(200).collect();
+        let (status, param, _) = post(&router, CHAT, chat(fields)).await.error();
+        // A field that is missing in a list is named by the list's entry or by its own name.
+        assert_eq!((status, param.as_str()), (400, field), "{shown}");
+    }
+    assert!(engine.seen().is_empty());
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_json_are_refused() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let wide = format!("{{\"messages\":[{}1]}}", "1,".repeat(300_000));
+    let texts = [
+        "",
+        "{",
+        "nonsense",
+        "[]",
+        "5",
+        "null",
+        "\"messages\"",
+        "{\"messages\":[]} x",
+        "{\"messages\": NaN}",
+        &deep,
+        &wide,
+    ];
+    for text in texts {
+        let (status, param, code) = post_text(&router, CHAT, text.to_owned()).await.error();
+        let start: String = text.chars().take(20).collect();
+        assert_eq!((status, param.as_str(), code.as_str()), (400, "", "invalid_json"), "{start}");
+    }
+    let error = post_text(&router, CHAT, &b"{\"messages\": \"\xff\xfe\"}"[..]).await.error();
+    assert_eq!(error, (400, String::new(), "invalid_json".into()));
+    // More than a number can be.
+    let text = r#"{"messages": [{"role": "user", "content": "a"}], "temperature": 1e999}"#;
+    let error = post_text(&router, CHAT, text).await.error();
+    assert_eq!(error, (400, "temperature".into(), "invalid_value".into()));
+}
+
+#[tokio::test]
+async fn large_bodies_are_refused() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let body = chat(json!({"user": "u".repeat(10 << 20)})).to_string();
+    for path in [CHAT, COMPLETIONS, "/answer", "/tokenize", "/detokenize", "/v1/load_lora_adapter"]
+    {
+        let error = post_text(&router, path, body.clone()).await.error();
+        assert_eq!(error, (413, String::new(), "body_too_large".into()), "{path}");
+    }
+    // So large that it is not even read.
+    let request = Request::post(CHAT)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_LENGTH, u64::MAX.to_string());
+    assert_eq!(send(&router, request.body(Body::empty()).unwrap()).await.error().0, 413);
+}
+
+#[tokio::test]
+async fn other_content_types_are_refused() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let body = chat(json!({})).to_string();
+    for (content_type, status) in [
+        (Some("text/plain"), 415),
+        (Some("application/x-www-form-urlencoded"), 415),
+        (None, 415),
+        (Some("application/json; charset=utf-8"), 200),
+        (Some("Application/JSON"), 200),
+    ] {
+        let mut request = Request::post(CHAT);
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let answer = send(&router, request.body(Body::from(body.clone())).unwrap()).await;
+        assert_eq!(answer.status, status, "{content_type:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_limits_are_the_servers() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    config.limits.n = 2;
+    config.limits.body_bytes = 1000;
+    let router = server(&engine, config).router();
+    assert_eq!(post(&router, CHAT, chat(json!({"n": 3}))).await.error().1, "n");
+    assert_eq!(post_text(&router, CHAT, " ".repeat(1001)).await.error().0, 413);
+    post(&router, CHAT, chat(json!({"n": 2}))).await.ok();
+}

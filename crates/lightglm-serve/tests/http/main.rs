@@ -1,0 +1,15 @@
+//! The HTTP API, driven through its router and over loopback, against an engine that follows a script.
+
+mod adapters;
+mod auth;
+mod chat;
+mod client;
+mod completions;
+mod fields;
+mod loopback;
+mod operation;
+mod scripted;
+mod streaming;
+mod text;
+mod tools;
+mod toy_text;

@@ -1,0 +1,258 @@
+//! An engine that says what it is told.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lightglm_generation::{FinishReason, SamplingParams, Step, TokenLogprob};
+use lightglm_serve::engine::{
+    AdapterError, EngineError, EngineLimits, EngineRequest, EngineStats, Event, EventSink,
+    Rejection, Usage,
+};
+use lightglm_serve::http::EngineApi;
+
+use crate::toy_text::{END, VOCAB_SIZE};
+
+/// What it says.
+#[derive(Clone, Debug)]
+pub(crate) enum Script {
+    /// A text, a byte a token.
+    Say(String),
+    /// Letters, until it is cancelled; so long apart.
+    Forever(Duration),
+    /// A text, slowly.
+    Slowly(String, Duration),
+    /// A token, then a failure.
+    Fail(EngineError),
+    /// Nothing but a panic in the caller's thread.
+    Panic,
+    /// Nothing is accepted.
+    Reject(Rejection),
+}
+
+/// What a request was.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) model: Option<String>,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) params: SamplingParams,
+    pub(crate) processors: usize,
+    pub(crate) key: String,
+    pub(crate) priority: i32,
+}
+
+#[derive(Default)]
+struct Counts {
+    open: AtomicUsize,
+    cancelled: AtomicUsize,
+}
+
+pub(crate) struct Scripted {
+    script: Mutex<Script>,
+    seen: Mutex<Vec<Seen>>,
+    adapters: Mutex<Vec<String>>,
+    counts: Arc<Counts>,
+    pub(crate) draining: AtomicBool,
+    pub(crate) dead: AtomicBool,
+}
+
+impl Scripted {
+    pub(crate) fn saying(text: &str) -> Arc<Self> {
+        Self::following(Script::Say(text.into()))
+    }
+
+    pub(crate) fn following(script: Script) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::new(script),
+            seen: Mutex::default(),
+            adapters: Mutex::new(vec!["tuned".into()]),
+            counts: Arc::default(),
+            draining: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+        })
+    }
+
+    /// All requests so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The only request.
+    pub(crate) fn one(&self) -> Seen {
+        let seen = self.seen();
+        assert_eq!(seen.len(), 1);
+        seen[0].clone()
+    }
+
+    pub(crate) fn cancelled(&self) -> usize {
+        self.counts.cancelled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.counts.open.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits for what another thread is about to do.
+pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl EngineApi for Scripted {
+    fn submit(&self, request: EngineRequest, sink: EventSink) -> Result<(), Rejection> {
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(Rejection::Draining);
+        }
+        let script = self.script.lock().unwrap().clone();
+        match &script {
+            Script::Panic => panic!("as the script says"),
+            Script::Reject(rejection) => return Err(rejection.clone()),
+            _ => {}
+        }
+        if request.prompt.len() > 4000 {
+            return Err(Rejection::PromptTooLong { tokens: request.prompt.len(), limit: 4000 });
+        }
+        let unknown = request.prompt.iter().find(|token| **token as usize >= VOCAB_SIZE);
+        if let Some(&token) = unknown {
+            return Err(Rejection::UnknownToken { token, vocab_size: VOCAB_SIZE });
+        }
+        if request.prompt.is_empty() {
+            return Err(Rejection::EmptyPrompt);
+        }
+        self.seen.lock().unwrap().push(Seen {
+            model: request.model.clone(),
+            prompt: request.prompt.clone(),
+            params: request.params.clone(),
+            processors: request.processors.len(),
+            key: request.key.clone(),
+            priority: request.priority,
+        });
+        self.counts.open.fetch_add(1, Ordering::SeqCst);
+        let counts = self.counts.clone();
+        std::thread::spawn(move || {
+            perform(request, sink, script, &counts);
+            counts.open.fetch_sub(1, Ordering::SeqCst);
+        });
+        Ok(())
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            waiting: 3,
+            running: 2,
+            kv_blocks: 100,
+            kv_blocks_used: 30,
+            kv_blocks_cached: 20,
+            ..EngineStats::default()
+        }
+    }
+
+    fn limits(&self) -> EngineLimits {
+        EngineLimits {
+            max_positions: 4096,
+            vocab_size: VOCAB_SIZE,
+            max_waiting: 8,
+            max_running: 4,
+            max_open_per_key: None,
+        }
+    }
+
+    fn adapters(&self) -> Vec<String> {
+        self.adapters.lock().unwrap().clone()
+    }
+
+    fn load_adapter(&self, name: &str) -> Result<(), AdapterError> {
+        let name = name.to_owned();
+        let mut adapters = self.adapters.lock().unwrap();
+        if adapters.contains(&name) {
+            return Err(AdapterError::AlreadyLoaded { name });
+        }
+        if name == "broken" {
+            let reason = "/secret/place: no such file".into();
+            return Err(AdapterError::Failed { name, reason });
+        }
+        adapters.push(name);
+        Ok(())
+    }
+
+    fn unload_adapter(&self, name: &str) -> Result<(), AdapterError> {
+        let mut adapters = self.adapters.lock().unwrap();
+        let at = adapters.iter().position(|adapter| adapter == name);
+        let at = at.ok_or_else(|| AdapterError::NotLoaded { name: name.to_owned() })?;
+        adapters.remove(at);
+        Ok(())
+    }
+
+    fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open() == 0
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.dead.load(Ordering::SeqCst)
+    }
+}
+
+fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, counts: &Counts) {
+    let (text, pause, failure) = match script {
+        Script::Say(text) => (Some(text), Duration::ZERO, None),
+        Script::Slowly(text, pause) => (Some(text), pause, None),
+        Script::Forever(pause) => (None, pause, None),
+        Script::Fail(error) => (Some("x".into()), Duration::ZERO, Some(error)),
+        Script::Panic | Script::Reject(_) => return,
+    };
+    let mut usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
+    usage.cached_tokens = usage.prompt_tokens / 2;
+    let _ = sink(Event::Started { cached_tokens: usage.cached_tokens });
+    let mut bytes = text.map(String::into_bytes).map(Vec::into_iter);
+    let reason = loop {
+        if request.cancel.is_cancelled() {
+            counts.cancelled.fetch_add(1, Ordering::SeqCst);
+            break FinishReason::Cancelled;
+        }
+        let next = match &mut bytes {
+            Some(bytes) => bytes.next().map(u32::from),
+            None => Some(u32::from(b'a')),
+        };
+        std::thread::sleep(pause);
+        let text = next.and_then(|token| request.detokenizer.push(token)).unwrap_or_default();
+        let token = next.unwrap_or(END);
+        let top = request.params.logprobs;
+        let top_logprobs = (0..top.unwrap_or(0) as u32)
+            .map(|id| TokenLogprob { token: id + 97, logprob: -(id as f32) });
+        usage.completion_tokens += 1;
+        let finish = match next {
+            None => Some(FinishReason::Eos),
+            Some(_) if usage.completion_tokens >= request.params.max_tokens => {
+                Some(FinishReason::Length)
+            }
+            Some(_) => None,
+        };
+        let step = Step {
+            token: Some(token),
+            logprob: top.map(|_| f32::NEG_INFINITY),
+            top_logprobs: top_logprobs.collect(),
+            text,
+            finish,
+        };
+        if sink(Event::Step(step)).is_break() {
+            counts.cancelled.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        if let Some(error) = failure {
+            let _ = sink(Event::Failed(error));
+            return;
+        }
+        if let Some(reason) = finish {
+            break reason;
+        }
+    };
+    let _ = sink(Event::Finished { reason, usage });
+}

@@ -1,0 +1,160 @@
+//! Tool calls and constrained replies.
+
+use std::sync::{Arc, Mutex};
+
+use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
+use lightglm_serve::http::{ConstrainError, Constraint};
+use serde_json::{Value, json};
+
+use crate::client::{CHAT, COMPLETIONS, chat, config, post, router, server};
+use crate::scripted::Scripted;
+use crate::toy_text::shown;
+
+const REPLY: &str = "One moment.\nget_weather\n{\"city\": \"Paris\"}\nget_time\n{}";
+
+fn tools() -> Value {
+    let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    json!([
+        {"type": "function", "function": {"name": "get_weather", "description": "Weather",
+                                          "parameters": parameters, "strict": true}},
+        {"type": "function", "function": {"name": "get_time"}},
+    ])
+}
+
+#[tokio::test]
+async fn calls_are_taken_out_of_a_reply() {
+    let engine = Scripted::saying(REPLY);
+    let reply = post(&router(&engine), CHAT, chat(json!({"tools": tools()}))).await.ok();
+    let choice = &reply["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    assert_eq!(choice["message"]["content"], "One moment.");
+    let calls = choice["message"]["tool_calls"].as_array().unwrap();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0]["type"], "function");
+    assert!(calls[0]["id"].as_str().unwrap().starts_with("call_"));
+    assert_ne!(calls[0]["id"], calls[1]["id"]);
+    let function = json!({"name": "get_weather", "arguments": "{\"city\": \"Paris\"}"});
+    assert_eq!(calls[0]["function"], function);
+    assert!(shown(&engine.one().prompt).starts_with("<256>[get_weather][get_time]"));
+}
+
+#[tokio::test]
+async fn calls_are_streamed() {
+    let engine = Scripted::saying(REPLY);
+    let body = chat(json!({"tools": tools(), "stream": true}));
+    let events = post(&router(&engine), CHAT, body).await.events();
+    let deltas =
+        events.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"].get(0));
+    let deltas: Vec<_> = deltas.collect();
+    let indices: Vec<_> = deltas.iter().map(|delta| delta["index"].as_u64().unwrap()).collect();
+    assert_eq!(indices, [0, 0, 1, 1]);
+    assert_eq!(deltas[0]["function"], json!({"name": "get_weather", "arguments": ""}));
+    assert!(deltas[0]["id"].is_string() && deltas[0]["type"] == "function");
+    assert_eq!(*deltas[1], json!({"index": 0, "function": {"arguments": "{\"city\": \"Paris\"}"}}));
+    assert_eq!(deltas[2]["function"]["name"], "get_time");
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    let content = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(content.collect::<String>(), "One moment.");
+}
+
+#[tokio::test]
+async fn one_call_at_a_time_where_that_is_asked() {
+    let engine = Scripted::saying(REPLY);
+    let body = chat(json!({"tools": tools(), "parallel_tool_calls": false}));
+    let reply = post(&router(&engine), CHAT, body).await.ok();
+    assert_eq!(reply["choices"][0]["message"]["tool_calls"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn no_tools_no_calls() {
+    let engine = Scripted::saying(REPLY);
+    let router = router(&engine);
+    let body = chat(json!({"tools": tools(), "tool_choice": "none"}));
+    let reply = post(&router, CHAT, body).await.ok();
+    assert_eq!(reply["choices"][0]["message"]["content"], REPLY);
+    assert_eq!(reply["choices"][0]["finish_reason"], "stop");
+    assert!(!shown(&engine.one().prompt).contains("get_weather"));
+}
+
+struct Anything;
+
+impl LogitsProcessor for Anything {
+    fn process(&mut self, _: TokenHistory<'_>, _: &mut [f32]) -> Result<(), ProcessorError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn constraints_are_compiled_for_every_choice() {
+    let engine = Scripted::saying("{}");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let constrain = move |constraint: &Constraint| {
+        log.lock().unwrap().push(constraint.clone());
+        match constraint {
+            Constraint::Regex(regex) if regex == "(" => {
+                Err(ConstrainError { path: None, reason: "it does not close".into() })
+            }
+            Constraint::JsonSchema(schema) if schema["type"] == "never" => {
+                Err(ConstrainError { path: Some("type".into()), reason: "no such type".into() })
+            }
+            _ => Ok(Box::new(Anything) as Box<dyn LogitsProcessor>),
+        }
+    };
+    let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
+    let schema = json!({"type": "object"});
+    let format = |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}});
+    let named = json!({"type": "function", "function": {"name": "get_time"}});
+    let all = tools().as_array().unwrap().len();
+    let bodies = [
+        json!({"response_format": {"type": "text"}}),
+        json!({"response_format": {"type": "json_object"}}),
+        json!({"response_format": format(&schema), "n": 2}),
+        json!({"guided_regex": "a+"}),
+        json!({"guided_grammar": "start: \"a\""}),
+        json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false}),
+        json!({"tools": tools(), "tool_choice": named}),
+        json!({"tools": tools(), "tool_choice": "auto"}),
+    ];
+    for body in bodies {
+        post(&router, CHAT, chat(body)).await.ok();
+    }
+    post(&router, COMPLETIONS, json!({"prompt": "x", "guided_regex": "b"})).await.ok();
+    let counts: Vec<_> = engine.seen().iter().map(|seen| seen.processors).collect();
+    assert_eq!(counts, [0, 1, 1, 1, 1, 1, 1, 1, 0, 1]);
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen[0], Constraint::JsonObject);
+    assert_eq!(
+        seen[1..3],
+        [Constraint::JsonSchema(schema.clone()), Constraint::JsonSchema(schema)]
+    );
+    assert_eq!(seen[3], Constraint::Regex("a+".into()));
+    assert_eq!(seen[4], Constraint::Lark("start: \"a\"".into()));
+    let lengths = seen.iter().filter_map(|constraint| match constraint {
+        Constraint::ToolCall { tools, parallel } => Some((tools.len(), *parallel)),
+        _ => None,
+    });
+    assert_eq!(lengths.collect::<Vec<_>>(), [(all, false), (1, false)]);
+
+    let error = post(&router, CHAT, chat(json!({"guided_regex": "("}))).await.error();
+    assert_eq!(error, (400, "guided_regex".into(), "invalid_value".into()));
+    let never = json!({"response_format": format(&json!({"type": "never"}))});
+    let error = post(&router, CHAT, chat(never)).await.error();
+    let param = "response_format.json_schema.schema.type";
+    assert_eq!(error, (400, param.into(), "invalid_value".into()));
+}
+
+#[tokio::test]
+async fn without_structured_output_it_is_said_so() {
+    let engine = Scripted::saying("{}");
+    let router = router(&engine);
+    let bodies = [
+        (json!({"response_format": {"type": "json_object"}}), "response_format"),
+        (json!({"tools": tools(), "tool_choice": "required"}), "tools"),
+        (json!({"guided_regex": "a"}), "guided_regex"),
+    ];
+    for (body, param) in bodies {
+        let error = post(&router, CHAT, chat(body)).await.error();
+        assert_eq!(error, (400, param.into(), "unsupported".into()));
+    }
+}

@@ -1,0 +1,103 @@
+//! A text side whose tokens are bytes, and a few control tokens.
+
+use lightglm_generation::{ChatText, ChatTextError, Detokenize, Message};
+use serde_json::Value;
+
+/// In front of every prompt.
+pub(crate) const BEGIN: u32 = 256;
+/// In front of every message.
+pub(crate) const TURN: u32 = 257;
+/// In front of the reply.
+pub(crate) const REPLY: u32 = 258;
+/// Ends a reply.
+pub(crate) const END: u32 = 259;
+/// One more than the last token.
+pub(crate) const VOCAB_SIZE: usize = 260;
+
+pub(crate) struct ToyText {
+    bytes: Vec<[u8; 1]>,
+}
+
+impl ToyText {
+    pub(crate) fn new() -> Self {
+        Self { bytes: (0..=255).map(|byte| [byte]).collect() }
+    }
+}
+
+/// The tokens of a text.
+pub(crate) fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+/// A prompt as a text, in which control tokens are `<N>`.
+pub(crate) fn shown(tokens: &[u32]) -> String {
+    let show = |token: &u32| match u8::try_from(*token) {
+        Ok(byte) => char::from(byte).to_string(),
+        Err(_) => format!("<{token}>"),
+    };
+    tokens.iter().map(show).collect()
+}
+
+impl ChatText for ToyText {
+    fn encode(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
+        Ok(bytes(text))
+    }
+
+    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
+        Ok([vec![BEGIN], bytes(text)].concat())
+    }
+
+    fn encode_chat(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+    ) -> Result<Vec<u32>, ChatTextError> {
+        let mut tokens = vec![BEGIN];
+        for tool in tools {
+            tokens.extend(bytes(&format!("[{}]", tool["function"]["name"].as_str().unwrap())));
+        }
+        for message in messages {
+            tokens.push(TURN);
+            let metadata = message.extra.get("metadata").and_then(Value::as_str);
+            let content = message.content.as_ref().and_then(Value::as_str).unwrap();
+            if content == "refuse" {
+                return Err(ChatTextError::Template { reason: "as asked".into() });
+            }
+            let head = metadata.map(|name| format!(":{name}")).unwrap_or_default();
+            tokens.extend(bytes(&format!("{}{head}\n{content}", message.role)));
+        }
+        tokens.push(REPLY);
+        Ok(tokens)
+    }
+
+    fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
+        Box::new(Utf8 { held: Vec::new() })
+    }
+
+    fn token_bytes(&self, token: u32) -> Option<&[u8]> {
+        self.bytes.get(token as usize).map(|byte| byte.as_slice())
+    }
+
+    fn eos_token_ids(&self) -> &[u32] {
+        &[END]
+    }
+}
+
+/// Holds bytes back until they are characters.
+struct Utf8 {
+    held: Vec<u8>,
+}
+
+impl Detokenize for Utf8 {
+    fn push(&mut self, token: u32) -> Option<String> {
+        self.held.push(u8::try_from(token).ok()?);
+        let text = String::from_utf8(self.held.clone()).ok()?;
+        self.held.clear();
+        Some(text)
+    }
+
+    fn finish(&mut self) -> Option<String> {
+        let held = std::mem::take(&mut self.held);
+        (!held.is_empty()).then(|| String::from_utf8_lossy(&held).into_owned())
+    }
+}
