@@ -1,3 +1,5 @@
 //! Continuous batching, a paged KV cache, structured output, and an HTTP API that people know.
 
 pub mod engine;
+#[cfg(feature = "structured")]
+pub mod structured;
