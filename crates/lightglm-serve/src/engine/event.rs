@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use lightglm_generation::{FinishReason, SampleError, Step};
 use lightglm_core::LmError;
+use lightglm_generation::{FinishReason, SampleError, Step};
 
 /// What happened to a request. The last event is `Finished` or `Failed`; there is always one.
 #[derive(Clone, Debug, PartialEq)]

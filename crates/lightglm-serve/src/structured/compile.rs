@@ -16,6 +16,10 @@ use crate::structured::vocabulary::GrammarVocabulary;
 /// Deepest arguments that `parse_tool_calls` reads.
 const MAX_OUTPUT_DEPTH: usize = 100;
 
+/// Stack for a chain of as many rules or references as fits into a constraint. Only what is used of
+/// it takes memory.
+const STACK_BYTES: usize = 128 << 20;
+
 /// Compiles a constraint for one reply.
 ///
 /// Milliseconds for what applications send and bounded by `limits` for everything else, but work all
@@ -24,6 +28,27 @@ const MAX_OUTPUT_DEPTH: usize = 100;
 /// # Errors
 /// [`StructuredError`], which names the field.
 pub fn compile(
+    constraint: &Constraint,
+    vocabulary: &GrammarVocabulary,
+    limits: &StructuredLimits,
+) -> Result<Box<dyn LogitsProcessor>, StructuredError> {
+    // Rules and references are compiled by recursion.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let compile = || compile_here(constraint, vocabulary, limits);
+        match thread.spawn_scoped(scope, compile).map(|thread| thread.join()) {
+            Ok(Ok(compiled)) => compiled,
+            Ok(Err(_)) => Err(not_compiled("the compiler failed")),
+            Err(error) => Err(not_compiled(error)),
+        }
+    })
+}
+
+fn not_compiled(reason: impl std::fmt::Display) -> StructuredError {
+    StructuredError::Refused { field: "constraint".to_owned(), reason: reason.to_string() }
+}
+
+fn compile_here(
     constraint: &Constraint,
     vocabulary: &GrammarVocabulary,
     limits: &StructuredLimits,
@@ -37,8 +62,13 @@ pub fn compile(
         Constraint::ToolCall { .. } => Some(JsonGuard::new(depth, true)),
         Constraint::Regex(_) | Constraint::Lark(_) | Constraint::Choice(_) => None,
     };
-    let matcher = Matcher::new(Ok(parser));
-    Ok(Box::new(GrammarProcessor::new(matcher, vocabulary.tokens.clone(), guard)))
+    let mut processor =
+        GrammarProcessor::new(Matcher::new(Ok(parser)), vocabulary.tokens.clone(), guard);
+    // A grammar can be well formed and derive nothing, or need more than a step's fuel at once.
+    processor
+        .begin()
+        .map_err(|reason| StructuredError::Refused { field: field.to_owned(), reason })?;
+    Ok(Box::new(processor))
 }
 
 fn parser(
@@ -66,11 +96,10 @@ fn at_fault(
     if let Constraint::ToolCall { tools, .. } = constraint {
         for (index, tool) in tools.iter().enumerate() {
             let field = parameters_field(index);
-            let alone = arguments_grammar(tool, &field)
-                .and_then(|grammar| {
-                    parser(grammar, vocabulary, limits)
-                        .map_err(|reason| StructuredError::Refused { field, reason })
-                });
+            let alone = arguments_grammar(tool, &field).and_then(|grammar| {
+                parser(grammar, vocabulary, limits)
+                    .map_err(|reason| StructuredError::Refused { field, reason })
+            });
             if let Err(error) = alone {
                 return error;
             }

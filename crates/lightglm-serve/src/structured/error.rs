@@ -68,6 +68,9 @@ impl StructuredError {
     }
 }
 
+/// Characters of llguidance's messages that are passed on: they quote the constraint.
+const MESSAGE_CHARS: usize = 400;
+
 /// What llguidance said, without what only its developers can read.
 pub(crate) fn message(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
@@ -77,6 +80,9 @@ pub(crate) fn message(error: impl std::fmt::Display) -> String {
         // Panics of llguidance where a grammar names a control token: none are in its alphabet.
         t if t.contains("missing special token prefix") => "control tokens cannot be named".into(),
         "NoExtensionBias" => "no token of the vocabulary can follow".into(),
-        t => t.to_owned(),
+        t => match t.char_indices().nth(MESSAGE_CHARS) {
+            Some((end, _)) => format!("{}...", &t[..end]),
+            None => t.to_owned(),
+        },
     }
 }

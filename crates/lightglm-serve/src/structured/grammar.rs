@@ -34,18 +34,25 @@ pub(crate) fn grammar(
             let schema = prepared(&json!({ "type": "object" }), "schema")?;
             (TopLevelGrammar::from_json_schema(schema), "schema")
         }
-        Constraint::Regex(regex) => (TopLevelGrammar::from_regex(checked_regex(regex, limits)?), "regex"),
+        Constraint::Regex(regex) => {
+            (TopLevelGrammar::from_regex(checked_regex(regex, limits)?), "regex")
+        }
         Constraint::Lark(lark) => {
             check_lark(lark, limits)?;
             (TopLevelGrammar::from_lark(lark.clone()), "lark")
         }
         Constraint::Choice(choices) => (choice_grammar(choices, limits)?, "choice"),
-        Constraint::ToolCall { tools, parallel } => (tool_grammar(tools, *parallel, limits)?, "tools"),
+        Constraint::ToolCall { tools, parallel } => {
+            (tool_grammar(tools, *parallel, limits)?, "tools")
+        }
     })
 }
 
 /// The grammar of one tool's arguments alone, to find out which of several is refused.
-pub(crate) fn arguments_grammar(tool: &ToolSpec, field: &str) -> Result<TopLevelGrammar, StructuredError> {
+pub(crate) fn arguments_grammar(
+    tool: &ToolSpec,
+    field: &str,
+) -> Result<TopLevelGrammar, StructuredError> {
     Ok(TopLevelGrammar::from_json_schema(arguments_schema(tool, field)?))
 }
 
@@ -75,7 +82,10 @@ fn prepared(schema: &Value, field: &str) -> Result<Value, StructuredError> {
     Ok(schema)
 }
 
-fn checked_regex<'a>(regex: &'a str, limits: &StructuredLimits) -> Result<&'a str, StructuredError> {
+fn checked_regex<'a>(
+    regex: &'a str,
+    limits: &StructuredLimits,
+) -> Result<&'a str, StructuredError> {
     let field = || "regex".to_owned();
     if regex.len() > limits.regex_bytes {
         let (limit, actual) = (limits.regex_bytes, regex.len());
@@ -97,7 +107,12 @@ fn check_lark(lark: &str, limits: &StructuredLimits) -> Result<(), StructuredErr
     let field = "lark";
     if lark.len() > limits.lark_bytes {
         let (limit, actual) = (limits.lark_bytes, lark.len());
-        return Err(StructuredError::TooLarge { field: field.into(), unit: "bytes", limit, actual });
+        return Err(StructuredError::TooLarge {
+            field: field.into(),
+            unit: "bytes",
+            limit,
+            actual,
+        });
     }
     if lark.trim().is_empty() {
         return Err(StructuredError::Empty { field: field.into() });

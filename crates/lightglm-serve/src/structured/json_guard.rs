@@ -6,6 +6,10 @@
 /// Digits before the point, and after it.
 const MAX_DIGITS: u32 = 200;
 
+/// Digits after which a number ends where it can: nobody needs more, and a model that repeats itself
+/// would go on.
+const LONG_DIGITS: u32 = 40;
+
 /// Digits of an exponent. With [`MAX_DIGITS`] the largest number is below 1e299, and a double's
 /// limit is 1.8e308.
 const MAX_EXPONENT_DIGITS: u32 = 2;
@@ -51,13 +55,18 @@ impl JsonGuard {
     }
 
     /// Whether a token with this many opening brackets could go too deep.
-    pub(crate) fn nears_limit(&self, openers: usize) -> bool {
+    pub(crate) fn nears_depth(&self, openers: usize) -> bool {
         self.depth.saturating_add(openers) > self.max_depth
     }
 
     /// Whether the last byte was part of a number.
     pub(crate) fn in_number(&self) -> bool {
         matches!(self.state, State::Whole(_) | State::Fraction(_) | State::Exponent(_))
+    }
+
+    /// Whether the last byte was part of a number that is long enough.
+    pub(crate) fn in_long_number(&self) -> bool {
+        matches!(self.state, State::Whole(n) | State::Fraction(n) if n >= LONG_DIGITS)
     }
 
     /// Takes the next bytes.

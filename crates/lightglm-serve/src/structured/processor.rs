@@ -36,6 +36,11 @@ impl GrammarProcessor {
         Self { matcher, tokens, guard, taken: 0, ended: false, failed: None, allowed }
     }
 
+    /// Finds out whether there is a first token.
+    pub(crate) fn begin(&mut self) -> Result<(), String> {
+        self.allow()
+    }
+
     fn run(&mut self, generated: &[u32], vocab_size: usize) -> Result<(), String> {
         if vocab_size != self.tokens.vocab_size {
             let expected = self.tokens.vocab_size;
@@ -84,13 +89,14 @@ impl GrammarProcessor {
             return Ok(());
         }
         let mask = self.matcher.compute_mask().map_err(message)?;
-        self.allowed.extend(mask.as_slice().iter().zip(&self.tokens.text).map(|(m, text)| m & text));
+        self.allowed
+            .extend(mask.as_slice().iter().zip(&self.tokens.text).map(|(m, text)| m & text));
         self.allowed.resize(self.tokens.text.len(), 0);
+        // Not by the mask's own bits: a grammar may name any token by its id.
+        let may_end = self.matcher.is_accepting().map_err(message)?;
         if let Some(guard) = self.guard {
-            self.ban_unreadable(guard);
+            self.ban_unreadable(guard, may_end);
         }
-        let may_end = self.matcher.is_accepting().map_err(message)?
-            || (self.tokens.eos.iter().any(|&eos| contains(mask.as_slice(), eos)) && self.accepts_after_eos());
         if may_end {
             self.allow_eos();
         }
@@ -106,17 +112,9 @@ impl GrammarProcessor {
         }
     }
 
-    /// A Lark terminal may ask for the end of the reply as its own end; it may also have more to
-    /// follow, which nothing could.
-    fn accepts_after_eos(&self) -> bool {
-        let mut matcher = self.matcher.clone();
-        let consumed = matcher.consume_token(self.tokens.eos[0]);
-        consumed.is_ok() && (matcher.is_stopped() || matcher.is_accepting().unwrap_or(false))
-    }
-
     /// Takes the tokens out that make JSON nobody reads. Few are looked at, and only where a number
     /// or the last levels of nesting are written.
-    fn ban_unreadable(&mut self, guard: JsonGuard) {
+    fn ban_unreadable(&mut self, guard: JsonGuard, may_end: bool) {
         let tokens = &self.tokens;
         let mut ban = |candidates: &[u32]| {
             for &token in candidates {
@@ -125,13 +123,22 @@ impl GrammarProcessor {
                 }
             }
         };
-        if guard.in_number() {
-            ban(&tokens.numeric);
-        }
-        if guard.nears_limit(tokens.most_openers) {
+        if guard.nears_depth(tokens.most_openers) {
             ban(&tokens.openers);
         }
         ban(&tokens.unreadable);
+        if guard.in_number() {
+            ban(&tokens.numeric);
+        }
+        if guard.in_long_number() {
+            let could_go_on: Vec<u32> =
+                tokens.numeric.iter().copied().filter(|&t| contains(&self.allowed, t)).collect();
+            could_go_on.iter().for_each(|&token| remove(&mut self.allowed, token));
+            // A multiple of seven cannot end anywhere.
+            if !may_end && self.allowed.iter().all(|word| *word == 0) {
+                could_go_on.iter().for_each(|&token| insert(&mut self.allowed, token));
+            }
+        }
     }
 }
 

@@ -28,6 +28,11 @@ pub(crate) fn check_schema(
             Value::Object(fields) => open.extend(fields.values().map(|v| (v, depth + 1))),
             _ => continue,
         }
+        let properties =
+            value.get("properties").and_then(Value::as_object).map_or(0, |map| map.len());
+        if properties > limits.schema_properties {
+            return too_large("properties", limits.schema_properties, properties);
+        }
         one_of += value.get("oneOf").and_then(Value::as_array).map_or(0, Vec::len);
         let expressions = value.get("patternProperties").and_then(Value::as_object);
         patterns += expressions.map_or(0, |map| map.len());

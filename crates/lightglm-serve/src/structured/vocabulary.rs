@@ -114,7 +114,9 @@ fn words(text: &dyn ChatText, vocab_size: usize, eos: &[u32]) -> Vec<Vec<u8>> {
         true => None,
         false => text.token_bytes(token).filter(is_text),
     };
-    (0..vocab_size as u32).map(|token| bytes_of(token).map(<[u8]>::to_vec).unwrap_or_default()).collect()
+    (0..vocab_size as u32)
+        .map(|token| bytes_of(token).map(<[u8]>::to_vec).unwrap_or_default())
+        .collect()
 }
 
 impl TokenTable {

@@ -8,7 +8,9 @@ pub fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
     let Some(keywords) = schema.as_object() else {
         return schema.as_bool().unwrap();
     };
-    keywords.iter().all(|(keyword, argument)| keyword_accepts(root, schema, keyword, argument, value))
+    keywords
+        .iter()
+        .all(|(keyword, argument)| keyword_accepts(root, schema, keyword, argument, value))
 }
 
 fn keyword_accepts(root: &Value, schema: &Value, keyword: &str, a: &Value, value: &Value) -> bool {
