@@ -1,5 +1,7 @@
 //! Structured output: whatever is sampled under a constraint follows it.
 
+#![cfg(feature = "structured")]
+
 #[path = "structured/toy.rs"]
 mod toy;
 #[path = "structured/validator.rs"]

@@ -2,6 +2,8 @@
 //!
 //! A test binary of its own, so that the processor's time is this test's alone.
 
+#![cfg(feature = "structured")]
+
 #[path = "structured/toy.rs"]
 #[allow(dead_code)]
 mod toy;
@@ -242,6 +244,10 @@ fn larks() -> Vec<String> {
         "start: <[*]>".into(),
         "start: <[400]> \"more\"".into(),
         "start: <|user|>".into(),
+        "start: <end>".into(),
+        "start: \"a\" <end> \"b\"".into(),
+        "start: /./ <[^5]>".into(),
+        "%llguidance { \"allow_invalid_utf8\": true }\nstart: /(?-u:[\\x80-\\xff]+)<end>/".into(),
         "start: @other".into(),
         "start: A\nA: A".into(),
         format!("start: %json {}", json!({ "oneOf": many(3_000, |i| json!({ "const": i })) })),

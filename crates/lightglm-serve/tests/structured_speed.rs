@@ -7,6 +7,9 @@
 //! `LIGHTGLM_TIKTOKEN` may name a file of tokens (base64, a space, the rank, per line), as GLM-4 and
 //! its kin are published in; without it the tokens are made up.
 
+#![cfg(feature = "structured")]
+
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use lightglm_generation::{ChatText, ChatTextError, Detokenize, Message, TokenHistory};
@@ -65,6 +68,7 @@ fn made_up() -> Vec<Vec<u8>> {
     };
     let syllables =
         ["ing", "er", "a", "con", "tion", "th", "e", "s", "re", "ly", "un", "o", "ст", "на"];
+    let mut seen: HashSet<Vec<u8>> = words.iter().cloned().collect();
     while words.len() < VOCAB_SIZE - 1000 {
         let mut word = String::from(["", " ", " "][random(3)]);
         if random(4) == 0 {
@@ -74,7 +78,9 @@ fn made_up() -> Vec<Vec<u8>> {
             (0..1 + random(4)).for_each(|_| word.push_str(syllables[random(syllables.len())]));
             word.push(char::from(b'a' + random(26) as u8));
         }
-        words.push(word.into_bytes());
+        if seen.insert(word.clone().into_bytes()) {
+            words.push(word.into_bytes());
+        }
     }
     words
 }

@@ -77,8 +77,8 @@ pub(crate) fn message(error: impl std::fmt::Display) -> String {
     let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].into_iter();
     let end = end.filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
     match text[..end].trim() {
-        // Panics of llguidance where a grammar names a control token: none are in its alphabet.
-        t if t.contains("missing special token prefix") => "control tokens cannot be named".into(),
+        // With a list of those it knows, which is empty.
+        t if t.contains("unknown special token") => "control tokens cannot be named".into(),
         "NoExtensionBias" => "no token of the vocabulary can follow".into(),
         t => match t.char_indices().nth(MESSAGE_CHARS) {
             Some((end, _)) => format!("{}...", &t[..end]),

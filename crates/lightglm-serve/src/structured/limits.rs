@@ -69,7 +69,7 @@ impl Default for StructuredLimits {
             step_fuel: 50_000,
             step_items: 50_000,
             row_items: 2_000,
-            lexer_states: 50_000,
+            lexer_states: 20_000,
         }
     }
 }

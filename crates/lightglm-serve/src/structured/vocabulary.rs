@@ -19,6 +19,10 @@ const MAX_TRIE_NODES: usize = 1 << 22;
 /// The trie has 24 bits for a token's id, and takes the last one for none.
 const MAX_VOCAB_SIZE: usize = (1 << 24) - 1;
 
+/// What llguidance knows the end of a reply by: 0xFF and a name in angle brackets is a control token,
+/// and it wants one to exist.
+const END: &[u8] = b"\xFF<end>";
+
 /// A model's tokens as a grammar sees them: built once, shared by every request.
 ///
 /// Only tokens with bytes can be part of a grammar's text. Control tokens and the padding ids of a
@@ -72,11 +76,12 @@ impl GrammarVocabulary {
         if eos.is_empty() {
             return Err(refused("it has no end-of-sequence token".into()));
         }
-        let words = words(text, vocab_size, &eos);
-        let nodes: usize = words.iter().map(Vec::len).sum();
+        let mut words = words(text, vocab_size, &eos);
+        let nodes: usize = words.iter().map(Vec::len).sum::<usize>() + END.len();
         if nodes >= MAX_TRIE_NODES {
             return Err(refused(format!("{nodes} bytes of tokens are too many")));
         }
+        words[eos[0] as usize] = END.to_vec();
         // What cannot fail by now is still llguidance's code over data it has not seen.
         let factory = catch_unwind(std::panic::AssertUnwindSafe(|| {
             let info = TokRxInfo::new(vocab_size as u32, eos[0]);
@@ -87,8 +92,8 @@ impl GrammarVocabulary {
             Ok(factory)
         }));
         let factory = factory.map_err(|error| refused(message(error)))?;
-        let tokens = Arc::new(TokenTable::new(factory.tok_env().clone(), &words, eos));
-        Ok(Self { factory, tokens })
+        let tokens = TokenTable::new(factory.tok_env().clone(), &words, eos);
+        Ok(Self { factory, tokens: Arc::new(tokens) })
     }
 
     /// The width of the logits.
@@ -132,7 +137,10 @@ impl TokenTable {
             numeric: Vec::new(),
             unreadable: Vec::new(),
         };
-        for (token, word) in (0u32..).zip(words).filter(|(_, word)| !word.is_empty()) {
+        for (token, word) in (0u32..).zip(words) {
+            if word.is_empty() || table.eos.contains(&token) {
+                continue;
+            }
             insert(&mut table.text, token);
             let openers = word.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
             if openers > 0 {
