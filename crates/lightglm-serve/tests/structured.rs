@@ -131,12 +131,14 @@ fn grammars_are_followed() {
     }
     // A terminal that ends where the reply ends.
     let open = Constraint::Lark("start: \"so: \" rest\nrest[stop=\"\"]: /[a-z]+/".into());
+    let whole = Regex::new("^so: [a-z]+$").unwrap();
     for reply in fixture.replies(&open, 100) {
-        assert!(Regex::new("^so: [a-z]+$").unwrap().is_match(reply.text()), "{}", reply.text());
+        assert!(whole.is_match(reply.text()), "{}", reply.text());
     }
     let closed = Constraint::Lark("start: rest \"!\"\nrest[stop=\"\"]: /[a-z]{1,3}/".into());
+    let whole = Regex::new("^[a-z]{1,3}!$").unwrap();
     for reply in fixture.replies(&closed, 100) {
-        assert!(Regex::new("^[a-z]{1,3}!$").unwrap().is_match(reply.text()), "{}", reply.text());
+        assert!(whole.is_match(reply.text()), "{}", reply.text());
     }
     for with_schema in ["start: \"x=\" %json { \"type\": \"boolean\" }"] {
         for reply in fixture.replies(&Constraint::Lark(with_schema.into()), 20) {
@@ -293,6 +295,10 @@ fn what_breaks_the_rules_is_an_error_for_good() {
         let [.., last, after] = &outcomes[..] else { panic!("two at least") };
         assert!(last.is_err() && last == after, "{history:?}: {outcomes:?}");
     }
+    // A grammar of any two tokens cannot be talked into a control token.
+    let mut processor = fixture.compile(&Constraint::Lark("start: <[*]> <[*]>".into())).unwrap();
+    let history = TokenHistory { prompt: &[], generated: &[401] };
+    assert!(processor.process(history, &mut [0.0; VOCAB_SIZE]).is_err());
     let mut processor = fixture.compile(&Constraint::JsonObject).unwrap();
     let history = TokenHistory { prompt: &[], generated: &[] };
     assert!(processor.process(history, &mut [0.0; 10]).is_err());

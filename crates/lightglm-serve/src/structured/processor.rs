@@ -63,7 +63,7 @@ impl GrammarProcessor {
             self.ended = true;
             return Ok(());
         }
-        if self.ended || (token as usize) >= self.tokens.vocab_size {
+        if self.ended || !(is_eos || contains(&self.tokens.text, token)) {
             return Err(format!("token {token} cannot follow"));
         }
         if !is_eos && let Some(guard) = &mut self.guard {

@@ -9,18 +9,18 @@ use lightglm_serve::structured::{
 use serde_json::Value;
 
 /// Wider than the tokenizer: the last ids stand for nothing.
-pub const VOCAB_SIZE: usize = 450;
+pub(crate) const VOCAB_SIZE: usize = 450;
 
 /// Two ways to end, as GLM has three.
-pub const EOS: [u32; 2] = [400, 402];
+pub(crate) const EOS: [u32; 2] = [400, 402];
 
 /// Every byte, tokens of several, control tokens from 400 on.
-pub struct Toy {
+pub(crate) struct Toy {
     words: Vec<Option<Vec<u8>>>,
 }
 
 impl Toy {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut words: Vec<Option<Vec<u8>>> = (0..=255).map(|byte| Some(vec![byte])).collect();
         let several: [&[u8]; 40] = [
             b"\":",
@@ -98,48 +98,51 @@ impl ChatText for Toy {
 }
 
 /// A reply that was chosen at random.
-pub struct Reply {
-    pub text: Vec<u8>,
-    pub tokens: Vec<u32>,
+pub(crate) struct Reply {
+    pub(crate) text: Vec<u8>,
+    pub(crate) tokens: Vec<u32>,
     /// It ended with an end-of-sequence token, and was not cut off.
-    pub ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Reply {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.text).expect("valid UTF-8")
     }
 }
 
 /// What the sampler likes.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Mood {
+pub(crate) enum Mood {
     /// Every allowed token is as likely as any other.
     Uniform,
     /// What closes something is likelier.
     Hurried,
 }
 
-pub struct Fixture {
-    pub toy: Toy,
-    pub vocabulary: GrammarVocabulary,
-    pub limits: StructuredLimits,
+pub(crate) struct Fixture {
+    pub(crate) toy: Toy,
+    pub(crate) vocabulary: GrammarVocabulary,
+    pub(crate) limits: StructuredLimits,
 }
 
 impl Fixture {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let toy = Toy::new();
         let vocabulary = GrammarVocabulary::new(&toy, VOCAB_SIZE).unwrap();
         Self { toy, vocabulary, limits: StructuredLimits::default() }
     }
 
-    pub fn compile(&self, c: &Constraint) -> Result<Box<dyn LogitsProcessor>, StructuredError> {
+    pub(crate) fn compile(
+        &self,
+        c: &Constraint,
+    ) -> Result<Box<dyn LogitsProcessor>, StructuredError> {
         compile(c, &self.vocabulary, &self.limits)
     }
 
     /// Follows a processor for up to `most` tokens; `look` sees the text and the allowed tokens of
     /// every step.
-    pub fn follow(
+    pub(crate) fn follow(
         &self,
         processor: &mut dyn LogitsProcessor,
         (seed, mood, most): (u64, Mood, usize),
@@ -174,7 +177,7 @@ impl Fixture {
     }
 
     /// Finished replies under a constraint, from many seeds and in both moods.
-    pub fn replies(&self, constraint: &Constraint, seeds: u64) -> Vec<Reply> {
+    pub(crate) fn replies(&self, constraint: &Constraint, seeds: u64) -> Vec<Reply> {
         let mut ended = Vec::new();
         for seed in 0..seeds {
             let mood = if seed % 4 == 0 { Mood::Uniform } else { Mood::Hurried };

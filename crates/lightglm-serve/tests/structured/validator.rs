@@ -4,7 +4,7 @@ use regex::Regex;
 use serde_json::Value;
 
 /// Whether `schema`, a part of `root`, accepts `value`.
-pub fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
+pub(crate) fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
     let Some(keywords) = schema.as_object() else {
         return schema.as_bool().unwrap();
     };
