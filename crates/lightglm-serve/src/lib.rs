@@ -4,3 +4,5 @@ pub mod engine;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod kv;
+#[cfg(feature = "structured")]
+pub mod structured;
