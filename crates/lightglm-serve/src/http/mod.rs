@@ -32,9 +32,13 @@ mod serve;
 mod sse;
 mod stall;
 mod state;
+#[cfg(feature = "structured")]
+mod structured;
 mod tokenize;
 
 pub use config::{HttpLimits, ServerConfig};
 pub use constrain::{Constrain, ConstrainError, Constraint};
 pub use engine_api::EngineApi;
 pub use router::{ConfigError, Server};
+#[cfg(feature = "structured")]
+pub use structured::Structured;
