@@ -17,7 +17,7 @@ use lightglm_serve::kv::{PagedKvCache, ServingCache};
 use lightglm_testkit::SplitMix;
 
 /// Few enough that three requests do not always fit.
-const BLOCKS: usize = 14;
+const BLOCKS: usize = 9;
 
 type Model = DenseGlm<Flex>;
 
@@ -191,7 +191,7 @@ fn blocks_in_any_order_shared_and_used_again_are_a_contiguous_cache() {
         println!(
             "{dtype}: {found} positions found, {evicted} blocks evicted, {preempted} preempted"
         );
-        assert!(found > 300 && evicted > 20, "too little happened");
+        assert!(found > 300 && evicted > 20 && preempted > 2, "too little happened");
     }
 }
 

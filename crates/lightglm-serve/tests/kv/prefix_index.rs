@@ -69,12 +69,14 @@ fn a_block_that_is_used_again_is_no_parent_of_what_continued_it() {
     assert!(index.is_empty());
 }
 
-/// What a block holds, and how often it had been published before its child was.
+/// A salt, the last tokens of a block and of all before it, and the parent's number and `times`.
+type Entry = (u64, Vec<u32>, Option<(u32, usize)>);
+
+/// What a block holds, and how often it held something else before.
 #[derive(Clone, Debug, Default)]
 struct Naive {
     times: usize,
-    /// The last tokens of its own block and of all before; salt 0 or 1; the parent, and its `times`.
-    entry: Option<(u64, Vec<u32>, Option<(u32, usize)>)>,
+    entry: Option<Entry>,
 }
 
 fn is_reachable(blocks: &[Naive], block: u32) -> bool {
