@@ -120,8 +120,7 @@ fn run() -> Result<()> {
 }
 
 async fn measure(args: &Args, url: &str) -> Result<()> {
-    let client =
-        Client::new(url, args.ask_for.clone(), args.api_key.clone(), args.max_tokens)?;
+    let client = Client::new(url, args.ask_for.clone(), args.api_key.clone(), args.max_tokens)?;
     let arrivals = match args.rate {
         Some(per_second) => Arrivals::Open { per_second },
         None => Arrivals::Closed { clients: args.clients },

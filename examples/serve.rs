@@ -32,7 +32,12 @@ struct Args {
     #[arg(long, default_value_t = 8080)]
     port: u16,
     /// A key that clients must send (may be given several times).
-    #[arg(long = "api-key", env = "LIGHTGLM_API_KEYS", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        long = "api-key",
+        env = "LIGHTGLM_API_KEYS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     api_keys: Vec<String>,
     /// Serve other machines without a key.
     #[arg(long)]

@@ -98,8 +98,7 @@ impl ServeArgs {
         if let Some(folder) = &adapters {
             ensure!(folder.is_dir(), "--adapters {}: is not a folder", folder.display());
         }
-        let lm =
-            SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
+        let lm = SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
         let text: Arc<dyn ChatText> = Arc::new(ModelText {
             tokenizer: checkpoint.tokenizer()?,
             template: checkpoint.chat_template()?,
@@ -123,8 +122,7 @@ impl ServeArgs {
         };
         ensure!(blocks > 0, "--kv-memory: a block of {KV_BLOCK} positions takes {per_block} bytes");
         let shape = [blocks, heads, config.head_dim];
-        let cache =
-            PagedKvCache::of_dtype(config.num_hidden_layers, shape, self.kv_dtype, device);
+        let cache = PagedKvCache::of_dtype(config.num_hidden_layers, shape, self.kv_dtype, device);
         let mut engine = EngineConfig::new(max_context);
         engine.max_running = self.max_running;
         engine.max_waiting = self.max_waiting;

@@ -40,7 +40,10 @@ impl<B: LmBackend> SharedLm<B> {
     ) -> Result<Self> {
         let config = checkpoint.config();
         if policy.is_some() || QuantizedCheckpoint::is_one(checkpoint.weights()) {
-            ensure!(precision.is_none(), "--dtype is for dense models, --scheme for quantized ones");
+            ensure!(
+                precision.is_none(),
+                "--dtype is for dense models, --scheme for quantized ones"
+            );
             let quantized = quantized::<B>(checkpoint, policy, device)?;
             return Ok(Self::new(quantized.model, quantized.scheme, config, adapters));
         }
@@ -82,9 +85,8 @@ where
     let shapes = matrices(&config);
     Box::new(move |name| {
         let path = folder_in(&folder, name)?;
-        let shape = |wanted: &str| {
-            shapes.iter().find(|(name, _)| name == wanted).map(|&(_, shape)| shape)
-        };
+        let shape =
+            |wanted: &str| shapes.iter().find(|(name, _)| name == wanted).map(|&(_, shape)| shape);
         let lora = load_adapter(&path, name, &shape).map_err(|error| format!("{error:#}"))?;
         let mut wrap = |name: &str, linear: L| lora.wrap(name, linear);
         Ok(Arc::new(Glm::clone(&base).map_linears(&mut wrap)))

@@ -51,8 +51,7 @@ fn what_is_accepted_arrives_once() {
                 let inbox = Arc::clone(&inbox);
                 thread::spawn(move || {
                     let items = [client * 2, client * 2 + 1];
-                    let accepted =
-                        |item: &u32| inbox.offer(&(item % 2).to_string(), *item).is_ok();
+                    let accepted = |item: &u32| inbox.offer(&(item % 2).to_string(), *item).is_ok();
                     items.into_iter().filter(accepted).collect::<Vec<u32>>()
                 })
             })

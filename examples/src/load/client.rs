@@ -114,7 +114,8 @@ impl Client {
                 if data.trim_ascii() == b"[DONE]" {
                     continue;
                 }
-                let event: Value = serde_json::from_slice(data).context("an event of the stream")?;
+                let event: Value =
+                    serde_json::from_slice(data).context("an event of the stream")?;
                 if let Some(error) = event.get("error") {
                     return Ok(Outcome::Refused { status, reason: error.to_string() });
                 }

@@ -23,8 +23,11 @@ pub fn svg(title: &str, outcomes: &[Outcome]) -> Result<String> {
             total.push(reply.total);
         }
     }
-    let curves =
-        [("first token", curve(first)), ("from token to token", curve(gaps)), ("whole reply", curve(total))];
+    let curves = [
+        ("first token", curve(first)),
+        ("from token to token", curve(gaps)),
+        ("whole reply", curve(total)),
+    ];
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
@@ -42,7 +45,8 @@ fn curve(times: Vec<Duration>) -> Vec<(f64, f64)> {
     ms.sort_by(f64::total_cmp);
     let every = ms.len().div_ceil(400).max(1);
     let count = ms.len() as f64;
-    let points = ms.iter().enumerate().map(|(i, &at)| (at.max(0.01), 100.0 * (i + 1) as f64 / count));
+    let points =
+        ms.iter().enumerate().map(|(i, &at)| (at.max(0.01), 100.0 * (i + 1) as f64 / count));
     let last = ms.last().map(|&at| (at.max(0.01), 100.0));
     points.step_by(every).chain(last).collect()
 }

@@ -32,7 +32,8 @@ impl Percentiles {
             return Self::default();
         }
         ms.sort_by(f64::total_cmp);
-        let at = |share: f64| ms[((share * ms.len() as f64).ceil() as usize).clamp(1, ms.len()) - 1];
+        let at =
+            |share: f64| ms[((share * ms.len() as f64).ceil() as usize).clamp(1, ms.len()) - 1];
         let mean = ms.iter().sum::<f64>() / ms.len() as f64;
         Self { p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max: at(1.0), mean }
     }
@@ -129,7 +130,11 @@ impl std::fmt::Display for Summary {
             let reason = self.reasons.get(status).map_or("", String::as_str);
             writeln!(f, "{count} refused with {status}: {}", reason.trim())?;
         }
-        writeln!(f, "{:22} {:>8} {:>8} {:>8} {:>8} {:>8}", "ms", "p50", "p90", "p95", "p99", "max")?;
+        writeln!(
+            f,
+            "{:22} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            "ms", "p50", "p90", "p95", "p99", "max"
+        )?;
         let rows = [
             ("first token", self.time_to_first_token),
             ("from token to token", self.inter_token_latency),

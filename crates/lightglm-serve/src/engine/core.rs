@@ -176,7 +176,8 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     fn sweep(&mut self) {
         let now = Instant::now();
         let is_late = |active: &Active<B>| active.deadline.is_some_and(|deadline| deadline <= now);
-        for active in self.queue.drain_if(|active| active.cancel.is_cancelled() || is_late(active)) {
+        for active in self.queue.drain_if(|active| active.cancel.is_cancelled() || is_late(active))
+        {
             self.end_early(active, true);
         }
         let mut index = 0;

@@ -229,7 +229,8 @@ fn run_batch<B: Backend, C: ServingCache<B>>(
     cache: &mut C,
     spans: &[(SequenceId, &Share)],
 ) -> Vec<Rows> {
-    let batch: Vec<Span<'_>> = spans.iter().map(|(sequence, share)| share.span(*sequence)).collect();
+    let batch: Vec<Span<'_>> =
+        spans.iter().map(|(sequence, share)| share.span(*sequence)).collect();
     match model.forward(&batch, cache) {
         Ok(logits) => {
             let width = model.vocab_size();

@@ -64,7 +64,8 @@ mod tests {
     use super::*;
 
     fn lookup() -> Lookup {
-        let config = SpeculationConfig { max_draft: 3, max_ngram: 3, min_ngram: 1, ..Default::default() };
+        let config =
+            SpeculationConfig { max_draft: 3, max_ngram: 3, min_ngram: 1, ..Default::default() };
         Lookup::new(config)
     }
 

@@ -12,8 +12,8 @@
 mod active;
 mod config;
 mod core;
-mod fairness;
 mod event;
+mod fairness;
 mod forward;
 mod handle;
 mod inbox;
@@ -28,8 +28,8 @@ mod stats;
 mod sync;
 mod thread;
 
-pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
 pub use self::core::{Engine, EngineBuilder};
+pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
 pub use event::{EngineError, Event, EventSink, Usage};
 pub use handle::EngineHandle;
 pub use models::{AdapterError, AdapterLoader, SharedModel};

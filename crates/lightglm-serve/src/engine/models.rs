@@ -71,16 +71,15 @@ pub enum AdapterError {
 }
 
 impl Adapters {
-    pub(super) fn new<B: Backend>(
-        loader: Option<AdapterLoader<B>>,
-        vocab_size: usize,
-    ) -> Self {
+    pub(super) fn new<B: Backend>(loader: Option<AdapterLoader<B>>, vocab_size: usize) -> Self {
         let load = loader.map(|loader| -> Load {
             Box::new(move |name, salt| {
                 let model = loader(name)?;
                 let width = model.vocab_size();
                 if width != vocab_size {
-                    return Err(format!("its vocabulary is {width}, the base model's {vocab_size}"));
+                    return Err(format!(
+                        "its vocabulary is {width}, the base model's {vocab_size}"
+                    ));
                 }
                 Ok(Arc::new(ModelSlot::<B> { salt, model }))
             })

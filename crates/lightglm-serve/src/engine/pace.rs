@@ -57,7 +57,8 @@ impl Pace {
         };
         if let Some(decode) = decode {
             // Never free: a step that was faster than its decoding part says nothing of the prompt.
-            let each = ((seconds - decode) / prompt_tokens as f64).max(0.1 * seconds / prompt_tokens as f64);
+            let each = ((seconds - decode) / prompt_tokens as f64)
+                .max(0.1 * seconds / prompt_tokens as f64);
             self.per_token = Some(blend(self.per_token, each));
         }
     }

@@ -27,7 +27,8 @@ pub(super) fn plan<B: Backend>(
     let mut long_left = pace.long_prompt_tokens(decoding.len(), left);
     let has_long = prompts.iter().any(|&i| !pace.is_short(running[i].rest()));
     // Set aside, so that short prompts that keep coming do not keep a long one from its end.
-    let aside = if has_long { config.pace.min_chunk.min(left / 2).max(usize::from(left > 1)) } else { 0 };
+    let aside =
+        if has_long { config.pace.min_chunk.min(left / 2).max(usize::from(left > 1)) } else { 0 };
     for index in prompts {
         let rest = running[index].rest();
         let most = if pace.is_short(rest) { left - aside.min(left) } else { left.min(long_left) };
@@ -53,7 +54,8 @@ fn decode<B: Backend>(
     let mut tokens = active.tokens[active.held..].to_vec();
     // A guess needs a position, and one more token after it has to be allowed.
     let positions = config.max_positions.saturating_sub(active.tokens.len() + 1);
-    let replies = active.reply.params().max_tokens.saturating_sub(active.usage.completion_tokens + 1);
+    let replies =
+        active.reply.params().max_tokens.saturating_sub(active.usage.completion_tokens + 1);
     if let (true, Some(lookup)) = (speculate, &active.lookup) {
         tokens.extend(lookup.draft(&active.tokens, positions.min(replies)));
     }

@@ -48,7 +48,16 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
     let cancel = prop_oneof![3 => Just(None), 1 => (0usize..20).prop_map(Some)];
     let ask = (0usize..70, 1usize..90, 1usize..40, flags, 0u8..3, -1i32..2, 0usize..30, cancel);
     let ask = ask.prop_map(
-        |(prefix, own, max_tokens, (temperature, penalties, logprobs, stop), key, priority, delay, cancel)| Ask {
+        |(
+            prefix,
+            own,
+            max_tokens,
+            (temperature, penalties, logprobs, stop),
+            key,
+            priority,
+            delay,
+            cancel,
+        )| Ask {
             prefix,
             own,
             max_tokens,

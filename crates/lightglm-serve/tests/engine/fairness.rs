@@ -25,7 +25,8 @@ fn served(heavy_load: usize, light_load: usize) -> HashMap<String, usize> {
         for (key, load) in [("heavy", heavy_load), ("light", light_load)] {
             while open.iter().filter(|(k, _)| k == key).count() < load {
                 seed += 1;
-                let mut request = request(&prompt(10 + seed % 30, seed as u32), sampled(20, seed as u64));
+                let mut request =
+                    request(&prompt(10 + seed % 30, seed as u32), sampled(20, seed as u64));
                 request.key = key.into();
                 open.push((key.into(), submit(&handle, request)));
             }
