@@ -1,7 +1,7 @@
 //! API keys, compared in constant time.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -14,6 +14,10 @@ use super::state::AppState;
 
 /// Paths that probes call, which have no key.
 const OPEN: [&str; 2] = ["/health", "/ready"];
+
+/// Makes a browser ask for the key: the password, whatever the name.
+const BASIC: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"API key as password\", charset=\"UTF-8\"");
 
 /// Which key a request came with: an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +61,22 @@ pub(super) async fn require_key(
     if state.keys.is_empty() || OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let Some(key) = presented(request.headers()) else {
-        return ApiError::NoKey.into_response();
-    };
-    match state.keys.find(&key) {
-        Some(index) => {
+    // A browser that opens a page can ask for a password. A script's request must not make it ask.
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let opens_page = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+    let refusal = match presented(request.headers()).map(|key| state.keys.find(&key)) {
+        Some(Some(index)) => {
             request.extensions_mut().insert(index);
-            next.run(request).await
+            return next.run(request).await;
         }
-        None => ApiError::WrongKey.into_response(),
+        Some(None) => ApiError::WrongKey,
+        None => ApiError::NoKey,
+    };
+    let mut response = refusal.into_response();
+    if opens_page {
+        response.headers_mut().append(header::WWW_AUTHENTICATE, BASIC);
     }
+    response
 }
 
 /// The key of `Bearer KEY`, or the password of `Basic`, which is how a browser asks for one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lightglm_generation::SamplingParams;
 
 /// What a server is told when it starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerConfig {
     /// The base model's name in requests and answers.
     pub model_name: String,
@@ -39,6 +39,20 @@ impl ServerConfig {
             drain_timeout: Duration::from_secs(60),
             drain_notice: Duration::ZERO,
         }
+    }
+}
+
+impl std::fmt::Debug for ServerConfig {
+    /// Says how many keys there are, and not which.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("model_name", &self.model_name)
+            .field("api_keys", &self.api_keys.len())
+            .field("cors_origins", &self.cors_origins)
+            .field("limits", &self.limits)
+            .field("sampling", &self.sampling)
+            .field("drain_timeout", &self.drain_timeout)
+            .finish_non_exhaustive()
     }
 }
 

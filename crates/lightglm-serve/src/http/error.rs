@@ -225,10 +225,7 @@ impl IntoResponse for ApiError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
-            let schemes = [HeaderValue::from_static("Bearer"), BASIC];
-            for scheme in schemes {
-                headers.append(header::WWW_AUTHENTICATE, scheme);
-            }
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if status == StatusCode::REQUEST_TIMEOUT {
             // OpenAI's clients repeat a 408 by themselves; the same request would take as long again.
@@ -237,10 +234,6 @@ impl IntoResponse for ApiError {
         (status, headers, axum::Json(self.body())).into_response()
     }
 }
-
-/// Makes a browser ask for the key: the password, whatever the name.
-const BASIC: HeaderValue =
-    HeaderValue::from_static("Basic realm=\"API key as password\", charset=\"UTF-8\"");
 
 /// An error, as OpenAI's clients expect it.
 #[derive(Serialize, utoipa::ToSchema)]

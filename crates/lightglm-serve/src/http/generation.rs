@@ -2,20 +2,26 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use lightglm_generation::{CancelToken, FinishReason, LogitsProcessor, SamplingParams, Step};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Sleep, sleep};
+use tracing::Span;
 
 use super::admission::Admission;
 use super::auth::KeyIndex;
 use super::error::ApiError;
 use super::metrics::Timings;
 use super::state::AppState;
-use crate::engine::{EngineRequest, Event, EventSink, Rejection, Usage};
+use crate::engine::{EngineError, EngineRequest, Event, EventSink, Rejection, Usage};
+
+/// After the deadline, for the engine to say that it passed.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Whose request it is, before its body is read.
 pub(super) struct Peer {
@@ -73,12 +79,20 @@ pub(super) struct Generation {
     events: UnboundedReceiver<(usize, Event)>,
     cancel: Vec<CancelToken>,
     open: usize,
+    steps: usize,
+    /// The engine keeps the deadline; this is for one that does not get to it.
+    overdue: Pin<Box<Sleep>>,
+    /// The HTTP request, for what is logged after its handler.
+    span: Span,
     /// Held as long as somebody listens.
     _admission: Admission,
 }
 
 impl Drop for Generation {
     fn drop(&mut self) {
+        if self.open > 0 {
+            self.span.in_scope(|| tracing::debug!(steps = self.steps, "abandoned"));
+        }
         self.cancel.iter().for_each(CancelToken::cancel);
     }
 }
@@ -97,9 +111,17 @@ impl Generation {
         // Unbounded, for the engine must not wait; in effect it holds no more than `max_tokens` steps
         // of each choice.
         let (sender, events) = unbounded_channel();
-        let mut generation =
-            Self { events, cancel: Vec::new(), open: drafts.len(), _admission: admission };
         let submitted = Instant::now();
+        let timeout = state.config.limits.request_timeout;
+        let mut generation = Self {
+            events,
+            cancel: Vec::new(),
+            open: drafts.len(),
+            steps: 0,
+            overdue: Box::pin(sleep(timeout.saturating_add(GRACE))),
+            span: Span::current(),
+            _admission: admission,
+        };
         for (index, draft) in drafts.into_iter().enumerate() {
             let mut params = job.params.clone();
             params.seed = params.seed.wrapping_add(draft.seed_offset);
@@ -110,7 +132,7 @@ impl Generation {
             request.processors = draft.processors;
             request.key.clone_from(&job.key);
             request.priority = job.priority;
-            request.deadline = submitted.checked_add(state.config.limits.request_timeout);
+            request.deadline = submitted.checked_add(timeout);
             generation.cancel.push(request.cancel.clone());
             let sink = sink(state.metrics.timings(), index, sender.clone(), submitted);
             // Returning drops `generation`, which cancels the drafts before this one.
@@ -137,12 +159,21 @@ impl Generation {
                 return Poll::Ready(None);
             }
             let event = match self.events.poll_recv(context) {
-                Poll::Pending => return Poll::Pending,
                 Poll::Ready(event) => event,
+                Poll::Pending => match self.overdue.as_mut().poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => Some((
+                        0,
+                        Event::Failed(EngineError::DeadlinePassed { generated: self.steps }),
+                    )),
+                },
             };
             let result = match event {
                 Some((_, Event::Started { .. })) => continue,
-                Some((index, Event::Step(step))) => Ok((index, ChoiceEvent::Step(step))),
+                Some((index, Event::Step(step))) => {
+                    self.steps += usize::from(step.token.is_some());
+                    Ok((index, ChoiceEvent::Step(step)))
+                }
                 // Nobody cancels here but a server that gives up at the end of its draining.
                 Some((_, Event::Finished { reason: FinishReason::Cancelled, .. })) | None => {
                     Err(ApiError::ShuttingDown)
@@ -153,7 +184,8 @@ impl Generation {
                 }
                 Some((_, Event::Failed(error))) => Err(ApiError::Engine(error)),
             };
-            if result.is_err() {
+            if let Err(error) = &result {
+                self.span.in_scope(|| tracing::warn!(?error, steps = self.steps, "failed"));
                 self.open = 0;
             }
             return Poll::Ready(Some(result));

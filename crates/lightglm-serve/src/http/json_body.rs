@@ -14,10 +14,6 @@ use super::error::ApiError;
 use super::json_shape::check_shape;
 use super::state::AppState;
 
-/// So many times the limit is read and thrown away: a client that is still sending when the answer
-/// comes often sees a broken connection instead.
-const DISCARD_FACTOR: usize = 16;
-
 /// A type that a body can be turned into.
 pub(super) trait FromJson: Sized {
     /// Reads a value.
@@ -84,24 +80,19 @@ fn is_json(headers: &HeaderMap) -> bool {
 async fn bounded(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit.saturating_mul(DISCARD_FACTOR)) {
+    if declared.is_some_and(|length| length > limit) {
         return Err(ApiError::BodyTooLarge { limit });
     }
     let mut stream = Body::into_data_stream(request.into_body());
-    let (mut bytes, mut seen) = (Vec::new(), 0usize);
+    let mut bytes = Vec::new();
     while let Some(chunk) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
         let chunk = chunk.map_err(|_| ApiError::BodyAborted)?;
-        seen = seen.saturating_add(chunk.len());
-        if seen > limit.saturating_mul(DISCARD_FACTOR) {
-            break;
+        if chunk.len() > limit - bytes.len() {
+            return Err(ApiError::BodyTooLarge { limit });
         }
-        if seen <= limit {
-            bytes.extend_from_slice(&chunk);
-        } else {
-            bytes = Vec::new();
-        }
+        bytes.extend_from_slice(&chunk);
     }
-    if seen > limit { Err(ApiError::BodyTooLarge { limit }) } else { Ok(bytes) }
+    Ok(bytes)
 }
 
 fn parse(text: &str) -> Result<Value, ApiError> {

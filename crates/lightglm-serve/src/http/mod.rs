@@ -22,6 +22,7 @@ mod generation;
 mod health;
 mod json_body;
 mod json_shape;
+mod leftover;
 mod metrics;
 mod openai;
 mod openapi;

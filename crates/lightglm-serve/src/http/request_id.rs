@@ -7,12 +7,13 @@ use std::task::Poll;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
 use super::error::ApiError;
+use super::leftover::Leftover;
 use super::state::AppState;
 
 /// The header, in both directions.
@@ -20,6 +21,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of an id that a client may choose.
 const LONGEST: usize = 128;
+
+/// Of a refused body so many times the largest is read, and thrown away.
+const DISCARD_FACTOR: usize = 16;
 
 /// Gives the request an id (the client's, where it is a harmless one), a span and a count.
 pub(super) async fn surround(
@@ -32,9 +36,16 @@ pub(super) async fn surround(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "unknown".into());
     let method = request.method().clone();
+    let (request, leftover) = Leftover::of(request);
     let span = tracing::info_span!("request", request_id = %id, %method, route = %route);
     let answer = async {
         let mut response = unless_it_panics(next.run(request)).await;
+        // Who was too slow already is not waited for again.
+        let refused = !response.status().is_success();
+        if refused && response.status() != StatusCode::REQUEST_TIMEOUT {
+            let limit = state.config.limits.body_bytes.saturating_mul(DISCARD_FACTOR);
+            leftover.discard(limit).await;
+        }
         let status = response.status().as_u16();
         state.metrics.count(&route, status);
         tracing::info!(status, elapsed_ms = started.elapsed().as_millis() as u64, "answered");

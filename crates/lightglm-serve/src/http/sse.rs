@@ -56,7 +56,6 @@ impl<E: Encode> Events<E> {
         match event {
             Some(Ok((choice, event))) => self.encoder.event(choice, event, &mut chunks),
             Some(Err(error)) => {
-                tracing::warn!(?error, "a stream failed");
                 self.ready.extend(serde_json::to_string(&error.body()).ok());
                 self.finish();
             }

@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) adapters: Arc<Semaphore>,
     /// The OpenAPI document.
     pub(super) openapi: String,
-    text_workers: Semaphore,
+    text_workers: Arc<Semaphore>,
     random: RandomState,
     counter: AtomicU64,
 }
@@ -71,7 +71,7 @@ impl AppState {
             draining: AtomicBool::new(false),
             adapters: Arc::new(Semaphore::new(1)),
             openapi: super::openapi::document(&config, vocab_size),
-            text_workers: Semaphore::new(TEXT_WORKERS),
+            text_workers: Arc::new(Semaphore::new(TEXT_WORKERS)),
             random: RandomState::new(),
             counter: AtomicU64::new(0),
             config,
@@ -136,9 +136,15 @@ impl AppState {
         if bytes <= SHORT_TEXT {
             return work(self);
         }
-        let _worker = self.text_workers.acquire().await.map_err(|_| ApiError::Internal)?;
+        let worker = self.text_workers.clone().acquire_owned().await;
+        let worker = worker.map_err(|_| ApiError::Internal)?;
         let state = self.clone();
-        match tokio::task::spawn_blocking(move || work(&state)).await {
+        let work = move || {
+            // The work goes on where the client does not wait for it, and so does its turn.
+            let _worker = worker;
+            work(&state)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(ApiError::ShuttingDown),

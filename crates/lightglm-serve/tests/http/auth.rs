@@ -33,12 +33,17 @@ async fn every_route_but_the_probes_wants_a_key() {
     for path in paths {
         let answer = get(&router, path).await;
         assert_eq!(answer.error(), (401, String::new(), "missing_api_key".into()), "{path}");
-        assert!(answer.headers.contains_key(header::WWW_AUTHENTICATE));
+        assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
         assert!(answer.headers.contains_key("x-request-id"));
     }
     for path in ["/health", "/ready"] {
         assert_eq!(get(&router, path).await.status, StatusCode::OK, "{path}");
     }
+    // A browser asks for a password where a page is opened.
+    let open = Request::get("/").header(header::ACCEPT, "text/html,*/*").body(Body::empty());
+    let answer = send(&router, open.unwrap()).await;
+    let schemes = answer.headers.get_all(header::WWW_AUTHENTICATE).iter();
+    assert!(schemes.into_iter().any(|scheme| scheme.to_str().unwrap().starts_with("Basic ")));
     let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
     let cases = [
         ("Bearer alpha".to_owned(), 200),
@@ -117,4 +122,11 @@ async fn cors_is_off_unless_origins_are_named() {
     let request = Request::get("/health").header(header::ORIGIN, "https://bad.example");
     let other = send(&router, request.body(Body::empty()).unwrap()).await;
     assert!(!other.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+}
+
+#[test]
+fn keys_are_not_printed() {
+    let mut config = config();
+    config.api_keys = vec!["alpha".into()];
+    assert!(!format!("{config:?}").contains("alpha"));
 }

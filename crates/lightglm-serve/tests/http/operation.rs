@@ -155,6 +155,20 @@ async fn too_many_at_a_time_are_refused() {
 }
 
 #[tokio::test]
+async fn replies_that_take_too_long_are_ended() {
+    let engine = Scripted::following(Script::Forever(Duration::from_millis(1)));
+    let mut config = config();
+    config.limits.request_timeout = Duration::from_millis(50);
+    let router = server(&engine, config).router();
+    let body = chat(json!({"max_tokens": 8192}));
+    let error = post(&router, CHAT, body).await.error();
+    assert_eq!(error, (408, String::new(), "timeout".into()));
+    let body = chat(json!({"max_tokens": 8192, "stream": true}));
+    let events = post(&router, CHAT, body).await.events();
+    assert_eq!(events.last().unwrap()["error"]["code"], "timeout");
+}
+
+#[tokio::test]
 async fn a_panic_is_an_answer() {
     let engine = Scripted::following(Script::Panic);
     let router = router(&engine);

@@ -129,7 +129,7 @@ pub(in crate::http) async fn collect(
             }
             ChoiceEvent::Finished { reason, usage } => {
                 choice.finish_reason = Some(reason.as_str());
-                reply.usage.add(usage, index % reply.n == 0);
+                reply.usage.add(usage, index.is_multiple_of(reply.n));
             }
         }
     }
@@ -156,7 +156,7 @@ impl Encode for CompletionStream {
                 (step.text, logprobs, None)
             }
             ChoiceEvent::Finished { reason, usage } => {
-                self.reply.usage.add(usage, index % self.reply.n == 0);
+                self.reply.usage.add(usage, index.is_multiple_of(self.reply.n));
                 (String::new(), None, Some(reason.as_str()))
             }
         };

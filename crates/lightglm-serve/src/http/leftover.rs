@@ -1,0 +1,79 @@
+//! `Leftover`: what of a request's body was not read when its answer was ready.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header;
+use hyper::body::{Body as _, Frame, SizeHint};
+use tokio::time::timeout;
+
+/// For what is thrown away to arrive.
+const TIME: Duration = Duration::from_secs(5);
+
+/// A body that a handler reads, or does not.
+///
+/// A connection that is closed with bytes unread is reset, and a client that still sends then often
+/// loses the answer too: the reason why it was refused.
+pub(super) struct Leftover {
+    body: Arc<Mutex<Body>>,
+    /// The client waits to be asked for the body.
+    waits: bool,
+}
+
+struct SharedBody(Arc<Mutex<Body>>);
+
+fn locked(body: &Mutex<Body>) -> MutexGuard<'_, Body> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Leftover {
+    /// The request, and a hold on its body.
+    pub(super) fn of(request: Request) -> (Request, Self) {
+        let waits = request.headers().contains_key(header::EXPECT);
+        let (parts, body) = request.into_parts();
+        let body = Arc::new(Mutex::new(body));
+        let shared = Body::new(SharedBody(body.clone()));
+        (Request::from_parts(parts, shared), Self { body, waits })
+    }
+
+    /// Reads `most` bytes at most and throws them away.
+    pub(super) async fn discard(self, most: usize) {
+        if self.waits || locked(&self.body).is_end_stream() {
+            return;
+        }
+        let mut rest = SharedBody(self.body);
+        let mut seen = 0usize;
+        let read = async {
+            while seen <= most {
+                let frame = std::future::poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await;
+                let Some(Ok(frame)) = frame else { return };
+                seen = seen.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+            }
+        };
+        let _ = timeout(TIME, read).await;
+    }
+}
+
+impl hyper::body::Body for SharedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut *locked(&self.0)).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        locked(&self.0).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        locked(&self.0).size_hint()
+    }
+}
