@@ -117,7 +117,7 @@ class Check:
         except kind as error:
             assert param is None or error.param == param, f"param is {error.param!r}, not {param!r}: {error}"
             assert status is None or error.status_code == status, f"{error.status_code}: {error}"
-            assert error.body["message"] and error.body["type"], error.body
+            assert error.body["message"] and error.body["type"] and error.request_id, (error.body, error.request_id)
             return error
         raise AssertionError(f"{kind.__name__} was not raised (param {param})")
 
@@ -299,6 +299,18 @@ class Check:
         assert calls[0]["id"] and calls[0]["name"] == "get_weather", calls
         weather_is_right(calls[0]["arguments"])
 
+    def the_stream_helper_agrees(self):
+        """The client's own assembly of a stream."""
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        options = {"model": self.model, "messages": QUESTION, "max_tokens": 120, "temperature": 0, "seed": 1}
+        options |= {"tools": [WEATHER], "tool_choice": named}
+        with self.client.chat.completions.stream(**options) as stream:
+            for _ in stream:
+                pass
+            streamed = stream.get_final_completion().choices[0].message.tool_calls[0].function
+        whole = self.client.chat.completions.create(**options).choices[0].message.tool_calls[0].function
+        assert (streamed.name, streamed.arguments) == (whole.name, whole.arguments), (streamed, whole)
+
     def tool_results_go_back(self):
         named = {"type": "function", "function": {"name": "get_weather"}}
         message = self.chat(tools=[WEATHER], tool_choice=named, max_tokens=120).choices[0].message
@@ -361,11 +373,13 @@ class Check:
         ]:
             error = self.refused(openai.BadRequestError, None, lambda: self.chat(**options))
             assert (error.param or "").startswith(param), f"param is {error.param!r}, not {param!r}"
+            assert error.code == "invalid_value", error.code
         self.refused(openai.BadRequestError, "messages", lambda: self.chat(ask("word " * 200_000)))
 
     def unknown_models_are_not_found(self):
         create = self.client.chat.completions.create
-        self.refused(openai.NotFoundError, "model", lambda: create(model="no-such-model", messages=QUESTION))
+        error = self.refused(openai.NotFoundError, "model", lambda: create(model="no-such-model", messages=QUESTION))
+        assert error.code == "model_not_found", error.code
         self.refused(openai.NotFoundError, "model", lambda: self.client.models.retrieve("no/such"))
 
     def wrong_keys_are_refused(self):
@@ -389,7 +403,7 @@ class Check:
         seeds_are_reproducible, choices_have_their_seeds, batch_mates_change_nothing, stop_strings_end_it,
         logprobs_add_up, bias_forbids, json_schema_holds, json_object_holds, parse_gives_a_model, regex_holds,
         tools_may_be_called, tools_must_be_called, the_named_tool_is_called, tool_calls_stream,
-        tool_results_go_back, completions_answer, models_are_listed, embeddings_are_refused,
+        the_stream_helper_agrees, tool_results_go_back, completions_answer, models_are_listed, embeddings_are_refused,
         wrong_fields_are_named, unknown_models_are_not_found, wrong_keys_are_refused,
         closed_streams_are_cancelled,
     ]  # fmt: skip
