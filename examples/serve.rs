@@ -7,7 +7,8 @@
 //! <http://127.0.0.1:8080/docs> describes every route. `--host 0.0.0.0` lets other machines in, and
 //! asks for `--api-key` then. Ctrl-C and SIGTERM finish what runs and end; a second one ends at once.
 
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ struct Args {
     /// Where to run.
     #[arg(long, value_enum, default_value_t)]
     device: Device,
+    /// Serve nothing: ask the server that listens on --host and --port whether it lives.
+    #[arg(long)]
+    check: bool,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +70,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let args = Args::parse();
+    if args.check {
+        return check(args.host, args.port);
+    }
     let filter = EnvFilter::try_from_env("LIGHTGLM_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let keyless = args.api_keys.is_empty() && !args.without_key;
@@ -76,6 +83,23 @@ fn run() -> Result<()> {
     );
     use_threads(args.threads)?;
     run_on(args.device, Serve { args })
+}
+
+/// What curl would do in a container that has none.
+fn check(host: IpAddr, port: u16) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let host = match host {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    };
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(host, port), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0u8; 12];
+    stream.read_exact(&mut status)?;
+    ensure!(&status == b"HTTP/1.1 200", "/health: {}", String::from_utf8_lossy(&status));
+    Ok(())
 }
 
 struct Serve {

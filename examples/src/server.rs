@@ -9,7 +9,7 @@ use lightglm_generation::{ChatText, SamplingParams};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::text::ModelText;
-use lightglm_quant::{Policy, Scheme};
+use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineThread};
 use lightglm_serve::http::{Server, ServerConfig, Structured};
 use lightglm_serve::kv::PagedKvCache;
@@ -30,7 +30,8 @@ pub struct ServeArgs {
     /// The model's name in requests; the last part of --model where left out.
     #[arg(long)]
     pub model_name: Option<String>,
-    /// Quantize the weights while they are loaded: int8, int4, int8wo, ...
+    /// Quantize the weights while they are loaded: int8, int4, int8wo, ...; int8 where the model is
+    /// dense and neither this, --policy nor --dtype says otherwise.
     #[arg(long, conflicts_with = "dtype")]
     pub scheme: Option<Scheme>,
     /// As --scheme, with a scheme per matrix: names or patterns, the first that matches holds.
@@ -93,7 +94,10 @@ impl ServeArgs {
     pub fn start<B: LmBackend>(&self, device: &B::Device) -> Result<Engine> {
         let checkpoint = open_model(self.model.as_deref())?;
         let config = checkpoint.config();
-        let policy = policy_of(self.scheme, self.policy.clone())?;
+        let mut policy = policy_of(self.scheme, self.policy.clone())?;
+        if self.dtype.is_none() && !QuantizedCheckpoint::is_one(checkpoint.weights()) {
+            policy.get_or_insert_with(|| Policy::uniform(Scheme::INT8));
+        }
         let adapters = self.adapters.clone();
         if let Some(folder) = &adapters {
             ensure!(folder.is_dir(), "--adapters {}: is not a folder", folder.display());
@@ -156,13 +160,13 @@ impl ServeArgs {
     }
 }
 
-/// What the checkpoint recommends.
+/// What the checkpoint recommends, over what `chat` takes.
 fn sampling(checkpoint: &Checkpoint) -> Result<SamplingParams> {
     let config = checkpoint.generation_config()?;
     let float = |x: Option<f64>, otherwise: f32| x.map_or(otherwise, |x| x as f32);
     let params = SamplingParams {
-        temperature: float(config.temperature, 1.0),
-        top_p: float(config.top_p, 1.0),
+        temperature: float(config.temperature, 0.2),
+        top_p: float(config.top_p, 0.9),
         top_k: config.top_k.map_or(0, |k| k as usize),
         min_p: float(config.min_p, 0.0),
         repetition_penalty: float(config.repetition_penalty, 1.0),

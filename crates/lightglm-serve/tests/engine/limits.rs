@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lightglm_generation::{FinishReason, SamplingError, SamplingParams};
+use lightglm_generation::{FinishReason, SamplingParams};
 use lightglm_serve::engine::{EngineError, Rejection};
 
 use crate::bench::*;
@@ -51,7 +51,7 @@ fn requests_that_cannot_run_are_refused_at_once() {
     for temperature in [-1.0, f32::NAN] {
         let params = SamplingParams { temperature, ..SamplingParams::default() };
         let refused = rejection(&engine, request(&[1], params));
-        assert!(matches!(refused, Rejection::Sampling(SamplingError { .. })), "{refused:?}");
+        assert!(matches!(refused, Rejection::Sampling(_)), "{refused:?}");
     }
     let mut other = request(&[1], greedy(1));
     other.model = Some("x".into());

@@ -15,7 +15,7 @@ fn many_threads_are_served_and_the_last_word_is_said() {
             .map(|worker| {
                 let handle = thread.handle();
                 scope.spawn(move || {
-                    let ask = |i| {
+                    let ask = |i: usize| {
                         let mut request = request(&prompt(5 + i, worker), sampled(10, i as u64));
                         request.key = worker.to_string();
                         if i % 7 == 3 {
