@@ -2,6 +2,8 @@
 
 #![cfg(feature = "structured")]
 
+#[path = "structured/speed.rs"]
+mod speed;
 #[path = "structured/toy.rs"]
 mod toy;
 #[path = "structured/validator.rs"]

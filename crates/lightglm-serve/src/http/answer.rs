@@ -74,7 +74,8 @@ pub(super) async fn answer(
     admission: Admission,
     JsonBody(mut request): JsonBody<AnswerRequest>,
 ) -> Result<Response, ApiError> {
-    let fields = std::mem::take(&mut request.sampling);
+    // An answer is to be the same every time, unless somebody asks for variety.
+    let fields = std::mem::take(&mut request.sampling).greedy_unless_said();
     let default_max = state.config.sampling.max_tokens;
     let sampling = fields.checked(&state, &peer, "question", default_max)?;
     if sampling.n != 1 {

@@ -104,6 +104,12 @@ pub(in crate::http) struct Sampling {
 }
 
 impl SamplingFields {
+    /// The most likely token at each step, where the request does not say otherwise.
+    pub(in crate::http) fn greedy_unless_said(mut self) -> Self {
+        self.temperature.get_or_insert(0.0);
+        self
+    }
+
     /// Checks every field. `default_max_tokens` is for replies whose length is not said.
     ///
     /// # Errors

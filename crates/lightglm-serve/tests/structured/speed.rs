@@ -1,13 +1,11 @@
 //! How long a mask takes with a vocabulary of GLM-4's size. Prints, and is run by hand:
 //!
 //! ```text
-//! cargo test --release -p lightglm-serve --test structured_speed -- --ignored --nocapture
+//! cargo test --release -p lightglm-serve --test structured speed -- --ignored --nocapture
 //! ```
 //!
 //! `LIGHTGLM_TIKTOKEN` may name a file of tokens (base64, a space, the rank, per line), as GLM-4 and
 //! its kin are published in; without it the tokens are made up.
-
-#![cfg(feature = "structured")]
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
