@@ -89,8 +89,8 @@ fn run() -> Result<()> {
 fn check(host: IpAddr, port: u16) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let host = match host {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         host => host,
     };
     let mut stream = TcpStream::connect_timeout(&SocketAddr::new(host, port), PATIENCE)?;
