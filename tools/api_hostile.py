@@ -63,7 +63,7 @@ class Case:
 def with_raw(path, field, raw):
     """The path's harmless body with `raw` as the text of a field."""
     rest = {name: value for name, value in BASES[path].items() if name != field}
-    return (json.dumps(rest)[:-1] + f', "{field}": {raw}}}').encode()
+    return (json.dumps(rest)[:-1] + (", " if rest else "") + f'"{field}": {raw}}}').encode()
 
 
 def with_fields(path, **fields):

@@ -37,7 +37,7 @@ pub struct ParsedReply {
 /// declared, an object that is incomplete or no JSON, arguments nested deeper than 100 levels.
 ///
 /// ```
-/// use lightglm_model::text::parse_tool_calls;
+/// use lightglm_generation::parse_tool_calls;
 ///
 /// let reply = parse_tool_calls("One moment.\nget_weather\n{\"city\": \"Paris\"}", &["get_weather"]);
 /// assert_eq!(reply.content, "One moment.");

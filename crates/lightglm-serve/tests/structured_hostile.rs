@@ -92,6 +92,22 @@ fn schemas() -> Vec<(&'static str, Value)> {
             object_of(600, |_| json!({ "type": "string" })), "maxProperties": 1,
             "additionalProperties": false }),
         ),
+        (
+            "patterns that meet",
+            json!({ "allOf": many(20, |i| json!({ "type": "string",
+            "pattern": format!(".*{}.*{i}.*", char::from(b'a' + i as u8)) })) }),
+        ),
+        (
+            "patterns that meet by reference",
+            json!({ "$ref": "#/$defs/d0", "$defs": Value::Object((0..20).map(|i|
+            (format!("d{i}"), json!({ "$ref": format!("#/$defs/d{}", (i + 1) % 20), "type": "string",
+            "pattern": format!(".*{}.*{i}.*", char::from(b'a' + i as u8)) }))).collect()) }),
+        ),
+        (
+            "as many patterns as may meet",
+            json!({ "allOf": many(8, |i| json!({ "type": "string",
+            "pattern": format!("(.*[{0}]){{1,40}}.*{i}.*", char::from(b'a' + i as u8)) })) }),
+        ),
         ("$ref to itself", json!({ "$ref": "#" })),
         (
             "$ref loop",

@@ -11,9 +11,9 @@ use crate::structured::error::StructuredError;
 use crate::structured::limits::StructuredLimits;
 use crate::structured::schema_check::check_schema;
 
-/// White space between JSON's tokens. Bounded, because a model that has nothing to say may go on
-/// indenting for ever.
-const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+/// White space between JSON's tokens: a space, or a new line and what it is indented by. No more, because
+/// a small model that has nothing to say fills its reply with empty lines where it may.
+const WHITE_SPACE: &str = r"(\x20|\x0A\x20{0,16})";
 
 /// Escapes in JSON strings. Without `\u`, which would give every key a second spelling, and a
 /// property that the schema knows could be written past it.
@@ -116,6 +116,12 @@ fn check_lark(lark: &str, limits: &StructuredLimits) -> Result<(), StructuredErr
     }
     if lark.trim().is_empty() {
         return Err(StructuredError::Empty { field: field.into() });
+    }
+    // Those in texts and comments count, too: who needs many of them has another way to write them.
+    let (actual, limit) = (lark.matches('&').count(), limits.lark_intersections);
+    if actual > limit {
+        let (field, unit) = (field.into(), "intersections");
+        return Err(StructuredError::TooLarge { field, unit, limit, actual });
     }
     // Schemas inside the grammar. What is no JSON is left to the compiler.
     for (start, mark) in lark.match_indices("%json") {

@@ -20,10 +20,15 @@ pub struct StructuredLimits {
     pub schema_one_of: usize,
     /// Expressions under `patternProperties` in a schema, all together: every pair is intersected.
     pub schema_patterns: usize,
+    /// Expressions under `pattern` and `format` that may meet in one `allOf`, or beside a `$ref`: each
+    /// doubles the work of finding out whether anything matches them all.
+    pub schema_all_of: usize,
     /// Bytes of a regular expression, a schema's `pattern` included.
     pub regex_bytes: usize,
     /// Bytes of a Lark grammar.
     pub lark_bytes: usize,
+    /// Intersections (`&`) in a Lark grammar, for the same reason.
+    pub lark_intersections: usize,
     /// Bytes of all choices together.
     pub choice_bytes: usize,
     /// Tools in a constraint.
@@ -58,8 +63,10 @@ impl Default for StructuredLimits {
             schema_properties: 1_000,
             schema_one_of: 512,
             schema_patterns: 32,
+            schema_all_of: 8,
             regex_bytes: 4 << 10,
             lark_bytes: 64 << 10,
+            lark_intersections: 8,
             choice_bytes: 64 << 10,
             tools: 128,
             tool_name_bytes: 256,
