@@ -1,13 +1,21 @@
 //! What holds for every text, whatever it says.
 
+use lightglm_generation::ChatText;
 use lightglm_model::text::{
-    ChatTemplate, Message, ParsedReply, Tokenizer, ToolCallEvent, ToolCallStream, parse_tool_calls,
+    ChatTemplate, Message, ModelText, ParsedReply, Tokenizer, ToolCallEvent, ToolCallStream,
+    parse_tool_calls,
 };
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static TOKENIZER: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::from_bytes(include_bytes!("data/text/tokenizer.json")).unwrap());
+
+static TEXT: LazyLock<ModelText> = LazyLock::new(|| ModelText {
+    tokenizer: TOKENIZER.clone(),
+    template: ChatTemplate::glm4_0414(),
+    eos_token_ids: vec![304],
+});
 
 /// Control tokens, their halves, and ordinary text, in any order.
 fn hostile_text() -> impl Strategy<Value = String> {
@@ -63,7 +71,15 @@ proptest! {
         let ids = TOKENIZER.encode_text(&text).unwrap();
         prop_assert!(!ids.iter().any(|id| TOKENIZER.is_special(*id)));
         prop_assert_eq!(TOKENIZER.decode(&ids, false), text.as_str());
-        prop_assert_eq!(TOKENIZER.decode(&ids, true), text);
+        prop_assert_eq!(TOKENIZER.decode(&ids, true), text.as_str());
+        // As a server sees it: what the tokenizer puts in front of every text, and the text.
+        let prompt = TEXT.encode_prompt(&text).unwrap();
+        let (front, rest) = prompt.split_at(prompt.len() - ids.len());
+        prop_assert_eq!(front, TOKENIZER.encode_with_post_processor("").unwrap());
+        prop_assert_eq!(rest, ids);
+        let bytes = rest.iter().filter_map(|&id| TEXT.token_bytes(id)).flatten();
+        prop_assert!(bytes.copied().eq(text.bytes()));
+        prop_assert!(front.iter().all(|&id| TEXT.token_bytes(id).is_none()));
     }
 }
 

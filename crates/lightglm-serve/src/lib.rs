@@ -1,4 +1,45 @@
 //! Continuous batching, a paged KV cache, structured output, and an HTTP API that people know.
+//!
+//! **Should I use this crate?** To answer many requests with one model: in your own program through
+//! [`engine`], or over HTTP through [`http`]. It takes any `CausalLm` of `lightglm-core`, quantized,
+//! sparse or adapted, and any text side ([`ChatText`](lightglm_generation::ChatText)); `lightglm-model`
+//! has both. For one conversation at a time `lightglm-model`'s generator is all you need. The program
+//! `examples/serve.rs` in the repository puts everything together.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use std::sync::{Arc, mpsc};
+//!
+//! use burn_flex::{Flex, FlexDevice};
+//! use lightglm_core::KvDtype;
+//! use lightglm_generation::SamplingParams;
+//! use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineRequest, Event};
+//! use lightglm_serve::kv::PagedKvCache;
+//!
+//! # let model = lightglm_testkit::TableLm::<Flex>::new(100, 4, 1, &FlexDevice);
+//! # let (layers, kv_heads, head_dim) = (1, 1, 3);
+//! let blocks = 64; // of 16 positions, shared by all requests
+//! let shape = [blocks, kv_heads, head_dim];
+//! let cache = PagedKvCache::<Flex>::of_dtype(layers, shape, KvDtype::F16, &FlexDevice);
+//! let engine = EngineBuilder::new(Arc::new(model), cache, EngineConfig::new(512)).build().spawn()?;
+//!
+//! let (sender, events) = mpsc::channel();
+//! let params = SamplingParams { max_tokens: 8, ..SamplingParams::default() };
+//! let detokenizer = Box::new(|token: u32| Some(format!("{token} ")));
+//! let request = EngineRequest::new(vec![1, 2, 3], params, vec![0], detokenizer);
+//! engine.handle().submit(request, Box::new(move |event| match sender.send(event) {
+//!     Ok(()) => ControlFlow::Continue(()),
+//!     Err(_) => ControlFlow::Break(()), // nobody listens any more: the request is cancelled
+//! }))?;
+//! for event in events {
+//!     match event {
+//!         Event::Step(step) => print!("{}", step.text),
+//!         Event::Finished { usage, .. } => assert!(usage.completion_tokens <= 8),
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod engine;
 #[cfg(feature = "http")]
