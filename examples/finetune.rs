@@ -307,6 +307,8 @@ impl Lesson<'_> {
             checkpoint_every: args.checkpoint_every,
             ..defaults
         };
+        // Before anything is asked or written.
+        config.check()?;
         let (folder, metrics) = open_run(&args.output, args.resume)?;
         let before = self.examine(&model.valid(), exams, "before")?;
         let mut watch = TrainingWatch::new(metrics, Arc::clone(&self.stop))?;

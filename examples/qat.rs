@@ -284,6 +284,8 @@ impl Study<'_> {
             checkpoint_every: args.checkpoint_every,
             ..TrainConfig::default()
         };
+        // Before anything is asked or written.
+        config.check()?;
         let (folder, metrics) = open_run(&args.output, args.resume)?;
         let dense_perplexity = self.perplexity(teacher, test, "dense")?;
         let rounded = self.packed(&TrainedWeights::of(teacher))?;
