@@ -19,8 +19,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::SequenceId;
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
+use lightglm_examples::sampling::recommended;
 use lightglm_examples::serving::{ServedModel, serve};
 use lightglm_examples::{open_model, use_threads};
+use lightglm_generation::ChatText;
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GenerationConfig;
@@ -28,7 +30,7 @@ use lightglm_model::generation::{
     CancelToken, ContiguousKvCache, FinishReason, GenerationRequest, Generator, KvDtype,
     SamplingParams,
 };
-use lightglm_model::text::{ChatTemplate, Message, Tokenizer};
+use lightglm_model::text::{Message, ModelText};
 use lightglm_quant::{Policy, Scheme};
 use rustyline::error::ReadlineError;
 use serde::Serialize;
@@ -222,9 +224,7 @@ fn print_now(piece: &str) {
 /// A model, its text side, and what was said so far.
 struct Conversation<B: LmBackend> {
     model: Box<dyn ServedModel<B>>,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    eos_token_ids: Vec<u32>,
+    text: ModelText,
     params: SamplingParams,
     cache: ContiguousKvCache<B>,
     /// Tokens whose keys and values the cache holds.
@@ -268,9 +268,7 @@ impl<B: LmBackend> Conversation<B> {
         })?;
         Ok(Self {
             model,
-            tokenizer: checkpoint.tokenizer()?,
-            template: checkpoint.chat_template()?,
-            eos_token_ids: checkpoint.eos_token_ids()?,
+            text: checkpoint.text()?,
             params: sampling(args, &checkpoint.generation_config()?)?,
             cache,
             held: Vec::new(),
@@ -319,7 +317,7 @@ impl<B: LmBackend> Conversation<B> {
             Some(context) => format!("{context}\n\nAnswer from the text above. {question}"),
             None => question.to_string(),
         }));
-        let prompt = self.template.render(&messages, &[], true)?.encode(&self.tokenizer)?;
+        let prompt = self.text.encode_chat(&messages, &[])?;
         let reply = self.generate(prompt, print)?;
         self.history.push(Message::user(question.to_string()));
         self.history.push(Message::assistant(reply.text.clone()));
@@ -343,8 +341,8 @@ impl<B: LmBackend> Conversation<B> {
             SEQUENCE,
             prompt[shared..].to_vec(),
             self.params.clone(),
-            self.eos_token_ids.clone(),
-            self.tokenizer.decode_stream(true),
+            self.text.eos_token_ids.clone(),
+            self.text.tokenizer.decode_stream(true),
         )
         .with_history(prompt[..shared].to_vec())
         .with_cancel(self.cancel.clone());
@@ -412,25 +410,22 @@ impl Reply {
 
 /// The command line over the checkpoint's generation_config.json over our defaults.
 fn sampling(args: &Args, config: &GenerationConfig) -> Result<SamplingParams> {
-    let float = |x: Option<f64>| x.map(|x| x as f32);
+    let own = recommended(config);
     let base = SamplingParams {
         max_tokens: args.max_tokens,
         seed: args.seed,
         stop: args.stop.clone(),
-        repetition_penalty: args
-            .repetition_penalty
-            .or(float(config.repetition_penalty))
-            .unwrap_or(1.0),
+        repetition_penalty: args.repetition_penalty.unwrap_or(own.repetition_penalty),
         logprobs: Some(0),
         ..SamplingParams::default()
     };
     let params = match args.greedy {
         true => base,
         false => SamplingParams {
-            temperature: args.temperature.or(float(config.temperature)).unwrap_or(0.2),
-            top_p: args.top_p.or(float(config.top_p)).unwrap_or(0.9),
-            top_k: args.top_k.or(config.top_k.map(|k| k as usize)).unwrap_or(0),
-            min_p: args.min_p.or(float(config.min_p)).unwrap_or(0.0),
+            temperature: args.temperature.unwrap_or(own.temperature),
+            top_p: args.top_p.unwrap_or(own.top_p),
+            top_k: args.top_k.unwrap_or(own.top_k),
+            min_p: args.min_p.unwrap_or(own.min_p),
             ..base
         },
     };

@@ -28,8 +28,8 @@ use tokio::sync::oneshot;
 #[derive(Parser)]
 #[command(about = "Put a server under load")]
 struct Args {
-    /// The server; one of this program's own where left out.
-    #[arg(long)]
+    /// The server (http); one of this program's own where left out.
+    #[arg(long, conflicts_with_all = ["model", "scheme", "policy", "dtype", "threads"])]
     url: Option<String>,
     /// The model to ask for.
     #[arg(long)]

@@ -7,7 +7,7 @@
 //! <http://127.0.0.1:8080/docs> describes every route. `--host 0.0.0.0` lets other machines in, and
 //! asks for `--api-key` then. Ctrl-C and SIGTERM finish what runs and end; a second one ends at once.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,8 +73,15 @@ fn run() -> Result<()> {
     if args.check {
         return check(args.host, args.port);
     }
-    let filter = EnvFilter::try_from_env("LIGHTGLM_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = match std::env::var("LIGHTGLM_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter).context("LIGHTGLM_LOG")?,
+        Err(_) => "info".into(),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let keyless = args.api_keys.is_empty() && !args.without_key;
     ensure!(
         !keyless || args.host.is_loopback(),

@@ -16,6 +16,7 @@ pub mod model_folder;
 pub mod models;
 pub mod precision;
 pub mod prompt_text;
+pub mod sampling;
 pub mod server;
 pub mod serving;
 pub mod shape;

@@ -7,8 +7,6 @@ use anyhow::{Context, Result, ensure};
 use lightglm_core::{KV_BLOCK, KvDtype};
 use lightglm_generation::{ChatText, SamplingParams};
 use lightglm_kernels::LmBackend;
-use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::text::ModelText;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineThread};
 use lightglm_serve::http::{Server, ServerConfig, Structured};
@@ -18,6 +16,7 @@ use lightglm_serve::structured::{GrammarVocabulary, StructuredLimits};
 use crate::models::DEFAULT_MODEL;
 use crate::open_model;
 use crate::precision::Precision;
+use crate::sampling::recommended;
 use crate::serving::policy_of;
 use crate::shared_model::SharedLm;
 
@@ -30,8 +29,8 @@ pub struct ServeArgs {
     /// The model's name in requests; the last part of --model where left out.
     #[arg(long)]
     pub model_name: Option<String>,
-    /// Quantize the weights while they are loaded: int8, int4, int8wo, ...; int8 where the model is
-    /// dense and neither this, --policy nor --dtype says otherwise.
+    /// Quantize the weights while they are loaded: int8, int4, int8wo, ...; int8 (of GGUF, too) where
+    /// neither this, --policy nor --dtype says otherwise, and as stored of folders that `quantize` wrote.
     #[arg(long, conflicts_with = "dtype")]
     pub scheme: Option<Scheme>,
     /// As --scheme, with a scheme per matrix: names or patterns, the first that matches holds.
@@ -47,7 +46,7 @@ pub struct ServeArgs {
     /// --max-context, where left out.
     #[arg(long, value_name = "MIB")]
     pub kv_memory: Option<usize>,
-    /// Longest conversation, prompt and reply together, in tokens.
+    /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow.
     #[arg(long, default_value_t = 8192)]
     pub max_context: usize,
     /// Requests that run at the same time.
@@ -102,15 +101,21 @@ impl ServeArgs {
         if let Some(folder) = &adapters {
             ensure!(folder.is_dir(), "--adapters {}: is not a folder", folder.display());
         }
-        let lm = SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
-        let text: Arc<dyn ChatText> = Arc::new(ModelText {
-            tokenizer: checkpoint.tokenizer()?,
-            template: checkpoint.chat_template()?,
-            eos_token_ids: checkpoint.eos_token_ids()?,
-        });
+        let text: Arc<dyn ChatText> = Arc::new(checkpoint.text()?);
+        let sampling = recommended(&checkpoint.generation_config()?);
+        sampling.validate()?;
+        // What can be refused is refused before the weights are read.
         let max_context = self.max_context.min(config.max_position_embeddings);
         ensure!(max_context > 1, "--max-context must be at least 2");
-        ensure!(self.max_running > 0, "--max-running must be at least 1");
+        let counts = [
+            ("--max-running", self.max_running),
+            ("--max-waiting", self.max_waiting),
+            ("--max-open-per-key", self.max_open_per_key.unwrap_or(1)),
+            ("--token-budget", self.token_budget),
+        ];
+        for (option, count) in counts {
+            ensure!(count > 0, "{option} must be at least 1");
+        }
         let heads = config.num_key_value_heads;
         let per_block = 2
             * KV_BLOCK
@@ -118,20 +123,28 @@ impl ServeArgs {
             * heads
             * self.kv_dtype.bytes_per_head(config.head_dim);
         let blocks = match self.kv_memory {
-            Some(mib) => (mib << 20) / per_block,
+            Some(mib) => mib.saturating_mul(1 << 20) / per_block,
             None => {
-                let typical = self.max_running * max_context.min(1024).div_ceil(KV_BLOCK);
-                typical.max(max_context.div_ceil(KV_BLOCK))
+                let typical = max_context.min(1024).div_ceil(KV_BLOCK);
+                self.max_running.saturating_mul(typical).max(max_context.div_ceil(KV_BLOCK))
             }
         };
-        ensure!(blocks > 0, "--kv-memory: a block of {KV_BLOCK} positions takes {per_block} bytes");
+        ensure!(
+            blocks > 0,
+            "--kv-memory: too little for {KV_BLOCK} tokens, which take {per_block} bytes"
+        );
+        ensure!(
+            blocks < u32::MAX as usize,
+            "--kv-memory, --max-running: {blocks} blocks of keys and values are more than there can be"
+        );
+        let lm = SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
         let shape = [blocks, heads, config.head_dim];
         let cache = PagedKvCache::of_dtype(config.num_hidden_layers, shape, self.kv_dtype, device);
         let mut engine = EngineConfig::new(max_context);
         engine.max_running = self.max_running;
         engine.max_waiting = self.max_waiting;
         engine.max_open_per_key = self.max_open_per_key;
-        engine.token_budget = self.token_budget.max(1);
+        engine.token_budget = self.token_budget;
         if self.no_speculation {
             engine.speculation = None;
         }
@@ -145,7 +158,7 @@ impl ServeArgs {
             text,
             name: self.name(),
             scheme: lm.scheme,
-            sampling: sampling(&checkpoint)?,
+            sampling,
             kv_bytes: blocks * per_block,
         })
     }
@@ -158,22 +171,6 @@ impl ServeArgs {
             last.strip_suffix(".gguf").unwrap_or(last).to_owned()
         })
     }
-}
-
-/// What the checkpoint recommends, over what `chat` takes.
-fn sampling(checkpoint: &Checkpoint) -> Result<SamplingParams> {
-    let config = checkpoint.generation_config()?;
-    let float = |x: Option<f64>, otherwise: f32| x.map_or(otherwise, |x| x as f32);
-    let params = SamplingParams {
-        temperature: float(config.temperature, 0.2),
-        top_p: float(config.top_p, 0.9),
-        top_k: config.top_k.map_or(0, |k| k as usize),
-        min_p: float(config.min_p, 0.0),
-        repetition_penalty: float(config.repetition_penalty, 1.0),
-        ..SamplingParams::default()
-    };
-    params.validate()?;
-    Ok(params)
 }
 
 impl Engine {

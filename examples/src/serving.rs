@@ -68,24 +68,36 @@ pub fn serve<B: LmBackend>(
             quantize_source(config, source, file, policy, device).map(Into::into)
         }
         None => {
-            let held = match precision {
-                Some(precision) => precision,
-                None => checkpoint.stored_dtype()?.into(),
-            };
-            let model = checkpoint.load::<B>(Precision::load(precision), device)?;
-            Ok(dense(model, held, device))
+            let (model, scheme) = load_dense::<B>(checkpoint, precision, device)?;
+            Ok(Served { model: Box::new(model), scheme, integer: false })
         }
     }
 }
 
-/// A dense model held in `precision`, or in f32 where the device has no arithmetic for that.
-fn dense<B: LmBackend>(model: DenseGlm<B>, precision: Precision, device: &B::Device) -> Served<B> {
+/// A dense checkpoint in `precision`, or as it is stored, and how it is held.
+///
+/// # Errors
+/// Where the checkpoint is at fault.
+pub fn load_dense<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    precision: Option<Precision>,
+    device: &B::Device,
+) -> Result<(DenseGlm<B>, String)> {
+    let wanted = match precision {
+        Some(precision) => precision,
+        None => checkpoint.stored_dtype()?.into(),
+    };
+    let model = checkpoint.load::<B>(Precision::load(precision), device)?;
+    Ok((model, held::<B>(wanted, device)))
+}
+
+/// What weights in `precision` are held in: f32 where the device has no arithmetic for it.
+fn held<B: LmBackend>(precision: Precision, device: &B::Device) -> String {
     let held = match B::supports_dtype(device, precision.kv().into()) {
         true => precision,
         false => Precision::F32,
     };
-    let scheme = held.weight().name().to_lowercase();
-    Served { model: Box::new(model), scheme, integer: false }
+    held.weight().name().to_lowercase()
 }
 
 /// As [`serve`], for a source without a file: random weights in `precision`.
@@ -104,7 +116,8 @@ pub fn serve_source<B: LmBackend>(
         Some(policy) => quantize_source(config, source, file, policy, device).map(Into::into),
         None => {
             let model = DenseGlm::load(config, source, file, LoadPrecision::Stored, device)?;
-            Ok(dense(model, precision, device))
+            let scheme = held::<B>(precision, device);
+            Ok(Served { model: Box::new(model), scheme, integer: false })
         }
     }
 }

@@ -14,7 +14,7 @@ use lightglm_serve::engine::{AdapterLoader, SharedModel};
 use lightglm_train::peft::load_adapter;
 
 use crate::precision::Precision;
-use crate::serving::{matrices, quantized};
+use crate::serving::{load_dense, matrices, quantized};
 
 /// A base model, and what makes adapted ones of it.
 pub struct SharedLm<B: LmBackend> {
@@ -47,12 +47,8 @@ impl<B: LmBackend> SharedLm<B> {
             let quantized = quantized::<B>(checkpoint, policy, device)?;
             return Ok(Self::new(quantized.model, quantized.scheme, config, adapters));
         }
-        let held = match precision {
-            Some(precision) => precision,
-            None => checkpoint.stored_dtype()?.into(),
-        };
-        let model = checkpoint.load::<B>(Precision::load(precision), device)?;
-        Ok(Self::new(model, held.weight().name().to_lowercase(), config, adapters))
+        let (model, scheme) = load_dense::<B>(checkpoint, precision, device)?;
+        Ok(Self::new(model, scheme, config, adapters))
     }
 
     /// `model`, whose adapters are folders in `adapters`.

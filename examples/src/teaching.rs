@@ -8,7 +8,7 @@ use lightglm_eval::batched::{BatchOptions, BatchSubject, Ending, generate};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_model::text::{ChatTemplate, Message, Tokenizer};
+use lightglm_model::text::{Message, ModelText};
 use lightglm_train::data::{Conversation, DropReason, DropReport, Example, Role, Turn};
 use lightglm_train::trainer::TokenizedExample;
 
@@ -18,11 +18,7 @@ use crate::loaded::empty_cache;
 const SEQUENCES: usize = 32;
 
 /// The text side of a model that is taught.
-pub struct Classroom {
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    end_tokens: Vec<u32>,
-}
+pub struct Classroom(ModelText);
 
 /// What came out of asking a model the questions of a file.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -41,11 +37,7 @@ impl Classroom {
     /// # Errors
     /// Where the tokenizer or the template is missing or malformed.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(Self {
-            tokenizer: checkpoint.tokenizer()?,
-            template: checkpoint.chat_template()?,
-            end_tokens: checkpoint.eos_token_ids()?,
-        })
+        Ok(Self(checkpoint.text()?))
     }
 
     /// The examples as token ids, `longest` at most: longer conversations are left out and told to
@@ -85,8 +77,8 @@ impl Classroom {
 
     /// The text, and the token that ends it.
     fn tokenize_text(&self, text: &str) -> Result<Vec<u32>> {
-        let mut tokens = self.tokenizer.encode_text(text)?;
-        tokens.extend(self.end_tokens.first());
+        let mut tokens = self.0.tokenizer.encode_text(text)?;
+        tokens.extend(self.0.eos_token_ids.first());
         Ok(tokens)
     }
 
@@ -109,11 +101,11 @@ impl Classroom {
                 last + 1
             );
             // What the template writes behind the end of an answer is not the model's to say.
-            let ends = |&at: &usize| self.end_tokens.contains(&tokens[at]);
+            let ends = |&at: &usize| self.0.eos_token_ids.contains(&tokens[at]);
             let said = (start.len()..end.len()).find(ends).map_or(end.len(), |at| at + 1);
             learn[start.len()..said].fill(true);
             let ended =
-                tokens[start.len()..said].last().is_some_and(|t| self.end_tokens.contains(t));
+                tokens[start.len()..said].last().is_some_and(|t| self.0.eos_token_ids.contains(t));
             if !ended {
                 // GLM's templates end an answer by opening the next turn.
                 match tokens.get(said) {
@@ -134,13 +126,13 @@ impl Classroom {
     fn end_of_answer(&self, messages: &[Message], len: usize) -> Result<u32> {
         let more: Vec<Message> = messages.iter().cloned().chain([Message::user("x")]).collect();
         let next = self.render(&more, false)?.get(len).copied();
-        let next = next.filter(|token| self.end_tokens.contains(token));
-        let end = next.or(self.end_tokens.first().copied());
+        let next = next.filter(|token| self.0.eos_token_ids.contains(token));
+        let end = next.or(self.0.eos_token_ids.first().copied());
         end.ok_or_else(|| anyhow!("the model has no token that ends an answer"))
     }
 
     fn render(&self, messages: &[Message], prompt: bool) -> Result<Vec<u32>> {
-        Ok(self.template.render(messages, &[], prompt)?.encode(&self.tokenizer)?)
+        Ok(self.0.template.render(messages, &[], prompt)?.encode(&self.0.tokenizer)?)
     }
 
     /// The greedy answers to the conversations' last questions, `longest` tokens at most; `None`
@@ -169,14 +161,15 @@ impl Classroom {
         };
         let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
         let ending = Ending {
-            end_tokens: &self.end_tokens,
+            end_tokens: &self.0.eos_token_ids,
             max_new_tokens: longest,
             is_complete: &|_| false,
         };
         let options = BatchOptions { sequences: SEQUENCES, ..BatchOptions::default() };
         let replies = generate(&mut subject, &prompts, &ending, &options, control)?;
-        let text =
-            |reply: lightglm_eval::batched::Generation| self.tokenizer.decode(&reply.tokens, true);
+        let text = |reply: lightglm_eval::batched::Generation| {
+            self.0.tokenizer.decode(&reply.tokens, true)
+        };
         Ok(replies.into_iter().map(|reply| reply.map(text)).collect())
     }
 
@@ -187,7 +180,7 @@ impl Classroom {
     pub fn longest_answer(&self, conversations: &[&Conversation]) -> Result<usize> {
         let mut longest = 0;
         for conversation in conversations {
-            longest = longest.max(self.tokenizer.encode_text(conversation.answer())?.len());
+            longest = longest.max(self.0.tokenizer.encode_text(conversation.answer())?.len());
         }
         Ok(longest + longest / 4 + 2)
     }

@@ -55,7 +55,7 @@ pub use message::Message;
 pub use penalties::{Ban, Bias, Penalties};
 pub use sampler::{Sampled, Sampler};
 pub use sampling_params::{SamplingError, SamplingParams};
-pub use step::{FinishReason, PrefillProgress, Step};
+pub use step::{FinishReason, Step};
 pub use stop_strings::{StopMatch, StopStrings};
 pub use tool_call_stream::{ToolCallEvent, ToolCallStream};
 pub use tool_calls::{ParsedReply, ToolCall, parse_tool_calls};

@@ -44,12 +44,3 @@ pub struct Step {
     /// Why this is the last step; `None` where more follow.
     pub finish: Option<FinishReason>,
 }
-
-/// How far a prompt is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefillProgress {
-    /// Prompt tokens the model has run.
-    pub done: usize,
-    /// Prompt tokens in all.
-    pub total: usize,
-}

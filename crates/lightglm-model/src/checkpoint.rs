@@ -8,7 +8,7 @@ use lightglm_kernels::LmBackend;
 
 use crate::config::{ConfigError, GenerationConfig, GlmConfig};
 use crate::decoder::{DenseGlm, LoadPrecision};
-use crate::text::{ChatTemplate, TextError, Tokenizer};
+use crate::text::{ChatTemplate, ModelText, TextError, Tokenizer};
 use crate::weights::{GgufCheckpoint, SafetensorsCheckpoint};
 
 /// A model folder in Hugging Face layout, or a GGUF file.
@@ -135,6 +135,19 @@ impl Checkpoint {
             Weights::Safetensors(_) => Ok(Tokenizer::from_file(self.path.join("tokenizer.json"))?),
             Weights::Gguf(gguf) => Ok(Tokenizer::from_gguf(&gguf.vocabulary()?)?),
         }
+    }
+
+    /// Tokenizer, chat template and the ends of a reply together.
+    ///
+    /// # Errors
+    /// Those of [`tokenizer`](Self::tokenizer), [`chat_template`](Self::chat_template) and
+    /// [`eos_token_ids`](Self::eos_token_ids).
+    pub fn text(&self) -> Result<ModelText, CheckpointError> {
+        Ok(ModelText {
+            tokenizer: self.tokenizer()?,
+            template: self.chat_template()?,
+            eos_token_ids: self.eos_token_ids()?,
+        })
     }
 
     /// The checkpoint's own chat template; the built-in GLM-4-0414 one where it has none.

@@ -106,12 +106,14 @@ impl Client {
             return Ok(Outcome::Refused { status, reason: response.text().await? });
         }
         let (mut reply, mut last, mut pending) = (Reply::default(), None, Vec::new());
+        let mut is_whole = false;
         while let Some(chunk) = response.chunk().await? {
             pending.extend_from_slice(&chunk);
             while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
                 let Some(data) = line.strip_prefix(b"data:") else { continue };
                 if data.trim_ascii() == b"[DONE]" {
+                    is_whole = true;
                     continue;
                 }
                 let event: Value =
@@ -131,6 +133,9 @@ impl Client {
                     reply.completion_tokens = usage["completion_tokens"].as_u64().unwrap_or(0);
                 }
             }
+        }
+        if !is_whole || last.is_none() {
+            return Ok(Outcome::Refused { status, reason: "the stream ended early".into() });
         }
         reply.total = start.elapsed();
         Ok(Outcome::Answered(reply))

@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 use super::client::{Client, Outcome};
 use super::prompts::Prompts;
 
+/// How often it is looked at whether to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+
 /// How requests come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arrivals {
@@ -78,10 +81,12 @@ pub async fn run(
             let mut random = ChaCha8Rng::seed_from_u64(requests);
             let mut due = start;
             for index in 0..requests {
+                while !stop.load(Ordering::Relaxed) && Instant::now() < due {
+                    tokio::time::sleep_until(due.min(Instant::now() + STOP_POLL).into()).await;
+                }
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                tokio::time::sleep_until(due.into()).await;
                 let one = one.clone();
                 tasks.spawn(async move { vec![one(index).await] });
                 // The gap of a Poisson process: exponential.

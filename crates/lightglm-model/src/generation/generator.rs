@@ -4,11 +4,20 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::{CausalLm, KvCache};
-use lightglm_generation::{Detokenize, FinishReason, LogitsProcessor, PrefillProgress, Step};
+use lightglm_generation::{Detokenize, FinishReason, LogitsProcessor, Step};
 
 use super::error::GenerationError;
 use super::request::{DEFAULT_PREFILL_CHUNK, GenerationRequest};
 use super::sequence_run::{SequenceRun, run};
+
+/// How far a prompt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefillProgress {
+    /// Prompt tokens the model has run.
+    pub done: usize,
+    /// Prompt tokens in all.
+    pub total: usize,
+}
 
 /// Generates one sequence, a [`Step`] at a time.
 ///

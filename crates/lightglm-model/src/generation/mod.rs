@@ -34,13 +34,12 @@ mod sequence_run;
 pub use batch::{Generation, generate_batch};
 pub use contiguous_kv_cache::ContiguousKvCache;
 pub use error::GenerationError;
-pub use generator::Generator;
+pub use generator::{Generator, PrefillProgress};
 pub use request::{DEFAULT_PREFILL_CHUNK, GenerationRequest};
 
 pub use lightglm_core::{KvDtype, UnknownKvDtype};
 pub use lightglm_generation::{
     Ban, Bias, CancelToken, Detokenize, FinishReason, LogitsProcessor, MinP, Penalties,
-    PrefillProgress, ProcessorError, SampleError, Sampled, Sampler, SamplingError, SamplingParams,
-    Step, StopMatch, StopStrings, Temperature, TokenHistory, TokenLogprob, TopK, TopP,
-    log_softmax_at, top_logprobs,
+    ProcessorError, SampleError, Sampled, Sampler, SamplingError, SamplingParams, Step, StopMatch,
+    StopStrings, Temperature, TokenHistory, TokenLogprob, TopK, TopP, log_softmax_at, top_logprobs,
 };

@@ -3,10 +3,11 @@
 use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::{CausalLm, KvCache, KvCacheError, LmError, LogitRows, SequenceId, Span};
 use lightglm_generation::{
-    CancelToken, Continuation, Detokenize, FinishReason, LogitsProcessor, PrefillProgress, Step,
+    CancelToken, Continuation, Detokenize, FinishReason, LogitsProcessor, Step,
 };
 
 use super::error::GenerationError;
+use super::generator::PrefillProgress;
 use super::request::GenerationRequest;
 
 /// A request on its way: what the model has run of it, and what came out.

@@ -30,6 +30,8 @@ pub(super) struct Active<B: Backend> {
     pub(super) published: usize,
     pub(super) usage: Usage,
     pub(super) started: bool,
+    /// Whether it has been told its end.
+    pub(super) over: bool,
     pub(super) lookup: Option<Lookup>,
 }
 
@@ -44,8 +46,12 @@ impl<B: Backend> Active<B> {
         self.rest() == 1 && self.usage.completion_tokens > 0
     }
 
-    /// Tells the client; where nobody listens, cancels.
+    /// Tells the client; where nobody listens, cancels. Nothing follows an end.
     pub(super) fn tell(&mut self, event: Event) {
+        if self.over {
+            return;
+        }
+        self.over = matches!(event, Event::Finished { .. } | Event::Failed(_));
         if (self.sink)(event).is_break() {
             self.cancel.cancel();
         }

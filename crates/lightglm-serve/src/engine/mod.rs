@@ -11,7 +11,6 @@
 
 mod active;
 mod config;
-mod core;
 mod event;
 mod fairness;
 mod forward;
@@ -24,16 +23,17 @@ mod plan;
 mod queue;
 mod rejection;
 mod request;
+mod scheduler;
 mod stats;
 mod sync;
 mod thread;
 
-pub use self::core::{Engine, EngineBuilder};
 pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
 pub use event::{EngineError, Event, EventSink, Usage};
 pub use handle::EngineHandle;
 pub use models::{AdapterError, AdapterLoader, SharedModel};
 pub use rejection::Rejection;
 pub use request::EngineRequest;
+pub use scheduler::{Engine, EngineBuilder};
 pub use stats::EngineStats;
 pub use thread::EngineThread;

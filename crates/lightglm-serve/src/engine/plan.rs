@@ -19,7 +19,7 @@ pub(super) fn plan<B: Backend>(
     let speculate = prompts.is_empty()
         && config.speculation.is_some_and(|config| decoding.len() <= config.max_sequences);
     let mut shares: Vec<Share> =
-        decoding.iter().map(|&i| decode(&running[i], i, speculate, config)).collect();
+        decoding.iter().map(|&i| decode(&running[i], i, speculate)).collect();
 
     // The shortest first: who has little left is done soon, and a long prompt cannot hold it up.
     prompts.sort_by_key(|&i| (std::cmp::Reverse(running[i].priority), running[i].rest(), i));
@@ -45,19 +45,13 @@ pub(super) fn plan<B: Backend>(
     shares
 }
 
-fn decode<B: Backend>(
-    active: &Active<B>,
-    index: usize,
-    speculate: bool,
-    config: &EngineConfig,
-) -> Share {
+fn decode<B: Backend>(active: &Active<B>, index: usize, speculate: bool) -> Share {
     let mut tokens = active.tokens[active.held..].to_vec();
-    // A guess needs a position, and one more token after it has to be allowed.
-    let positions = config.max_positions.saturating_sub(active.tokens.len() + 1);
-    let replies =
-        active.reply.params().max_tokens.saturating_sub(active.usage.completion_tokens + 1);
     if let (true, Some(lookup)) = (speculate, &active.lookup) {
-        tokens.extend(lookup.draft(&active.tokens, positions.min(replies)));
+        // After the guesses, one more token has to be allowed; positions are, where tokens are.
+        let replies = active.reply.params().max_tokens;
+        let room = replies.saturating_sub(active.usage.completion_tokens + 1);
+        tokens.extend(lookup.draft(&active.tokens, room));
     }
     let guessed = tokens.len() - 1;
     Share { index, tokens, guessed, last: true, decodes: true }

@@ -25,10 +25,6 @@ impl<B: Backend> Queue<B> {
         self.waiting.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Takes out those that `ends` says something of.
     pub(super) fn drain_if(&mut self, mut ends: impl FnMut(&Active<B>) -> bool) -> Vec<Active<B>> {
         let mut out = Vec::new();

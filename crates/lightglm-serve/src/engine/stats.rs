@@ -13,7 +13,7 @@ pub struct EngineStats {
     pub kv_blocks_used: usize,
     /// Blocks that nobody holds and whose contents a later prompt may take up.
     pub kv_blocks_cached: usize,
-    /// Forward passes.
+    /// Steps: a forward pass for each model that somebody ran.
     pub steps: u64,
     /// Sequences in all of them: `sequences / steps` is the mean batch.
     pub sequences: u64,

@@ -4,8 +4,8 @@ use std::thread::JoinHandle;
 
 use burn::tensor::backend::Backend;
 
-use super::core::Engine;
 use super::handle::EngineHandle;
+use super::scheduler::Engine;
 use crate::kv::ServingCache;
 
 /// The thread that an engine runs on. Dropped, it drains the engine and waits for it.
@@ -24,7 +24,6 @@ impl EngineThread {
             let mut engine = engine;
             // Drained and with nothing left, the engine does not wait any longer.
             while engine.step() || engine.wait() {}
-            engine.stop();
         };
         let thread = std::thread::Builder::new().name("lightglm-engine".into()).spawn(run)?;
         Ok(Self { handle, thread: Some(thread) })

@@ -14,12 +14,16 @@ pub(super) struct Status {
     status: &'static str,
 }
 
-/// Whether the process lives.
+/// Whether the process is of any use: a server whose engine has died has to be started anew, one that
+/// drains is well.
 #[utoipa::path(get, path = "/health", tag = "operation", responses(
     (status = 200, description = "It lives", body = Status)
 ))]
-pub(super) async fn health() -> Json<Status> {
-    Json(Status { status: "ok" })
+pub(super) async fn health(State(state): State<AppState>) -> Result<Json<Status>, ApiError> {
+    if !state.engine.is_alive() && !state.is_draining() {
+        return Err(ApiError::EngineDead);
+    }
+    Ok(Json(Status { status: "ok" }))
 }
 
 /// Whether new requests are taken.

@@ -191,8 +191,8 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     if path.ends_with("/load_lora_adapter") {
         answers.push((409, "It is loaded already"));
     }
-    if path == "/ready" {
-        answers.push((503, "Requests are not taken"));
+    if OPEN.contains(&path) {
+        answers.push((503, "Requests are not taken, or the engine has died"));
     }
     if has_body && path != "/v1/embeddings" || path == "/metrics" {
         answers.push((500, "The server is at fault"));

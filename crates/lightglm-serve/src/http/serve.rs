@@ -83,7 +83,7 @@ async fn drain(state: &AppState) {
     state.drain();
     let begin = Instant::now();
     let config = &state.config;
-    sleep(config.drain_notice).await;
+    sleep(config.drain_notice.min(config.drain_timeout)).await;
     while !state.is_idle() {
         if begin.elapsed() >= config.drain_timeout {
             tracing::warn!("requests still run at the end of the drain timeout: cancelled");

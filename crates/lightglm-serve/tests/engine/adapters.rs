@@ -6,7 +6,7 @@ use burn_flex::FlexDevice;
 use lightglm_serve::engine::{AdapterError, AdapterLoader, EngineBuilder};
 use lightglm_testkit::TableLm;
 
-use crate::bench::*;
+use crate::harness::*;
 
 fn other(seed: u64) -> TableLm<B> {
     TableLm::new(VOCAB, 7, seed, &FlexDevice)
@@ -43,7 +43,7 @@ fn adapters_answer_for_themselves_in_one_batch() {
     run(&mut engine);
     for (model, client) in models.iter().zip(&clients) {
         let mut alone = match model {
-            None => crate::bench::engine(config(), 300),
+            None => crate::harness::engine(config(), 300),
             Some(name) => {
                 let model = Arc::new(other(name.parse().unwrap()));
                 EngineBuilder::new(model, cache(300), config()).build()
@@ -85,6 +85,6 @@ fn what_cannot_be_loaded_says_why() {
     assert_eq!(handle.load_adapter("3"), Err(taken));
     let missing = AdapterError::NotLoaded { name: "4".into() };
     assert_eq!(handle.unload_adapter("4"), Err(missing));
-    let plain = crate::bench::engine(config(), 10);
+    let plain = crate::harness::engine(config(), 10);
     assert_eq!(plain.handle().load_adapter("3"), Err(AdapterError::NotConfigured));
 }

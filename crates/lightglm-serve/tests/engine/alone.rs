@@ -4,7 +4,7 @@ use lightglm_generation::SamplingParams;
 use lightglm_serve::engine::{EngineConfig, SpeculationConfig};
 use proptest::prelude::*;
 
-use crate::bench::*;
+use crate::harness::*;
 
 /// A request in short: what of it varies.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::bench::*;
+use crate::harness::*;
 
 /// Jain, Chiu and Hawe, "A Quantitative Measure of Fairness" (1984): 1 where all have the same.
 fn jain(shares: &[f64]) -> f64 {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::Tensor;
 use lightglm_core::{CausalLm, KvCache, LmError, Span};
 use lightglm_generation::{LogitsProcessor, ProcessorError, SampleError, TokenHistory};
-use lightglm_serve::engine::{EngineBuilder, EngineError};
+use lightglm_serve::engine::{AdapterLoader, EngineBuilder, EngineError};
 use lightglm_testkit::TableLm;
 
-use crate::bench::*;
+use crate::harness::*;
 
 /// Bans everything, gives up, or panics, after so many tokens.
 enum Bad {
@@ -95,4 +95,27 @@ fn the_engine_outlives_a_model_that_panics() {
     run(&mut engine);
     assert_eq!(again.told().started, Some(0));
     assert_eq!(again.told().steps, alone(request(&prompt(40, 1), greedy(5))).steps);
+}
+
+/// A reply that ended in the same step, with another model, stays as it was told.
+#[test]
+fn a_panic_takes_no_ended_reply_back() {
+    let break_now = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&break_now);
+    let loader: AdapterLoader<B> =
+        Box::new(move |_| Ok(Arc::new(Fragile { inner: model(), break_now: Arc::clone(&flag) })));
+    let builder = EngineBuilder::new(Arc::new(model()), cache(100), config());
+    let mut engine = builder.with_adapters(loader).build();
+    let handle = engine.handle();
+    handle.load_adapter("fragile").unwrap();
+    let ended = submit(&handle, request(&prompt(9, 1), greedy(1)));
+    let mut other = request(&prompt(9, 2), greedy(1));
+    other.model = Some("fragile".into());
+    let lost = submit(&handle, other);
+    break_now.store(true, Ordering::Relaxed);
+    run(&mut engine);
+    assert_eq!(ended.told().tokens().len(), 1);
+    assert!(ended.told().end.unwrap().is_ok());
+    assert_eq!(lost.told().end, Some(Err(EngineError::Panicked)));
+    assert_eq!((handle.stats().finished, handle.stats().failed), (1, 1));
 }

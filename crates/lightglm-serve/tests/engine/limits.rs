@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lightglm_generation::{FinishReason, SamplingParams};
 use lightglm_serve::engine::{EngineError, Rejection};
 
-use crate::bench::*;
+use crate::harness::*;
 
 fn rejection(engine: &TestEngine, request: lightglm_serve::engine::EngineRequest) -> Rejection {
     engine.handle().submit(request, Client::default().sink()).expect_err("refused")
@@ -72,7 +72,7 @@ fn replies_end_where_the_room_ends() {
     assert_eq!((client.told().finish(), client.told().tokens().len()), (FinishReason::Length, 10));
 
     // A cache of two blocks, shared by two that want more than it has.
-    let mut engine = crate::bench::engine(config(), 2);
+    let mut engine = crate::harness::engine(config(), 2);
     let handle = engine.handle();
     let clients = [1, 2].map(|i| submit(&handle, request(&prompt(10, i), params.clone())));
     run(&mut engine);

@@ -3,9 +3,9 @@
 
 mod adapters;
 mod alone;
-mod bench;
 mod fairness;
 mod faults;
+mod harness;
 mod limits;
 mod speculation;
 mod threads;

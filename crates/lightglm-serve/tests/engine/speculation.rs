@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lightglm_serve::engine::{EngineBuilder, SpeculationConfig};
 
-use crate::bench::*;
+use crate::harness::*;
 
 /// A model that recites: every token of a cycle is followed by the next.
 fn reciting(speculation: Option<SpeculationConfig>) -> TestEngine {

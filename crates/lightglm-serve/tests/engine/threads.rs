@@ -4,7 +4,7 @@ use std::thread;
 
 use lightglm_serve::engine::{EngineError, Rejection};
 
-use crate::bench::*;
+use crate::harness::*;
 
 #[test]
 fn many_threads_are_served_and_the_last_word_is_said() {
@@ -48,8 +48,18 @@ fn many_threads_are_served_and_the_last_word_is_said() {
 
 #[test]
 fn a_dropped_engine_tells_who_waits() {
-    let engine = engine(config(), 300);
-    let client = submit(&engine.handle(), request(&[1], greedy(1)));
+    let mut config = config();
+    config.max_running = 1;
+    let mut engine = engine(config, 300);
+    let handle = engine.handle();
+    let ask = || submit(&handle, request(&[1, 2], greedy(1000)));
+    let (running, waiting) = (ask(), ask());
+    engine.step();
+    assert_eq!((handle.stats().running, handle.stats().waiting), (1, 1));
+    let arrived = ask();
     drop(engine);
-    assert_eq!(client.told().end, Some(Err(EngineError::Stopped)));
+    for client in [running, waiting, arrived] {
+        assert_eq!(client.told().end, Some(Err(EngineError::Stopped)));
+    }
+    assert!(handle.is_idle() && !handle.is_alive());
 }

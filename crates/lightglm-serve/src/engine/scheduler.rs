@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::KV_BLOCK;
@@ -81,7 +81,7 @@ impl<B: Backend, C: ServingCache<B>> EngineBuilder<B, C> {
 }
 
 /// Runs requests, a step at a time. [`Engine::spawn`] gives it a thread of its own.
-pub struct Engine<B: Backend, C> {
+pub struct Engine<B: Backend, C: ServingCache<B>> {
     pub(super) shared: Arc<Shared>,
     base: ModelSlot<B>,
     pub(super) cache: C,
@@ -168,6 +168,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             published: 0,
             usage,
             started: false,
+            over: false,
             lookup: self.config.speculation.map(Lookup::new),
         }
     }
@@ -295,13 +296,14 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     fn fail_all(&mut self, error: &EngineError) {
         while !self.running.is_empty() {
             let mut active = self.retire(0);
-            self.stats.failed += 1;
+            // In a step that panicked some had their end before.
+            self.stats.failed += u64::from(!active.over);
             active.tell(Event::Failed(error.clone()));
         }
     }
 
-    /// Fails everything that is left, at the end.
-    pub(super) fn stop(&mut self) {
+    /// Fails everything that is left.
+    fn stop(&mut self) {
         self.fail_all(&EngineError::Stopped);
         for mut active in self.queue.drain_if(|_| true) {
             self.leave(&active, true);
@@ -318,7 +320,6 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     fn publish_stats(&mut self) {
         let usage = self.cache.usage();
         self.stats.running = self.running.len();
-        self.stats.waiting = self.queue.len();
         self.stats.kv_blocks = usage.blocks;
         self.stats.kv_blocks_used = usage.used;
         self.stats.kv_blocks_cached = usage.cached;
@@ -326,28 +327,23 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         board.stats = self.stats;
         board.ends_per_second = self.ends_per_second;
     }
-
-    /// Notes what a step took.
-    pub(super) fn note_step(&mut self, decode_rows: usize, prompt_tokens: usize, took: Duration) {
-        self.pace.note(decode_rows, prompt_tokens, took);
-    }
 }
 
-impl<B: Backend, C> Drop for Engine<B, C> {
+/// Everybody who was accepted hears the end of it.
+impl<B: Backend, C: ServingCache<B>> Drop for Engine<B, C> {
     fn drop(&mut self) {
-        for arrival in self.shared.inbox.stop() {
-            arrival.refuse(EngineError::Stopped);
-        }
+        self.stop();
     }
 }
 
 /// Whether somebody is computing a prefix of this prompt that it could take over in a moment.
 fn runs_the_same_prompt<B: Backend>(running: &[Active<B>], active: &Active<B>) -> bool {
-    running.iter().filter(|other| other.model.salt == active.model.salt).any(|other| {
+    let of_prompt = |other: &&Active<B>| other.rest() > 1 && other.model.salt == active.model.salt;
+    running.iter().filter(of_prompt).any(|other| {
         let shared = other.tokens.iter().zip(&active.tokens).take_while(|(a, b)| a == b).count();
         // At least one token is run for its logits.
         let useful = shared.min(active.tokens.len() - 1) / KV_BLOCK * KV_BLOCK;
-        useful > other.published && other.rest() > 1
+        useful > other.published
     })
 }
 
