@@ -56,7 +56,7 @@ pub struct PaceConfig {
 
 impl Default for PaceConfig {
     fn default() -> Self {
-        Self { short_prompt: 128, stretch: 1.6, min_chunk: 16 }
+        Self { short_prompt: 128, stretch: 1.6, min_chunk: 4 }
     }
 }
 
