@@ -41,6 +41,10 @@ fn schemas() -> Vec<(&'static str, Value)> {
             "type": "object", "properties": { format!("p{i}"): { "const": j } },
             "required": [format!("p{i}")] })) })) })
     };
+    let heavy = |i: usize| {
+        let letter = char::from(b'a' + i as u8);
+        json!({ "type": "string", "pattern": format!(".*{letter}.*{i}.*") })
+    };
     vec![
         ("huge enum", json!({ "enum": strings(8_000) })),
         ("huge typed enum", json!({ "type": "string", "enum": strings(8_000) })),
@@ -107,6 +111,89 @@ fn schemas() -> Vec<(&'static str, Value)> {
             "as many patterns as may meet",
             json!({ "allOf": many(8, |i| json!({ "type": "string",
             "pattern": format!("(.*[{0}]){{1,40}}.*{i}.*", char::from(b'a' + i as u8)) })) }),
+        ),
+        (
+            "patterns that meet in alternatives",
+            json!({ "allOf": many(20, |i| json!({ "anyOf": [heavy(i), { "type": "null" }] })) }),
+        ),
+        (
+            "patterns that meet level by level",
+            (0..20).fold(json!({}), |inner, i| json!({ "anyOf": [heavy(i)], "allOf": [inner] })),
+        ),
+        (
+            "patterns that meet under a keyword's name",
+            json!({ "properties": { "$defs": { "allOf": many(20, heavy) } }, "required": ["$defs"] }),
+        ),
+        (
+            "patterns that meet by escaped references",
+            json!({ "$ref": "#/$defs/~10", "$defs": Value::Object((0..20).map(|i|
+            (format!("~1{i}"), if i == 19 { heavy(i) } else { json!({ "type": "string",
+            "$ref": format!("#/$defs/~1{}", i + 1), "pattern": heavy(i)["pattern"] }) }))
+            .chain((0..20).map(|i| (format!("/{i}"), json!({})))).collect()) }),
+        ),
+        (
+            "patterns that meet in a property",
+            json!({ "allOf": many(20, |i| json!({ "type": "object", "properties": {
+            "ab": heavy(i) }, "required": ["ab"] })) }),
+        ),
+        (
+            "patterns that meet by names",
+            json!({ "allOf": many(20, |i| json!({ "type": "object", "required": ["ab"],
+            "patternProperties": { "^a": heavy(i) } })) }),
+        ),
+        (
+            "patterns that meet in what is additional",
+            json!({ "allOf": many(20, |i| json!({ "type": "object", "required": ["ab"],
+            "additionalProperties": heavy(i) })) }),
+        ),
+        (
+            "patterns in every combination",
+            json!({ "allOf": many(2, |i| json!({ "anyOf": many(100, |j| json!({ "type": "object",
+            "properties": { format!("p{i}"): { "const": j }, "s": { "type": "string",
+            "pattern": format!("^\\p{{L}}{{5}}{j}.*{i}") } }, "required": ["s"] })) })) }),
+        ),
+        (
+            "patternProperties compared again and again",
+            json!({ "allOf": many(300, |i| if i == 0 { json!({ "type": "object",
+            "patternProperties": Value::Object((0..32).map(|i|
+            (format!("^x{i}y.*(a|b{i}).{{{i}}}$"), json!({}))).collect()) }) } else {
+            json!({ "type": "object", "properties": { format!("q{i}"): {} } }) }) }),
+        ),
+        (
+            "copies of copies",
+            json!({ "allOf": [{ "anyOf": many(2_000, |_| json!({ "type": "object" })) },
+            { "type": "object", "properties": { "a": { "enum": many(5_000, |i| json!(i)) } } }] }),
+        ),
+        (
+            "oneOf in every combination",
+            json!({ "allOf": many(2, |i| json!({ "oneOf": many(110, |j| json!({ "type": "object",
+            "properties": { format!("p{i}"): { "const": format!("{j}") } },
+            "required": [format!("p{i}")] })) })) }),
+        ),
+        (
+            "one schema for many names",
+            json!({ "type": "object", "additionalProperties": { "type": "string",
+            "pattern": "^\\p{L}{3,9}$" }, "required": many(5_000, |i| json!(format!("{i}"))) }),
+        ),
+        (
+            "patterns of their own",
+            json!({ "type": "object", "properties": object_of(500, |i| json!({ "type": "string",
+            "format": "date", "description": format!("the date {i}") })),
+            "required": many(500, |i| json!(format!("key{i}"))) }),
+        ),
+        (
+            "variants with patterns",
+            json!({ "anyOf": many(20, |i| json!({ "type": "object", "properties": {
+            "kind": { "const": format!("kind {i}") }, "id": { "type": "string",
+            "pattern": format!("^{i}-[0-9a-f]{{8}}$") }, "at": { "$ref": "#/$defs/time" } },
+            "required": ["kind", "id", "at"], "additionalProperties": false })),
+            "$defs": { "time": { "type": "string", "format": "date-time" } } }),
+        ),
+        (
+            "patterns in examples",
+            json!({ "allOf": [{ "type": "integer", "format": "int64", "minimum": 0,
+            "examples": many(20, heavy), "default": { "pattern": "x", "format": "y" } },
+            { "type": "integer", "maximum": 20 }] }),
         ),
         ("$ref to itself", json!({ "$ref": "#" })),
         (

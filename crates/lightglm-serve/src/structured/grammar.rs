@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::structured::constraint::{Constraint, ToolSpec};
 use crate::structured::error::StructuredError;
 use crate::structured::limits::StructuredLimits;
-use crate::structured::schema_check::check_schema;
+use crate::structured::schema_check::{SchemaCost, check_schema, json_bytes};
 
 /// White space between JSON's tokens: a space, or a new line and what it is indented by. No more, because
 /// a small model that has nothing to say fills its reply with empty lines where it may.
@@ -26,7 +26,7 @@ pub(crate) fn grammar(
 ) -> Result<(TopLevelGrammar, &'static str), StructuredError> {
     Ok(match constraint {
         Constraint::JsonSchema(schema) => {
-            check_schema(schema, "schema", limits)?;
+            check_schema(schema, "schema", limits, &mut SchemaCost::default())?;
             let schema = prepared(schema, "schema")?;
             (TopLevelGrammar::from_json_schema(schema), "schema")
         }
@@ -124,11 +124,12 @@ fn check_lark(lark: &str, limits: &StructuredLimits) -> Result<(), StructuredErr
         return Err(StructuredError::TooLarge { field, unit, limit, actual });
     }
     // Schemas inside the grammar. What is no JSON is left to the compiler.
+    let mut cost = SchemaCost::default();
     for (start, mark) in lark.match_indices("%json") {
         let text = &lark[start + mark.len()..];
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         if let Some(Ok(schema)) = values.next() {
-            check_schema(&schema, field, limits)?;
+            check_schema(&schema, field, limits, &mut cost)?;
         }
     }
     Ok(())
@@ -190,7 +191,15 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
     if tools.len() > limits.tools {
         return too_large("tools".to_owned(), "tools", limits.tools, tools.len());
     }
-    let mut bytes = 0;
+    // Before anything else is looked at.
+    let mut bytes = 0usize;
+    for tool in tools {
+        bytes += json_bytes(&tool.parameters, limits.schema_bytes);
+        if bytes > limits.schema_bytes {
+            return too_large("tools".to_owned(), "bytes of schemas", limits.schema_bytes, bytes);
+        }
+    }
+    let mut cost = SchemaCost::default();
     for (index, tool) in tools.iter().enumerate() {
         let field = || format!("tools[{index}].name");
         let name = || tool.name.clone();
@@ -204,10 +213,7 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
             let reason = "another tool has the same name";
             return Err(StructuredError::ToolName { field: field(), name: name(), reason });
         }
-        bytes += check_schema(&tool.parameters, &parameters_field(index), limits)?;
-    }
-    if bytes > limits.schema_bytes {
-        return too_large("tools".to_owned(), "bytes of schemas", limits.schema_bytes, bytes);
+        check_schema(&tool.parameters, &parameters_field(index), limits, &mut cost)?;
     }
     Ok(())
 }

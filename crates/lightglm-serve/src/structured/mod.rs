@@ -22,6 +22,8 @@ mod json_guard;
 mod limits;
 mod processor;
 mod schema_check;
+mod schema_shape;
+mod schema_work;
 mod token_mask;
 mod vocabulary;
 
