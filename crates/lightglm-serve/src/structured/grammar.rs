@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use lightglm_generation::is_callable;
 use llguidance::JsonCompileOptions;
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
-use crate::structured::constraint::{Constraint, ToolSpec};
+use crate::constraint::{Constraint, ToolSpec};
 use crate::structured::error::StructuredError;
 use crate::structured::limits::StructuredLimits;
 use crate::structured::schema_check::{SchemaCost, check_schema, json_bytes};
@@ -218,14 +219,12 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
     Ok(())
 }
 
-/// The names that [`ToolCallStream`](lightglm_generation::ToolCallStream) recognizes.
+/// What is wrong with a name that is not [callable](is_callable), or that nobody can read.
 fn why_not_callable(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("it is empty")
-    } else if name.contains(char::is_whitespace) || name.contains(char::is_control) {
-        Some("it has white space or control characters in it")
-    } else if name.contains(|c| "{}[]\":,".contains(c)) {
-        Some("it has one of {}[]\":, in it")
+    if !is_callable(name) {
+        Some("it is empty, or has white space or one of {}[]\":, in it")
+    } else if name.contains(char::is_control) {
+        Some("it has control characters in it")
     } else {
         None
     }

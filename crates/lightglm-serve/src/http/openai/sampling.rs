@@ -110,6 +110,24 @@ impl SamplingFields {
         self
     }
 
+    /// For a reply that has to be what `param` asks for: it ends where that ends.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`] where the request wants it to go on.
+    pub(in crate::http) fn constrained_by(&mut self, param: &str) -> Result<(), ApiError> {
+        let refused =
+            |field| Err(ApiError::field(field, format!("it cannot stand beside {param}")));
+        if self.min_tokens.is_some_and(|min| min > 0) {
+            return refused("min_tokens");
+        }
+        if self.ignore_eos == Some(true) {
+            return refused("ignore_eos");
+        }
+        // Not the server's defaults.
+        (self.min_tokens, self.ignore_eos) = (Some(0), Some(false));
+        Ok(())
+    }
+
     /// Checks every field. `default_max_tokens` is for replies whose length is not said.
     ///
     /// # Errors
