@@ -357,6 +357,7 @@ fn errors_name_their_field() {
             "unique",
         ),
         (Constraint::JsonSchema(json!({ "type": "string", "pattern": "(" })), "schema", "("),
+        (Constraint::JsonSchema(json!({ "$ref": "#/$defs/a~1b" })), "schema", "leads nowhere"),
         (Constraint::Regex("(".into()), "regex", "unclosed group"),
         (Constraint::Regex("^$".into()), "regex", "empty"),
         (Constraint::Lark("begin: \"a\"".into()), "lark", "no start rule"),

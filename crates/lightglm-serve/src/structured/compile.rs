@@ -22,7 +22,7 @@ const MAX_OUTPUT_DEPTH: usize = 100;
 /// it takes memory.
 const STACK_BYTES: usize = 128 << 20;
 
-/// How long is looked for the one of several tools that is at fault.
+/// How long a constraint of tools is worked on before nobody looks for the one that is at fault.
 const SEARCH: Duration = Duration::from_secs(1);
 
 /// A constraint that replies can follow.
@@ -77,9 +77,10 @@ fn compile_here(
     vocabulary: &GrammarVocabulary,
     limits: &StructuredLimits,
 ) -> Result<Compiled, StructuredError> {
+    let started = Instant::now();
     let (grammar, field) = grammar(constraint, limits)?;
     let parser = parser(grammar, vocabulary, limits)
-        .map_err(|reason| at_fault(constraint, vocabulary, limits, field, reason))?;
+        .map_err(|reason| at_fault(constraint, vocabulary, limits, (field, reason), started))?;
     let depth = limits.output_depth.min(MAX_OUTPUT_DEPTH);
     let guard = match constraint {
         Constraint::JsonSchema(_) | Constraint::JsonObject => Some(JsonGuard::new(depth, false)),
@@ -115,11 +116,10 @@ fn at_fault(
     constraint: &Constraint,
     vocabulary: &GrammarVocabulary,
     limits: &StructuredLimits,
-    field: &str,
-    reason: String,
+    (field, reason): (&str, String),
+    started: Instant,
 ) -> StructuredError {
     if let Constraint::ToolCall { tools, .. } = constraint {
-        let started = Instant::now();
         for (index, tool) in tools.iter().enumerate() {
             if started.elapsed() > SEARCH {
                 break;

@@ -160,7 +160,7 @@ impl<'a> Builder<'a> {
             if APPLICATORS.contains(&key) {
                 result = self.flush(result, &mut together, fields)?;
                 result = self.apply(result, key, value)?;
-            } else if !ANNOTATIONS.contains(&key) && !(is_root && key == "x-guidance") {
+            } else if !(ANNOTATIONS.contains(&key) || is_root && key == "x-guidance") {
                 together.insert(key, value);
             }
         }
@@ -332,7 +332,9 @@ impl<'a> Builder<'a> {
                 value => value.get(segment),
             })
         });
-        found.ok_or_else(|| broken("leads nowhere in this schema", reference))
+        found.ok_or_else(|| {
+            broken("leads nowhere; only paths in this schema (#/...) are followed", reference)
+        })
     }
 
     fn intersect(
@@ -449,8 +451,7 @@ impl<'a> Builder<'a> {
 
 fn broken(what: &str, reference: &str) -> Uncounted {
     let short: String = reference.chars().take(REFERENCE_CHARS).collect();
-    let reason =
-        format!("the reference `{short}` {what}; only those of the form #/... are followed");
+    let reason = format!("the reference `{short}` {what}");
     Uncounted::Broken { reason }
 }
 

@@ -44,12 +44,12 @@ pub(in crate::http) struct SamplingFields {
     /// The same, by its newer name, which wins.
     #[schema(minimum = 1)]
     max_completion_tokens: Option<u64>,
-    /// No end before so many tokens.
+    /// No end before so many tokens; not for replies that have to follow something.
     #[schema(minimum = 0)]
     min_tokens: Option<u64>,
     /// Strings that end the reply; they are not part of it.
     stop: Option<Stop>,
-    /// Goes on after the model's end-of-reply token.
+    /// Goes on after the model's end-of-reply token; not for replies that have to follow something.
     ignore_eos: Option<bool>,
     /// The same seed gives the same reply.
     seed: Option<i64>,
