@@ -473,6 +473,15 @@ fn constraints() -> Vec<(String, Outcome, Constraint)> {
             TooLarge,
             tools(10, json!({ "enum": many(9_000, |i| json!(i)) })),
         ),
+        (
+            "tools that combine much",
+            TooLarge,
+            tools(
+                100,
+                json!({ "allOf": many(4, |_| json!({
+            "anyOf": many(12, |_| json!({ "type": "object" })) })) }),
+            ),
+        ),
         ("tools with some dates", Ends, tools(50, dates(5))),
         ("tools with many dates", TooLarge, tools(100, dates(20))),
         ("tools that take too much together", Refused, together),

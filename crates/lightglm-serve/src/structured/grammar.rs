@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::constraint::{Constraint, ToolSpec};
 use crate::structured::error::StructuredError;
 use crate::structured::limits::StructuredLimits;
-use crate::structured::schema_check::{SchemaCost, check_schema, json_bytes};
+use crate::structured::schema_check::{check_schema, json_bytes};
+use crate::structured::schema_work::SchemaWork;
 
 /// White space between JSON's tokens: a space, or a new line and what it is indented by. No more, because
 /// a small model that has nothing to say fills its reply with empty lines where it may.
@@ -27,7 +28,7 @@ pub(crate) fn grammar(
 ) -> Result<(TopLevelGrammar, &'static str), StructuredError> {
     Ok(match constraint {
         Constraint::JsonSchema(schema) => {
-            check_schema(schema, "schema", limits, &mut SchemaCost::default())?;
+            check_schema(schema, "schema", limits, &mut SchemaWork::default())?;
             let schema = prepared(schema, "schema")?;
             (TopLevelGrammar::from_json_schema(schema), "schema")
         }
@@ -125,12 +126,12 @@ fn check_lark(lark: &str, limits: &StructuredLimits) -> Result<(), StructuredErr
         return Err(StructuredError::TooLarge { field, unit, limit, actual });
     }
     // Schemas inside the grammar. What is no JSON is left to the compiler.
-    let mut cost = SchemaCost::default();
+    let mut work = SchemaWork::default();
     for (start, mark) in lark.match_indices("%json") {
         let text = &lark[start + mark.len()..];
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         if let Some(Ok(schema)) = values.next() {
-            check_schema(&schema, field, limits, &mut cost)?;
+            check_schema(&schema, field, limits, &mut work)?;
         }
     }
     Ok(())
@@ -200,7 +201,7 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
             return too_large("tools".to_owned(), "bytes of schemas", limits.schema_bytes, bytes);
         }
     }
-    let mut cost = SchemaCost::default();
+    let mut work = SchemaWork::default();
     for (index, tool) in tools.iter().enumerate() {
         let field = || format!("tools[{index}].name");
         let name = || tool.name.clone();
@@ -214,7 +215,7 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
             let reason = "another tool has the same name";
             return Err(StructuredError::ToolName { field: field(), name: name(), reason });
         }
-        check_schema(&tool.parameters, &parameters_field(index), limits, &mut cost)?;
+        check_schema(&tool.parameters, &parameters_field(index), limits, &mut work)?;
     }
     Ok(())
 }

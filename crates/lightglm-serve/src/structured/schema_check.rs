@@ -4,22 +4,15 @@ use serde_json::Value;
 
 use crate::structured::error::StructuredError;
 use crate::structured::limits::StructuredLimits;
-use crate::structured::schema_work::{Uncounted, schema_work};
+use crate::structured::schema_work::{SchemaWork, Uncounted, add_schema_work};
 
-/// What the schemas of a constraint cost together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SchemaCost {
-    expressions: usize,
-    comparisons: usize,
-}
-
-/// Checks a schema's size, depth, and the keywords whose cost is more than linear; `cost` is that of
+/// Checks a schema's size, depth, and the keywords whose cost is more than linear; `work` is that for
 /// the schemas before it, and this one's is added.
 pub(crate) fn check_schema(
     schema: &Value,
     field: &str,
     limits: &StructuredLimits,
-    cost: &mut SchemaCost,
+    work: &mut SchemaWork,
 ) -> Result<(), StructuredError> {
     let too_large = |unit, limit, actual| {
         Err(StructuredError::TooLarge { field: field.to_owned(), unit, limit, actual })
@@ -62,7 +55,7 @@ pub(crate) fn check_schema(
     if patterns > limits.schema_patterns {
         return too_large("expressions under patternProperties", limits.schema_patterns, patterns);
     }
-    let work = schema_work(schema).map_err(|uncounted| match uncounted {
+    add_schema_work(schema, work).map_err(|uncounted| match uncounted {
         Uncounted::TooMuch { unit, limit } => {
             let actual = limit.saturating_add(1);
             StructuredError::TooLarge { field: field.to_owned(), unit, limit, actual }
@@ -71,17 +64,14 @@ pub(crate) fn check_schema(
             StructuredError::Refused { field: field.to_owned(), reason }
         }
     })?;
-    if work.meeting > limits.schema_all_of {
-        return too_large("expressions for one string", limits.schema_all_of, work.meeting);
-    }
-    cost.expressions = cost.expressions.saturating_add(work.expressions);
-    if cost.expressions > limits.schema_expressions {
-        return too_large("expressions to read", limits.schema_expressions, cost.expressions);
-    }
-    cost.comparisons = cost.comparisons.saturating_add(work.comparisons);
-    if cost.comparisons > limits.schema_comparisons {
-        let unit = "comparisons of patternProperties";
-        return too_large(unit, limits.schema_comparisons, cost.comparisons);
+    for (unit, limit, actual) in [
+        ("expressions for one string", limits.schema_all_of, work.meeting),
+        ("expressions to read", limits.schema_expressions, work.expressions),
+        ("comparisons of patternProperties", limits.schema_comparisons, work.comparisons),
+    ] {
+        if actual > limit {
+            return too_large(unit, limit, actual);
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
-use crate::structured::schema_shape::{Array, Object, Plain, Rest, Shape, Text, Union};
+use crate::structured::schema_shape::{Array, Object, Plain, Shape, Text, Union};
 
 /// Schemas that are brought together; llguidance stops at 50,000 by itself.
 const MOST_STEPS: usize = 100_000;
@@ -60,8 +60,8 @@ const ANNOTATIONS: [&str; 15] = [
 
 const TYPES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
 
-/// What llguidance does for a schema before any fuel is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What llguidance does for schemas before any fuel is counted.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SchemaWork {
     /// The most expressions that one string has to match.
     pub(crate) meeting: usize,
@@ -69,6 +69,9 @@ pub(crate) struct SchemaWork {
     pub(crate) expressions: usize,
     /// Comparisons of expressions under `patternProperties`.
     pub(crate) comparisons: usize,
+    steps: usize,
+    nodes: usize,
+    pairs: usize,
 }
 
 /// Why a schema's work was not counted to the end.
@@ -80,37 +83,28 @@ pub(crate) enum Uncounted {
     Broken { reason: String },
 }
 
-/// Counts the work for a schema. The time it takes is bounded, the stack as that of llguidance: by the
-/// length of a chain of references.
-pub(crate) fn schema_work(root: &Value) -> Result<SchemaWork, Uncounted> {
+/// Adds the work for a schema to that for the schemas before it. The time it takes is bounded, the
+/// stack as that of llguidance: by the length of a chain of references.
+pub(crate) fn add_schema_work(root: &Value, work: &mut SchemaWork) -> Result<(), Uncounted> {
     let draft = root.get("$schema").and_then(Value::as_str).map(|name| name.trim_end_matches('#'));
     let is_old = draft.is_some_and(|draft| OLD_DRAFTS.contains(&draft));
-    let mut builder = Builder { root, is_old, definitions: HashMap::new(), done: Done::default() };
+    let mut builder = Builder { root, is_old, definitions: HashMap::new(), work };
     let shape = builder.build(root)?;
-    let definitions = builder.definitions.values().flatten();
-    let rest = definitions.map(Shape::rest).fold(shape.rest(), |sum, rest| Rest {
-        meeting: sum.meeting.max(rest.meeting),
-        weight: sum.weight.saturating_add(rest.weight),
-    });
-    let comparisons = builder.done.comparisons;
-    Ok(SchemaWork { meeting: rest.meeting, expressions: rest.weight, comparisons })
+    for shape in builder.definitions.values().flatten().chain([&shape]) {
+        let rest = shape.rest();
+        builder.work.meeting = builder.work.meeting.max(rest.meeting);
+        builder.work.expressions = builder.work.expressions.saturating_add(rest.weight);
+    }
+    Ok(())
 }
 
-#[derive(Default)]
-struct Done {
-    steps: usize,
-    nodes: usize,
-    pairs: usize,
-    comparisons: usize,
-}
-
-struct Builder<'a> {
+struct Builder<'a, 'w> {
     root: &'a Value,
     /// A draft whose `items` may be a list.
     is_old: bool,
     /// `None` while it is built.
     definitions: HashMap<&'a str, Option<Shape<'a>>>,
-    done: Done,
+    work: &'w mut SchemaWork,
 }
 
 fn count(sum: &mut usize, more: usize, limit: usize, unit: &'static str) -> Result<(), Uncounted> {
@@ -118,13 +112,13 @@ fn count(sum: &mut usize, more: usize, limit: usize, unit: &'static str) -> Resu
     if *sum > limit { Err(Uncounted::TooMuch { unit, limit }) } else { Ok(()) }
 }
 
-impl<'a> Builder<'a> {
+impl<'a> Builder<'a, '_> {
     fn step(&mut self) -> Result<(), Uncounted> {
-        count(&mut self.done.steps, 1, MOST_STEPS, "steps of bringing schemas together")
+        count(&mut self.work.steps, 1, MOST_STEPS, "steps of bringing schemas together")
     }
 
     fn copy(&mut self, shape: &Shape<'a>) -> Result<Shape<'a>, Uncounted> {
-        count(&mut self.done.nodes, shape.nodes(), MOST_NODES, "schemas after all combinations")?;
+        count(&mut self.work.nodes, shape.nodes(), MOST_NODES, "schemas after all combinations")?;
         Ok(shape.clone())
     }
 
@@ -134,7 +128,7 @@ impl<'a> Builder<'a> {
             && union.is_one_of
         {
             let pairs = union.options.len().saturating_mul(union.options.len() - 1) / 2;
-            count(&mut self.done.pairs, pairs, MOST_PAIRS, "pairs of alternatives under oneOf")?;
+            count(&mut self.work.pairs, pairs, MOST_PAIRS, "pairs of alternatives under oneOf")?;
         }
         Ok(shape)
     }
@@ -445,7 +439,7 @@ impl<'a> Builder<'a> {
     /// Every expression with every other, and each with itself, for it is read every time.
     fn compare(&mut self, patterns: usize) {
         let pairs = patterns.saturating_mul(patterns + 1) / 2;
-        self.done.comparisons = self.done.comparisons.saturating_add(pairs);
+        self.work.comparisons = self.work.comparisons.saturating_add(pairs);
     }
 }
 
@@ -462,7 +456,13 @@ mod tests {
     use super::*;
 
     fn work(schema: Value) -> SchemaWork {
-        schema_work(&schema).unwrap()
+        let mut work = SchemaWork::default();
+        add_schema_work(&schema, &mut work).unwrap();
+        work
+    }
+
+    fn failure(schema: &Value) -> Result<(), Uncounted> {
+        add_schema_work(schema, &mut SchemaWork::default())
     }
 
     fn pattern(i: usize) -> Value {
@@ -503,7 +503,7 @@ mod tests {
             "x": pattern(5), "w": pattern(6) } }], "$defs": { "a": properties } });
         assert_eq!(work(joined).meeting, 2);
         let formats = json!({ "type": "integer", "format": "int64" });
-        assert_eq!(work(json!({ "allOf": vec![formats; 20] })), SchemaWork::default());
+        assert_eq!(work(json!({ "allOf": vec![formats; 20] })).meeting, 0);
         let said = json!({ "allOf": [{ "examples": patterns(20), "default": pattern(1) },
             { "const": { "pattern": "a", "format": "b" } }, { "enum": patterns(20) }] });
         assert!(work(said).meeting < 3);
@@ -530,10 +530,10 @@ mod tests {
         assert_eq!(work(tree).meeting, 1);
         for reference in ["#x", "#/$defs/a~1b", "http://localhost/x", "#/$defs/0", "#/a/b"] {
             let schema = json!({ "$ref": reference, "$defs": { "a/b": {} } });
-            assert!(matches!(schema_work(&schema), Err(Uncounted::Broken { .. })), "{reference}");
+            assert!(matches!(failure(&schema), Err(Uncounted::Broken { .. })), "{reference}");
         }
         let circle = json!({ "$ref": "#", "pattern": "a" });
-        assert!(matches!(schema_work(&circle), Err(Uncounted::Broken { .. })));
+        assert!(matches!(failure(&circle), Err(Uncounted::Broken { .. })));
     }
 
     #[test]
@@ -580,6 +580,13 @@ mod tests {
         let big: Vec<usize> = (0..3_000).collect();
         let copies = json!({ "allOf": [{ "anyOf": options },
             { "type": "object", "properties": { "a": { "enum": big } } }] });
-        assert!(matches!(schema_work(&copies), Err(Uncounted::TooMuch { .. })));
+        assert!(matches!(failure(&copies), Err(Uncounted::TooMuch { .. })));
+        // All schemas of a constraint together.
+        let options = vec![json!({ "type": "object" }); 12];
+        let product = json!({ "allOf": vec![json!({ "anyOf": options }); 4] });
+        let mut work = SchemaWork::default();
+        assert_eq!(add_schema_work(&product, &mut work), Ok(()));
+        let others = (0..10).try_for_each(|_| add_schema_work(&product, &mut work));
+        assert!(matches!(others, Err(Uncounted::TooMuch { .. })));
     }
 }
