@@ -62,7 +62,7 @@ fn replies(text: &ModelText, constraint: &Constraint) -> Vec<String> {
     let vocabulary = GrammarVocabulary::new(text, VOCAB_SIZE).unwrap();
     let limits = StructuredLimits::default();
     let of_seed = |seed| {
-        let mut processor = compile(constraint, &vocabulary, &limits).unwrap();
+        let mut processor = compile(constraint, &vocabulary, &limits).unwrap().processor();
         reply(text, &mut *processor, seed)
     };
     let replies: Vec<String> = (1..100).filter_map(of_seed).collect();
@@ -109,7 +109,8 @@ fn the_model_s_own_spelling_is_allowed() {
     let written = "get_weather\n{\"city\": \"北京\", \"days\": [1, 2]}";
     let tools = vec![ToolSpec { name: "get_weather".into(), parameters: json!({}) }];
     let constraint = Constraint::ToolCall { tools, parallel: false };
-    let mut processor = compile(&constraint, &vocabulary, &StructuredLimits::default()).unwrap();
+    let compiled = compile(&constraint, &vocabulary, &StructuredLimits::default()).unwrap();
+    let mut processor = compiled.processor();
     let tokens = text.encode(written).unwrap();
     for end in 0..=tokens.len() {
         let mut logits = vec![0.0; VOCAB_SIZE];

@@ -57,6 +57,6 @@ pub use sampler::{Sampled, Sampler};
 pub use sampling_params::{SamplingError, SamplingParams};
 pub use step::{FinishReason, Step};
 pub use stop_strings::{StopMatch, StopStrings};
-pub use tool_call_stream::{ToolCallEvent, ToolCallStream};
+pub use tool_call_stream::{ToolCallEvent, ToolCallStream, is_callable};
 pub use tool_calls::{ParsedReply, ToolCall, parse_tool_calls};
 pub use truncation::{MinP, Temperature, TopK, TopP};

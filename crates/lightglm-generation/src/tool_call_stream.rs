@@ -20,6 +20,15 @@ pub enum ToolCallEvent {
     CallAbandoned,
 }
 
+/// Whether a tool of this name can be told from other text: it is not empty, and has no white space
+/// and none of `{}[]":,` in it.
+pub fn is_callable(name: &str) -> bool {
+    // A name made of JSON punctuation could open a call inside another's arguments, time and again,
+    // and cost more than linear time.
+    let is_foreign = |c: char| c.is_whitespace() || "{}[]\":,".contains(c);
+    !name.is_empty() && !name.contains(is_foreign)
+}
+
 /// Where in a line the stream is.
 #[derive(Clone, Debug)]
 enum State {
@@ -58,16 +67,9 @@ pub struct ToolCallStream {
 }
 
 impl ToolCallStream {
-    /// A stream that knows these tools. Names that are empty, or have white space or one of
-    /// `{}[]":,` in them, are never called.
+    /// A stream that knows these tools. Those that are not [callable](is_callable) are never called.
     pub fn new<S: AsRef<str>>(tool_names: &[S]) -> Self {
-        // A name made of JSON punctuation could open a call inside another's arguments, time and
-        // again, and cost more than linear time.
-        let is_callable = |name: &&str| {
-            let is_foreign = |c: char| c.is_whitespace() || "{}[]\":,".contains(c);
-            !name.is_empty() && !name.contains(is_foreign)
-        };
-        let names = tool_names.iter().map(AsRef::as_ref).filter(is_callable);
+        let names = tool_names.iter().map(AsRef::as_ref).filter(|name| is_callable(name));
         let mut names: Vec<String> = names.map(str::to_owned).collect();
         names.sort();
         names.dedup();

@@ -41,6 +41,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(any(feature = "http", feature = "structured"))]
+mod constraint;
 pub mod engine;
 #[cfg(feature = "http")]
 pub mod http;

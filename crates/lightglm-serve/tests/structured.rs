@@ -1,7 +1,5 @@
 //! Structured output: whatever is sampled under a constraint follows it.
 
-#![cfg(feature = "structured")]
-
 #[path = "structured/speed.rs"]
 mod speed;
 #[path = "structured/toy.rs"]
@@ -281,6 +279,34 @@ fn only_the_end_follows_the_end() {
 }
 
 #[test]
+fn replies_of_one_compilation_do_not_meet() {
+    let fixture = Fixture::new();
+    let constraint = Constraint::JsonSchema(schemas().swap_remove(0));
+    let compiled = compile(&constraint, &fixture.vocabulary, &fixture.limits).unwrap();
+    let alone = |seed| {
+        let mut processor = fixture.compile(&constraint).unwrap();
+        fixture.follow(&mut *processor, (seed, Mood::Hurried, 300), |_, _| {}).unwrap().tokens
+    };
+    // One after another, and side by side.
+    let mut processors: Vec<_> = (0..4).map(|_| compiled.processor()).collect();
+    for (seed, processor) in (0..).zip(&mut processors) {
+        let reply = fixture.follow(&mut **processor, (seed, Mood::Hurried, 300), |_, _| {});
+        assert_eq!(reply.unwrap().tokens, alone(seed));
+    }
+    std::thread::scope(|scope| {
+        for seed in 4..8 {
+            let (mut processor, fixture) = (compiled.processor(), &fixture);
+            let expected = alone(seed);
+            scope.spawn(move || {
+                let plan = (seed, Mood::Hurried, 300);
+                let reply = fixture.follow(&mut *processor, plan, |_, _| {});
+                assert_eq!(reply.unwrap().tokens, expected);
+            });
+        }
+    });
+}
+
+#[test]
 fn what_breaks_the_rules_is_an_error_for_good() {
     let fixture = Fixture::new();
     let histories: [&[&[u32]]; 5] =
@@ -331,6 +357,7 @@ fn errors_name_their_field() {
             "unique",
         ),
         (Constraint::JsonSchema(json!({ "type": "string", "pattern": "(" })), "schema", "("),
+        (Constraint::JsonSchema(json!({ "$ref": "#/$defs/a~1b" })), "schema", "leads nowhere"),
         (Constraint::Regex("(".into()), "regex", "unclosed group"),
         (Constraint::Regex("^$".into()), "regex", "empty"),
         (Constraint::Lark("begin: \"a\"".into()), "lark", "no start rule"),

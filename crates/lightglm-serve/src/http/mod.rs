@@ -38,8 +38,10 @@ mod structured;
 mod tokenize;
 
 pub use config::{HttpLimits, ServerConfig};
-pub use constrain::{Constrain, ConstrainError, Constraint};
+pub use constrain::{Constrain, ConstrainError};
 pub use engine_api::EngineApi;
 pub use router::{ConfigError, Server};
 #[cfg(feature = "structured")]
 pub use structured::Structured;
+
+pub use crate::constraint::{Constraint, ToolSpec};

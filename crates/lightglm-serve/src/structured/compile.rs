@@ -1,11 +1,13 @@
-//! From a constraint to a processor.
+//! From a constraint to processors.
+
+use std::time::{Duration, Instant};
 
 use lightglm_generation::LogitsProcessor;
 use llguidance::api::{GrammarInit, TopLevelGrammar};
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, Matcher, TokenParser};
 
-use crate::structured::constraint::Constraint;
+use crate::constraint::Constraint;
 use crate::structured::error::{StructuredError, message};
 use crate::structured::grammar::{arguments_grammar, grammar, parameters_field};
 use crate::structured::json_guard::JsonGuard;
@@ -20,7 +22,29 @@ const MAX_OUTPUT_DEPTH: usize = 100;
 /// it takes memory.
 const STACK_BYTES: usize = 128 << 20;
 
-/// Compiles a constraint for one reply.
+/// How long a constraint of tools is worked on before nobody looks for the one that is at fault.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// A constraint that replies can follow.
+pub struct Compiled {
+    /// At its beginning, the first tokens found.
+    processor: GrammarProcessor,
+}
+
+impl Compiled {
+    /// A processor for one reply. Takes no longer than copying what was compiled.
+    pub fn processor(&self) -> Box<dyn LogitsProcessor> {
+        Box::new(self.processor.clone())
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled").finish_non_exhaustive()
+    }
+}
+
+/// Compiles a constraint, once for however many replies.
 ///
 /// Milliseconds for what applications send and bounded by `limits` for everything else, but work all
 /// the same: to be done on the request's thread and not on the engine's.
@@ -31,7 +55,7 @@ pub fn compile(
     constraint: &Constraint,
     vocabulary: &GrammarVocabulary,
     limits: &StructuredLimits,
-) -> Result<Box<dyn LogitsProcessor>, StructuredError> {
+) -> Result<Compiled, StructuredError> {
     // Rules and references are compiled by recursion.
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
@@ -52,10 +76,11 @@ fn compile_here(
     constraint: &Constraint,
     vocabulary: &GrammarVocabulary,
     limits: &StructuredLimits,
-) -> Result<Box<dyn LogitsProcessor>, StructuredError> {
+) -> Result<Compiled, StructuredError> {
+    let started = Instant::now();
     let (grammar, field) = grammar(constraint, limits)?;
     let parser = parser(grammar, vocabulary, limits)
-        .map_err(|reason| at_fault(constraint, vocabulary, limits, field, reason))?;
+        .map_err(|reason| at_fault(constraint, vocabulary, limits, (field, reason), started))?;
     let depth = limits.output_depth.min(MAX_OUTPUT_DEPTH);
     let guard = match constraint {
         Constraint::JsonSchema(_) | Constraint::JsonObject => Some(JsonGuard::new(depth, false)),
@@ -68,7 +93,7 @@ fn compile_here(
     processor
         .begin()
         .map_err(|reason| StructuredError::Refused { field: field.to_owned(), reason })?;
-    Ok(Box::new(processor))
+    Ok(Compiled { processor })
 }
 
 fn parser(
@@ -85,16 +110,20 @@ fn parser(
     parser.map_err(message)
 }
 
-/// The error with the field that caused it: of several tools, the first that does not compile alone.
+/// The error with the field that caused it: of several tools, the first that does not compile alone,
+/// if it is found soon.
 fn at_fault(
     constraint: &Constraint,
     vocabulary: &GrammarVocabulary,
     limits: &StructuredLimits,
-    field: &str,
-    reason: String,
+    (field, reason): (&str, String),
+    started: Instant,
 ) -> StructuredError {
     if let Constraint::ToolCall { tools, .. } = constraint {
         for (index, tool) in tools.iter().enumerate() {
+            if started.elapsed() > SEARCH {
+                break;
+            }
             let field = parameters_field(index);
             let alone = arguments_grammar(tool, &field).and_then(|grammar| {
                 parser(grammar, vocabulary, limits)

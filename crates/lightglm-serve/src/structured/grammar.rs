@@ -2,14 +2,16 @@
 
 use std::fmt::Write;
 
+use lightglm_generation::is_callable;
 use llguidance::JsonCompileOptions;
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
-use crate::structured::constraint::{Constraint, ToolSpec};
+use crate::constraint::{Constraint, ToolSpec};
 use crate::structured::error::StructuredError;
 use crate::structured::limits::StructuredLimits;
-use crate::structured::schema_check::check_schema;
+use crate::structured::schema_check::{check_schema, json_bytes};
+use crate::structured::schema_work::SchemaWork;
 
 /// White space between JSON's tokens: a space, or a new line and what it is indented by. No more, because
 /// a small model that has nothing to say fills its reply with empty lines where it may.
@@ -26,7 +28,7 @@ pub(crate) fn grammar(
 ) -> Result<(TopLevelGrammar, &'static str), StructuredError> {
     Ok(match constraint {
         Constraint::JsonSchema(schema) => {
-            check_schema(schema, "schema", limits)?;
+            check_schema(schema, "schema", limits, &mut SchemaWork::default())?;
             let schema = prepared(schema, "schema")?;
             (TopLevelGrammar::from_json_schema(schema), "schema")
         }
@@ -124,11 +126,12 @@ fn check_lark(lark: &str, limits: &StructuredLimits) -> Result<(), StructuredErr
         return Err(StructuredError::TooLarge { field, unit, limit, actual });
     }
     // Schemas inside the grammar. What is no JSON is left to the compiler.
+    let mut work = SchemaWork::default();
     for (start, mark) in lark.match_indices("%json") {
         let text = &lark[start + mark.len()..];
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         if let Some(Ok(schema)) = values.next() {
-            check_schema(&schema, field, limits)?;
+            check_schema(&schema, field, limits, &mut work)?;
         }
     }
     Ok(())
@@ -190,7 +193,15 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
     if tools.len() > limits.tools {
         return too_large("tools".to_owned(), "tools", limits.tools, tools.len());
     }
-    let mut bytes = 0;
+    // Before anything else is looked at.
+    let mut bytes = 0usize;
+    for tool in tools {
+        bytes += json_bytes(&tool.parameters, limits.schema_bytes);
+        if bytes > limits.schema_bytes {
+            return too_large("tools".to_owned(), "bytes of schemas", limits.schema_bytes, bytes);
+        }
+    }
+    let mut work = SchemaWork::default();
     for (index, tool) in tools.iter().enumerate() {
         let field = || format!("tools[{index}].name");
         let name = || tool.name.clone();
@@ -204,22 +215,17 @@ fn check_tools(tools: &[ToolSpec], limits: &StructuredLimits) -> Result<(), Stru
             let reason = "another tool has the same name";
             return Err(StructuredError::ToolName { field: field(), name: name(), reason });
         }
-        bytes += check_schema(&tool.parameters, &parameters_field(index), limits)?;
-    }
-    if bytes > limits.schema_bytes {
-        return too_large("tools".to_owned(), "bytes of schemas", limits.schema_bytes, bytes);
+        check_schema(&tool.parameters, &parameters_field(index), limits, &mut work)?;
     }
     Ok(())
 }
 
-/// The names that [`ToolCallStream`](lightglm_generation::ToolCallStream) recognizes.
+/// What is wrong with a name that is not [callable](is_callable), or that nobody can read.
 fn why_not_callable(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("it is empty")
-    } else if name.contains(char::is_whitespace) || name.contains(char::is_control) {
-        Some("it has white space or control characters in it")
-    } else if name.contains(|c| "{}[]\":,".contains(c)) {
-        Some("it has one of {}[]\":, in it")
+    if !is_callable(name) {
+        Some("it is empty, or has white space or one of {}[]\":, in it")
+    } else if name.contains(char::is_control) {
+        Some("it has control characters in it")
     } else {
         None
     }

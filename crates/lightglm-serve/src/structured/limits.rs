@@ -18,11 +18,18 @@ pub struct StructuredLimits {
     pub schema_properties: usize,
     /// Alternatives under `oneOf` in a schema, all together: every pair is compared.
     pub schema_one_of: usize,
-    /// Expressions under `patternProperties` in a schema, all together: every pair is intersected.
+    /// Expressions under `patternProperties` in a schema, all together.
     pub schema_patterns: usize,
-    /// Expressions under `pattern` and `format` that may meet in one `allOf`, or beside a `$ref`: each
-    /// doubles the work of finding out whether anything matches them all.
+    /// Expressions (`pattern`, `format`, a constant) that one string may have to match at once, through
+    /// `allOf`, a `$ref` or whatever else brings them together: each doubles the work of finding out
+    /// whether anything matches them all.
     pub schema_all_of: usize,
+    /// Expressions that are read for a schema; of all tools' schemas together. Those of alternatives
+    /// that are combined with others count in every combination, and long ones several times.
+    pub schema_expressions: usize,
+    /// Comparisons of expressions under `patternProperties`, which are repeated wherever their object
+    /// is brought together with another; of all tools' schemas together.
+    pub schema_comparisons: usize,
     /// Bytes of a regular expression, a schema's `pattern` included.
     pub regex_bytes: usize,
     /// Bytes of a Lark grammar.
@@ -64,6 +71,8 @@ impl Default for StructuredLimits {
             schema_one_of: 512,
             schema_patterns: 32,
             schema_all_of: 8,
+            schema_expressions: 600,
+            schema_comparisons: 2_000,
             regex_bytes: 4 << 10,
             lark_bytes: 64 << 10,
             lark_intersections: 8,

@@ -26,19 +26,37 @@ pub(crate) struct GrammarProcessor {
     /// An end-of-sequence token was chosen.
     ended: bool,
     failed: Option<String>,
-    /// Allowed tokens of this step, kept for its memory.
+    /// Tokens that may follow those taken, where they were looked for.
     allowed: Vec<u32>,
+    is_known: bool,
+}
+
+impl Clone for GrammarProcessor {
+    /// Shares nothing that a step changes.
+    fn clone(&self) -> Self {
+        Self {
+            matcher: self.matcher.deep_clone(),
+            tokens: Arc::clone(&self.tokens),
+            guard: self.guard,
+            taken: self.taken,
+            ended: self.ended,
+            failed: self.failed.clone(),
+            allowed: self.allowed.clone(),
+            is_known: self.is_known,
+        }
+    }
 }
 
 impl GrammarProcessor {
     pub(crate) fn new(matcher: Matcher, tokens: Arc<TokenTable>, guard: Option<JsonGuard>) -> Self {
         let allowed = Vec::with_capacity(tokens.text.len());
-        Self { matcher, tokens, guard, taken: 0, ended: false, failed: None, allowed }
+        let (taken, ended, failed, is_known) = (0, false, None, false);
+        Self { matcher, tokens, guard, taken, ended, failed, allowed, is_known }
     }
 
-    /// Finds out whether there is a first token.
+    /// Finds the first tokens, of which there must be one.
     pub(crate) fn begin(&mut self) -> Result<(), String> {
-        self.allow()
+        self.know()
     }
 
     fn run(&mut self, generated: &[u32], vocab_size: usize) -> Result<(), String> {
@@ -53,11 +71,21 @@ impl GrammarProcessor {
             self.take(token)?;
             self.taken += 1;
         }
-        self.allow()
+        self.know()
+    }
+
+    /// Finds the tokens that may follow, unless it has.
+    fn know(&mut self) -> Result<(), String> {
+        if !self.is_known {
+            self.allow()?;
+            self.is_known = true;
+        }
+        Ok(())
     }
 
     /// Follows one chosen token.
     fn take(&mut self, token: u32) -> Result<(), String> {
+        self.is_known = false;
         let is_eos = self.tokens.eos.contains(&token);
         if is_eos && (self.ended || self.matcher.is_stopped()) {
             self.ended = true;

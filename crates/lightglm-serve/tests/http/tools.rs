@@ -85,20 +85,20 @@ impl LogitsProcessor for Anything {
 }
 
 #[tokio::test]
-async fn constraints_are_compiled_for_every_choice() {
+async fn constraints_are_compiled_once_for_all_choices() {
     let engine = Scripted::saying("{}");
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
-    let constrain = move |constraint: &Constraint| {
+    let constrain = move |constraint: &Constraint, replies: usize| {
         log.lock().unwrap().push(constraint.clone());
         match constraint {
             Constraint::Regex(regex) if regex == "(" => {
-                Err(ConstrainError { path: None, reason: "it does not close".into() })
+                Err(ConstrainError { reason: "it does not close".into() })
             }
             Constraint::JsonSchema(schema) if schema["type"] == "never" => {
-                Err(ConstrainError { path: Some("type".into()), reason: "no such type".into() })
+                Err(ConstrainError { reason: "no such type".into() })
             }
-            _ => Ok(Box::new(Anything) as Box<dyn LogitsProcessor>),
+            _ => Ok((0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>).collect()),
         }
     };
     let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
@@ -119,17 +119,15 @@ async fn constraints_are_compiled_for_every_choice() {
     for body in bodies {
         post(&router, CHAT, chat(body)).await.ok();
     }
-    post(&router, COMPLETIONS, json!({"prompt": "x", "guided_regex": "b"})).await.ok();
+    let prompts = json!({"prompt": ["x", "y"], "n": 2, "guided_regex": "b"});
+    post(&router, COMPLETIONS, prompts).await.ok();
     let counts: Vec<_> = engine.seen().iter().map(|seen| seen.processors).collect();
-    assert_eq!(counts, [0, 1, 1, 1, 1, 1, 1, 1, 0, 1]);
+    assert_eq!(counts, [0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]);
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen[0], Constraint::JsonObject);
-    assert_eq!(
-        seen[1..3],
-        [Constraint::JsonSchema(schema.clone()), Constraint::JsonSchema(schema)]
-    );
-    assert_eq!(seen[3], Constraint::Regex("a+".into()));
-    assert_eq!(seen[4], Constraint::Lark("start: \"a\"".into()));
+    assert_eq!(seen[1], Constraint::JsonSchema(schema));
+    assert_eq!(seen[2], Constraint::Regex("a+".into()));
+    assert_eq!(seen[3], Constraint::Lark("start: \"a\"".into()));
     let lengths = seen.iter().filter_map(|constraint| match constraint {
         Constraint::ToolCall { tools, parallel } => Some((tools.len(), *parallel)),
         _ => None,
@@ -140,8 +138,46 @@ async fn constraints_are_compiled_for_every_choice() {
     assert_eq!(error, (400, "guided_regex".into(), "invalid_value".into()));
     let never = json!({"response_format": format(&json!({"type": "never"}))});
     let error = post(&router, CHAT, chat(never)).await.error();
-    let param = "response_format.json_schema.schema.type";
+    let param = "response_format.json_schema.schema";
     assert_eq!(error, (400, param.into(), "invalid_value".into()));
+}
+
+#[tokio::test]
+async fn a_constrained_reply_ends_where_it_ends() {
+    let engine = Scripted::saying("{}");
+    let constrain = |_: &Constraint, replies: usize| {
+        Ok((0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>).collect())
+    };
+    let mut config = config();
+    (config.sampling.min_tokens, config.sampling.ignore_eos) = (3, true);
+    let router = server(&engine, config).with_constrain(Arc::new(constrain)).router();
+    let constraints = [
+        json!({"response_format": {"type": "json_object"}}),
+        json!({"guided_regex": "a"}),
+        json!({"guided_grammar": "start: \"a\""}),
+        json!({"tools": tools(), "tool_choice": "required"}),
+    ];
+    let with = |base: &Value, field: &str, value: Value| {
+        let mut body = chat(base.clone());
+        body[field] = value;
+        body
+    };
+    for constraint in &constraints {
+        for (field, value) in [("min_tokens", json!(2)), ("ignore_eos", json!(true))] {
+            let error = post(&router, CHAT, with(constraint, field, value)).await.error();
+            assert_eq!(error, (400, field.into(), "invalid_value".into()));
+        }
+        post(&router, CHAT, with(constraint, "min_tokens", json!(0))).await.ok();
+    }
+    let seen = engine.seen();
+    assert_eq!(seen.len(), constraints.len());
+    // The server's defaults are for replies that are free.
+    assert!(seen.iter().all(|seen| seen.params.min_tokens == 0 && !seen.params.ignore_eos));
+    let free = json!({"tools": tools(), "tool_choice": "auto", "min_tokens": 2});
+    post(&router, CHAT, chat(free)).await.ok();
+    let body = json!({"prompt": "x", "guided_regex": "b", "ignore_eos": true});
+    let error = post(&router, COMPLETIONS, body).await.error();
+    assert_eq!(error, (400, "ignore_eos".into(), "invalid_value".into()));
 }
 
 #[tokio::test]

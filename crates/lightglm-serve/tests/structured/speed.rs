@@ -10,42 +10,17 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use lightglm_generation::{ChatText, ChatTextError, Detokenize, Message, TokenHistory};
+use lightglm_generation::TokenHistory;
 use lightglm_serve::structured::{
     Constraint, GrammarVocabulary, StructuredLimits, ToolSpec, compile,
 };
-use serde_json::{Value, json};
+use lightglm_testkit::SplitMix;
+use serde_json::json;
+
+use crate::toy::Toy;
 
 const VOCAB_SIZE: usize = 151_552;
 const EOS: u32 = VOCAB_SIZE as u32 - 1;
-
-struct Words(Vec<Vec<u8>>);
-
-impl ChatText for Words {
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        Ok(text.bytes().map(u32::from).collect())
-    }
-
-    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        self.encode(text)
-    }
-
-    fn encode_chat(&self, _: &[Message], _: &[Value]) -> Result<Vec<u32>, ChatTextError> {
-        Ok(Vec::new())
-    }
-
-    fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
-        Box::new(|_| None)
-    }
-
-    fn token_bytes(&self, token: u32) -> Option<&[u8]> {
-        self.0.get(token as usize).map(Vec::as_slice)
-    }
-
-    fn eos_token_ids(&self) -> &[u32] {
-        &[EOS]
-    }
-}
 
 /// Bytes, then pieces of words in three scripts with and without a space, digits, punctuation.
 fn made_up() -> Vec<Vec<u8>> {
@@ -58,12 +33,8 @@ fn made_up() -> Vec<Vec<u8>> {
             words.extend(marks.iter().map(|c| format!("{a}{b}{c}").into_bytes()));
         }
     }
-    let mut state = 1u64;
-    let mut random = move |below: usize| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
+    let mut random = SplitMix::new(1);
+    let mut random = move |below: usize| random.below(below);
     let syllables =
         ["ing", "er", "a", "con", "tion", "th", "e", "s", "re", "ly", "un", "o", "ст", "на"];
     let mut seen: HashSet<Vec<u8>> = words.iter().cloned().collect();
@@ -139,28 +110,24 @@ fn constraints() -> Vec<(&'static str, Constraint)> {
 #[test]
 #[ignore = "a measurement"]
 fn masks_take_little_of_a_step() {
-    let words = Words(words());
+    let words = Toy::of(words().into_iter().map(Some).collect(), vec![EOS]);
     let started = Instant::now();
     let vocabulary = GrammarVocabulary::new(&words, VOCAB_SIZE).unwrap();
     println!("vocabulary of {VOCAB_SIZE}: {:.1?}", started.elapsed());
-    let mut seed = 1u64;
-    let mut random = move || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (seed >> 40) as f32 / (1u64 << 24) as f32
-    };
+    let limits = StructuredLimits::default();
+    let mut random = SplitMix::new(1);
     for (name, constraint) in constraints() {
         let (mut compiled, mut times): (Vec<Duration>, Vec<Duration>) = Default::default();
         for _ in 0..20 {
             let started = Instant::now();
-            let mut processor =
-                compile(&constraint, &vocabulary, &StructuredLimits::default()).unwrap();
+            let mut processor = compile(&constraint, &vocabulary, &limits).unwrap().processor();
             compiled.push(started.elapsed());
             let mut generated = Vec::new();
             let mut logits = vec![0.0f32; VOCAB_SIZE];
             while generated.len() < 200 {
-                logits.iter_mut().for_each(|logit| *logit = random());
+                logits.iter_mut().for_each(|logit| *logit = random.next_f32());
                 // What closes something is likelier, so that more than one string is written.
-                b"\"},]".iter().for_each(|byte| logits[usize::from(*byte)] += 0.15);
+                b"\"},]".iter().for_each(|byte| logits[usize::from(*byte)] += 0.3);
                 let history = TokenHistory { prompt: &[], generated: &generated };
                 let started = Instant::now();
                 processor.process(history, &mut logits).unwrap();
@@ -186,7 +153,7 @@ fn masks_take_little_of_a_step() {
         );
     }
     let (mut logits, mask) = (vec![0.0f32; VOCAB_SIZE], Constraint::JsonObject);
-    let mut processor = compile(&mask, &vocabulary, &StructuredLimits::default()).unwrap();
+    let mut processor = compile(&mask, &vocabulary, &limits).unwrap().processor();
     let history = TokenHistory { prompt: &[], generated: &[] };
     let started = Instant::now();
     (0..100).for_each(|_| processor.process(history, &mut logits).unwrap());

@@ -6,6 +6,7 @@ use lightglm_generation::{
 use lightglm_serve::structured::{
     Constraint, GrammarVocabulary, StructuredError, StructuredLimits, compile,
 };
+use lightglm_testkit::SplitMix;
 use serde_json::Value;
 
 /// Wider than the tokenizer: the last ids stand for nothing.
@@ -14,12 +15,19 @@ pub(crate) const VOCAB_SIZE: usize = 450;
 /// Two ways to end, as GLM has three.
 pub(crate) const EOS: [u32; 2] = [400, 402];
 
-/// Every byte, tokens of several, control tokens from 400 on.
+/// Tokens and how they end.
 pub(crate) struct Toy {
     words: Vec<Option<Vec<u8>>>,
+    eos: Vec<u32>,
 }
 
 impl Toy {
+    /// These tokens.
+    pub(crate) fn of(words: Vec<Option<Vec<u8>>>, eos: Vec<u32>) -> Self {
+        Self { words, eos }
+    }
+
+    /// Every byte, tokens of several, control tokens from 400 on.
     pub(crate) fn new() -> Self {
         let mut words: Vec<Option<Vec<u8>>> = (0..=255).map(|byte| Some(vec![byte])).collect();
         let several: [&[u8]; 40] = [
@@ -67,7 +75,7 @@ impl Toy {
         words.extend(several.iter().map(|word| Some(word.to_vec())));
         words.resize(400, Some(b"\xFF[12]".to_vec()));
         words.resize(410, None);
-        Self { words }
+        Self::of(words, EOS.to_vec())
     }
 }
 
@@ -93,7 +101,7 @@ impl ChatText for Toy {
     }
 
     fn eos_token_ids(&self) -> &[u32] {
-        &EOS
+        &self.eos
     }
 }
 
@@ -137,7 +145,7 @@ impl Fixture {
         &self,
         c: &Constraint,
     ) -> Result<Box<dyn LogitsProcessor>, StructuredError> {
-        compile(c, &self.vocabulary, &self.limits)
+        compile(c, &self.vocabulary, &self.limits).map(|compiled| compiled.processor())
     }
 
     /// Follows a processor for up to `most` tokens; `look` sees the text and the allowed tokens of
@@ -148,10 +156,10 @@ impl Fixture {
         (seed, mood, most): (u64, Mood, usize),
         mut look: impl FnMut(&[u8], &[f32]),
     ) -> Result<Reply, ProcessorError> {
-        let mut random = Random(seed);
+        let mut random = SplitMix::new(seed);
         let mut reply = Reply { text: Vec::new(), tokens: Vec::new(), ended: false };
         while reply.tokens.len() < most {
-            let mut logits: Vec<f32> = (0..VOCAB_SIZE).map(|_| random.next()).collect();
+            let mut logits: Vec<f32> = (0..VOCAB_SIZE).map(|_| random.next_f32()).collect();
             let history = TokenHistory { prompt: &[7], generated: &reply.tokens };
             processor.process(history, &mut logits)?;
             for (token, logit) in logits.iter().enumerate() {
@@ -161,7 +169,7 @@ impl Fixture {
             look(&reply.text, &logits);
             if mood == Mood::Hurried {
                 for token in b"\"}]0".map(u32::from).into_iter().chain(EOS) {
-                    logits[token as usize] += 0.7;
+                    logits[token as usize] += 1.4;
                 }
             }
             let best = (0..VOCAB_SIZE).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
@@ -188,18 +196,5 @@ impl Fixture {
         }
         assert!(ended.len() as u64 * 2 >= seeds, "{} of {seeds} ended", ended.len());
         ended
-    }
-}
-
-/// SplitMix64, numbers from 0 to 1.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) >> 40) as f32 / (1u64 << 24) as f32
     }
 }

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
-use super::response_format::{ResponseFormat, compile, demand};
+use super::response_format::{ResponseFormat, demand, drafts};
 use super::sampling::{SamplingFields, whole};
 use super::tools::{Tool, ToolChoice, checked, plan};
 use crate::http::admission::Admission;
 use crate::http::error::ApiError;
-use crate::http::generation::{Draft, Generation, Peer};
+use crate::http::generation::{Generation, Peer};
 use crate::http::json_body::{FromJson, JsonBody, read};
 use crate::http::sse;
 use crate::http::state::AppState;
@@ -66,9 +66,17 @@ pub(in crate::http) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
     admission: Admission,
-    JsonBody(request): JsonBody<ChatCompletionRequest>,
+    JsonBody(mut request): JsonBody<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
+    let tools = checked(request.tools, limits)?;
+    let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
+    let (format, regex, grammar) =
+        (request.response_format, request.guided_regex, request.guided_grammar);
+    let demand = demand(format, regex, grammar, plan.constraint, limits)?;
+    if let Some(demand) = &demand {
+        request.sampling.constrained_by(demand.param)?;
+    }
     let default_max = state.config.sampling.max_tokens;
     let mut sampling = request.sampling.checked(&state, &peer, "messages", default_max)?;
     let top = whole("top_logprobs", request.top_logprobs, 0, limits.logprobs)?;
@@ -78,11 +86,6 @@ pub(in crate::http) async fn chat(
     }
     sampling.job.params.logprobs = logprobs.then_some(top.unwrap_or(0));
     let messages = template_messages(request.messages, limits)?;
-    let tools = checked(request.tools, limits)?;
-    let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
-    let (format, regex, grammar) =
-        (request.response_format, request.guided_regex, request.guided_grammar);
-    let demand = demand(format, regex, grammar, plan.constraint, limits)?;
 
     let n = sampling.n;
     let bytes = if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) };
@@ -90,14 +93,7 @@ pub(in crate::http) async fn chat(
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        let draft = |seed_offset: u64| {
-            let processors = match &demand {
-                Some(demand) => vec![compile(state, demand)?],
-                None => Vec::new(),
-            };
-            Ok(Draft { prompt: prompt.clone(), seed_offset, processors })
-        };
-        (0..n as u64).map(draft).collect::<Result<Vec<_>, ApiError>>()
+        drafts(state, demand.as_ref(), vec![prompt], n)
     };
     let drafts = state.work_on_text(bytes, work).await?;
 

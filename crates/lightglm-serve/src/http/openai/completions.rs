@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
-use super::response_format::{ResponseFormat, compile, demand};
+use super::response_format::{ResponseFormat, demand, drafts};
 use super::sampling::{SamplingFields, whole};
 use crate::http::admission::Admission;
 use crate::http::error::ApiError;
-use crate::http::generation::{Draft, Generation, Peer};
+use crate::http::generation::{Generation, Peer};
 use crate::http::json_body::{FromJson, JsonBody, read};
 use crate::http::sse;
 use crate::http::state::AppState;
@@ -100,9 +100,15 @@ pub(in crate::http) async fn completions(
     State(state): State<AppState>,
     peer: Peer,
     admission: Admission,
-    JsonBody(request): JsonBody<CompletionRequest>,
+    JsonBody(mut request): JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
+    let (format, regex, grammar) =
+        (request.response_format, request.guided_regex, request.guided_grammar);
+    let demand = demand(format, regex, grammar, None, limits)?;
+    if let Some(demand) = &demand {
+        request.sampling.constrained_by(demand.param)?;
+    }
     let mut sampling = request.sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
     sampling.job.params.logprobs = logprobs;
@@ -116,9 +122,6 @@ pub(in crate::http) async fn completions(
     if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
         return Err(ApiError::field("suffix", "it is not supported"));
     }
-    let (format, regex, grammar) =
-        (request.response_format, request.guided_regex, request.guided_grammar);
-    let demand = demand(format, regex, grammar, None, limits)?;
     let prompts = request.prompt.split();
     if prompts.is_empty() || prompts.len().saturating_mul(n) > limits.choices {
         let reason = format!("prompts times n must be 1 to {}", limits.choices);
@@ -132,24 +135,14 @@ pub(in crate::http) async fn completions(
     });
     let bytes = if demand.is_some() { ALWAYS_LONG } else { bytes.sum() };
     let work = move |state: &AppState| {
-        let mut drafts = Vec::with_capacity(choices);
-        for prompt in prompts {
-            let prompt = match prompt {
-                OnePrompt::Tokens(tokens) => tokens,
-                OnePrompt::Text(text) => {
-                    let tokens = state.text.encode_prompt(&text);
-                    tokens.map_err(|error| ApiError::text("prompt", &error))?
-                }
-            };
-            for seed_offset in 0..n as u64 {
-                let processors = match &demand {
-                    Some(demand) => vec![compile(state, demand)?],
-                    None => Vec::new(),
-                };
-                drafts.push(Draft { prompt: prompt.clone(), seed_offset, processors });
+        let prompts = prompts.into_iter().map(|prompt| match prompt {
+            OnePrompt::Tokens(tokens) => Ok(tokens),
+            OnePrompt::Text(text) => {
+                let tokens = state.text.encode_prompt(&text);
+                tokens.map_err(|error| ApiError::text("prompt", &error))
             }
-        }
-        Ok(drafts)
+        });
+        drafts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
     };
     let drafts = state.work_on_text(bytes, work).await?;
 

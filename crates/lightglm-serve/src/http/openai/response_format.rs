@@ -4,9 +4,10 @@ use lightglm_generation::LogitsProcessor;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::constraint::Constraint;
 use crate::http::config::HttpLimits;
-use crate::http::constrain::Constraint;
 use crate::http::error::ApiError;
+use crate::http::generation::Draft;
 use crate::http::state::AppState;
 
 /// What a reply must look like.
@@ -109,23 +110,45 @@ pub(in crate::http) fn demand(
     }
 }
 
-/// Compiles a demand; call it where waiting is fine.
+/// `n` choices of each prompt, which all meet the demand, if any; call it where waiting is fine.
 ///
 /// # Errors
 /// [`ApiError::Field`] where it cannot be met; [`ApiError::Unsupported`] where none can.
-pub(in crate::http) fn compile(
+pub(in crate::http) fn drafts(
+    state: &AppState,
+    demand: Option<&Demand>,
+    prompts: Vec<Vec<u32>>,
+    n: usize,
+) -> Result<Vec<Draft>, ApiError> {
+    let choices = prompts.len().saturating_mul(n);
+    let mut processors = match demand {
+        Some(demand) => compile(state, demand, choices)?.into_iter(),
+        None => Vec::new().into_iter(),
+    };
+    let mut drafts = Vec::with_capacity(choices);
+    for prompt in prompts {
+        for seed_offset in 0..n as u64 {
+            let processor = processors.next();
+            // A choice goes on by nothing but what it was asked for.
+            if demand.is_some() && processor.is_none() {
+                return Err(ApiError::Internal);
+            }
+            let processors = processor.into_iter().collect();
+            drafts.push(Draft { prompt: prompt.clone(), seed_offset, processors });
+        }
+    }
+    Ok(drafts)
+}
+
+fn compile(
     state: &AppState,
     demand: &Demand,
-) -> Result<Box<dyn LogitsProcessor>, ApiError> {
+    choices: usize,
+) -> Result<Vec<Box<dyn LogitsProcessor>>, ApiError> {
     let Some(constrain) = &state.constrain else {
         let reason = "it was built without structured output";
         return Err(ApiError::Unsupported { param: demand.param.into(), reason });
     };
-    constrain.compile(&demand.constraint).map_err(|error| {
-        let param = match &error.path {
-            Some(path) => format!("{}.{path}", demand.param),
-            None => demand.param.to_owned(),
-        };
-        ApiError::field(param, error.reason)
-    })
+    let compiled = constrain.compile(&demand.constraint, choices);
+    compiled.map_err(|error| ApiError::field(demand.param, error.reason))
 }

@@ -44,12 +44,12 @@ pub(in crate::http) struct SamplingFields {
     /// The same, by its newer name, which wins.
     #[schema(minimum = 1)]
     max_completion_tokens: Option<u64>,
-    /// No end before so many tokens.
+    /// No end before so many tokens; not for replies that have to follow something.
     #[schema(minimum = 0)]
     min_tokens: Option<u64>,
     /// Strings that end the reply; they are not part of it.
     stop: Option<Stop>,
-    /// Goes on after the model's end-of-reply token.
+    /// Goes on after the model's end-of-reply token; not for replies that have to follow something.
     ignore_eos: Option<bool>,
     /// The same seed gives the same reply.
     seed: Option<i64>,
@@ -108,6 +108,24 @@ impl SamplingFields {
     pub(in crate::http) fn greedy_unless_said(mut self) -> Self {
         self.temperature.get_or_insert(0.0);
         self
+    }
+
+    /// For a reply that has to be what `param` asks for: it ends where that ends.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`] where the request wants it to go on.
+    pub(in crate::http) fn constrained_by(&mut self, param: &str) -> Result<(), ApiError> {
+        let refused =
+            |field| Err(ApiError::field(field, format!("it cannot stand beside {param}")));
+        if self.min_tokens.is_some_and(|min| min > 0) {
+            return refused("min_tokens");
+        }
+        if self.ignore_eos == Some(true) {
+            return refused("ignore_eos");
+        }
+        // Not the server's defaults.
+        (self.min_tokens, self.ignore_eos) = (Some(0), Some(false));
+        Ok(())
     }
 
     /// Checks every field. `default_max_tokens` is for replies whose length is not said.

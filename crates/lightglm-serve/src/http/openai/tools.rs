@@ -4,8 +4,8 @@ use lightglm_generation::{ToolCallEvent, ToolCallStream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::constraint::{Constraint, ToolSpec};
 use crate::http::config::HttpLimits;
-use crate::http::constrain::Constraint;
 use crate::http::error::ApiError;
 
 /// Characters of a tool's name.
@@ -98,6 +98,17 @@ pub(in crate::http) struct Tools {
     pub(in crate::http) values: Vec<Value>,
 }
 
+impl Tools {
+    /// What a constraint is told of a tool; parameters that are missing are any.
+    fn spec(&self, index: usize) -> ToolSpec {
+        let parameters = match &self.values[index]["function"]["parameters"] {
+            Value::Null => Value::Object(Map::new()),
+            parameters => parameters.clone(),
+        };
+        ToolSpec { name: self.names[index].clone(), parameters }
+    }
+}
+
 /// Checks names and sizes.
 ///
 /// # Errors
@@ -169,7 +180,8 @@ pub(in crate::http) fn plan(
             Err(ApiError::field("tool_choice", "required needs tools"))
         }
         Some(ToolChoice::Mode(ToolMode::Required)) => {
-            let constraint = Constraint::ToolCall { tools: tools.values.clone(), parallel };
+            let specs = (0..tools.names.len()).map(|index| tools.spec(index));
+            let constraint = Constraint::ToolCall { tools: specs.collect(), parallel };
             Ok(ToolPlan { tools, constraint: Some(constraint), parallel })
         }
         Some(ToolChoice::Named(named)) if named.kind != "function" => {
@@ -181,8 +193,7 @@ pub(in crate::http) fn plan(
                 let reason = "tools has no function of this name";
                 return Err(ApiError::field("tool_choice.function.name", reason));
             };
-            let tool = tools.values[at].clone();
-            let constraint = Constraint::ToolCall { tools: vec![tool], parallel: false };
+            let constraint = Constraint::ToolCall { tools: vec![tools.spec(at)], parallel: false };
             Ok(ToolPlan { tools, constraint: Some(constraint), parallel: false })
         }
     }

@@ -11,8 +11,7 @@ pub enum Constraint {
     /// Properties come in the schema's order. Keywords that cannot be followed are refused, not
     /// ignored; see llguidance's list. What readers of JSON refuse is not written: an exponent has at
     /// most two digits, a number ends as soon as it can when it has 40 before or after the point (and
-    /// at 200 in any case), and nesting ends at
-    /// [`StructuredLimits::output_depth`](crate::structured::StructuredLimits::output_depth).
+    /// at 200 in any case), and nesting ends at `StructuredLimits::output_depth`.
     JsonSchema(Value),
     /// Any JSON object.
     JsonObject,
