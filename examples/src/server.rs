@@ -139,7 +139,7 @@ impl ServeArgs {
         );
         let lm = SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
         let shape = [blocks, heads, config.head_dim];
-        let cache = PagedKvCache::of_dtype(config.num_hidden_layers, shape, self.kv_dtype, device);
+        let cache = PagedKvCache::new(config.num_hidden_layers, shape, self.kv_dtype, device);
         let mut engine = EngineConfig::new(max_context);
         engine.max_running = self.max_running;
         engine.max_waiting = self.max_waiting;

@@ -165,4 +165,12 @@ pub enum KvCacheError {
         /// Positions it can hold.
         available: usize,
     },
+    /// Other sequences may hold these positions.
+    #[error("{published} positions are published and stay, {requested} were to be kept")]
+    Published {
+        /// Positions that the sequence would have kept.
+        requested: usize,
+        /// Positions that stay.
+        published: usize,
+    },
 }

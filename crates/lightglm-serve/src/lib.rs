@@ -20,7 +20,7 @@
 //! # let (layers, kv_heads, head_dim) = (1, 1, 3);
 //! let blocks = 64; // of 16 positions, shared by all requests
 //! let shape = [blocks, kv_heads, head_dim];
-//! let cache = PagedKvCache::<Flex>::of_dtype(layers, shape, KvDtype::F16, &FlexDevice);
+//! let cache = PagedKvCache::<Flex>::new(layers, shape, KvDtype::F16, &FlexDevice);
 //! let engine = EngineBuilder::new(Arc::new(model), cache, EngineConfig::new(512)).build().spawn()?;
 //!
 //! let (sender, events) = mpsc::channel();

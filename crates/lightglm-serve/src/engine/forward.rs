@@ -158,6 +158,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
                 lookup.note(share.guessed, right, len);
             }
             if let Some(sequence) = active.sequence {
+                // Never below what is published, which was all held before the guesses.
                 let _ = self.cache.truncate(sequence, active.held);
             }
         }

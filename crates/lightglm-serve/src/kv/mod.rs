@@ -1,14 +1,16 @@
 //! The paged KV cache: blocks that sequences hold, share, and give back.
 //!
 //! [`PagedKvCache`] is a `KvCache` to the model and a [`ServingCache`] to a scheduler. It is put
-//! together of a [`BlockPool`], which knows who holds a block and which go first, and a
-//! [`PrefixIndex`], which knows what blocks contain; neither knows of tensors.
+//! together of a pool, which knows who holds a block and which go first, and an index of prefixes,
+//! which knows what blocks contain; neither knows of tensors.
 //!
 //! A block is in one of three places, and `blocks = used + cached + free` always:
-//! - **used**: at least one sequence holds it. It may be findable meanwhile, and then nobody writes
-//!   to it.
+//! - **used**: at least one sequence holds it. It may be findable meanwhile.
 //! - **cached**: nobody holds it, and it is findable. Evicted when a block is wanted and none is free.
 //! - **free**: what it contains means nothing.
+//!
+//! **A findable block is never written to**: published positions stay, so that every sequence goes on
+//! behind them, in a block that is its own, and no block is ever copied.
 //!
 //! Whoever holds a findable block holds all the blocks before it, too. So a prefix is never evicted
 //! before what continues it, and everything costs the same however many blocks there are.
@@ -20,7 +22,7 @@
 //!
 //! let (layers, blocks, kv_heads, head_dim) = (2, 8, 1, 4);
 //! let shape = [blocks, kv_heads, head_dim];
-//! let mut cache = PagedKvCache::<Flex>::of_dtype(layers, shape, KvDtype::F16, &FlexDevice);
+//! let mut cache = PagedKvCache::<Flex>::new(layers, shape, KvDtype::F16, &FlexDevice);
 //! let tokens: Vec<u32> = (0..40).collect();
 //! let (first, cached) = cache.open(&tokens, 0);
 //! assert_eq!(cached, 0);
@@ -40,12 +42,9 @@
 
 mod block_pool;
 mod block_table;
-mod copy_block;
 mod paged_kv_cache;
 mod prefix_index;
 mod serving_cache;
 
-pub use block_pool::{BlockPool, BlockRef};
-pub use paged_kv_cache::{MakeLayer, PagedKvCache};
-pub use prefix_index::{Parent, PrefixIndex};
+pub use paged_kv_cache::PagedKvCache;
 pub use serving_cache::{KvUsage, ServingCache};

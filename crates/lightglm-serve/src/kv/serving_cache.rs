@@ -38,11 +38,12 @@ pub trait ServingCache<B: Backend>: KvCache<B> {
     /// Keeps the first `len` positions and forgets the rest; nothing happens where the sequence holds
     /// no more than that.
     ///
-    /// What was published stays findable. A sequence that goes on in the middle of a published block
-    /// gets a block of its own at the next `reserve`.
+    /// Published positions stay, those that `open` has found among them: others may hold their blocks,
+    /// which are never written to again. Guesses are published once they have turned out right.
     ///
     /// # Errors
-    /// [`KvCacheError::UnknownSequence`].
+    /// [`KvCacheError::UnknownSequence`]; [`KvCacheError::Published`] where fewer positions than are
+    /// published would be left, and all are kept.
     fn truncate(&mut self, sequence: SequenceId, len: usize) -> Result<(), KvCacheError>;
 
     /// Gives all blocks up; what was published stays findable until the room is needed, the longest

@@ -24,7 +24,7 @@ pub(crate) fn model() -> TableLm<B> {
 }
 
 pub(crate) fn cache(blocks: usize) -> PagedKvCache<B> {
-    PagedKvCache::of_dtype(1, [blocks, 1, TableLm::<B>::HEAD_DIM], KvDtype::F32, &FlexDevice)
+    PagedKvCache::new(1, [blocks, 1, TableLm::<B>::HEAD_DIM], KvDtype::F32, &FlexDevice)
 }
 
 /// A config without clocks in it: what is scheduled is the same in every run.

@@ -1,8 +1,6 @@
-//! The paged KV cache and what it is made of, against naive models of each.
+//! The paged KV cache against a naive model of it, and under requests.
 
-mod block_pool;
 mod model;
 mod paged;
-mod prefix_index;
 mod requests;
 mod unshared;

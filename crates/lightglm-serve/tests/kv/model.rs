@@ -35,7 +35,6 @@ impl Sequence {
 #[derive(Default)]
 struct Model {
     blocks: usize,
-    max_positions: usize,
     sequences: Vec<Sequence>,
     /// What is findable, and when it was released last.
     found: BTreeMap<Prefix, u64>,
@@ -85,7 +84,7 @@ impl Model {
     }
 
     fn open(&mut self, id: SequenceId, tokens: &[u32], salt: u64) -> usize {
-        let most = tokens.len().saturating_sub(1).min(self.max_positions) / KV_BLOCK;
+        let most = tokens.len().saturating_sub(1) / KV_BLOCK;
         let prefixes = (1..=most).map(|blocks| (salt, tokens[..blocks * KV_BLOCK].to_vec()));
         let blocks: Vec<_> =
             prefixes.take_while(|prefix| self.found.contains_key(prefix)).map(Some).collect();
@@ -99,26 +98,12 @@ impl Model {
         let sequence = &self.sequences[at];
         let requested = sequence.tokens.len() + additional;
         let missing = requested.div_ceil(KV_BLOCK).saturating_sub(sequence.blocks.len());
-        let published = sequence.published();
-        let within = additional > 0 && sequence.tokens.len() < published * KV_BLOCK;
-        let tail = sequence.blocks.last().cloned().flatten().filter(|_| within);
-        let shared = tail.as_ref().is_some_and(|tail| self.holders(tail) > 1);
-        let room = self.blocks - self.used();
-        if requested > self.max_positions || missing + usize::from(shared) > room {
+        if missing > self.blocks - self.used() {
             return false;
         }
         for _ in 0..missing {
             self.make_room();
             self.sequences[at].blocks.push(None);
-        }
-        let Some(tail) = tail else { return true };
-        if self.holders(&tail) == 1 && self.is_leaf(&tail) {
-            self.found.remove(&tail);
-            self.sequences[at].blocks[published - 1] = None;
-        } else {
-            self.make_room();
-            let tail = self.sequences[at].blocks[published - 1].take();
-            self.released(tail);
         }
         true
     }
@@ -132,14 +117,17 @@ impl Model {
         }
     }
 
-    fn truncate(&mut self, at: usize, len: usize) {
-        if len < self.sequences[at].tokens.len() {
-            self.sequences[at].tokens.truncate(len);
-            while self.sequences[at].blocks.len() > len.div_ceil(KV_BLOCK) {
-                let block = self.sequences[at].blocks.pop().flatten();
-                self.released(block);
-            }
+    /// Whether what is published stays.
+    fn truncate(&mut self, at: usize, len: usize) -> bool {
+        let sequence = &mut self.sequences[at];
+        if len < sequence.published() * KV_BLOCK {
+            return false;
         }
+        if len < sequence.tokens.len() {
+            sequence.tokens.truncate(len);
+            sequence.blocks.truncate(len.div_ceil(KV_BLOCK));
+        }
+        true
     }
 
     fn close(&mut self, at: usize) {
@@ -242,14 +230,11 @@ proptest! {
     #[test]
     fn is_what_the_model_says(
         blocks in 1usize..12,
-        limit in 1usize..90,
         ops in proptest::collection::vec(op(), 1..80),
     ) {
-        let mut cache =
-            PagedKvCache::<Flex>::of_dtype(1, [blocks, 1, 1], KvDtype::F32, &FlexDevice)
-                .with_max_positions(limit);
-        let max_positions = cache.max_positions();
-        let mut model = Model { blocks, max_positions, ..Model::default() };
+        let shape = [blocks, 1, 1];
+        let mut cache = PagedKvCache::<Flex>::new(1, shape, KvDtype::F32, &FlexDevice);
+        let mut model = Model { blocks, ..Model::default() };
         for op in ops {
             match op {
                 Op::Open { variant, len, salt } => {
@@ -291,8 +276,14 @@ proptest! {
                 }
                 Op::Truncate { pick, len } => {
                     let at = pick % model.sequences.len();
-                    model.truncate(at, len);
-                    prop_assert_eq!(cache.truncate(model.sequences[at].id, len), Ok(()));
+                    let truncated = cache.truncate(model.sequences[at].id, len);
+                    if model.truncate(at, len) {
+                        prop_assert_eq!(truncated, Ok(()));
+                    } else {
+                        let published = model.sequences[at].published() * KV_BLOCK;
+                        let expected = KvCacheError::Published { requested: len, published };
+                        prop_assert_eq!(truncated, Err(expected));
+                    }
                 }
                 Op::Close { pick } => {
                     let at = pick % model.sequences.len();
@@ -312,9 +303,7 @@ proptest! {
         prop_assert_eq!(cache.usage().used, 0);
         // Nothing leaked: one sequence can have all that there is.
         let (id, _) = cache.open(&[], 0);
-        prop_assert_eq!(cache.reserve(id, max_positions), Ok(()));
-        cache.forget_cached();
-        let used = max_positions.div_ceil(KV_BLOCK);
-        prop_assert_eq!((cache.usage().used, cache.usage().free()), (used, blocks - used));
+        prop_assert_eq!(cache.reserve(id, blocks * KV_BLOCK), Ok(()));
+        prop_assert_eq!((cache.usage().used, cache.usage().cached), (blocks, 0));
     }
 }

@@ -38,7 +38,7 @@ fn requests_get_the_logits_that_they_get_without_sharing() {
     let alone = || ShuffledKvCache::new(1, [64, 1, 4], DType::BF16, 5, &FlexDevice);
     let mut alone = Unshared::new(alone);
     let shape = [BLOCKS, 1, 4];
-    let mut cache = PagedKvCache::<Flex>::of_dtype(1, shape, KvDtype::Bf16, &FlexDevice);
+    let mut cache = PagedKvCache::<Flex>::new(1, shape, KvDtype::Bf16, &FlexDevice);
     let mut random = SplitMix::new(11);
     let mut running: Vec<Running> = Vec::new();
     let (mut hits, mut preempted, mut most_cached) = (0, 0, 0);
