@@ -92,7 +92,7 @@ pub(super) async fn tokenize(
             let limits = &state.config.limits;
             let messages = template_messages(messages, limits)?;
             let tools = super::openai::tools::checked(request.tools, limits)?;
-            let bytes = super::openai::messages::text_bytes(&messages);
+            let bytes = super::openai::messages::text_bytes(&messages) + tools.bytes;
             let encode = move |state: &AppState| {
                 let tokens = state.text.encode_chat(&messages, &tools.values);
                 tokens.map_err(|error| ApiError::text("messages", &error))

@@ -83,6 +83,18 @@ async fn wrong_values_of_chats_are_named() {
             json!({"messages": message(json!({"role": "user", "content": "a", "tool_calls": [
                 {"function": {"name": "f", "arguments": "{}"}}]}))}),
         ),
+        (
+            "messages[1].tool_calls[1].function.name",
+            json!({"messages": message(json!({"role": "assistant", "tool_calls": [
+                {"function": {"name": "f".repeat(64), "arguments": "{}"}},
+                {"function": {"name": "f".repeat(65), "arguments": "{}"}}]}))}),
+        ),
+        (
+            "messages[1].tool_calls[0].function.name",
+            json!({"messages": message(json!({"role": "assistant", "tool_calls": [
+                {"function": {"name": "", "arguments": "{}"}}]}))}),
+        ),
+        ("tools[0].function.name", json!({"tools": [tool(&"f".repeat(65))]})),
         ("tools[0].function.name", json!({"tools": [tool("a b")]})),
         ("tools[0].function.name", json!({"tools": [tool("")]})),
         ("tools[1].function.name", json!({"tools": [tool("f"), tool("f")]})),

@@ -85,7 +85,8 @@ pub(in crate::http) async fn chat(
     let demand = demand(format, regex, grammar, plan.constraint, limits)?;
 
     let n = sampling.n;
-    let bytes = if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) };
+    let bytes =
+        if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) + plan.tools.bytes };
     let tool_values = plan.tools.values;
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);

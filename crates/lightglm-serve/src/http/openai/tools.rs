@@ -8,8 +8,8 @@ use crate::http::config::HttpLimits;
 use crate::http::constrain::Constraint;
 use crate::http::error::ApiError;
 
-/// Characters of a tool's name.
-const LONGEST_NAME: usize = 64;
+/// Characters of a function's name.
+pub(super) const LONGEST_NAME: usize = 64;
 
 /// A tool.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -87,6 +87,7 @@ pub(in crate::http) struct NamedTool {
 #[derive(Deserialize, utoipa::ToSchema)]
 struct NamedFunction {
     /// The name.
+    #[schema(min_length = 1, max_length = 64)]
     name: String,
 }
 
@@ -96,6 +97,8 @@ pub(in crate::http) struct Tools {
     pub(in crate::http) names: Vec<String>,
     /// OpenAI's objects, for the template.
     pub(in crate::http) values: Vec<Value>,
+    /// Bytes of their text, which the template writes into the prompt.
+    pub(in crate::http) bytes: usize,
 }
 
 /// Checks names and sizes.
@@ -131,11 +134,13 @@ pub(in crate::http) fn checked(
             return field("function.name", "another tool has this name".into());
         }
         let value = json!({"type": "function", "function": &tool.function});
-        if value.to_string().len() > limits.schema_bytes {
+        let bytes = value.to_string().len();
+        if bytes > limits.schema_bytes {
             return field("function", format!("it is larger than {} bytes", limits.schema_bytes));
         }
         checked.names.push(tool.function.name);
         checked.values.push(value);
+        checked.bytes += bytes;
     }
     Ok(checked)
 }
