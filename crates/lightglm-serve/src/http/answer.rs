@@ -71,7 +71,7 @@ impl AnswerRequest {
 pub(super) async fn answer(
     State(state): State<AppState>,
     peer: Peer,
-    admission: Admission,
+    mut admission: Admission,
     JsonBody(mut request): JsonBody<AnswerRequest>,
 ) -> Result<Response, ApiError> {
     // An answer is to be the same every time, unless somebody asks for variety.
@@ -87,7 +87,7 @@ pub(super) async fn answer(
         let prompt = state.text.encode_chat(&[Message::user(text)], &[]);
         prompt.map_err(|error| ApiError::text("question", &error))
     };
-    let prompt = state.work_on_text(bytes, encode).await?;
+    let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
     let drafts = vec![Draft { prompt, seed_offset: 0, processors: Vec::new() }];
     let mut generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     if sampling.stream {

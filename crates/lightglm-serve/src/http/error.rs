@@ -20,6 +20,8 @@ pub(super) enum ApiError {
     BodyTooLarge { limit: usize },
     #[error("The body did not arrive in time.")]
     BodyTimeout,
+    #[error("The request took too long.")]
+    Timeout,
     #[error("The body ended early.")]
     BodyAborted,
     #[error("No API key was given. Send it as `Authorization: Bearer KEY`.")]
@@ -83,7 +85,7 @@ impl ApiError {
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::UnknownModel { .. } | Self::UnknownPath { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout | Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Concurrency { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -113,7 +115,9 @@ impl ApiError {
             Self::Json { .. } => "invalid_json",
             Self::MediaType => "unsupported_media_type",
             Self::BodyTooLarge { .. } => "body_too_large",
-            Self::BodyTimeout | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
+            Self::BodyTimeout
+            | Self::Timeout
+            | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
             Self::NoKey => "missing_api_key",
             Self::WrongKey => "invalid_api_key",
             Self::UnknownModel { .. } => "model_not_found",

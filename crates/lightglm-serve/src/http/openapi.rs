@@ -95,7 +95,7 @@ fn state_limits(document: &mut Value, config: &ServerConfig, vocab_size: usize) 
     let length = |most: usize| json!({"maxLength": most});
     let last_token = vocab_size.saturating_sub(1);
     let (low, high) = (-limits.priority, limits.priority);
-    let mut fields = vec![
+    let fields = [
         ("n", most(limits.n)),
         ("max_tokens", most(limits.max_tokens)),
         ("max_completion_tokens", most(limits.max_tokens)),
@@ -132,7 +132,6 @@ fn state_limits(document: &mut Value, config: &ServerConfig, vocab_size: usize) 
             extend(&mut schemas[name]["properties"][*field], bounds);
         }
     }
-    fields.clear();
     for (name, field, bounds) in &own {
         extend(&mut schemas[*name]["properties"][*field], bounds);
     }
@@ -179,11 +178,9 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
             (408, "The body or the reply took too long"),
             (413, "The body is too large"),
             (415, "The body is not JSON"),
+            (429, "Too many requests; `Retry-After` says when to try again"),
             (503, "The server is shutting down"),
         ]);
-    }
-    if generates || path.ends_with("tokenize") {
-        answers.push((429, "Too many requests; `Retry-After` says when to try again"));
     }
     if generates || path.contains("{model}") || path.contains("lora_adapter") {
         answers.push((404, "There is no such model"));

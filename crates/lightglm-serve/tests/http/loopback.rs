@@ -134,14 +134,21 @@ fn the_end_does_not_wait_for_ever() {
     let mut config = config();
     config.drain_timeout = Duration::from_millis(200);
     let running = Running::start(&engine, config);
-    let _stream = running.post(&chat(json!({"stream": true, "max_tokens": 8192})));
+    let mut stream = running.post(&chat(json!({"stream": true, "max_tokens": 8192})));
+    let mut plain = running.post(&chat(json!({"max_tokens": 8192})));
     let _idle = running.connect();
-    wait_for("the start", || engine.open() == 1);
+    wait_for("the start", || engine.open() == 2);
     let Running { runtime, server, stop, .. } = running;
     stop.send(()).unwrap();
     runtime.block_on(server).unwrap().unwrap();
     wait_for("the cancelling", || engine.open() == 0);
-    assert_eq!(engine.cancelled(), 1);
+    assert_eq!(engine.cancelled(), 2);
+    // Whoever waited is told why nothing follows.
+    let plain = read_all(&mut plain);
+    assert!(plain.starts_with("HTTP/1.1 503") && plain.contains("shutting_down"), "{plain}");
+    let stream = read_all(&mut stream);
+    let end = stream.rsplit("data: {").next().unwrap();
+    assert!(end.contains("\"code\":\"shutting_down\"") && end.contains("data: [DONE]"), "{end}");
 }
 
 #[test]

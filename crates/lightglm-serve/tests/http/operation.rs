@@ -1,6 +1,7 @@
 //! Probes, metrics, documents, the page, refusals, and what surrounds every request.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use lightglm_generation::{ProcessorError, SampleError, SamplingError};
 use lightglm_serve::engine::{EngineError, Rejection};
+use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
 use crate::client::{CHAT, COMPLETIONS, chat, config, get, post, router, send, server};
@@ -148,6 +150,10 @@ async fn too_many_at_a_time_are_refused() {
     let answer = post(&router, COMPLETIONS, json!({"prompt": "x"})).await;
     assert_eq!(answer.error(), (429, String::new(), "concurrency_limit".into()));
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    let adapter = post(&router, "/v1/load_lora_adapter", json!({"lora_name": "new"})).await;
+    assert_eq!(adapter.error().2, "concurrency_limit");
+    let refusals = "lightglm_rejections_total{reason=\"concurrency_limit\"} 2";
+    assert!(get(&router, "/metrics").await.text.contains(refusals));
     assert_eq!(get(&router, "/health").await.status, 200);
     running.abort();
     let _ = running.await;
@@ -166,6 +172,27 @@ async fn replies_that_take_too_long_are_ended() {
     let body = chat(json!({"max_tokens": 8192, "stream": true}));
     let events = post(&router, CHAT, body).await.events();
     assert_eq!(events.last().unwrap()["error"]["code"], "timeout");
+}
+
+#[tokio::test]
+async fn texts_that_take_too_long_are_given_up() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    config.limits.request_timeout = Duration::from_millis(50);
+    let constrain = |_: &Constraint| {
+        std::thread::sleep(Duration::from_secs(3));
+        Err(ConstrainError { path: None, reason: "too late".into() })
+    };
+    let router = server(&engine, config).with_constrain(Arc::new(constrain)).router();
+    let hard = || post(&router, COMPLETIONS, json!({"prompt": "x", "guided_regex": "a"}));
+    let long = "long ".repeat(20_000);
+    // One that has to wait for its turn beside those that have it.
+    let (one, two, three) =
+        tokio::join!(hard(), hard(), post(&router, "/tokenize", json!({"text": long})));
+    for answer in [one, two, three] {
+        assert_eq!(answer.error(), (408, String::new(), "timeout".into()));
+    }
+    assert!(engine.seen().is_empty());
 }
 
 #[tokio::test]

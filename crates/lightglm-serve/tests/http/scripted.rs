@@ -167,6 +167,9 @@ impl EngineApi for Scripted {
 
     fn load_adapter(&self, name: &str) -> Result<(), AdapterError> {
         let name = name.to_owned();
+        if name == "slow" {
+            std::thread::sleep(Duration::from_secs(3));
+        }
         let mut adapters = self.adapters.lock().unwrap();
         if adapters.contains(&name) {
             return Err(AdapterError::AlreadyLoaded { name });

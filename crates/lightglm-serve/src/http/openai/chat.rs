@@ -65,7 +65,7 @@ impl FromJson for ChatCompletionRequest {
 pub(in crate::http) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
-    admission: Admission,
+    mut admission: Admission,
     JsonBody(request): JsonBody<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
@@ -100,7 +100,7 @@ pub(in crate::http) async fn chat(
         };
         (0..n as u64).map(draft).collect::<Result<Vec<_>, ApiError>>()
     };
-    let drafts = state.work_on_text(bytes, work).await?;
+    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
 
     let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     let reply =

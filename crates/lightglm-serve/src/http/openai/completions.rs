@@ -99,7 +99,7 @@ impl FromJson for CompletionRequest {
 pub(in crate::http) async fn completions(
     State(state): State<AppState>,
     peer: Peer,
-    admission: Admission,
+    mut admission: Admission,
     JsonBody(request): JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
@@ -151,7 +151,7 @@ pub(in crate::http) async fn completions(
         }
         Ok(drafts)
     };
-    let drafts = state.work_on_text(bytes, work).await?;
+    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
 
     let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
