@@ -30,6 +30,7 @@ mod page;
 mod request_id;
 mod router;
 mod serve;
+mod shorten;
 mod sse;
 mod stall;
 mod state;

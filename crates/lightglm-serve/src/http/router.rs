@@ -17,7 +17,8 @@ use super::constrain::Constrain;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
-use super::state::{AppState, shortened};
+use super::shorten::shortened;
+use super::state::AppState;
 use super::{adapters, answer, auth, health, metrics, openapi, page, request_id, tokenize};
 
 /// A server that is ready to run.

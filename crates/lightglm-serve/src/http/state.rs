@@ -17,6 +17,7 @@ use super::constrain::Constrain;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::metrics::Metrics;
+use super::shorten::shortened;
 
 /// Text of so many bytes is tokenized where it is; more would keep other requests waiting.
 const SHORT_TEXT: usize = 4 << 10;
@@ -192,14 +193,4 @@ fn permits(config: &ServerConfig) -> usize {
 /// Seconds since 1970.
 pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-/// The beginning of a text that a client sent, for an error that repeats it.
-pub(super) fn shortened(text: &str) -> String {
-    const LONGEST: usize = 128;
-    let mut short: String = text.chars().take(LONGEST).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }

@@ -63,7 +63,23 @@ async fn metrics_are_open_metrics() {
 async fn unknown_paths_and_methods_have_openais_shape() {
     let engine = Scripted::saying("x");
     let router = router(&engine);
-    for path in ["/nowhere", "/v1", "/v1/models/", "/docs/nothing.js", "/page/", "//", "/%00"] {
+    let paths = [
+        "/nowhere",
+        "/v1",
+        "/v1/models/",
+        "/docs/nothing.js",
+        "/docs/..%2f..%2findex.html",
+        "/page/",
+        "//",
+        "/%00",
+        // No UTF-8.
+        "/%ff",
+        "/page/%ff",
+        "/docs/%ff",
+        "/docs/%c3%28.js",
+        "/v1/models/%ff",
+    ];
+    for path in paths {
         let answer = get(&router, path).await;
         assert_eq!(answer.error().0, 404, "{path}");
     }
