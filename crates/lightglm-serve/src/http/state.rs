@@ -12,12 +12,13 @@ use tokio::sync::{Semaphore, watch};
 
 use super::admission::Admission;
 use super::auth::ApiKeys;
-use super::config::ServerConfig;
+use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::shorten::shortened;
+use crate::engine::EngineLimits;
 
 /// Text of so many bytes is tokenized where it is; more would keep other requests waiting.
 const SHORT_TEXT: usize = 4 << 10;
@@ -67,7 +68,8 @@ impl AppState {
         constrain: Option<Arc<dyn Constrain>>,
     ) -> Self {
         let permits = permits(&config);
-        let vocab_size = engine.limits().vocab_size;
+        let bounds = engine.limits();
+        let most_choices = most_choices(&config.limits, &bounds);
         Self(Arc::new(Shared {
             keys: ApiKeys::new(&config.api_keys),
             metrics: Metrics::new(engine.clone()),
@@ -75,7 +77,7 @@ impl AppState {
             draining: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             adapters: Arc::new(Semaphore::new(1)),
-            openapi: super::openapi::document(&config, vocab_size),
+            openapi: super::openapi::document(&config, bounds.vocab_size, most_choices),
             text_workers: Arc::new(Semaphore::new(TEXT_WORKERS)),
             random: RandomState::new(),
             counter: AtomicU64::new(0),
@@ -115,6 +117,11 @@ impl AppState {
     /// No request is worked on, here or in the engine.
     pub(super) fn is_idle(&self) -> bool {
         self.admission.available_permits() == permits(&self.config) && self.engine.is_idle()
+    }
+
+    /// Prompts times choices of one request: what its limits and the engine's queue can ever take.
+    pub(super) fn most_choices(&self) -> usize {
+        most_choices(&self.config.limits, &self.engine.limits())
     }
 
     /// A number that nobody can foresee without the process's own random keys.
@@ -183,6 +190,11 @@ pub(super) async fn in_turn<T: Send + 'static>(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(ApiError::ShuttingDown),
     }
+}
+
+fn most_choices(limits: &HttpLimits, engine: &EngineLimits) -> usize {
+    let per_key = engine.max_open_per_key.unwrap_or(usize::MAX);
+    limits.choices.min(engine.max_waiting).min(per_key).max(1)
 }
 
 /// Places for requests that are worked on at the same time.

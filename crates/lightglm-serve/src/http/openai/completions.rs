@@ -120,8 +120,9 @@ pub(in crate::http) async fn completions(
         (request.response_format, request.guided_regex, request.guided_grammar);
     let demand = demand(format, regex, grammar, None, limits)?;
     let prompts = request.prompt.split();
-    if prompts.is_empty() || prompts.len().saturating_mul(n) > limits.choices {
-        let reason = format!("prompts times n must be 1 to {}", limits.choices);
+    let most = state.most_choices();
+    if prompts.is_empty() || prompts.len().saturating_mul(n) > most {
+        let reason = format!("prompts times n must be 1 to {most}");
         return Err(ApiError::field("prompt", reason));
     }
 

@@ -128,7 +128,7 @@ impl SamplingFields {
             let reason = format!("it must have at most {LONGEST_USER} characters");
             return Err(ApiError::field("user", reason));
         }
-        let n = whole("n", self.n, 1, limits.n)?.unwrap_or(1);
+        let n = whole("n", self.n, 1, limits.n.min(state.most_choices()))?.unwrap_or(1);
         let most = i64::from(limits.priority);
         let priority = i64::from(self.priority.unwrap_or(0));
         if priority.abs() > most {
