@@ -11,7 +11,7 @@ use super::admission::Admission;
 use super::error::ApiError;
 use super::generation::{ChoiceEvent, Draft, Generation, Peer};
 use super::json_body::{FromJson, JsonBody, read};
-use super::openai::sampling::SamplingFields;
+use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
 use super::sse::{self, Encode};
 use super::state::AppState;
@@ -19,9 +19,6 @@ use super::state::AppState;
 /// A question, and the text that answers it.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct AnswerRequest {
-    /// Read apart, so that errors name its fields.
-    #[serde(skip)]
-    sampling: SamplingFields,
     /// The question.
     #[schema(min_length = 1)]
     question: String,
@@ -44,8 +41,7 @@ pub(super) struct AnswerResponse {
 
 impl FromJson for AnswerRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
-        let mut request: Self = read(value)?;
-        request.sampling = read(value)?;
+        let request: Self = read(value)?;
         if request.question.is_empty() {
             return Err(ApiError::field("question", "it is empty"));
         }
@@ -72,12 +68,11 @@ pub(super) async fn answer(
     State(state): State<AppState>,
     peer: Peer,
     mut admission: Admission,
-    JsonBody(mut request): JsonBody<AnswerRequest>,
+    JsonBody(Sampled { sampling, request }): JsonBody<Sampled<AnswerRequest>>,
 ) -> Result<Response, ApiError> {
     // An answer is to be the same every time, unless somebody asks for variety.
-    let fields = std::mem::take(&mut request.sampling).greedy_unless_said();
     let default_max = state.config.sampling.max_tokens;
-    let sampling = fields.checked(&state, &peer, "question", default_max)?;
+    let sampling = sampling.greedy_unless_said().checked(&state, &peer, "question", default_max)?;
     if sampling.n != 1 {
         return Err(ApiError::field("n", "a question has one answer"));
     }

@@ -38,9 +38,9 @@ mod state;
 mod structured;
 mod tokenize;
 
-pub use config::{HttpLimits, ServerConfig};
+pub use config::{ConfigError, HttpLimits, ServerConfig};
 pub use constrain::{Constrain, ConstrainError, Constraint};
 pub use engine_api::EngineApi;
-pub use router::{ConfigError, Server};
+pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;

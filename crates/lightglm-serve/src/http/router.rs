@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use lightglm_generation::ChatText;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::config::ServerConfig;
+use super::config::{ConfigError, ServerConfig, origin_value};
 use super::constrain::Constrain;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
@@ -30,24 +30,6 @@ pub struct Server {
     cors: Option<CorsLayer>,
 }
 
-/// What is wrong with a [`ServerConfig`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// An API key is empty: every request would have it.
-    #[error("API key {index} is empty")]
-    EmptyKey {
-        /// Which one.
-        index: usize,
-    },
-    /// An origin is not one.
-    #[error("`{origin}` is no origin")]
-    Origin {
-        /// As configured.
-        origin: String,
-    },
-}
-
 impl Server {
     /// A server of `engine`, whose model reads and writes by `text`.
     ///
@@ -58,9 +40,7 @@ impl Server {
         engine: Arc<dyn EngineApi>,
         text: Arc<dyn ChatText>,
     ) -> Result<Self, ConfigError> {
-        if let Some(index) = config.api_keys.iter().position(|key| key.trim().is_empty()) {
-            return Err(ConfigError::EmptyKey { index });
-        }
+        config.check()?;
         let cors = cors(&config.cors_origins)?;
         Ok(Self { config, engine, text, constrain: None, cors })
     }
@@ -141,12 +121,8 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ConfigError> {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        let parse = |origin: &String| {
-            let good = origin.starts_with("http://") || origin.starts_with("https://");
-            let value = HeaderValue::from_str(origin).ok().filter(|_| good);
-            value.ok_or_else(|| ConfigError::Origin { origin: origin.clone() })
-        };
-        AllowOrigin::list(origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+        let values = origins.iter().map(|origin| origin_value(origin));
+        AllowOrigin::list(values.collect::<Result<Vec<_>, _>>()?)
     };
     let request_id = HeaderName::from_static("x-request-id");
     let layer = CorsLayer::new()

@@ -123,10 +123,16 @@ fn empty_keys_and_bad_origins_are_refused() {
     empty.api_keys = vec!["a".into(), " ".into()];
     let error = Server::new(empty, engine.clone(), text()).err();
     assert_eq!(error, Some(ConfigError::EmptyKey { index: 1 }));
-    let mut origin = config();
-    origin.cors_origins = vec!["example.com".into()];
-    let error = Server::new(origin, engine, text()).err();
-    assert_eq!(error, Some(ConfigError::Origin { origin: "example.com".into() }));
+    let mut origins = config();
+    for origin in ["example.com", "https://", "https://good.example/", "https://a/b", "https://a\n"]
+    {
+        origins.cors_origins = vec!["https://good.example".into(), origin.into()];
+        let wrong = ConfigError::Origin { origin: origin.into() };
+        assert_eq!(origins.check(), Err(wrong.clone()));
+        assert_eq!(Server::new(origins.clone(), engine.clone(), text()).err(), Some(wrong));
+    }
+    origins.cors_origins = vec!["*".into(), "http://127.0.0.1:3000".into()];
+    assert_eq!(origins.check(), Ok(()));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
 use super::response_format::{ResponseFormat, compile, demand};
-use super::sampling::{SamplingFields, whole};
+use super::sampling::{Sampled, whole};
 use super::tools::{Tool, ToolChoice, checked, plan};
 use crate::http::admission::Admission;
 use crate::http::error::ApiError;
@@ -24,9 +24,6 @@ const ALWAYS_LONG: usize = usize::MAX;
 /// A conversation to continue.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(in crate::http) struct ChatCompletionRequest {
-    /// Read apart, so that errors name its fields.
-    #[serde(skip)]
-    sampling: SamplingFields,
     /// The conversation.
     #[schema(min_items = 1)]
     messages: Vec<ChatMessage>,
@@ -51,9 +48,7 @@ pub(in crate::http) struct ChatCompletionRequest {
 
 impl FromJson for ChatCompletionRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
-        let mut request: Self = read(value)?;
-        request.sampling = read(value)?;
-        Ok(request)
+        read(value)
     }
 }
 
@@ -66,11 +61,11 @@ pub(in crate::http) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
     mut admission: Admission,
-    JsonBody(request): JsonBody<ChatCompletionRequest>,
+    JsonBody(Sampled { sampling, request }): JsonBody<Sampled<ChatCompletionRequest>>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
     let default_max = state.config.sampling.max_tokens;
-    let mut sampling = request.sampling.checked(&state, &peer, "messages", default_max)?;
+    let mut sampling = sampling.checked(&state, &peer, "messages", default_max)?;
     let top = whole("top_logprobs", request.top_logprobs, 0, limits.logprobs)?;
     let logprobs = request.logprobs.unwrap_or(false);
     if top.is_some_and(|top| top > 0) && !logprobs {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
 use super::response_format::{ResponseFormat, compile, demand};
-use super::sampling::{SamplingFields, whole};
+use super::sampling::{Sampled, whole};
 use crate::http::admission::Admission;
 use crate::http::error::ApiError;
 use crate::http::generation::{Draft, Generation, Peer};
@@ -25,9 +25,6 @@ const ALWAYS_LONG: usize = usize::MAX;
 /// A text to continue.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(in crate::http) struct CompletionRequest {
-    /// Read apart, so that errors name its fields.
-    #[serde(skip)]
-    sampling: SamplingFields,
     /// A text, several, the tokens of one, or those of several.
     prompt: Prompt,
     /// Alternatives per token; also reports the log-probabilities.
@@ -85,9 +82,7 @@ impl Prompt {
 
 impl FromJson for CompletionRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
-        let mut request: Self = read(value)?;
-        request.sampling = read(value)?;
-        Ok(request)
+        read(value)
     }
 }
 
@@ -100,10 +95,10 @@ pub(in crate::http) async fn completions(
     State(state): State<AppState>,
     peer: Peer,
     mut admission: Admission,
-    JsonBody(request): JsonBody<CompletionRequest>,
+    JsonBody(Sampled { sampling, request }): JsonBody<Sampled<CompletionRequest>>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
-    let mut sampling = request.sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
+    let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
     sampling.job.params.logprobs = logprobs;
     let n = sampling.n;

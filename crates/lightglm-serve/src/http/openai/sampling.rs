@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use lightglm_generation::SamplingParams;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
 use crate::http::generation::{Job, Peer};
+use crate::http::json_body::{FromJson, read};
 use crate::http::state::AppState;
 
 /// Characters of `user`.
@@ -73,6 +75,21 @@ pub(in crate::http) struct SamplingFields {
     user: Option<String>,
     /// Higher runs first.
     priority: Option<i32>,
+}
+
+/// A request that takes [`SamplingFields`] beside its own.
+///
+/// They are read apart: serde would name no field of a flattened struct in its errors.
+pub(in crate::http) struct Sampled<T> {
+    pub(in crate::http) sampling: SamplingFields,
+    pub(in crate::http) request: T,
+}
+
+impl<T: FromJson> FromJson for Sampled<T> {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        let request = T::from_json(value)?;
+        Ok(Self { sampling: read(value)?, request })
+    }
 }
 
 /// Strings that end a reply.
