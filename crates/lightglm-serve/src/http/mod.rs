@@ -13,6 +13,7 @@
 mod adapters;
 mod admission;
 mod answer;
+mod around;
 mod auth;
 mod config;
 mod constrain;
@@ -22,12 +23,10 @@ mod generation;
 mod health;
 mod json_body;
 mod json_shape;
-mod leftover;
 mod metrics;
 mod openai;
 mod openapi;
 mod page;
-mod request_id;
 mod router;
 mod serve;
 mod shorten;
@@ -37,6 +36,7 @@ mod state;
 #[cfg(feature = "structured")]
 mod structured;
 mod tokenize;
+mod unread_body;
 
 pub use config::{ConfigError, HttpLimits, ServerConfig};
 pub use constrain::{Constrain, ConstrainError, Constraint};

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
 use super::shorten::shortened;
 use super::state::AppState;
-use super::{adapters, answer, auth, health, metrics, openapi, page, request_id, tokenize};
+use super::{adapters, answer, around, auth, health, metrics, openapi, page, tokenize};
 
 /// A server that is ready to run.
 pub struct Server {
@@ -84,7 +84,7 @@ impl Server {
             router = router.layer(cors);
         }
         let router = router
-            .layer(from_fn_with_state(state.clone(), request_id::surround))
+            .layer(from_fn_with_state(state.clone(), around::surround))
             .with_state(state.clone());
         (state, router)
     }
