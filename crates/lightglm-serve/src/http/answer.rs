@@ -13,7 +13,7 @@ use super::generation::{ChoiceEvent, Draft, Generation, Peer};
 use super::json_body::{FromJson, JsonBody, read};
 use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
-use super::sse::{self, Encode};
+use super::sse::{self, Encode, EventText};
 use super::state::AppState;
 
 /// A question, and the text that answers it.
@@ -85,7 +85,7 @@ pub(super) async fn answer(
     let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
     let drafts = vec![Draft { prompt, seed_offset: 0, processors: Vec::new() }];
     let mut generation = Generation::start(&state, admission, &sampling.job, drafts)?;
-    if sampling.stream {
+    if sampling.job.stream {
         return Ok(sse::stream(generation, AnswerStream));
     }
     let mut response = AnswerResponse::default();
@@ -114,14 +114,12 @@ fn part(event: ChoiceEvent) -> AnswerResponse {
 struct AnswerStream;
 
 impl Encode for AnswerStream {
-    type Chunk = AnswerResponse;
-
-    fn event(&mut self, _: usize, event: ChoiceEvent, chunks: &mut Vec<Self::Chunk>) {
+    fn event(&mut self, _: usize, event: ChoiceEvent, out: &mut EventText) {
         let part = part(event);
         if !part.answer.is_empty() || part.finish_reason.is_some() {
-            chunks.push(part);
+            out.push(&part);
         }
     }
 
-    fn end(&mut self, _: &mut Vec<Self::Chunk>) {}
+    fn end(&mut self, _: &mut EventText) {}
 }

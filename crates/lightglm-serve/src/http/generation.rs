@@ -51,6 +51,8 @@ pub(super) struct Job {
     pub(super) params: SamplingParams,
     pub(super) key: String,
     pub(super) priority: i32,
+    /// Whether events are heard when they happen, or all at the end, which wakes nobody in between.
+    pub(super) stream: bool,
     /// The field that the prompt came in.
     pub(super) prompt_param: &'static str,
 }
@@ -74,6 +76,7 @@ pub(super) struct Generation {
     events: UnboundedReceiver<(usize, Event)>,
     cancel: Vec<CancelToken>,
     open: usize,
+    /// Of which somebody heard.
     steps: usize,
     /// The HTTP request, for what is logged after its handler.
     span: Span,
@@ -126,7 +129,9 @@ impl Generation {
             request.priority = job.priority;
             request.deadline = generation.admission.deadline;
             generation.cancel.push(request.cancel.clone());
-            let sink = sink(state.metrics.timings(), index, sender.clone(), submitted);
+            let listener =
+                Listener { index, stream: job.stream, held: Vec::new(), sender: sender.clone() };
+            let sink = sink(state.metrics.timings(), listener, submitted);
             // Returning drops `generation`, which cancels the drafts before this one.
             state.engine.submit(request, sink).map_err(|rejection| {
                 state.metrics.reject(reason(&rejection));
@@ -198,12 +203,7 @@ fn reason(rejection: &Rejection) -> &'static str {
 }
 
 /// Passes events on, and measures when they come.
-fn sink(
-    timings: Timings,
-    index: usize,
-    sender: UnboundedSender<(usize, Event)>,
-    submitted: Instant,
-) -> EventSink {
+fn sink(timings: Timings, mut listener: Listener, submitted: Instant) -> EventSink {
     let mut last_token: Option<Instant> = None;
     Box::new(move |event| {
         let now = Instant::now();
@@ -216,9 +216,34 @@ fn sink(
             Event::Step(_) => {}
             Event::Finished { .. } | Event::Failed(_) => timings.request(now - submitted),
         }
-        match sender.send((index, event)) {
+        listener.tell(event)
+    })
+}
+
+/// Who hears the events of a choice.
+struct Listener {
+    index: usize,
+    stream: bool,
+    /// Those that were not told yet, where they are all told at the end.
+    held: Vec<Event>,
+    sender: UnboundedSender<(usize, Event)>,
+}
+
+impl Listener {
+    /// `Break` where nobody listens any more.
+    fn tell(&mut self, event: Event) -> ControlFlow<()> {
+        let is_last = matches!(event, Event::Finished { .. } | Event::Failed(_));
+        if !self.stream && !is_last {
+            self.held.push(event);
+            return match self.sender.is_closed() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+        }
+        let held = std::mem::take(&mut self.held);
+        match held.into_iter().chain([event]).try_for_each(|e| self.sender.send((self.index, e))) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    })
+    }
 }

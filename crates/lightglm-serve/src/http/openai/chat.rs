@@ -100,7 +100,7 @@ pub(in crate::http) async fn chat(
     let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     let reply =
         ChatReply::new(&state, sampling.model, n, logprobs, &plan.tools.names, plan.parallel);
-    if sampling.stream {
+    if sampling.job.stream {
         return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
     }
     Ok(Json(collect(reply, generation).await?).into_response())

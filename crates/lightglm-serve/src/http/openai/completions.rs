@@ -1,8 +1,7 @@
 //! `POST /v1/completions`.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -151,8 +150,8 @@ pub(in crate::http) async fn completions(
 
     let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
-    if sampling.stream {
+    if sampling.job.stream {
         return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
     }
-    Ok(Json(collect(reply, generation).await?).into_response())
+    collect(reply, generation).await
 }

@@ -116,7 +116,6 @@ pub(in crate::http) struct Sampling {
     pub(in crate::http) n: usize,
     /// The model as the answer names it.
     pub(in crate::http) model: String,
-    pub(in crate::http) stream: bool,
     pub(in crate::http) include_usage: bool,
 }
 
@@ -159,8 +158,8 @@ impl SamplingFields {
         let options = self.stream_options.as_ref();
         let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
         let params = self.params(state, default_max_tokens)?;
-        let job = Job { adapter, params, key, priority: priority as i32, prompt_param };
-        Ok(Sampling { job, n, model, stream, include_usage })
+        let job = Job { adapter, params, key, priority: priority as i32, stream, prompt_param };
+        Ok(Sampling { job, n, model, include_usage })
     }
 
     fn params(self, state: &AppState, default_max: usize) -> Result<SamplingParams, ApiError> {

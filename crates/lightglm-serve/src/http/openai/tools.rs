@@ -222,24 +222,25 @@ impl ReplySplitter {
         self.calls
     }
 
-    pub(super) fn push(&mut self, text: String) -> Vec<Piece> {
+    /// Takes more of the reply; what is sure is added to `pieces`.
+    pub(super) fn push(&mut self, text: String, pieces: &mut Vec<Piece>) {
         match &mut self.stream {
             Some(stream) => {
                 let events = stream.push(&text);
-                self.pieces(events)
+                self.sort(events, pieces);
             }
-            None if text.is_empty() => Vec::new(),
-            None => vec![Piece::Text(text)],
+            None if text.is_empty() => {}
+            None => pieces.push(Piece::Text(text)),
         }
     }
 
-    pub(super) fn finish(&mut self) -> Vec<Piece> {
+    /// What was held back, now that nothing follows.
+    pub(super) fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let events = self.stream.as_mut().map(ToolCallStream::finish).unwrap_or_default();
-        self.pieces(events)
+        self.sort(events, pieces);
     }
 
-    fn pieces(&mut self, events: Vec<ToolCallEvent>) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+    fn sort(&mut self, events: Vec<ToolCallEvent>, pieces: &mut Vec<Piece>) {
         for event in events {
             match event {
                 ToolCallEvent::Content(text) => pieces.push(Piece::Text(text)),
@@ -252,6 +253,5 @@ impl ReplySplitter {
                 _ => {}
             }
         }
-        pieces
     }
 }
