@@ -113,7 +113,7 @@ pub struct HttpLimits {
     pub header_timeout: Duration,
     /// For the body to arrive.
     pub body_timeout: Duration,
-    /// For the whole reply.
+    /// From the end of the headers to the end of the reply.
     pub request_timeout: Duration,
     /// Without a byte taken by the client while there is something to send.
     pub write_timeout: Duration,
