@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lightglm_generation::ChatText;
 use tokio::sync::{Semaphore, watch};
+use tracing::Span;
 
 use super::admission::Admission;
 use super::auth::ApiKeys;
@@ -154,7 +155,7 @@ impl AppState {
     /// Runs `work` on `bytes` bytes of text: here where it is short, else where it may take its time.
     ///
     /// # Errors
-    /// Those of `work`; where it is not done in time, that.
+    /// Those of `work`, and of [`Admission::wait_for`].
     pub(super) async fn work_on_text<T: Send + 'static>(
         &self,
         admission: &mut Admission,
@@ -181,9 +182,10 @@ pub(super) async fn in_turn<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let turn = turns.acquire_owned().await.map_err(|_| ApiError::Internal)?;
+    let span = Span::current();
     let work = move || {
         let _turn = turn;
-        work()
+        span.in_scope(work)
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
