@@ -56,6 +56,17 @@ impl FromRequestParts<AppState> for Admission {
 }
 
 impl Admission {
+    /// One whose time is over.
+    #[cfg(test)]
+    pub(super) fn overdue() -> Self {
+        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        Self {
+            _permit: permits.try_acquire_owned().unwrap(),
+            deadline: None,
+            given_up: Box::pin(async { ApiError::Timeout }),
+        }
+    }
+
     /// Ready, once, where the request's time or the server's is over.
     pub(super) fn poll_given_up(&mut self, context: &mut Context<'_>) -> Poll<ApiError> {
         self.given_up.as_mut().poll(context)

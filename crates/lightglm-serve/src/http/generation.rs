@@ -247,3 +247,30 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_without_a_pause_do_not_put_the_end_off() {
+        let (sender, events) = unbounded_channel();
+        for _ in 0..3 {
+            let usage = Usage::default();
+            let finished = Event::Finished { reason: FinishReason::Length, usage };
+            sender.send((0, finished)).unwrap();
+        }
+        let mut generation = Generation {
+            events,
+            cancel: Vec::new(),
+            open: 1,
+            steps: 0,
+            span: Span::none(),
+            admission: Admission::overdue(),
+        };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let first = generation.poll_event(&mut context);
+        assert!(matches!(first, Poll::Ready(Some(Err(ApiError::Timeout)))));
+        assert!(matches!(generation.poll_event(&mut context), Poll::Ready(None)));
+    }
+}
