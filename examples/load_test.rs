@@ -96,7 +96,7 @@ fn run() -> Result<()> {
     }
     use_threads(args.threads)?;
     let engine = args.serve.start::<Flex>(&FlexDevice)?;
-    let server = engine.server(|_| {})?;
+    let server = engine.server(args.serve.server_config())?;
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);

@@ -18,6 +18,7 @@ use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::server::ServeArgs;
 use lightglm_examples::use_threads;
 use lightglm_kernels::LmGradients;
+use lightglm_serve::http::ServerConfig;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -88,8 +89,22 @@ fn run() -> Result<()> {
         "--host {}: other machines can reach this; set --api-key, or say --without-key",
         args.host
     );
+    // What can be refused is refused before a model is loaded.
+    let config = args.server_config();
+    config.check()?;
     use_threads(args.threads)?;
-    run_on(args.device, Serve { args })
+    run_on(args.device, Serve { args, config })
+}
+
+impl Args {
+    fn server_config(&self) -> ServerConfig {
+        let mut config = self.serve.server_config();
+        config.api_keys.clone_from(&self.api_keys);
+        config.cors_origins.clone_from(&self.cors_origins);
+        config.drain_timeout = Duration::from_secs(self.drain_seconds);
+        config.drain_notice = Duration::from_secs(self.notice_seconds);
+        config
+    }
 }
 
 /// What curl would do in a container that has none.
@@ -111,13 +126,14 @@ fn check(host: IpAddr, port: u16) -> Result<()> {
 
 struct Serve {
     args: Args,
+    config: ServerConfig,
 }
 
 impl DeviceJob for Serve {
     type Output = ();
 
     fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
-        let args = self.args;
+        let Self { args, config } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         // The port first: who finds it taken should not wait for a model.
         let address = (args.host, args.port);
@@ -125,12 +141,7 @@ impl DeviceJob for Serve {
             .block_on(TcpListener::bind(address))
             .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
         let engine = args.serve.start::<B>(&device)?;
-        let server = engine.server(|config| {
-            config.api_keys = args.api_keys;
-            config.cors_origins = args.cors_origins;
-            config.drain_timeout = Duration::from_secs(args.drain_seconds);
-            config.drain_notice = Duration::from_secs(args.notice_seconds);
-        })?;
+        let server = engine.server(config)?;
         let limits = engine.thread.handle().limits();
         eprintln!(
             "{} ({}), {} requests at a time, {} tokens each at most, {:.0} MiB for keys and values",
@@ -143,6 +154,8 @@ impl DeviceJob for Serve {
         println!("http://{}", listener.local_addr()?);
         runtime.block_on(server.serve(listener, told_to_end()))?;
         engine.thread.join();
+        // A text or an adapter that somebody gave up waiting for may still be worked on.
+        runtime.shutdown_background();
         Ok(())
     }
 }

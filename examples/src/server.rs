@@ -163,6 +163,11 @@ impl ServeArgs {
         })
     }
 
+    /// A server's configuration, which can be checked before there is a model.
+    pub fn server_config(&self) -> ServerConfig {
+        ServerConfig::new(self.name())
+    }
+
     fn name(&self) -> String {
         let given = self.model_name.clone();
         given.unwrap_or_else(|| {
@@ -174,14 +179,12 @@ impl ServeArgs {
 }
 
 impl Engine {
-    /// A server of this engine, with structured output.
+    /// A server of this engine, with structured output and the model's own way to sample.
     ///
     /// # Errors
-    /// Where `configure` leaves something impossible.
-    pub fn server(&self, configure: impl FnOnce(&mut ServerConfig)) -> Result<Server> {
-        let mut config = ServerConfig::new(self.name.clone());
+    /// Where `config` asks for something impossible.
+    pub fn server(&self, mut config: ServerConfig) -> Result<Server> {
         config.sampling = self.sampling.clone();
-        configure(&mut config);
         let handle = self.thread.handle();
         let vocabulary = GrammarVocabulary::new(&*self.text, handle.limits().vocab_size)?;
         let structured = Structured::new(vocabulary, StructuredLimits::default());

@@ -106,7 +106,7 @@ impl<D: Detokenize> Continuation<D> {
             return (text, Some(finish));
         }
         let piece = self.detokenizer.push(token).unwrap_or_default();
-        let (text, stopped) = self.search(&piece);
+        let (text, stopped) = self.search(piece);
         if stopped {
             return (text, Some(FinishReason::StopString));
         }
@@ -117,10 +117,10 @@ impl<D: Detokenize> Continuation<D> {
         (text, None)
     }
 
-    fn search(&mut self, piece: &str) -> (String, bool) {
+    fn search(&mut self, piece: String) -> (String, bool) {
         let min_tokens = self.params.min_tokens;
         if min_tokens > 0 && self.generated.len() <= min_tokens {
-            return (piece.to_owned(), false);
+            return (piece, false);
         }
         let found = self.stop.push(piece);
         (found.text, found.stopped.is_some())
@@ -129,7 +129,7 @@ impl<D: Detokenize> Continuation<D> {
     /// Adds what detokenizer and stop strings still hold back to `text`.
     fn flush(&mut self, mut text: String, reason: FinishReason) -> (String, FinishReason) {
         let piece = self.detokenizer.finish().unwrap_or_default();
-        let (last, stopped) = self.search(&piece);
+        let (last, stopped) = self.search(piece);
         text += &last;
         if stopped {
             return (text, FinishReason::StopString);

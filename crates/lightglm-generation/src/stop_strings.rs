@@ -26,9 +26,16 @@ impl StopStrings {
         Self { stops: stops.to_vec(), pending: String::new() }
     }
 
-    /// Takes the next piece of text.
-    pub fn push(&mut self, piece: &str) -> StopMatch {
-        self.pending.push_str(piece);
+    /// Takes the next piece of text; without stop strings it is what comes back.
+    pub fn push(&mut self, piece: impl Into<String>) -> StopMatch {
+        let piece = piece.into();
+        if self.stops.iter().all(String::is_empty) {
+            return StopMatch { text: piece, stopped: None };
+        }
+        match self.pending.is_empty() {
+            true => self.pending = piece,
+            false => self.pending.push_str(&piece),
+        }
         if let Some((start, index)) = self.first_completed() {
             let mut text = std::mem::take(&mut self.pending);
             text.truncate(start);
@@ -77,7 +84,7 @@ mod tests {
         let mut matcher = StopStrings::new(&stops);
         let mut text = String::new();
         for piece in pieces {
-            let step = matcher.push(piece);
+            let step = matcher.push(*piece);
             text += &step.text;
             if step.stopped.is_some() {
                 return (text, step.stopped);

@@ -33,8 +33,14 @@ pub fn fake_quantize<B: Backend>(x: Tensor<B, 2>, format: ActivationFormat) -> T
     }
     let group = format.group_size.unwrap_or(k).min(k);
     let groups = k.div_ceil(group);
-    let padding = Tensor::zeros([t, groups * group - k], &x.device());
-    let grouped = Tensor::cat(vec![x, padding], 1).reshape([t, groups, group]);
+    let x = match groups * group - k {
+        0 => x,
+        padding => {
+            let zeros = Tensor::zeros([t, padding], &x.device());
+            Tensor::cat(vec![x, zeros], 1)
+        }
+    };
+    let grouped = x.reshape([t, groups, group]);
     let largest = format.bits.largest() as f32;
     let scale = grouped.clone().abs().max_dim(2) / largest;
     let scale = scale.clone().mask_fill(scale.equal_elem(0.0), 1.0);

@@ -123,7 +123,8 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     fn logits(&self, batch: &PackedBatch, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = hidden.device();
         match (batch.select_logit_rows(hidden), &self.lm_head) {
-            (None, _) => Tensor::zeros([0, self.vocab_size()], &device),
+            // Not `zeros`: CUDA refuses to launch a kernel over nothing.
+            (None, _) => Tensor::empty([0, self.vocab_size()], &device),
             (Some(rows), Some(head)) => head.forward(rows),
             (Some(rows), None) => self.embed_tokens.project(rows),
         }

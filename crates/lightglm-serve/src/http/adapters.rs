@@ -5,10 +5,11 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::admission::Admission;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::json_body::{FromJson, JsonBody, read};
-use super::state::AppState;
+use super::state::{AppState, in_turn};
 use crate::engine::AdapterError;
 
 /// Characters of a name.
@@ -54,12 +55,14 @@ pub(super) struct AdapterResponse {
 ))]
 pub(super) async fn load(
     State(state): State<AppState>,
+    admission: Admission,
     JsonBody(request): JsonBody<AdapterRequest>,
 ) -> Result<Json<AdapterResponse>, ApiError> {
     if request.lora_name == state.config.model_name {
         return Err(ApiError::field("lora_name", "the base model has this name"));
     }
-    change(state, request.lora_name, "loaded", |engine, name| engine.load_adapter(name)).await
+    change(state, admission, request.lora_name, "loaded", |engine, name| engine.load_adapter(name))
+        .await
 }
 
 /// Unloads an adapter; requests that run finish with it.
@@ -69,38 +72,32 @@ pub(super) async fn load(
 ))]
 pub(super) async fn unload(
     State(state): State<AppState>,
+    admission: Admission,
     JsonBody(request): JsonBody<AdapterRequest>,
 ) -> Result<Json<AdapterResponse>, ApiError> {
-    change(state, request.lora_name, "unloaded", |engine, name| engine.unload_adapter(name)).await
+    change(state, admission, request.lora_name, "unloaded", |engine, name| {
+        engine.unload_adapter(name)
+    })
+    .await
 }
 
 async fn change(
     state: AppState,
+    mut admission: Admission,
     lora_name: String,
     status: &'static str,
     work: impl FnOnce(&dyn EngineApi, &str) -> Result<(), AdapterError> + Send + 'static,
 ) -> Result<Json<AdapterResponse>, ApiError> {
-    if state.is_draining() {
-        return Err(ApiError::ShuttingDown);
-    }
-    // Held by the work itself, which goes on where the client does not wait for it.
-    let turn = state.adapters.clone().acquire_owned().await.map_err(|_| ApiError::Internal)?;
     let engine = state.engine.clone();
-    let name = lora_name.clone();
-    let done = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        work(&*engine, &name)
-    });
-    match done.await {
-        Ok(Ok(())) => {
+    let work = move || match work(&*engine, &lora_name) {
+        Ok(()) => {
             tracing::info!(adapter = %lora_name, status, "adapter");
             Ok(Json(AdapterResponse { lora_name, status }))
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::warn!(adapter = %lora_name, %error, "adapter");
             Err(ApiError::Adapter(error))
         }
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(ApiError::ShuttingDown),
-    }
+    };
+    admission.wait_for(in_turn(state.adapters.clone(), work)).await?
 }

@@ -1,17 +1,29 @@
-//! `Admission`: one of the requests that are worked on at the same time.
+//! `Admission`: one of the requests that are worked on at the same time, and how long it may take.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 
 use super::error::ApiError;
 use super::state::AppState;
+
+/// After the deadline, for the engine to say that it passed.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A place among the requests that are worked on; dropped, it is free.
 ///
 /// It stands before the body in a handler's arguments, so that a body is not read in vain.
 pub(super) struct Admission {
     _permit: OwnedSemaphorePermit,
+    /// When the whole reply has to be there; `None` is never.
+    pub(super) deadline: Option<Instant>,
+    /// Ready once nobody should wait any longer; not to be polled after that.
+    given_up: Pin<Box<dyn Future<Output = ApiError> + Send>>,
 }
 
 impl FromRequestParts<AppState> for Admission {
@@ -19,10 +31,59 @@ impl FromRequestParts<AppState> for Admission {
 
     async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         if state.is_draining() {
+            state.metrics.reject("draining");
             return Err(ApiError::ShuttingDown);
         }
-        let limit = state.config.limits.concurrent_requests;
-        let permit = state.admission.clone().try_acquire_owned();
-        Ok(Self { _permit: permit.map_err(|_| ApiError::Concurrency { limit })? })
+        let limits = &state.config.limits;
+        let Ok(permit) = state.admission.clone().try_acquire_owned() else {
+            state.metrics.reject("concurrency_limit");
+            return Err(ApiError::Concurrency { limit: limits.concurrent_requests });
+        };
+        let timeout = limits.request_timeout;
+        let the_end = state.the_end();
+        let given_up = async move {
+            tokio::select! {
+                () = the_end => ApiError::ShuttingDown,
+                () = sleep(timeout.saturating_add(GRACE)) => ApiError::Timeout,
+            }
+        };
+        Ok(Self {
+            _permit: permit,
+            deadline: Instant::now().checked_add(timeout),
+            given_up: Box::pin(given_up),
+        })
+    }
+}
+
+impl Admission {
+    /// One whose time is over.
+    #[cfg(test)]
+    pub(super) fn overdue() -> Self {
+        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        Self {
+            _permit: permits.try_acquire_owned().unwrap(),
+            deadline: None,
+            given_up: Box::pin(async { ApiError::Timeout }),
+        }
+    }
+
+    /// Ready, once, where the request's time or the server's is over.
+    pub(super) fn poll_given_up(&mut self, context: &mut Context<'_>) -> Poll<ApiError> {
+        self.given_up.as_mut().poll(context)
+    }
+
+    /// Waits for `work`, but not for ever.
+    ///
+    /// # Errors
+    /// [`ApiError::Timeout`], [`ApiError::ShuttingDown`].
+    pub(super) async fn wait_for<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, ApiError> {
+        tokio::select! {
+            biased;
+            error = self.given_up.as_mut() => Err(error),
+            done = work => Ok(done),
+        }
     }
 }

@@ -11,17 +11,14 @@ use super::admission::Admission;
 use super::error::ApiError;
 use super::generation::{ChoiceEvent, Draft, Generation, Peer};
 use super::json_body::{FromJson, JsonBody, read};
-use super::openai::sampling::SamplingFields;
+use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
-use super::sse::{self, Encode};
+use super::sse::{self, Encode, EventText};
 use super::state::AppState;
 
 /// A question, and the text that answers it.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct AnswerRequest {
-    /// Read apart, so that errors name its fields.
-    #[serde(skip)]
-    sampling: SamplingFields,
     /// The question.
     #[schema(min_length = 1)]
     question: String,
@@ -44,8 +41,7 @@ pub(super) struct AnswerResponse {
 
 impl FromJson for AnswerRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
-        let mut request: Self = read(value)?;
-        request.sampling = read(value)?;
+        let request: Self = read(value)?;
         if request.question.is_empty() {
             return Err(ApiError::field("question", "it is empty"));
         }
@@ -71,13 +67,12 @@ impl AnswerRequest {
 pub(super) async fn answer(
     State(state): State<AppState>,
     peer: Peer,
-    admission: Admission,
-    JsonBody(mut request): JsonBody<AnswerRequest>,
+    mut admission: Admission,
+    JsonBody(Sampled { sampling, request }): JsonBody<Sampled<AnswerRequest>>,
 ) -> Result<Response, ApiError> {
     // An answer is to be the same every time, unless somebody asks for variety.
-    let fields = std::mem::take(&mut request.sampling).greedy_unless_said();
     let default_max = state.config.sampling.max_tokens;
-    let sampling = fields.checked(&state, &peer, "question", default_max)?;
+    let sampling = sampling.greedy_unless_said().checked(&state, &peer, "question", default_max)?;
     if sampling.n != 1 {
         return Err(ApiError::field("n", "a question has one answer"));
     }
@@ -87,10 +82,10 @@ pub(super) async fn answer(
         let prompt = state.text.encode_chat(&[Message::user(text)], &[]);
         prompt.map_err(|error| ApiError::text("question", &error))
     };
-    let prompt = state.work_on_text(bytes, encode).await?;
+    let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
     let drafts = vec![Draft { prompt, seed_offset: 0, processors: Vec::new() }];
     let mut generation = Generation::start(&state, admission, &sampling.job, drafts)?;
-    if sampling.stream {
+    if sampling.job.stream {
         return Ok(sse::stream(generation, AnswerStream));
     }
     let mut response = AnswerResponse::default();
@@ -119,14 +114,12 @@ fn part(event: ChoiceEvent) -> AnswerResponse {
 struct AnswerStream;
 
 impl Encode for AnswerStream {
-    type Chunk = AnswerResponse;
-
-    fn event(&mut self, _: usize, event: ChoiceEvent, chunks: &mut Vec<Self::Chunk>) {
+    fn event(&mut self, _: usize, event: ChoiceEvent, out: &mut EventText) {
         let part = part(event);
         if !part.answer.is_empty() || part.finish_reason.is_some() {
-            chunks.push(part);
+            out.push(&part);
         }
     }
 
-    fn end(&mut self, _: &mut Vec<Self::Chunk>) {}
+    fn end(&mut self, _: &mut EventText) {}
 }

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::state::AppState;
 
 /// Paths that probes call, which have no key.
-const OPEN: [&str; 2] = ["/health", "/ready"];
+pub(super) const OPEN: [&str; 2] = ["/health", "/ready"];
 
 /// Makes a browser ask for the key: the password, whatever the name.
 const BASIC: HeaderValue =

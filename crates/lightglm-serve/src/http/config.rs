@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use lightglm_generation::SamplingParams;
 
 /// What a server is told when it starts.
@@ -40,6 +41,45 @@ impl ServerConfig {
             drain_notice: Duration::ZERO,
         }
     }
+
+    /// Says what is wrong, before a model is loaded in vain; [`Server::new`](super::Server::new) asks
+    /// again.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(index) = self.api_keys.iter().position(|key| key.trim().is_empty()) {
+            return Err(ConfigError::EmptyKey { index });
+        }
+        let named = self.cors_origins.iter().filter(|origin| *origin != "*");
+        named.map(|origin| origin_value(origin)).try_for_each(|value| value.map(|_| ()))
+    }
+}
+
+/// An origin as a browser's header has it: a scheme and a host, nothing behind them.
+pub(super) fn origin_value(origin: &str) -> Result<HeaderValue, ConfigError> {
+    let host = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
+    let good = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#']));
+    let value = HeaderValue::from_str(origin).ok().filter(|_| good);
+    value.ok_or_else(|| ConfigError::Origin { origin: origin.to_owned() })
+}
+
+/// What is wrong with a [`ServerConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// An API key is empty: every request would have it.
+    #[error("API key {index} is empty")]
+    EmptyKey {
+        /// Which one.
+        index: usize,
+    },
+    /// An origin is not one.
+    #[error("`{origin}` is no origin")]
+    Origin {
+        /// As configured.
+        origin: String,
+    },
 }
 
 impl std::fmt::Debug for ServerConfig {
@@ -73,7 +113,7 @@ pub struct HttpLimits {
     pub header_timeout: Duration,
     /// For the body to arrive.
     pub body_timeout: Duration,
-    /// For the whole reply.
+    /// From the end of the headers to the end of the reply.
     pub request_timeout: Duration,
     /// Without a byte taken by the client while there is something to send.
     pub write_timeout: Duration,

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use lightglm_generation::{ChatTextError, SampleError, SamplingError};
 use serde::Serialize;
 
+use super::shorten::{shortened, shortened_inside};
 use crate::engine::{AdapterError, EngineError, Rejection};
 
 /// Why a request got no reply.
@@ -20,6 +21,8 @@ pub(super) enum ApiError {
     BodyTooLarge { limit: usize },
     #[error("The body did not arrive in time.")]
     BodyTimeout,
+    #[error("The request took too long.")]
+    Timeout,
     #[error("The body ended early.")]
     BodyAborted,
     #[error("No API key was given. Send it as `Authorization: Bearer KEY`.")]
@@ -53,9 +56,14 @@ pub(super) enum ApiError {
 }
 
 impl ApiError {
-    /// A field that is wrong.
-    pub(super) fn field(param: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Field { param: param.into(), reason: reason.into() }
+    /// A field that is wrong. Both texts may have something in them that the client sent.
+    pub(super) fn field(param: impl AsRef<str>, reason: impl Into<String>) -> Self {
+        Self::Field { param: shortened(param.as_ref()), reason: shortened_inside(reason.into()) }
+    }
+
+    /// A body that is no JSON, or not such as is wanted.
+    pub(super) fn json(reason: impl Into<String>) -> Self {
+        Self::Json { reason: shortened_inside(reason.into()) }
     }
 
     /// A sampling parameter that is wrong.
@@ -83,7 +91,7 @@ impl ApiError {
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::UnknownModel { .. } | Self::UnknownPath { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout | Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Concurrency { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -95,6 +103,16 @@ impl ApiError {
             Self::Engine(error) => failed(error),
             Self::ShuttingDown | Self::EngineDead => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Somebody has to look at it. What this server does not do, and that it ends, is no fault.
+    fn is_fault(&self) -> bool {
+        match self {
+            Self::Embeddings
+            | Self::ShuttingDown
+            | Self::Rejected { rejection: Rejection::Draining, .. } => false,
+            other => other.status().is_server_error(),
         }
     }
 
@@ -113,7 +131,9 @@ impl ApiError {
             Self::Json { .. } => "invalid_json",
             Self::MediaType => "unsupported_media_type",
             Self::BodyTooLarge { .. } => "body_too_large",
-            Self::BodyTimeout | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
+            Self::BodyTimeout
+            | Self::Timeout
+            | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
             Self::NoKey => "missing_api_key",
             Self::WrongKey => "invalid_api_key",
             Self::UnknownModel { .. } => "model_not_found",
@@ -215,7 +235,7 @@ fn failed(error: &EngineError) -> StatusCode {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        if status.is_server_error() {
+        if self.is_fault() {
             tracing::error!(error = ?self, "request failed");
         } else {
             tracing::debug!(error = ?self, "request refused");

@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use lightglm_generation::{CancelToken, FinishReason, LogitsProcessor, SamplingParams, Step};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
 use super::admission::Admission;
@@ -18,10 +16,7 @@ use super::auth::KeyIndex;
 use super::error::ApiError;
 use super::metrics::Timings;
 use super::state::AppState;
-use crate::engine::{EngineError, EngineRequest, Event, EventSink, Rejection, Usage};
-
-/// After the deadline, for the engine to say that it passed.
-const GRACE: Duration = Duration::from_secs(1);
+use crate::engine::{EngineRequest, Event, EventSink, Rejection, Usage};
 
 /// Whose request it is, before its body is read.
 pub(super) struct Peer {
@@ -56,6 +51,8 @@ pub(super) struct Job {
     pub(super) params: SamplingParams,
     pub(super) key: String,
     pub(super) priority: i32,
+    /// Whether events are heard when they happen, or all at the end, which wakes nobody in between.
+    pub(super) stream: bool,
     /// The field that the prompt came in.
     pub(super) prompt_param: &'static str,
 }
@@ -79,13 +76,13 @@ pub(super) struct Generation {
     events: UnboundedReceiver<(usize, Event)>,
     cancel: Vec<CancelToken>,
     open: usize,
+    /// Of which somebody heard.
     steps: usize,
-    /// The engine keeps the deadline; this is for one that does not get to it.
-    overdue: Pin<Box<Sleep>>,
     /// The HTTP request, for what is logged after its handler.
     span: Span,
-    /// Held as long as somebody listens.
-    _admission: Admission,
+    /// Held as long as somebody listens. The engine keeps its deadline; what it does not get to is
+    /// given up here.
+    admission: Admission,
 }
 
 impl Drop for Generation {
@@ -112,15 +109,13 @@ impl Generation {
         // of each choice.
         let (sender, events) = unbounded_channel();
         let submitted = Instant::now();
-        let timeout = state.config.limits.request_timeout;
         let mut generation = Self {
             events,
             cancel: Vec::new(),
             open: drafts.len(),
             steps: 0,
-            overdue: Box::pin(sleep(timeout.saturating_add(GRACE))),
             span: Span::current(),
-            _admission: admission,
+            admission,
         };
         for (index, draft) in drafts.into_iter().enumerate() {
             let mut params = job.params.clone();
@@ -132,9 +127,11 @@ impl Generation {
             request.processors = draft.processors;
             request.key.clone_from(&job.key);
             request.priority = job.priority;
-            request.deadline = submitted.checked_add(timeout);
+            request.deadline = generation.admission.deadline;
             generation.cancel.push(request.cancel.clone());
-            let sink = sink(state.metrics.timings(), index, sender.clone(), submitted);
+            let listener =
+                Listener { index, stream: job.stream, held: Vec::new(), sender: sender.clone() };
+            let sink = sink(state.metrics.timings(), listener, submitted);
             // Returning drops `generation`, which cancels the drafts before this one.
             state.engine.submit(request, sink).map_err(|rejection| {
                 state.metrics.reject(reason(&rejection));
@@ -158,38 +155,36 @@ impl Generation {
             if self.open == 0 {
                 return Poll::Ready(None);
             }
-            let event = match self.events.poll_recv(context) {
-                Poll::Ready(event) => event,
-                Poll::Pending => match self.overdue.as_mut().poll(context) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(()) => Some((
-                        0,
-                        Event::Failed(EngineError::DeadlinePassed { generated: self.steps }),
-                    )),
-                },
+            // Asked first, for events may come without a pause.
+            let event = match self.admission.poll_given_up(context) {
+                Poll::Ready(error) => return Poll::Ready(Some(Err(self.failed(error)))),
+                Poll::Pending => ready!(self.events.poll_recv(context)),
             };
-            let result = match event {
+            let event = match event {
                 Some((_, Event::Started { .. })) => continue,
                 Some((index, Event::Step(step))) => {
                     self.steps += usize::from(step.token.is_some());
                     Ok((index, ChoiceEvent::Step(step)))
                 }
-                // Nobody cancels here but a server that gives up at the end of its draining.
+                // Nobody cancels here but an engine that ends.
                 Some((_, Event::Finished { reason: FinishReason::Cancelled, .. })) | None => {
-                    Err(ApiError::ShuttingDown)
+                    Err(self.failed(ApiError::ShuttingDown))
                 }
                 Some((index, Event::Finished { reason, usage })) => {
                     self.open -= 1;
                     Ok((index, ChoiceEvent::Finished { reason, usage }))
                 }
-                Some((_, Event::Failed(error))) => Err(ApiError::Engine(error)),
+                Some((_, Event::Failed(error))) => Err(self.failed(ApiError::Engine(error))),
             };
-            if let Err(error) = &result {
-                self.span.in_scope(|| tracing::warn!(?error, steps = self.steps, "failed"));
-                self.open = 0;
-            }
-            return Poll::Ready(Some(result));
+            return Poll::Ready(Some(event));
         }
+    }
+
+    /// The end of all choices.
+    fn failed(&mut self, error: ApiError) -> ApiError {
+        self.span.in_scope(|| tracing::warn!(?error, steps = self.steps, "failed"));
+        self.open = 0;
+        error
     }
 
     /// [`Generation::poll_event`] as a future.
@@ -208,12 +203,7 @@ fn reason(rejection: &Rejection) -> &'static str {
 }
 
 /// Passes events on, and measures when they come.
-fn sink(
-    timings: Timings,
-    index: usize,
-    sender: UnboundedSender<(usize, Event)>,
-    submitted: Instant,
-) -> EventSink {
+fn sink(timings: Timings, mut listener: Listener, submitted: Instant) -> EventSink {
     let mut last_token: Option<Instant> = None;
     Box::new(move |event| {
         let now = Instant::now();
@@ -226,9 +216,61 @@ fn sink(
             Event::Step(_) => {}
             Event::Finished { .. } | Event::Failed(_) => timings.request(now - submitted),
         }
-        match sender.send((index, event)) {
+        listener.tell(event)
+    })
+}
+
+/// Who hears the events of a choice.
+struct Listener {
+    index: usize,
+    stream: bool,
+    /// Those that were not told yet, where they are all told at the end.
+    held: Vec<Event>,
+    sender: UnboundedSender<(usize, Event)>,
+}
+
+impl Listener {
+    /// `Break` where nobody listens any more.
+    fn tell(&mut self, event: Event) -> ControlFlow<()> {
+        let is_last = matches!(event, Event::Finished { .. } | Event::Failed(_));
+        if !self.stream && !is_last {
+            self.held.push(event);
+            return match self.sender.is_closed() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+        }
+        let held = std::mem::take(&mut self.held);
+        match held.into_iter().chain([event]).try_for_each(|e| self.sender.send((self.index, e))) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_without_a_pause_do_not_put_the_end_off() {
+        let (sender, events) = unbounded_channel();
+        for _ in 0..3 {
+            let usage = Usage::default();
+            let finished = Event::Finished { reason: FinishReason::Length, usage };
+            sender.send((0, finished)).unwrap();
+        }
+        let mut generation = Generation {
+            events,
+            cancel: Vec::new(),
+            open: 1,
+            steps: 0,
+            span: Span::none(),
+            admission: Admission::overdue(),
+        };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let first = generation.poll_event(&mut context);
+        assert!(matches!(first, Poll::Ready(Some(Err(ApiError::Timeout)))));
+        assert!(matches!(generation.poll_event(&mut context), Poll::Ready(None)));
+    }
 }

@@ -36,7 +36,7 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
             reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
         match (path.as_str(), missing) {
             (".", Some(field)) => ApiError::field(field, "it is required"),
-            (".", None) => ApiError::Json { reason },
+            (".", None) => ApiError::json(reason),
             (_, Some(field)) => ApiError::field(format!("{path}.{field}"), "it is required"),
             _ => ApiError::field(path, reason),
         }
@@ -59,12 +59,12 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
             .await
             .map_err(|_| ApiError::BodyTimeout)??;
         let text = std::str::from_utf8(&bytes)
-            .map_err(|error| ApiError::Json { reason: format!("it is not UTF-8: {error}") })?;
+            .map_err(|error| ApiError::json(format!("it is not UTF-8: {error}")))?;
         check_shape(text, limits.json_depth, limits.json_values)?;
         let value = parse(text)?;
         // serde takes a list for a struct, field by field.
         if !value.is_object() {
-            return Err(ApiError::Json { reason: "it is not an object".into() });
+            return Err(ApiError::json("it is not an object"));
         }
         Ok(Self(T::from_json(&value)?))
     }
@@ -103,9 +103,9 @@ fn parse(text: &str) -> Result<Value, ApiError> {
         // 1e999 is JSON and no number that a computer has: that is the field's fault.
         match reason.strip_prefix("number out of range") {
             Some(_) if path != "." => ApiError::field(path, "the number is out of range"),
-            _ => ApiError::Json { reason },
+            _ => ApiError::json(reason),
         }
     })?;
-    parser.end().map_err(|error| ApiError::Json { reason: error.to_string() })?;
+    parser.end().map_err(|error| ApiError::json(error.to_string()))?;
     Ok(value)
 }

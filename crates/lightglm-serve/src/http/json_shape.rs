@@ -31,12 +31,10 @@ pub(super) fn check_shape(text: &str, depth: usize, values: usize) -> Result<(),
             _ => {}
         }
         if level > depth {
-            return Err(ApiError::Json {
-                reason: format!("it is nested deeper than {depth} levels"),
-            });
+            return Err(ApiError::json(format!("it is nested deeper than {depth} levels")));
         }
         if count > values {
-            return Err(ApiError::Json { reason: format!("it has more than {values} values") });
+            return Err(ApiError::json(format!("it has more than {values} values")));
         }
     }
     Ok(())

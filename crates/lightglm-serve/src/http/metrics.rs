@@ -72,7 +72,7 @@ impl Metrics {
     fn registered(mut self, engine: Arc<dyn EngineApi>) -> Self {
         let registry = &mut self.registry;
         registry.register("http_requests", "Requests by route and status", self.answers.clone());
-        let help = "Generations that were not accepted";
+        let help = "Requests and generations that were not accepted";
         registry.register("rejections", help, self.rejections.clone());
         let histograms = [
             (

@@ -13,6 +13,7 @@
 mod adapters;
 mod admission;
 mod answer;
+mod around;
 mod auth;
 mod config;
 mod constrain;
@@ -22,25 +23,25 @@ mod generation;
 mod health;
 mod json_body;
 mod json_shape;
-mod leftover;
 mod metrics;
 mod openai;
 mod openapi;
 mod page;
-mod request_id;
 mod router;
 mod serve;
+mod shorten;
 mod sse;
 mod stall;
 mod state;
 #[cfg(feature = "structured")]
 mod structured;
 mod tokenize;
+mod unread_body;
 
-pub use config::{HttpLimits, ServerConfig};
+pub use config::{ConfigError, HttpLimits, ServerConfig};
 pub use constrain::{Constrain, ConstrainError};
 pub use engine_api::EngineApi;
-pub use router::{ConfigError, Server};
+pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;
 

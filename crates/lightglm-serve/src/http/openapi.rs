@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use super::auth::OPEN;
 use super::config::ServerConfig;
 use super::error::ErrorBody;
 use super::openai::chat_reply::ChatCompletionChunk;
@@ -17,9 +18,6 @@ const SAMPLED: [&str; 3] = ["ChatCompletionRequest", "CompletionRequest", "Answe
 
 /// Routes that generate.
 const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answer"];
-
-/// Routes that need no key.
-const OPEN: [&str; 2] = ["/health", "/ready"];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,10 +53,10 @@ pub(super) async fn openapi(State(state): State<AppState>) -> Response {
 }
 
 /// The document of a server.
-pub(super) fn document(config: &ServerConfig, vocab_size: usize) -> String {
+pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: usize) -> String {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     merge_sampling(&mut document);
-    state_limits(&mut document, config, vocab_size);
+    state_limits(&mut document, config, vocab_size, most_choices);
     let paths = document.pointer_mut("/paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
@@ -88,15 +86,21 @@ fn merge_sampling(document: &mut Value) {
     }
 }
 
-fn state_limits(document: &mut Value, config: &ServerConfig, vocab_size: usize) {
+fn state_limits(
+    document: &mut Value,
+    config: &ServerConfig,
+    vocab_size: usize,
+    most_choices: usize,
+) {
     let limits = &config.limits;
+    let most_n = limits.n.min(most_choices);
     let most = |most: usize| json!({"maximum": most});
     let items = |most: usize| json!({"maxItems": most});
     let length = |most: usize| json!({"maxLength": most});
     let last_token = vocab_size.saturating_sub(1);
     let (low, high) = (-limits.priority, limits.priority);
-    let mut fields = vec![
-        ("n", most(limits.n)),
+    let fields = [
+        ("n", most(most_n)),
         ("max_tokens", most(limits.max_tokens)),
         ("max_completion_tokens", most(limits.max_tokens)),
         ("min_tokens", most(limits.max_tokens)),
@@ -118,7 +122,7 @@ fn state_limits(document: &mut Value, config: &ServerConfig, vocab_size: usize) 
         ("ChatCompletionRequest", "guided_regex", length(limits.schema_bytes)),
         ("ChatCompletionRequest", "guided_grammar", length(limits.schema_bytes)),
         ("CompletionRequest", "logprobs", most(limits.logprobs)),
-        ("CompletionRequest", "best_of", most(limits.n)),
+        ("CompletionRequest", "best_of", most(most_n)),
         ("CompletionRequest", "echo", json!({"enum": [false, null]})),
         ("CompletionRequest", "suffix", length(0)),
         ("TokenizeRequest", "messages", items(limits.messages)),
@@ -132,7 +136,6 @@ fn state_limits(document: &mut Value, config: &ServerConfig, vocab_size: usize) 
             extend(&mut schemas[name]["properties"][*field], bounds);
         }
     }
-    fields.clear();
     for (name, field, bounds) in &own {
         extend(&mut schemas[*name]["properties"][*field], bounds);
     }
@@ -179,11 +182,9 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
             (408, "The body or the reply took too long"),
             (413, "The body is too large"),
             (415, "The body is not JSON"),
+            (429, "Too many requests; `Retry-After` says when to try again"),
             (503, "The server is shutting down"),
         ]);
-    }
-    if generates || path.ends_with("tokenize") {
-        answers.push((429, "Too many requests; `Retry-After` says when to try again"));
     }
     if generates || path.contains("{model}") || path.contains("lora_adapter") {
         answers.push((404, "There is no such model"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
@@ -52,6 +53,9 @@ fn file(content_type: &str, policy: &'static str, bytes: impl IntoResponse) -> R
     (headers, bytes).into_response()
 }
 
+/// The rest of a path; an error where it is no UTF-8, which no file's name is.
+type Rest = Result<Path<String>, PathRejection>;
+
 /// The page.
 #[utoipa::path(get, path = "/", tag = "page", responses(
     (status = 200, description = "The web page", body = String, content_type = "text/html")
@@ -60,8 +64,8 @@ pub(super) async fn index() -> Response {
     file("text/html; charset=utf-8", POLICY, INDEX)
 }
 
-pub(super) async fn page_file(Path(name): Path<String>) -> Result<Response, ApiError> {
-    let found = FILES.iter().find(|(file, _)| *file == name);
+pub(super) async fn page_file(name: Rest) -> Result<Response, ApiError> {
+    let found = name.ok().and_then(|Path(name)| FILES.iter().find(|(file, _)| *file == name));
     let (name, text) =
         found.ok_or_else(|| ApiError::UnknownPath { path: "such file of the page".into() })?;
     let content_type = match name.rsplit('.').next() {
@@ -81,11 +85,13 @@ pub(super) async fn docs() -> Redirect {
     (status = 200, description = "Swagger UI", body = String, content_type = "text/html")
 ))]
 pub(super) async fn docs_index() -> Result<Response, ApiError> {
-    docs_file(Path(String::new())).await
+    docs_file(Ok(Path(String::new()))).await
 }
 
 /// A file of Swagger UI.
-pub(super) async fn docs_file(Path(path): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn docs_file(path: Rest) -> Result<Response, ApiError> {
+    let unknown = || ApiError::UnknownPath { path: "such file of the viewer".into() };
+    let Path(path) = path.map_err(|_| unknown())?;
     let config = utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none");
     match utoipa_swagger_ui::serve(&path, Arc::new(config)) {
         Ok(Some(found)) => {
@@ -96,7 +102,7 @@ pub(super) async fn docs_file(Path(path): Path<String>) -> Result<Response, ApiE
             }
             Ok(response)
         }
-        Ok(None) => Err(ApiError::UnknownPath { path: "such file of the viewer".into() }),
+        Ok(None) => Err(unknown()),
         Err(error) => {
             tracing::error!(%error, "Swagger UI");
             Err(ApiError::Internal)

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use lightglm_generation::ChatText;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::config::ServerConfig;
+use super::config::{ConfigError, ServerConfig, origin_value};
 use super::constrain::Constrain;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
-use super::state::{AppState, shortened};
-use super::{adapters, answer, auth, health, metrics, openapi, page, request_id, tokenize};
+use super::shorten::shortened;
+use super::state::AppState;
+use super::{adapters, answer, around, auth, health, metrics, openapi, page, tokenize};
 
 /// A server that is ready to run.
 pub struct Server {
@@ -27,24 +28,6 @@ pub struct Server {
     text: Arc<dyn ChatText>,
     constrain: Option<Arc<dyn Constrain>>,
     cors: Option<CorsLayer>,
-}
-
-/// What is wrong with a [`ServerConfig`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// An API key is empty: every request would have it.
-    #[error("API key {index} is empty")]
-    EmptyKey {
-        /// Which one.
-        index: usize,
-    },
-    /// An origin is not one.
-    #[error("`{origin}` is no origin")]
-    Origin {
-        /// As configured.
-        origin: String,
-    },
 }
 
 impl Server {
@@ -57,9 +40,7 @@ impl Server {
         engine: Arc<dyn EngineApi>,
         text: Arc<dyn ChatText>,
     ) -> Result<Self, ConfigError> {
-        if let Some(index) = config.api_keys.iter().position(|key| key.trim().is_empty()) {
-            return Err(ConfigError::EmptyKey { index });
-        }
+        config.check()?;
         let cors = cors(&config.cors_origins)?;
         Ok(Self { config, engine, text, constrain: None, cors })
     }
@@ -103,7 +84,7 @@ impl Server {
             router = router.layer(cors);
         }
         let router = router
-            .layer(from_fn_with_state(state.clone(), request_id::surround))
+            .layer(from_fn_with_state(state.clone(), around::surround))
             .with_state(state.clone());
         (state, router)
     }
@@ -140,12 +121,8 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ConfigError> {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        let parse = |origin: &String| {
-            let good = origin.starts_with("http://") || origin.starts_with("https://");
-            let value = HeaderValue::from_str(origin).ok().filter(|_| good);
-            value.ok_or_else(|| ConfigError::Origin { origin: origin.clone() })
-        };
-        AllowOrigin::list(origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+        let values = origins.iter().map(|origin| origin_value(origin));
+        AllowOrigin::list(values.collect::<Result<Vec<_>, _>>()?)
     };
     let request_id = HeaderName::from_static("x-request-id");
     let layer = CorsLayer::new()

@@ -35,7 +35,8 @@ const SMALLEST_BUFFER: usize = 8192;
 /// Serves until `shutdown`, then drains.
 ///
 /// While it drains it still accepts: `/health` answers, `/ready` and new requests get a 503, and what
-/// runs is finished. It ends when nothing runs any more, or after the drain timeout.
+/// runs is finished. It ends when nothing runs any more, or after the drain timeout, when whoever still
+/// waits is told so.
 pub(super) async fn serve(
     state: AppState,
     router: Router,
@@ -87,6 +88,7 @@ async fn drain(state: &AppState) {
     while !state.is_idle() {
         if begin.elapsed() >= config.drain_timeout {
             tracing::warn!("requests still run at the end of the drain timeout: cancelled");
+            state.give_up();
             return;
         }
         sleep(DRAIN_POLL).await;

@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lightglm_generation::ChatText;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tracing::Span;
 
+use super::admission::Admission;
 use super::auth::ApiKeys;
-use super::config::ServerConfig;
+use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
 use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::metrics::Metrics;
+use super::shorten::shortened;
+use crate::engine::EngineLimits;
 
 /// Text of so many bytes is tokenized where it is; more would keep other requests waiting.
 const SHORT_TEXT: usize = 4 << 10;
@@ -37,7 +41,9 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// A permit for each request that is worked on.
     pub(super) admission: Arc<Semaphore>,
-    pub(super) draining: AtomicBool,
+    draining: AtomicBool,
+    /// Whether what still runs is cancelled.
+    ending: watch::Sender<bool>,
     /// One adapter at a time is loaded.
     pub(super) adapters: Arc<Semaphore>,
     /// The OpenAPI document.
@@ -62,15 +68,17 @@ impl AppState {
         text: Arc<dyn ChatText>,
         constrain: Option<Arc<dyn Constrain>>,
     ) -> Self {
-        let permits = config.limits.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS);
-        let vocab_size = engine.limits().vocab_size;
+        let permits = permits(&config);
+        let bounds = engine.limits();
+        let most_choices = most_choices(&config.limits, &bounds);
         Self(Arc::new(Shared {
             keys: ApiKeys::new(&config.api_keys),
             metrics: Metrics::new(engine.clone()),
             admission: Arc::new(Semaphore::new(permits)),
             draining: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
             adapters: Arc::new(Semaphore::new(1)),
-            openapi: super::openapi::document(&config, vocab_size),
+            openapi: super::openapi::document(&config, bounds.vocab_size, most_choices),
             text_workers: Arc::new(Semaphore::new(TEXT_WORKERS)),
             random: RandomState::new(),
             counter: AtomicU64::new(0),
@@ -91,10 +99,30 @@ impl AppState {
         self.draining.load(Ordering::SeqCst)
     }
 
+    /// Whoever waits for a reply gets an error instead, now.
+    pub(super) fn give_up(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Waits for [`AppState::give_up`].
+    pub(super) fn the_end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ending = self.ending.subscribe();
+        async move {
+            // A server that is gone gives up nothing: its replies may still be read.
+            if ending.wait_for(|ending| *ending).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// No request is worked on, here or in the engine.
     pub(super) fn is_idle(&self) -> bool {
-        let permits = self.config.limits.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS);
-        self.admission.available_permits() == permits && self.engine.is_idle()
+        self.admission.available_permits() == permits(&self.config) && self.engine.is_idle()
+    }
+
+    /// Prompts times choices of one request: what its limits and the engine's queue can ever take.
+    pub(super) fn most_choices(&self) -> usize {
+        most_choices(&self.config.limits, &self.engine.limits())
     }
 
     /// A number that nobody can foresee without the process's own random keys.
@@ -127,42 +155,56 @@ impl AppState {
     /// Runs `work` on `bytes` bytes of text: here where it is short, else where it may take its time.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Those of `work`, and of [`Admission::wait_for`].
     pub(super) async fn work_on_text<T: Send + 'static>(
         &self,
+        admission: &mut Admission,
         bytes: usize,
         work: impl FnOnce(&AppState) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         if bytes <= SHORT_TEXT {
             return work(self);
         }
-        let worker = self.text_workers.clone().acquire_owned().await;
-        let worker = worker.map_err(|_| ApiError::Internal)?;
         let state = self.clone();
-        let work = move || {
-            // The work goes on where the client does not wait for it, and so does its turn.
-            let _worker = worker;
-            work(&state)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(ApiError::ShuttingDown),
-        }
+        let work = in_turn(self.text_workers.clone(), move || work(&state));
+        admission.wait_for(work).await?
     }
+}
+
+/// Runs `work` on a thread that may wait, when `turns` has one for it.
+///
+/// It goes on where nobody waits for it any more, and so does its turn.
+///
+/// # Errors
+/// Those of `work`.
+pub(super) async fn in_turn<T: Send + 'static>(
+    turns: Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let turn = turns.acquire_owned().await.map_err(|_| ApiError::Internal)?;
+    let span = Span::current();
+    let work = move || {
+        let _turn = turn;
+        span.in_scope(work)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(ApiError::ShuttingDown),
+    }
+}
+
+fn most_choices(limits: &HttpLimits, engine: &EngineLimits) -> usize {
+    let per_key = engine.max_open_per_key.unwrap_or(usize::MAX);
+    limits.choices.min(engine.max_waiting).min(per_key).max(1)
+}
+
+/// Places for requests that are worked on at the same time.
+fn permits(config: &ServerConfig) -> usize {
+    config.limits.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// Seconds since 1970.
 pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-/// The beginning of a text that a client sent, for an error that repeats it.
-pub(super) fn shortened(text: &str) -> String {
-    const LONGEST: usize = 128;
-    let mut short: String = text.chars().take(LONGEST).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }

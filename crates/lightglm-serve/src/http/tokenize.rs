@@ -71,7 +71,7 @@ impl FromJson for DetokenizeRequest {
 ))]
 pub(super) async fn tokenize(
     State(state): State<AppState>,
-    _admission: Admission,
+    mut admission: Admission,
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, ApiError> {
     let tokens = match (request.text, request.messages) {
@@ -86,18 +86,18 @@ pub(super) async fn tokenize(
                 };
                 tokens.map_err(|error| ApiError::text("text", &error))
             };
-            state.work_on_text(bytes, encode).await?
+            state.work_on_text(&mut admission, bytes, encode).await?
         }
         (None, Some(messages)) => {
             let limits = &state.config.limits;
             let messages = template_messages(messages, limits)?;
             let tools = super::openai::tools::checked(request.tools, limits)?;
-            let bytes = super::openai::messages::text_bytes(&messages);
+            let bytes = super::openai::messages::text_bytes(&messages) + tools.bytes;
             let encode = move |state: &AppState| {
                 let tokens = state.text.encode_chat(&messages, &tools.values);
                 tokens.map_err(|error| ApiError::text("messages", &error))
             };
-            state.work_on_text(bytes, encode).await?
+            state.work_on_text(&mut admission, bytes, encode).await?
         }
         (Some(_), Some(_)) => {
             return Err(ApiError::field("messages", "it excludes text"));
@@ -114,7 +114,7 @@ pub(super) async fn tokenize(
 ))]
 pub(super) async fn detokenize(
     State(state): State<AppState>,
-    _admission: Admission,
+    mut admission: Admission,
     JsonBody(request): JsonBody<DetokenizeRequest>,
 ) -> Result<Json<DetokenizeResponse>, ApiError> {
     let vocab_size = state.engine.limits().vocab_size;
@@ -132,6 +132,6 @@ pub(super) async fn detokenize(
         text.extend(detokenizer.finish());
         Ok(text)
     };
-    let text = state.work_on_text(bytes, decode).await?;
+    let text = state.work_on_text(&mut admission, bytes, decode).await?;
     Ok(Json(DetokenizeResponse { text }))
 }

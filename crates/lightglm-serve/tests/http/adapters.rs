@@ -1,8 +1,10 @@
 //! Adapters by name.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::client::{CHAT, chat, get, post, router};
+use crate::client::{CHAT, chat, config, get, post, router, server};
 use crate::scripted::Scripted;
 
 const LOAD: &str = "/v1/load_lora_adapter";
@@ -37,4 +39,19 @@ async fn names_are_names() {
     let answer = post(&router, LOAD, json!({"lora_name": "broken"})).await;
     assert_eq!(answer.error(), (400, "lora_name".into(), "adapter_not_loadable".into()));
     assert!(!answer.text.contains("secret"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_for_an_adapter() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    config.limits.request_timeout = Duration::from_millis(50);
+    let router = server(&engine, config).router();
+    let (slow, next) = tokio::join!(
+        post(&router, LOAD, json!({"lora_name": "slow"})),
+        post(&router, LOAD, json!({"lora_name": "next"})),
+    );
+    for answer in [slow, next] {
+        assert_eq!(answer.error(), (408, String::new(), "timeout".into()));
+    }
 }

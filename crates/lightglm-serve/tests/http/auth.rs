@@ -1,5 +1,7 @@
 //! API keys.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use base64::Engine;
@@ -64,6 +66,37 @@ async fn every_route_but_the_probes_wants_a_key() {
     }
 }
 
+/// The document names the routes, so that none that is added later can be forgotten here.
+#[tokio::test]
+async fn every_route_of_the_document_wants_a_key() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    let open = server(&engine, config.clone()).router();
+    config.api_keys = vec!["alpha".into()];
+    let closed = server(&engine, config).router();
+    let document = get(&open, "/openapi.json").await.ok();
+    let mut without = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let ask = || {
+                let path = path.replace("{model}", "toy");
+                let request = Request::builder().method(method.to_uppercase().as_str()).uri(path);
+                request.body(Body::empty()).unwrap()
+            };
+            let answer = send(&closed, ask()).await;
+            if answer.status == StatusCode::OK {
+                without.insert(path.as_str());
+                continue;
+            }
+            assert_eq!(answer.error(), (401, String::new(), "missing_api_key".into()), "{path}");
+            // It is there, and the key was the reason.
+            let status = send(&open, ask()).await.status.as_u16();
+            assert!(![401, 404, 405].contains(&status), "{method} {path}: {status}");
+        }
+    }
+    assert_eq!(without, BTreeSet::from(["/health", "/ready"]));
+}
+
 #[tokio::test]
 async fn a_key_is_who_shares() {
     let engine = Scripted::saying("x");
@@ -90,10 +123,16 @@ fn empty_keys_and_bad_origins_are_refused() {
     empty.api_keys = vec!["a".into(), " ".into()];
     let error = Server::new(empty, engine.clone(), text()).err();
     assert_eq!(error, Some(ConfigError::EmptyKey { index: 1 }));
-    let mut origin = config();
-    origin.cors_origins = vec!["example.com".into()];
-    let error = Server::new(origin, engine, text()).err();
-    assert_eq!(error, Some(ConfigError::Origin { origin: "example.com".into() }));
+    let mut origins = config();
+    for origin in ["example.com", "https://", "https://good.example/", "https://a/b", "https://a\n"]
+    {
+        origins.cors_origins = vec!["https://good.example".into(), origin.into()];
+        let wrong = ConfigError::Origin { origin: origin.into() };
+        assert_eq!(origins.check(), Err(wrong.clone()));
+        assert_eq!(Server::new(origins.clone(), engine.clone(), text()).err(), Some(wrong));
+    }
+    origins.cors_origins = vec!["*".into(), "http://127.0.0.1:3000".into()];
+    assert_eq!(origins.check(), Ok(()));
 }
 
 #[tokio::test]

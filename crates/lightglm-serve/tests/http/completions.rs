@@ -1,8 +1,10 @@
 //! Completions that come in one piece.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
-use crate::client::{COMPLETIONS, post, router};
+use crate::client::{CHAT, COMPLETIONS, chat, get, post, router};
 use crate::scripted::Scripted;
 use crate::toy_text::shown;
 
@@ -86,4 +88,25 @@ async fn wrong_prompts_are_named() {
         assert_eq!((error.0, error.1.as_str()), (400, field));
     }
     assert!(engine.seen().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_queue_can_never_take_is_the_fields_fault() {
+    let engine = Scripted::saying("x");
+    // Eight may wait.
+    let error = post(&router(&engine), COMPLETIONS, json!({"prompt": vec!["a"; 9]})).await.error();
+    assert_eq!(error, (400, "prompt".into(), "invalid_value".into()));
+    post(&router(&engine), COMPLETIONS, json!({"prompt": vec!["a"; 8]})).await.ok();
+
+    engine.max_open_per_key.store(3, Ordering::SeqCst);
+    let router = router(&engine);
+    let error = post(&router, CHAT, chat(json!({"n": 4}))).await.error();
+    assert_eq!(error, (400, "n".into(), "invalid_value".into()));
+    post(&router, CHAT, chat(json!({"n": 3}))).await.ok();
+    let body = json!({"prompt": ["a", "b"], "n": 2});
+    let error = post(&router, COMPLETIONS, body).await.error();
+    assert_eq!(error, (400, "prompt".into(), "invalid_value".into()));
+    let document = get(&router, "/openapi.json").await.ok();
+    let fields = &document["components"]["schemas"]["ChatCompletionRequest"]["properties"];
+    assert_eq!(fields["n"]["maximum"], 3);
 }

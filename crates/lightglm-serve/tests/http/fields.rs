@@ -83,6 +83,18 @@ async fn wrong_values_of_chats_are_named() {
             json!({"messages": message(json!({"role": "user", "content": "a", "tool_calls": [
                 {"function": {"name": "f", "arguments": "{}"}}]}))}),
         ),
+        (
+            "messages[1].tool_calls[1].function.name",
+            json!({"messages": message(json!({"role": "assistant", "tool_calls": [
+                {"function": {"name": "f".repeat(64), "arguments": "{}"}},
+                {"function": {"name": "f".repeat(65), "arguments": "{}"}}]}))}),
+        ),
+        (
+            "messages[1].tool_calls[0].function.name",
+            json!({"messages": message(json!({"role": "assistant", "tool_calls": [
+                {"function": {"name": "", "arguments": "{}"}}]}))}),
+        ),
+        ("tools[0].function.name", json!({"tools": [tool(&"f".repeat(65))]})),
         ("tools[0].function.name", json!({"tools": [tool("a b")]})),
         ("tools[0].function.name", json!({"tools": [tool("")]})),
         ("tools[1].function.name", json!({"tools": [tool("f"), tool("f")]})),
@@ -200,4 +212,31 @@ async fn the_limits_are_the_servers() {
     assert_eq!(post(&router, CHAT, chat(json!({"n": 3}))).await.error().1, "n");
     assert_eq!(post_text(&router, CHAT, " ".repeat(1001)).await.error().0, 413);
     post(&router, CHAT, chat(json!({"n": 2}))).await.ok();
+}
+
+#[tokio::test]
+async fn errors_do_not_repeat_long_texts() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let long = "é".repeat(10_000);
+    let key: &str = &long;
+    let parameters = json!({"type": "function", "function": {"name": "f", "parameters": long}});
+    let bodies = [
+        json!({"temperature": long}),
+        json!({"response_format": {"type": long}}),
+        json!({"logit_bias": {key: "x"}}),
+        json!({"logit_bias": {key: 1}}),
+        json!({"model": long}),
+        json!({"tools": [parameters]}),
+        json!({"messages": [{"role": long, "content": "a"}]}),
+    ];
+    for body in bodies {
+        let answer = post(&router, CHAT, chat(body)).await;
+        answer.error();
+        assert!(answer.text.len() < 2000, "{}", answer.text);
+    }
+    let answer = post(&router, CHAT, chat(json!({"messages": [{"role": long}]}))).await;
+    assert!(answer.text.contains("expected one of `system`"), "{}", answer.text);
+    let answer = post(&router, &format!("/{}", "a".repeat(10_000)), json!({})).await;
+    assert!(answer.error().0 == 404 && answer.text.len() < 2000, "{}", answer.text);
 }

@@ -18,7 +18,8 @@ use crate::scripted::{Script, Scripted, wait_for};
 struct Running {
     runtime: Runtime,
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    /// Dropped or sent: both are the end.
+    stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
@@ -34,7 +35,7 @@ impl Running {
             let _ = stopped.await;
         });
         let server = runtime.spawn(server);
-        Self { runtime, address, stop, server }
+        Self { runtime, address, stop: Some(stop), server }
     }
 
     fn connect(&self) -> TcpStream {
@@ -53,6 +54,10 @@ impl Running {
         let mut stream = self.connect();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         read_all(&mut stream)
+    }
+
+    fn stop(&mut self) {
+        self.stop = None;
     }
 
     fn ended(self) {
@@ -103,16 +108,11 @@ fn clients_that_go_away_are_cancelled() {
 fn the_end_waits_for_what_runs() {
     let text = "slow and steady ".repeat(4);
     let engine = Scripted::following(Script::Slowly(text.clone(), Duration::from_millis(10)));
-    let running = Running::start(&engine, config());
+    let mut running = Running::start(&engine, config());
     let mut plain = running.post(&chat(json!({})));
     let mut stream = running.post(&chat(json!({"stream": true})));
     wait_for("the start", || engine.open() == 2);
-    let running = {
-        let (stop, _unused) = oneshot::channel();
-        let Running { runtime, address, stop: real, server } = running;
-        real.send(()).unwrap();
-        Running { runtime, address, stop, server }
-    };
+    running.stop();
     wait_for("the draining", || engine.draining.load(std::sync::atomic::Ordering::SeqCst));
     assert!(running.get("/ready").starts_with("HTTP/1.1 503"));
     assert!(running.get("/health").starts_with("HTTP/1.1 200"));
@@ -133,15 +133,21 @@ fn the_end_does_not_wait_for_ever() {
     let engine = Scripted::following(Script::Forever(Duration::from_millis(1)));
     let mut config = config();
     config.drain_timeout = Duration::from_millis(200);
-    let running = Running::start(&engine, config);
-    let _stream = running.post(&chat(json!({"stream": true, "max_tokens": 8192})));
+    let mut running = Running::start(&engine, config);
+    let mut stream = running.post(&chat(json!({"stream": true, "max_tokens": 8192})));
+    let mut plain = running.post(&chat(json!({"max_tokens": 8192})));
     let _idle = running.connect();
-    wait_for("the start", || engine.open() == 1);
-    let Running { runtime, server, stop, .. } = running;
-    stop.send(()).unwrap();
-    runtime.block_on(server).unwrap().unwrap();
+    wait_for("the start", || engine.open() == 2);
+    running.stop();
+    running.ended();
     wait_for("the cancelling", || engine.open() == 0);
-    assert_eq!(engine.cancelled(), 1);
+    assert_eq!(engine.cancelled(), 2);
+    // Whoever waited is told why nothing follows.
+    let plain = read_all(&mut plain);
+    assert!(plain.starts_with("HTTP/1.1 503") && plain.contains("shutting_down"), "{plain}");
+    let stream = read_all(&mut stream);
+    let end = stream.rsplit("data: {").next().unwrap();
+    assert!(end.contains("\"code\":\"shutting_down\"") && end.contains("data: [DONE]"), "{end}");
 }
 
 #[test]
@@ -218,5 +224,4 @@ fn a_stream_arrives_while_it_is_made() {
     }
     assert!(text.contains("content-type: text/event-stream"));
     assert_eq!(engine.open(), 1);
-    let _ = &running.stop;
 }

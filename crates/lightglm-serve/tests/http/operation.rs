@@ -1,6 +1,7 @@
 //! Probes, metrics, documents, the page, refusals, and what surrounds every request.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use lightglm_generation::{ProcessorError, SampleError, SamplingError};
 use lightglm_serve::engine::{EngineError, Rejection};
+use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
 use crate::client::{CHAT, COMPLETIONS, chat, config, get, post, router, send, server};
@@ -48,8 +50,18 @@ async fn metrics_are_open_metrics() {
         "lightglm_kv_blocks_used 30",
         "lightglm_kv_blocks_cached 20",
         "lightglm_kv_blocks_free 50",
-        "lightglm_generated_tokens_total 0",
-        "lightglm_preemptions_total 0",
+        "lightglm_steps_total 1001",
+        "lightglm_step_sequences_total 1002",
+        "lightglm_prompt_tokens_total 1003",
+        "lightglm_cached_tokens_total 1004",
+        "lightglm_generated_tokens_total 1005",
+        "lightglm_drafted_tokens_total 1006",
+        "lightglm_accepted_tokens_total 1007",
+        "lightglm_preemptions_total 1008",
+        "lightglm_requests_finished_total 1009",
+        "lightglm_requests_cancelled_total 1010",
+        "lightglm_requests_failed_total 1011",
+        "lightglm_requests_rejected_total 1012",
         "# EOF",
     ];
     for line in lines {
@@ -61,7 +73,23 @@ async fn metrics_are_open_metrics() {
 async fn unknown_paths_and_methods_have_openais_shape() {
     let engine = Scripted::saying("x");
     let router = router(&engine);
-    for path in ["/nowhere", "/v1", "/v1/models/", "/docs/nothing.js", "/page/", "//", "/%00"] {
+    let paths = [
+        "/nowhere",
+        "/v1",
+        "/v1/models/",
+        "/docs/nothing.js",
+        "/docs/..%2f..%2findex.html",
+        "/page/",
+        "//",
+        "/%00",
+        // No UTF-8.
+        "/%ff",
+        "/page/%ff",
+        "/docs/%ff",
+        "/docs/%c3%28.js",
+        "/v1/models/%ff",
+    ];
+    for path in paths {
         let answer = get(&router, path).await;
         assert_eq!(answer.error().0, 404, "{path}");
     }
@@ -148,6 +176,10 @@ async fn too_many_at_a_time_are_refused() {
     let answer = post(&router, COMPLETIONS, json!({"prompt": "x"})).await;
     assert_eq!(answer.error(), (429, String::new(), "concurrency_limit".into()));
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    let adapter = post(&router, "/v1/load_lora_adapter", json!({"lora_name": "new"})).await;
+    assert_eq!(adapter.error().2, "concurrency_limit");
+    let refusals = "lightglm_rejections_total{reason=\"concurrency_limit\"} 2";
+    assert!(get(&router, "/metrics").await.text.contains(refusals));
     assert_eq!(get(&router, "/health").await.status, 200);
     running.abort();
     let _ = running.await;
@@ -166,6 +198,27 @@ async fn replies_that_take_too_long_are_ended() {
     let body = chat(json!({"max_tokens": 8192, "stream": true}));
     let events = post(&router, CHAT, body).await.events();
     assert_eq!(events.last().unwrap()["error"]["code"], "timeout");
+}
+
+#[tokio::test]
+async fn texts_that_take_too_long_are_given_up() {
+    let engine = Scripted::saying("x");
+    let mut config = config();
+    config.limits.request_timeout = Duration::from_millis(50);
+    let constrain = |_: &Constraint, _: usize| {
+        std::thread::sleep(Duration::from_secs(3));
+        Err(ConstrainError { reason: "too late".into() })
+    };
+    let router = server(&engine, config).with_constrain(Arc::new(constrain)).router();
+    let hard = || post(&router, COMPLETIONS, json!({"prompt": "x", "guided_regex": "a"}));
+    let long = "long ".repeat(20_000);
+    // One that has to wait for its turn beside those that have it.
+    let (one, two, three) =
+        tokio::join!(hard(), hard(), post(&router, "/tokenize", json!({"text": long})));
+    for answer in [one, two, three] {
+        assert_eq!(answer.error(), (408, String::new(), "timeout".into()));
+    }
+    assert!(engine.seen().is_empty());
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub(crate) struct Scripted {
     counts: Arc<Counts>,
     pub(crate) draining: AtomicBool,
     pub(crate) dead: AtomicBool,
+    /// Requests of one key; 0 for no limit.
+    pub(crate) max_open_per_key: AtomicUsize,
 }
 
 impl Scripted {
@@ -69,6 +71,7 @@ impl Scripted {
             counts: Arc::default(),
             draining: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            max_open_per_key: AtomicUsize::new(0),
         })
     }
 
@@ -147,7 +150,18 @@ impl EngineApi for Scripted {
             kv_blocks: 100,
             kv_blocks_used: 30,
             kv_blocks_cached: 20,
-            ..EngineStats::default()
+            steps: 1001,
+            sequences: 1002,
+            prompt_tokens: 1003,
+            cached_tokens: 1004,
+            generated_tokens: 1005,
+            drafted_tokens: 1006,
+            accepted_tokens: 1007,
+            preemptions: 1008,
+            finished: 1009,
+            cancelled: 1010,
+            failed: 1011,
+            rejected: 1012,
         }
     }
 
@@ -157,7 +171,8 @@ impl EngineApi for Scripted {
             vocab_size: VOCAB_SIZE,
             max_waiting: 8,
             max_running: 4,
-            max_open_per_key: None,
+            max_open_per_key: Some(self.max_open_per_key.load(Ordering::SeqCst))
+                .filter(|limit| *limit > 0),
         }
     }
 
@@ -167,6 +182,9 @@ impl EngineApi for Scripted {
 
     fn load_adapter(&self, name: &str) -> Result<(), AdapterError> {
         let name = name.to_owned();
+        if name == "slow" {
+            std::thread::sleep(Duration::from_secs(3));
+        }
         let mut adapters = self.adapters.lock().unwrap();
         if adapters.contains(&name) {
             return Err(AdapterError::AlreadyLoaded { name });

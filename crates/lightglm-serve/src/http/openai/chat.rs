@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
 use super::response_format::{ResponseFormat, demand, drafts};
-use super::sampling::{SamplingFields, whole};
+use super::sampling::{Sampled, whole};
 use super::tools::{Tool, ToolChoice, checked, plan};
 use crate::http::admission::Admission;
 use crate::http::error::ApiError;
@@ -24,9 +24,6 @@ const ALWAYS_LONG: usize = usize::MAX;
 /// A conversation to continue.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(in crate::http) struct ChatCompletionRequest {
-    /// Read apart, so that errors name its fields.
-    #[serde(skip)]
-    sampling: SamplingFields,
     /// The conversation.
     #[schema(min_items = 1)]
     messages: Vec<ChatMessage>,
@@ -51,9 +48,7 @@ pub(in crate::http) struct ChatCompletionRequest {
 
 impl FromJson for ChatCompletionRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
-        let mut request: Self = read(value)?;
-        request.sampling = read(value)?;
-        Ok(request)
+        read(value)
     }
 }
 
@@ -65,8 +60,8 @@ impl FromJson for ChatCompletionRequest {
 pub(in crate::http) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
-    admission: Admission,
-    JsonBody(mut request): JsonBody<ChatCompletionRequest>,
+    mut admission: Admission,
+    JsonBody(Sampled { mut sampling, request }): JsonBody<Sampled<ChatCompletionRequest>>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
     let tools = checked(request.tools, limits)?;
@@ -75,10 +70,10 @@ pub(in crate::http) async fn chat(
         (request.response_format, request.guided_regex, request.guided_grammar);
     let demand = demand(format, regex, grammar, plan.constraint, limits)?;
     if let Some(demand) = &demand {
-        request.sampling.constrained_by(demand.param)?;
+        sampling.constrained_by(demand.param)?;
     }
     let default_max = state.config.sampling.max_tokens;
-    let mut sampling = request.sampling.checked(&state, &peer, "messages", default_max)?;
+    let mut sampling = sampling.checked(&state, &peer, "messages", default_max)?;
     let top = whole("top_logprobs", request.top_logprobs, 0, limits.logprobs)?;
     let logprobs = request.logprobs.unwrap_or(false);
     if top.is_some_and(|top| top > 0) && !logprobs {
@@ -88,19 +83,20 @@ pub(in crate::http) async fn chat(
     let messages = template_messages(request.messages, limits)?;
 
     let n = sampling.n;
-    let bytes = if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) };
+    let bytes =
+        if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) + plan.tools.bytes };
     let tool_values = plan.tools.values;
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
         drafts(state, demand.as_ref(), vec![prompt], n)
     };
-    let drafts = state.work_on_text(bytes, work).await?;
+    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
 
     let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     let reply =
         ChatReply::new(&state, sampling.model, n, logprobs, &plan.tools.names, plan.parallel);
-    if sampling.stream {
+    if sampling.job.stream {
         return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
     }
     Ok(Json(collect(reply, generation).await?).into_response())

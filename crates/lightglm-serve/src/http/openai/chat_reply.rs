@@ -10,7 +10,7 @@ use super::tools::{Piece, ReplySplitter};
 use super::usage::Usage;
 use crate::http::error::ApiError;
 use crate::http::generation::{ChoiceEvent, Generation};
-use crate::http::sse::Encode;
+use crate::http::sse::{Encode, EventText};
 use crate::http::state::{AppState, unix_time};
 
 /// A reply.
@@ -83,21 +83,22 @@ struct FunctionObject {
 
 /// A part of a reply that is streamed.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(in crate::http) struct ChatCompletionChunk {
+pub(in crate::http) struct ChatCompletionChunk<'a> {
     /// The same for all chunks of a reply.
-    id: String,
+    id: &'a str,
     /// `chat.completion.chunk`.
     object: &'static str,
     /// Seconds since 1970.
     created: u64,
     /// Which model answers.
-    model: String,
+    model: &'a str,
     /// The choice that goes on; none in the chunk that tells the usage.
-    choices: Vec<ChunkChoice>,
+    #[schema(value_type = Vec<ChunkChoice>)]
+    choices: &'a [ChunkChoice],
     /// In the last chunk, where `include_usage` asks for it; null in those before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Usage>)]
-    usage: Option<Option<Usage>>,
+    usage: Option<Option<&'a Usage>>,
 }
 
 /// How a choice goes on.
@@ -191,7 +192,7 @@ impl ChatReply {
     /// The reply in chunks.
     pub(in crate::http) fn stream(self, include_usage: bool) -> ChatStream {
         let started = vec![false; self.splitters.len()];
-        ChatStream { reply: self, started, include_usage }
+        ChatStream { reply: self, started, include_usage, pieces: Vec::new() }
     }
 
     fn logprobs(&self, step: &Step) -> Option<ChatLogprobs> {
@@ -227,24 +228,24 @@ pub(in crate::http) async fn collect(
         finish_reason: "stop",
     };
     let mut choices: Vec<ChatChoice> = (0..reply.splitters.len()).map(empty).collect();
+    let mut pieces = Vec::new();
     while let Some(event) = generation.next().await {
         let (index, event) = event?;
         let choice = &mut choices[index];
-        let pieces = match event {
+        match event {
             ChoiceEvent::Step(step) => {
                 if let (Some(all), Some(new)) = (&mut choice.logprobs, reply.logprobs(&step)) {
                     all.content.extend(new.content);
                 }
-                reply.splitters[index].push(step.text)
+                reply.splitters[index].push(step.text, &mut pieces);
             }
             ChoiceEvent::Finished { reason, usage } => {
-                let pieces = reply.splitters[index].finish();
+                reply.splitters[index].finish(&mut pieces);
                 choice.finish_reason = reply.finish_reason(index, reason);
                 reply.usage.add(usage, index == 0);
-                pieces
             }
-        };
-        for piece in pieces {
+        }
+        for piece in pieces.drain(..) {
             match piece {
                 Piece::Text(text) => {
                     choice.message.content.get_or_insert_default().push_str(&text);
@@ -278,89 +279,100 @@ pub(in crate::http) struct ChatStream {
     /// Which choices have told their role.
     started: Vec<bool>,
     include_usage: bool,
+    /// Kept for its memory; empty between two events.
+    pieces: Vec<Piece>,
 }
 
 impl ChatStream {
-    fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<Usage>) -> ChatCompletionChunk {
+    fn chunk<'a>(
+        &'a self,
+        choices: &'a [ChunkChoice],
+        usage: Option<&'a Usage>,
+    ) -> ChatCompletionChunk<'a> {
         ChatCompletionChunk {
-            id: self.reply.id.clone(),
+            id: &self.reply.id,
             object: "chat.completion.chunk",
             created: self.reply.created,
-            model: self.reply.model.clone(),
+            model: &self.reply.model,
             choices,
             usage: self.include_usage.then_some(usage),
         }
     }
 
-    fn deltas(&self, index: usize, piece: Piece) -> Vec<Delta> {
-        let (name, arguments) = match piece {
-            Piece::Text(text) => return vec![Delta { content: Some(text), ..Delta::default() }],
-            Piece::Call { name, arguments } => (name, arguments),
-        };
-        let call = |id, kind, name, arguments| Delta {
-            tool_calls: Some([ToolCallDelta {
-                index,
-                id,
-                kind,
-                function: FunctionDelta { name, arguments },
-            }]),
-            ..Delta::default()
-        };
-        let id = self.reply.state.new_id("call_");
-        vec![
-            call(Some(id), Some("function"), Some(name), String::new()),
-            call(None, None, None, arguments),
-        ]
+    fn push(&self, choice: ChunkChoice, out: &mut EventText) {
+        out.push(&self.chunk(&[choice], None));
+    }
+}
+
+impl ChunkChoice {
+    fn new(index: usize, delta: Delta, logprobs: Option<ChatLogprobs>) -> Self {
+        Self { index, delta, logprobs, finish_reason: None }
+    }
+}
+
+impl Delta {
+    fn text(text: String) -> Self {
+        Self { content: Some(text), ..Self::default() }
+    }
+
+    fn call(index: usize, begin: Option<(String, String)>, arguments: String) -> Self {
+        let kind = begin.as_ref().map(|_| "function");
+        let (id, name) = begin.unzip();
+        let function = FunctionDelta { name, arguments };
+        Self { tool_calls: Some([ToolCallDelta { index, id, kind, function }]), ..Self::default() }
     }
 }
 
 impl Encode for ChatStream {
-    type Chunk = ChatCompletionChunk;
-
-    fn event(&mut self, index: usize, event: ChoiceEvent, chunks: &mut Vec<Self::Chunk>) {
-        let mut deltas = Vec::new();
+    fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventText) {
         if !std::mem::replace(&mut self.started[index], true) {
-            let (role, content) = (Some("assistant"), Some(String::new()));
-            deltas.push(Delta { role, content, tool_calls: None });
+            let delta = Delta { role: Some("assistant"), ..Delta::text(String::new()) };
+            self.push(ChunkChoice::new(index, delta, None), out);
         }
-        let first = deltas.len();
         let mut call = self.reply.splitters[index].calls();
-        let (pieces, mut logprobs, reason) = match event {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let (mut logprobs, reason) = match event {
             ChoiceEvent::Step(step) => {
                 let logprobs = self.reply.logprobs(&step);
-                (self.reply.splitters[index].push(step.text), logprobs, None)
+                self.reply.splitters[index].push(step.text, &mut pieces);
+                (logprobs, None)
             }
             ChoiceEvent::Finished { reason, usage } => {
                 self.reply.usage.add(usage, index == 0);
-                (self.reply.splitters[index].finish(), None, Some(reason))
+                self.reply.splitters[index].finish(&mut pieces);
+                (None, Some(reason))
             }
         };
-        for piece in pieces {
-            let is_call = matches!(piece, Piece::Call { .. });
-            deltas.extend(self.deltas(call, piece));
-            call += usize::from(is_call);
+        for piece in pieces.drain(..) {
+            match piece {
+                Piece::Text(text) => {
+                    self.push(ChunkChoice::new(index, Delta::text(text), logprobs.take()), out);
+                }
+                Piece::Call { name, arguments } => {
+                    let begin = Some((self.reply.state.new_id("call_"), name));
+                    let delta = Delta::call(call, begin, String::new());
+                    self.push(ChunkChoice::new(index, delta, logprobs.take()), out);
+                    let delta = Delta::call(call, None, arguments);
+                    self.push(ChunkChoice::new(index, delta, None), out);
+                    call += 1;
+                }
+            }
         }
+        self.pieces = pieces;
         // A token whose text is held back tells its probability all the same.
-        if logprobs.is_some() && deltas.len() == first {
-            deltas.push(Delta { content: Some(String::new()), ..Delta::default() });
+        if logprobs.is_some() {
+            self.push(ChunkChoice::new(index, Delta::text(String::new()), logprobs), out);
         }
-        let finish_reason = reason.map(|reason| self.reply.finish_reason(index, reason));
-        if finish_reason.is_some() {
-            deltas.push(Delta::default());
-        }
-        let last = deltas.len().saturating_sub(1);
-        for (at, delta) in deltas.into_iter().enumerate() {
-            let logprobs = if at == first { logprobs.take() } else { None };
-            let finish_reason = finish_reason.filter(|_| at == last);
-            chunks.push(
-                self.chunk(vec![ChunkChoice { index, delta, logprobs, finish_reason }], None),
-            );
+        if let Some(reason) = reason {
+            let finish_reason = Some(self.reply.finish_reason(index, reason));
+            let last = ChunkChoice::new(index, Delta::default(), None);
+            self.push(ChunkChoice { finish_reason, ..last }, out);
         }
     }
 
-    fn end(&mut self, chunks: &mut Vec<Self::Chunk>) {
+    fn end(&mut self, out: &mut EventText) {
         if self.include_usage {
-            chunks.push(self.chunk(Vec::new(), Some(self.reply.usage.clone())));
+            out.push(&self.chunk(&[], Some(&self.reply.usage)));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::Json;
+use axum::response::{IntoResponse, Response};
 use lightglm_generation::{ChatText, Step};
 use serde::Serialize;
 
@@ -9,26 +11,27 @@ use super::logprobs::CompletionLogprobs;
 use super::usage::Usage;
 use crate::http::error::ApiError;
 use crate::http::generation::{ChoiceEvent, Generation};
-use crate::http::sse::Encode;
+use crate::http::sse::{Encode, EventText};
 use crate::http::state::{AppState, unix_time};
 
 /// Continuations, or a part of one that is streamed.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(in crate::http) struct Completion {
+pub(in crate::http) struct Completion<'a> {
     /// A new one for each request.
-    id: String,
+    id: &'a str,
     /// `text_completion`.
     object: &'static str,
     /// Seconds since 1970.
     created: u64,
     /// Which model answered.
-    model: String,
+    model: &'a str,
     /// The choices; of each prompt `n`, one prompt after the other.
-    choices: Vec<CompletionChoice>,
+    #[schema(value_type = Vec<CompletionChoice>)]
+    choices: &'a [CompletionChoice],
     /// What it took; while streaming, in the last chunk where `include_usage` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Usage>)]
-    usage: Option<Option<Usage>>,
+    usage: Option<Option<&'a Usage>>,
 }
 
 /// A choice.
@@ -91,12 +94,12 @@ impl CompletionReply {
         self.logprobs.then(|| CompletionLogprobs::of(step, &*self.text, offset)).flatten()
     }
 
-    fn completion(
-        &self,
-        choices: Vec<CompletionChoice>,
-        usage: Option<Option<Usage>>,
-    ) -> Completion {
-        let (id, model) = (self.id.clone(), self.model.clone());
+    fn completion<'a>(
+        &'a self,
+        choices: &'a [CompletionChoice],
+        usage: Option<Option<&'a Usage>>,
+    ) -> Completion<'a> {
+        let (id, model) = (&self.id, &self.model);
         Completion { id, object: "text_completion", created: self.created, model, choices, usage }
     }
 }
@@ -108,7 +111,7 @@ impl CompletionReply {
 pub(in crate::http) async fn collect(
     mut reply: CompletionReply,
     mut generation: Generation,
-) -> Result<Completion, ApiError> {
+) -> Result<Response, ApiError> {
     let empty = |index| CompletionChoice {
         index,
         text: String::new(),
@@ -133,8 +136,8 @@ pub(in crate::http) async fn collect(
             }
         }
     }
-    let usage = Some(Some(reply.usage.clone()));
-    Ok(reply.completion(choices, usage))
+    let completion = reply.completion(&choices, Some(Some(&reply.usage)));
+    Ok(Json(completion).into_response())
 }
 
 /// The reply in chunks.
@@ -144,9 +147,7 @@ pub(in crate::http) struct CompletionStream {
 }
 
 impl Encode for CompletionStream {
-    type Chunk = Completion;
-
-    fn event(&mut self, index: usize, event: ChoiceEvent, chunks: &mut Vec<Self::Chunk>) {
+    fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventText) {
         let (text, logprobs, finish_reason) = match event {
             ChoiceEvent::Step(step) => {
                 let logprobs = self.reply.logprobs(index, &step);
@@ -161,13 +162,12 @@ impl Encode for CompletionStream {
             }
         };
         let choice = CompletionChoice { index, text, logprobs, finish_reason };
-        chunks.push(self.reply.completion(vec![choice], self.include_usage.then_some(None)));
+        out.push(&self.reply.completion(&[choice], self.include_usage.then_some(None)));
     }
 
-    fn end(&mut self, chunks: &mut Vec<Self::Chunk>) {
+    fn end(&mut self, out: &mut EventText) {
         if self.include_usage {
-            let usage = Some(Some(self.reply.usage.clone()));
-            chunks.push(self.reply.completion(Vec::new(), usage));
+            out.push(&self.reply.completion(&[], Some(Some(&self.reply.usage))));
         }
     }
 }

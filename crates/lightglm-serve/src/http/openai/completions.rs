@@ -1,14 +1,13 @@
 //! `POST /v1/completions`.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
 use super::response_format::{ResponseFormat, demand, drafts};
-use super::sampling::{SamplingFields, whole};
+use super::sampling::{Sampled, whole};
 use crate::http::admission::Admission;
 use crate::http::error::ApiError;
 use crate::http::generation::{Generation, Peer};
@@ -25,9 +24,6 @@ const ALWAYS_LONG: usize = usize::MAX;
 /// A text to continue.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(in crate::http) struct CompletionRequest {
-    /// Read apart, so that errors name its fields.
-    #[serde(skip)]
-    sampling: SamplingFields,
     /// A text, several, the tokens of one, or those of several.
     prompt: Prompt,
     /// Alternatives per token; also reports the log-probabilities.
@@ -85,9 +81,7 @@ impl Prompt {
 
 impl FromJson for CompletionRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
-        let mut request: Self = read(value)?;
-        request.sampling = read(value)?;
-        Ok(request)
+        read(value)
     }
 }
 
@@ -99,17 +93,17 @@ impl FromJson for CompletionRequest {
 pub(in crate::http) async fn completions(
     State(state): State<AppState>,
     peer: Peer,
-    admission: Admission,
-    JsonBody(mut request): JsonBody<CompletionRequest>,
+    mut admission: Admission,
+    JsonBody(Sampled { mut sampling, request }): JsonBody<Sampled<CompletionRequest>>,
 ) -> Result<Response, ApiError> {
     let limits = &state.config.limits;
     let (format, regex, grammar) =
         (request.response_format, request.guided_regex, request.guided_grammar);
     let demand = demand(format, regex, grammar, None, limits)?;
     if let Some(demand) = &demand {
-        request.sampling.constrained_by(demand.param)?;
+        sampling.constrained_by(demand.param)?;
     }
-    let mut sampling = request.sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
+    let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
     sampling.job.params.logprobs = logprobs;
     let n = sampling.n;
@@ -123,8 +117,9 @@ pub(in crate::http) async fn completions(
         return Err(ApiError::field("suffix", "it is not supported"));
     }
     let prompts = request.prompt.split();
-    if prompts.is_empty() || prompts.len().saturating_mul(n) > limits.choices {
-        let reason = format!("prompts times n must be 1 to {}", limits.choices);
+    let most = state.most_choices();
+    if prompts.is_empty() || prompts.len().saturating_mul(n) > most {
+        let reason = format!("prompts times n must be 1 to {most}");
         return Err(ApiError::field("prompt", reason));
     }
 
@@ -144,12 +139,12 @@ pub(in crate::http) async fn completions(
         });
         drafts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
     };
-    let drafts = state.work_on_text(bytes, work).await?;
+    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
 
     let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
-    if sampling.stream {
+    if sampling.job.stream {
         return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
     }
-    Ok(Json(collect(reply, generation).await?).into_response())
+    collect(reply, generation).await
 }

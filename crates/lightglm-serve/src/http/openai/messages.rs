@@ -1,8 +1,10 @@
 //! Messages: OpenAI's, and what a chat template makes of them.
 
 use lightglm_generation::Message;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::Value;
 
+use super::tools::LONGEST_NAME;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
 
@@ -85,9 +87,10 @@ struct MessageToolCall {
 }
 
 /// A function and its arguments.
-#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+#[derive(Deserialize, utoipa::ToSchema)]
 struct MessageFunction {
     /// The function's name.
+    #[schema(min_length = 1, max_length = 64)]
     name: String,
     /// JSON, as a text.
     arguments: String,
@@ -116,6 +119,10 @@ pub(in crate::http) fn template_messages(
             let param = format!("{}.tool_calls", at());
             return Err(ApiError::field(param, "only an assistant calls tools"));
         }
+        if let Some(call) = calls.iter().position(|call| !call.function.has_good_name()) {
+            let param = format!("{}.tool_calls[{call}].function.name", at());
+            return Err(ApiError::field(param, format!("it must have 1 to {LONGEST_NAME} bytes")));
+        }
         let text = match message.content {
             Some(content) => Some(content.text().map_err(|(part, reason)| {
                 ApiError::field(format!("{}.content[{part}]", at()), reason)
@@ -139,6 +146,12 @@ pub(in crate::http) fn template_messages(
     Ok(turns)
 }
 
+impl MessageFunction {
+    fn has_good_name(&self) -> bool {
+        (1..=LONGEST_NAME).contains(&self.name.len())
+    }
+}
+
 impl Content {
     /// The whole text; parts are lines.
     fn text(self) -> Result<String, (usize, &'static str)> {
@@ -160,10 +173,12 @@ impl Content {
     }
 }
 
-/// Bytes of text in messages, which tell how long they take to tokenize.
+/// Bytes of text in messages, the names of called functions included, which tell how long they take
+/// to tokenize.
 pub(in crate::http) fn text_bytes(messages: &[Message]) -> usize {
-    let text = |message: &Message| {
-        message.content.as_ref().and_then(|content| content.as_str()).map_or(0, str::len)
+    let bytes = |value: &Value| value.as_str().map_or(0, str::len);
+    let message = |message: &Message| {
+        message.content.iter().chain(message.extra.values()).map(bytes).sum::<usize>()
     };
-    messages.iter().map(text).sum()
+    messages.iter().map(message).sum()
 }

@@ -5,7 +5,8 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use crate::http::error::ApiError;
-use crate::http::state::{AppState, shortened};
+use crate::http::shorten::shortened;
+use crate::http::state::AppState;
 
 /// A model.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use lightglm_generation::SamplingParams;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
 use crate::http::generation::{Job, Peer};
+use crate::http::json_body::{FromJson, read};
 use crate::http::state::AppState;
 
 /// Characters of `user`.
@@ -75,6 +77,21 @@ pub(in crate::http) struct SamplingFields {
     priority: Option<i32>,
 }
 
+/// A request that takes [`SamplingFields`] beside its own.
+///
+/// They are read apart: serde would name no field of a flattened struct in its errors.
+pub(in crate::http) struct Sampled<T> {
+    pub(in crate::http) sampling: SamplingFields,
+    pub(in crate::http) request: T,
+}
+
+impl<T: FromJson> FromJson for Sampled<T> {
+    fn from_json(value: &Value) -> Result<Self, ApiError> {
+        let request = T::from_json(value)?;
+        Ok(Self { sampling: read(value)?, request })
+    }
+}
+
 /// Strings that end a reply.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "it must be a string or a list of strings")]
@@ -99,7 +116,6 @@ pub(in crate::http) struct Sampling {
     pub(in crate::http) n: usize,
     /// The model as the answer names it.
     pub(in crate::http) model: String,
-    pub(in crate::http) stream: bool,
     pub(in crate::http) include_usage: bool,
 }
 
@@ -146,7 +162,7 @@ impl SamplingFields {
             let reason = format!("it must have at most {LONGEST_USER} characters");
             return Err(ApiError::field("user", reason));
         }
-        let n = whole("n", self.n, 1, limits.n)?.unwrap_or(1);
+        let n = whole("n", self.n, 1, limits.n.min(state.most_choices()))?.unwrap_or(1);
         let most = i64::from(limits.priority);
         let priority = i64::from(self.priority.unwrap_or(0));
         if priority.abs() > most {
@@ -160,8 +176,8 @@ impl SamplingFields {
         let options = self.stream_options.as_ref();
         let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
         let params = self.params(state, default_max_tokens)?;
-        let job = Job { adapter, params, key, priority: priority as i32, prompt_param };
-        Ok(Sampling { job, n, model, stream, include_usage })
+        let job = Job { adapter, params, key, priority: priority as i32, stream, prompt_param };
+        Ok(Sampling { job, n, model, include_usage })
     }
 
     fn params(self, state: &AppState, default_max: usize) -> Result<SamplingParams, ApiError> {

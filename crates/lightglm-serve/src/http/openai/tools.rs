@@ -8,8 +8,8 @@ use crate::constraint::{Constraint, ToolSpec};
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
 
-/// Characters of a tool's name.
-const LONGEST_NAME: usize = 64;
+/// Characters of a function's name.
+pub(super) const LONGEST_NAME: usize = 64;
 
 /// A tool.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -87,6 +87,7 @@ pub(in crate::http) struct NamedTool {
 #[derive(Deserialize, utoipa::ToSchema)]
 struct NamedFunction {
     /// The name.
+    #[schema(min_length = 1, max_length = 64)]
     name: String,
 }
 
@@ -96,6 +97,8 @@ pub(in crate::http) struct Tools {
     pub(in crate::http) names: Vec<String>,
     /// OpenAI's objects, for the template.
     pub(in crate::http) values: Vec<Value>,
+    /// Bytes of their text, which the template writes into the prompt.
+    pub(in crate::http) bytes: usize,
 }
 
 impl Tools {
@@ -142,11 +145,13 @@ pub(in crate::http) fn checked(
             return field("function.name", "another tool has this name".into());
         }
         let value = json!({"type": "function", "function": &tool.function});
-        if value.to_string().len() > limits.schema_bytes {
+        let bytes = value.to_string().len();
+        if bytes > limits.schema_bytes {
             return field("function", format!("it is larger than {} bytes", limits.schema_bytes));
         }
         checked.names.push(tool.function.name);
         checked.values.push(value);
+        checked.bytes += bytes;
     }
     Ok(checked)
 }
@@ -228,24 +233,25 @@ impl ReplySplitter {
         self.calls
     }
 
-    pub(super) fn push(&mut self, text: String) -> Vec<Piece> {
+    /// Takes more of the reply; what is sure is added to `pieces`.
+    pub(super) fn push(&mut self, text: String, pieces: &mut Vec<Piece>) {
         match &mut self.stream {
             Some(stream) => {
                 let events = stream.push(&text);
-                self.pieces(events)
+                self.sort(events, pieces);
             }
-            None if text.is_empty() => Vec::new(),
-            None => vec![Piece::Text(text)],
+            None if text.is_empty() => {}
+            None => pieces.push(Piece::Text(text)),
         }
     }
 
-    pub(super) fn finish(&mut self) -> Vec<Piece> {
+    /// What was held back, now that nothing follows.
+    pub(super) fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let events = self.stream.as_mut().map(ToolCallStream::finish).unwrap_or_default();
-        self.pieces(events)
+        self.sort(events, pieces);
     }
 
-    fn pieces(&mut self, events: Vec<ToolCallEvent>) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+    fn sort(&mut self, events: Vec<ToolCallEvent>, pieces: &mut Vec<Piece>) {
         for event in events {
             match event {
                 ToolCallEvent::Content(text) => pieces.push(Piece::Text(text)),
@@ -258,6 +264,5 @@ impl ReplySplitter {
                 _ => {}
             }
         }
-        pieces
     }
 }

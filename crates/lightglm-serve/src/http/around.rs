@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
 use super::error::ApiError;
-use super::leftover::Leftover;
 use super::state::AppState;
+use super::unread_body::UnreadBody;
 
 /// The header, in both directions.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,7 +36,7 @@ pub(super) async fn surround(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "unknown".into());
     let method = request.method().clone();
-    let (request, leftover) = Leftover::of(request);
+    let (request, unread) = UnreadBody::of(request);
     let span = tracing::info_span!("request", request_id = %id, %method, route = %route);
     let answer = async {
         let mut response = unless_it_panics(next.run(request)).await;
@@ -44,7 +44,7 @@ pub(super) async fn surround(
         let refused = !response.status().is_success();
         if refused && response.status() != StatusCode::REQUEST_TIMEOUT {
             let limit = state.config.limits.body_bytes.saturating_mul(DISCARD_FACTOR);
-            leftover.discard(limit).await;
+            unread.discard(limit).await;
         }
         let status = response.status().as_u16();
         state.metrics.count(&route, status);

@@ -1,4 +1,4 @@
-//! `Leftover`: what of a request's body was not read when its answer was ready.
+//! `UnreadBody`: what of a request's body was not read when its answer was ready.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ const TIME: Duration = Duration::from_secs(5);
 ///
 /// A connection that is closed with bytes unread is reset, and a client that still sends then often
 /// loses the answer too: the reason why it was refused.
-pub(super) struct Leftover {
+pub(super) struct UnreadBody {
     body: Arc<Mutex<Body>>,
     /// The client waits to be asked for the body.
     waits: bool,
@@ -30,7 +30,7 @@ fn locked(body: &Mutex<Body>) -> MutexGuard<'_, Body> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Leftover {
+impl UnreadBody {
     /// The request, and a hold on its body.
     pub(super) fn of(request: Request) -> (Request, Self) {
         let waits = request.headers().contains_key(header::EXPECT);
