@@ -4,7 +4,7 @@
 //! DIR/expected.safetensors, and prints the largest absolute difference for each expected tensor.
 //! Exit status 1 where one is above 2e-4 or a greedy token differs. On CUDA, where burn multiplies f32
 //! matrices in TF32 (10 bits of mantissa), the norm of the difference is compared with the tensor's, and
-//! may be up to 5e-3 of it.
+//! may be up to 1e-2 of it.
 //!
 //! Each group of tensors in the file (a prefix such as `nopad` or `leftpad`) is one batch:
 //! `input_ids` with `attention_mask` are prefilled with every inner value observed, then
@@ -34,8 +34,9 @@ use safetensors::{Dtype, SafeTensors};
 /// f32 sums in another order than the reference's stay well below this.
 const TOLERANCE: f32 = 2e-4;
 
-/// Of the norm, where products are TF32: each rounds its inputs to within 4.9e-4, in every layer.
-const TF32_TOLERANCE: f64 = 5e-3;
+/// Of the norm, where products are TF32: each rounds its inputs to within 4.9e-4, in every layer, forward
+/// and backward. On an H100 the worst of the fixtures' tensors, a gradient, was off by 4.8e-3.
+const TF32_TOLERANCE: f64 = 1e-2;
 
 #[derive(Parser)]
 struct Args {
