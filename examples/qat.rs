@@ -39,7 +39,7 @@ use lightglm_examples::trained_weights::TrainedWeights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
-use lightglm_kernels::{LmBackend, keep_freed_memory};
+use lightglm_kernels::{LmBackend, WeightBits, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::generation::KvDtype;
@@ -101,7 +101,8 @@ struct Args {
     /// Rows of a step.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
-    /// The largest learning rate; 1e-3 for adapters and 5e-5 for all weights where left out.
+    /// The largest learning rate; where left out 1e-3 for adapters, and for all weights 5e-5, or 1e-5
+    /// where none of them gets fewer than eight bits.
     #[arg(long)]
     learning_rate: Option<f64>,
     /// How it falls: constant, linear, cosine.
@@ -216,6 +217,14 @@ fn dense_table(table: FakeQuantEmbedding<Flex>) -> DenseEmbedding<Flex> {
     DenseEmbedding { weight: table.weight }
 }
 
+/// Whether `scheme` leaves a weight eight bits or more.
+fn is_eight_bit(scheme: Scheme) -> bool {
+    match scheme {
+        Scheme::Dense => true,
+        Scheme::Quantized(scheme) => scheme.weight.bits == WeightBits::Eight,
+    }
+}
+
 struct Study<'a> {
     args: &'a Args,
     checkpoint: &'a Checkpoint,
@@ -269,7 +278,12 @@ impl Study<'_> {
         weights: impl FnOnce(M) -> DenseGlm<Flex>,
     ) -> Result<()> {
         let args = self.args;
-        let default_rate = if args.lora.is_some() { 1e-3 } else { 5e-5 };
+        let default_rate = match args.lora {
+            Some(_) => 1e-3,
+            // There is less to win back, and less that a step may cost.
+            None if self.policy.rules().all(|(_, scheme)| is_eight_bit(scheme)) => 1e-5,
+            None => 5e-5,
+        };
         let config = TrainConfig {
             batch_size: args.batch_size,
             epochs: args.epochs,
