@@ -19,7 +19,7 @@ import traceback
 
 import page_mock
 from page_browser import Browser, Page, find_browser
-from page_probes import KEPT_ELEMENTS, LONG_ANSWERS, LOW_CONTRAST, MISSING_STRINGS, TOO_WIDE
+from page_probes import KEPT_ELEMENTS, LONG_ANSWERS, LOW_CONTRAST, MISSING_STRINGS, SPILLED, TOO_WIDE
 
 ANSWER = "document.querySelector('.message.model:last-child')"
 TEXT = f"({ANSWER}?.querySelector('.markdown').textContent ?? '')"
@@ -408,6 +408,8 @@ class Check:
                 page.click(tab)
                 found = page.evaluate(TOO_WIDE)
                 assert found == [], f"{language} {tab}: {found}"
+                spilled = page.evaluate(SPILLED)
+                assert spilled <= 1, f"{language} {tab}: the answer is {spilled} pixels taller than its card"
                 self.picture(f"phone-{language}-{tab[5:]}")
             if language == "en":
                 self.clear()

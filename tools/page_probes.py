@@ -56,6 +56,12 @@ TOO_WIDE = """(() => { const width = document.documentElement.clientWidth;
     }).map((element) => `${element.tagName}.${element.className}#${element.id}`)
     .concat(document.documentElement.scrollWidth > width ? ['the page'] : []); })()"""
 
+# How much a long answer to a text is taller than its card, which on a phone must hold all of it: there the
+# page scrolls.
+SPILLED = """(() => { const card = document.querySelector('#result');
+    const tall = document.createElement('div'); tall.style.height = '900px'; card.append(tall);
+    const spilled = card.scrollHeight - card.clientHeight; tall.remove(); return spilled; })()"""
+
 # Text whose contrast with what is behind it is below CONTRAST. Disabled controls are exempt.
 LOW_CONTRAST = f"""(() => {{
     const canvas = document.createElement('canvas').getContext('2d', {{ willReadFrequently: true }});
