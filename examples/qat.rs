@@ -218,7 +218,7 @@ fn dense_table(table: FakeQuantEmbedding<Flex>) -> DenseEmbedding<Flex> {
 }
 
 /// Whether `scheme` leaves a weight eight bits or more.
-fn is_eight_bit(scheme: Scheme) -> bool {
+fn keeps_eight_bits(scheme: Scheme) -> bool {
     match scheme {
         Scheme::Dense => true,
         Scheme::Quantized(scheme) => scheme.weight.bits == WeightBits::Eight,
@@ -281,7 +281,7 @@ impl Study<'_> {
         let default_rate = match args.lora {
             Some(_) => 1e-3,
             // There is less to win back, and less that a step may cost.
-            None if self.policy.rules().all(|(_, scheme)| is_eight_bit(scheme)) => 1e-5,
+            None if self.policy.rules().all(|(_, scheme)| keeps_eight_bits(scheme)) => 1e-5,
             None => 5e-5,
         };
         let config = TrainConfig {

@@ -13,6 +13,7 @@ Two measurements over /v1/completions, each with prompts no server has seen befo
 
 Tokens are counted by the server (`usage`). No Python packages needed. The server should have no other
 clients, and take prompts that long (`--max-context`). It works with any server that speaks OpenAI's protocol.
+It measures and does not judge: the exit code only says whether it could.
 """
 
 import argparse
@@ -89,14 +90,21 @@ def percentile(values, share):
 class Watched:
     """A reply that runs; the moments of its tokens."""
 
-    def __init__(self, server, text, enough):
+    def __init__(self, server, text, tokens, enough):
         self.moments = []
-        self.thread = threading.Thread(
-            target=server.stream,
-            args=(text, 4096, lambda _: self.moments.append(time.perf_counter()), enough),
-            daemon=True,
-        )
+        self.error = "it is complete: --reply says how long it may be"
+        self.thread = threading.Thread(target=self.run, args=(server, text, tokens, enough), daemon=True)
         self.thread.start()
+
+    def run(self, server, text, tokens, enough):
+        try:
+            server.stream(text, tokens, lambda _: self.moments.append(time.perf_counter()), enough)
+        except (SystemExit, OSError, ValueError, KeyError) as error:
+            self.error = error
+
+    def check(self):
+        if not self.thread.is_alive():
+            raise SystemExit(f"a reply ended before it was measured: {self.error}")
 
     def gaps(self, start, end):
         pairs = zip(self.moments, self.moments[1:])
@@ -105,8 +113,10 @@ class Watched:
 
 def join(server, source, options):
     enough = threading.Event()
-    replies = [Watched(server, prompt(source, 16), enough) for _ in range(options.streams)]
+    replies = [Watched(server, prompt(source, 16), options.reply, enough) for _ in range(options.streams)]
     while not all(len(reply.moments) > 8 for reply in replies):
+        for reply in replies:
+            reply.check()
         time.sleep(0.02)
     steady_from = time.perf_counter()
     time.sleep(options.steady)
@@ -114,6 +124,8 @@ def join(server, source, options):
     first = []
     taken = server.stream(prompt(source, options.join), 1, lambda t: first.append(t))
     joined_to = steady_to + first[0]
+    for reply in replies:
+        reply.check()
     enough.set()
     for reply in replies:
         reply.thread.join(60)
@@ -151,7 +163,8 @@ def main():
     parser.add_argument("--url", required=True)
     parser.add_argument("--api-key")
     parser.add_argument("--model", help="the first one of /v1/models where left out")
-    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--streams", type=int, default=4, help="replies that run, at least 1")
+    parser.add_argument("--reply", type=int, default=4096, help="their tokens at most")
     parser.add_argument("--join", type=int, default=4096, help="0 leaves this measurement out")
     parser.add_argument("--steady", type=float, default=5.0, help="seconds")
     parser.add_argument("--shared", type=int, default=2048, help="0 leaves this measurement out")
@@ -159,6 +172,8 @@ def main():
     parser.add_argument("--seed", type=int, default=time.time_ns())
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if min(options.streams, options.repeats, options.reply) < 1 or options.steady <= 0:
+        parser.error("--streams, --repeats, --reply and --steady must be more than 0")
     server = Server(options.url, options.api_key, options.model)
     source = random.Random(options.seed)
     rows = {}

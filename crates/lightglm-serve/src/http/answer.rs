@@ -13,7 +13,7 @@ use super::generation::{ChoiceEvent, Draft, Generation, Peer};
 use super::json_body::{FromJson, JsonBody, read};
 use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
-use super::sse::{self, Encode, EventText};
+use super::sse::{self, Encode, EventData};
 use super::state::AppState;
 
 /// A question, and the text that answers it.
@@ -114,12 +114,12 @@ fn part(event: ChoiceEvent) -> AnswerResponse {
 struct AnswerStream;
 
 impl Encode for AnswerStream {
-    fn event(&mut self, _: usize, event: ChoiceEvent, out: &mut EventText) {
+    fn event(&mut self, _: usize, event: ChoiceEvent, out: &mut EventData) {
         let part = part(event);
         if !part.answer.is_empty() || part.finish_reason.is_some() {
             out.push(&part);
         }
     }
 
-    fn end(&mut self, _: &mut EventText) {}
+    fn end(&mut self, _: &mut EventData) {}
 }

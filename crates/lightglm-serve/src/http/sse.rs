@@ -1,16 +1,16 @@
 //! Server-sent events: a generation as a stream of JSON, ended by `[DONE]`.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use serde::Serialize;
-use tokio::time::{Instant, Sleep, sleep};
 
 use super::error::ApiError;
 use super::generation::{ChoiceEvent, Generation};
@@ -18,106 +18,78 @@ use super::generation::{ChoiceEvent, Generation};
 /// Between comments while there is nothing to say: proxies close silent connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// A comment, which clients skip.
-const COMMENT: &[u8] = b":\n\n";
-
-/// Bytes of events that are sent together, where so many are there.
-const PIECE: usize = 16 << 10;
-
 /// Turns events into the chunks of a route.
 pub(super) trait Encode: Send + Unpin + 'static {
     /// An event of a choice.
-    fn event(&mut self, choice: usize, event: ChoiceEvent, out: &mut EventText);
+    fn event(&mut self, choice: usize, event: ChoiceEvent, out: &mut EventData);
 
     /// After the end of all choices.
-    fn end(&mut self, out: &mut EventText);
+    fn end(&mut self, out: &mut EventData);
 }
 
-/// Events as they stand on the wire.
+/// The data of events that are ready to be sent.
 #[derive(Default)]
-pub(super) struct EventText(Vec<u8>);
+pub(super) struct EventData(VecDeque<String>);
 
-impl EventText {
-    /// Adds a chunk. In JSON a line break is escaped, so that it is one line.
+impl EventData {
+    /// Adds a chunk, as JSON.
     pub(super) fn push(&mut self, chunk: &impl Serialize) {
-        let begin = self.0.len();
-        self.0.extend_from_slice(b"data: ");
-        match serde_json::to_writer(&mut self.0, chunk) {
-            Ok(()) => self.0.extend_from_slice(b"\n\n"),
-            Err(_) => self.0.truncate(begin),
-        }
+        self.0.extend(serde_json::to_string(chunk));
     }
 }
 
 /// The response that streams `generation`. A client that goes away drops it, which cancels.
 pub(super) fn stream<E: Encode>(generation: Generation, encoder: E) -> Response {
-    let events = Events {
-        generation: Some(generation),
-        encoder,
-        text: EventText::default(),
-        silence: Box::pin(sleep(KEEP_ALIVE)),
-    };
+    let events = Events { generation: Some(generation), encoder, data: EventData::default() };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // nginx collects a response before it passes it on, unless told not to.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(events)).into_response()
+    let response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    (headers, response).into_response()
 }
 
 struct Events<E> {
     /// `None` after the end.
     generation: Option<Generation>,
     encoder: E,
-    /// What is ready to be sent.
-    text: EventText,
-    /// Ends when a comment is due.
-    silence: Pin<Box<Sleep>>,
+    data: EventData,
 }
 
 impl<E: Encode> Events<E> {
     fn take(&mut self, event: Option<Result<(usize, ChoiceEvent), ApiError>>) {
         match event {
-            Some(Ok((choice, event))) => self.encoder.event(choice, event, &mut self.text),
+            Some(Ok((choice, event))) => self.encoder.event(choice, event, &mut self.data),
             Some(Err(error)) => {
-                self.text.push(&error.body());
+                self.data.push(&error.body());
                 self.finish();
             }
             None => {
-                self.encoder.end(&mut self.text);
+                self.encoder.end(&mut self.data);
                 self.finish();
             }
         }
     }
 
     fn finish(&mut self) {
-        self.text.0.extend_from_slice(b"data: [DONE]\n\n");
+        self.data.0.push_back("[DONE]".into());
         self.generation = None;
     }
 }
 
 impl<E: Encode> Stream for Events<E> {
-    type Item = Result<Bytes, Infallible>;
+    type Item = Result<SseEvent, Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while this.text.0.len() < PIECE {
-            let Some(generation) = &mut this.generation else { break };
-            match generation.poll_event(context) {
-                Poll::Ready(event) => this.take(event),
-                Poll::Pending => break,
+        loop {
+            if let Some(data) = this.data.0.pop_front() {
+                return Poll::Ready(Some(Ok(SseEvent::default().data(data))));
             }
+            let Some(generation) = &mut this.generation else { return Poll::Ready(None) };
+            let event = ready!(generation.poll_event(context));
+            this.take(event);
         }
-        let bytes = if !this.text.0.is_empty() {
-            Bytes::from(std::mem::take(&mut this.text.0))
-        } else if this.generation.is_none() {
-            return Poll::Ready(None);
-        } else {
-            ready!(this.silence.as_mut().poll(context));
-            Bytes::from_static(COMMENT)
-        };
-        this.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
-        Poll::Ready(Some(Ok(bytes)))
     }
 }

@@ -10,7 +10,7 @@ use super::tools::{Piece, ReplySplitter};
 use super::usage::Usage;
 use crate::http::error::ApiError;
 use crate::http::generation::{ChoiceEvent, Generation};
-use crate::http::sse::{Encode, EventText};
+use crate::http::sse::{Encode, EventData};
 use crate::http::state::{AppState, unix_time};
 
 /// A reply.
@@ -299,7 +299,7 @@ impl ChatStream {
         }
     }
 
-    fn push(&self, choice: ChunkChoice, out: &mut EventText) {
+    fn push(&self, choice: ChunkChoice, out: &mut EventData) {
         out.push(&self.chunk(&[choice], None));
     }
 }
@@ -324,7 +324,7 @@ impl Delta {
 }
 
 impl Encode for ChatStream {
-    fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventText) {
+    fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventData) {
         if !std::mem::replace(&mut self.started[index], true) {
             let delta = Delta { role: Some("assistant"), ..Delta::text(String::new()) };
             self.push(ChunkChoice::new(index, delta, None), out);
@@ -370,7 +370,7 @@ impl Encode for ChatStream {
         }
     }
 
-    fn end(&mut self, out: &mut EventText) {
+    fn end(&mut self, out: &mut EventData) {
         if self.include_usage {
             out.push(&self.chunk(&[], Some(&self.reply.usage)));
         }

@@ -11,7 +11,7 @@ use super::logprobs::CompletionLogprobs;
 use super::usage::Usage;
 use crate::http::error::ApiError;
 use crate::http::generation::{ChoiceEvent, Generation};
-use crate::http::sse::{Encode, EventText};
+use crate::http::sse::{Encode, EventData};
 use crate::http::state::{AppState, unix_time};
 
 /// Continuations, or a part of one that is streamed.
@@ -147,7 +147,7 @@ pub(in crate::http) struct CompletionStream {
 }
 
 impl Encode for CompletionStream {
-    fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventText) {
+    fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventData) {
         let (text, logprobs, finish_reason) = match event {
             ChoiceEvent::Step(step) => {
                 let logprobs = self.reply.logprobs(index, &step);
@@ -165,7 +165,7 @@ impl Encode for CompletionStream {
         out.push(&self.reply.completion(&[choice], self.include_usage.then_some(None)));
     }
 
-    fn end(&mut self, out: &mut EventText) {
+    fn end(&mut self, out: &mut EventData) {
         if self.include_usage {
             out.push(&self.reply.completion(&[], Some(Some(&self.reply.usage))));
         }
