@@ -16,10 +16,11 @@ use std::hint::black_box;
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lightglm_benches::mid;
+use lightglm_core::KvDtype;
 use lightglm_core::{LogitRows, SequenceId, Span};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
 const SEQUENCE: SequenceId = SequenceId(0);
 

@@ -17,12 +17,13 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::serving::{ServedModel, quantize_source};
 use lightglm_examples::sparse_model::{SHORTEST_RUN, sparsify};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::Policy;
 

@@ -26,6 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Tensor;
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
+use lightglm_core::KvDtype;
 use lightglm_core::{KV_BLOCK, LogitRows, PageBudget, SequenceId, Span};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::loaded::EXACT_LAYERS;
@@ -36,9 +37,9 @@ use lightglm_examples::serving::{
 use lightglm_examples::shape::Shape;
 use lightglm_examples::sparse_model::{SHORTEST_RUN, sparsify};
 use lightglm_examples::{open_model, use_threads};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{LmBackend, cpu};
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use serde::Serialize;

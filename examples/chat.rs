@@ -16,22 +16,22 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_core::KvDtype;
 use lightglm_core::SequenceId;
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::sampling::recommended;
 use lightglm_examples::serving::{ServedModel, serve};
 use lightglm_examples::{open_model, use_threads};
-use lightglm_generation::ChatText;
+use lightglm_generation::{
+    CancelToken, ContiguousKvCache, FinishReason, GenerationRequest, Generator, SamplingParams,
+};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GenerationConfig;
-use lightglm_model::generation::{
-    CancelToken, ContiguousKvCache, FinishReason, GenerationRequest, Generator, KvDtype,
-    SamplingParams,
-};
-use lightglm_model::text::{Message, ModelText};
 use lightglm_quant::{Policy, Scheme};
+use lightglm_text::ChatText;
+use lightglm_text::{Message, ModelText};
 use rustyline::error::ReadlineError;
 use serde::Serialize;
 

@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_eval::batched::{BatchOptions, BatchSubject};
+use lightglm_core::KvDtype;
+use lightglm_eval::Report;
 use lightglm_eval::data::{
     LabeledText, Predictions, Problem, Question, labels_of, read_labeled_texts, read_labels,
     read_na_probs, read_problems, read_questions,
@@ -34,7 +35,6 @@ use lightglm_eval::prompting::{
     Prompt, PromptText, SpanTask, ask, choose, in_random_order, is_solved, label_prompt,
     most_likely_labels, problem_prompt, spoken_label,
 };
-use lightglm_eval::{Report, RunControl};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::loaded::Loaded;
 use lightglm_examples::precision::Precision;
@@ -45,8 +45,10 @@ use lightglm_examples::text_quality::{
 };
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, stop_on_ctrl_c, use_threads};
+use lightglm_generation::ContiguousKvCache;
+use lightglm_generation::RunControl;
+use lightglm_generation::batched::{BatchOptions, BatchSubject};
 use lightglm_kernels::{LmBackend, LmGradients};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_quant::{Policy, Scheme};
 use serde_json::{Value, json};
 

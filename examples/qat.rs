@@ -27,6 +27,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_core::KvDtype;
 use lightglm_core::{
     Activations, CausalLm, LabelledSpan, LmError, LogitRows, SequenceId, Span, TrainableLm,
     WeightDtype,
@@ -42,7 +43,6 @@ use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::{LmBackend, WeightBits, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
-use lightglm_model::generation::KvDtype;
 use lightglm_quant::qat::{FakeQuantEmbedding, FakeQuantLinear, Prepare};
 use lightglm_quant::{Policy, Quantizer, Scheme};
 use lightglm_train::data::{

@@ -26,17 +26,18 @@ use anyhow::{Context, Result, bail, ensure};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, KvCache};
-use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
+use lightglm_eval::{Protocol, Subject, kl_divergence};
 use lightglm_examples::calibrated::{Method, calibrated};
 use lightglm_examples::decode_speed::decode_speeds;
 use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::{Served, describe, matrices, policy_of, serve, weights_bar};
 use lightglm_examples::{open_model, use_threads};
+use lightglm_generation::RunControl;
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::generation::KvDtype;
 use lightglm_quant::{
     DenseMatrix, Footprint, Policy, QuantizedCheckpoint, Quantizer, Scheme, round_to_nearest,
 };

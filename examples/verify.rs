@@ -22,12 +22,13 @@ use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, activation};
 use clap::Parser;
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision, Site};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SafetensorsCheckpoint;
 use safetensors::{Dtype, SafeTensors};
 

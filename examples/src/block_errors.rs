@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use burn::module::Param;
 use burn::tensor::Tensor;
+use lightglm_core::KvDtype;
 use lightglm_core::{Embedding, Linear, LogitRows, SequenceId, Span};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, Glm, Site, SwiGlu};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_quant::QuantizedLinear;
 use lightglm_sparse::{Calibration, ErrorCurve, Magnitude, SparseLinear, Thresholds, allocate};
 

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, ensure};
 use burn_flex::{Flex, FlexDevice};
 use indicatif::{ProgressBar, ProgressStyle};
+use lightglm_core::KvDtype;
 use lightglm_core::{KvCache, KvCacheError};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseLinear, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_quant::methods::{
     Calibration, ClipSearch, Gptq, Quantizer, SequentialLinear, SequentialQuantizer, calibrate,
     calibrate_twice,

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use lightglm_core::KvDtype;
 use lightglm_core::{LogitRows, SequenceId, Span};
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::KvDtype;
 
 use crate::loaded::empty_cache;
 use crate::serving::ServedModel;

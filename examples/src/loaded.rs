@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use anyhow::Result;
+use lightglm_core::KvDtype;
 use lightglm_core::{KvCache, KvCacheError, PageBudget};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_model::text::Tokenizer;
 use lightglm_quant::Policy;
 use lightglm_sparse::Thresholds;
+use lightglm_text::Tokenizer;
 
 use crate::open_model;
 use crate::precision::Precision;

@@ -1,8 +1,8 @@
 //! `--dtype` and `--kv-dtype`.
 
+use lightglm_core::KvDtype;
 use lightglm_core::WeightDtype;
 use lightglm_model::decoder::LoadPrecision;
-use lightglm_model::generation::KvDtype;
 
 /// A precision of weights, or of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,7 +1,7 @@
 //! Evaluation prompts as token ids: by the model's chat template, or as plain text.
 
 use lightglm_eval::prompting::{Prompt, PromptText, TextFailure};
-use lightglm_model::text::{ChatTemplate, Message, Tokenizer};
+use lightglm_text::{ChatTemplate, Message, Tokenizer};
 
 /// `--prompt-style`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

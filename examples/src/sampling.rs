@@ -1,7 +1,7 @@
 //! How a model answers where nobody says how.
 
+use lightglm_generation::SamplingParams;
 use lightglm_model::config::GenerationConfig;
-use lightglm_model::generation::SamplingParams;
 
 /// What a checkpoint's generation_config.json says; where it is silent a low temperature (0.2, top-p
 /// 0.9), which suits answers and small models.

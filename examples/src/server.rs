@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use lightglm_core::{KV_BLOCK, KvDtype};
-use lightglm_generation::{ChatText, SamplingParams};
+use lightglm_generation::SamplingParams;
 use lightglm_kernels::LmBackend;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineThread};
 use lightglm_serve::http::{Server, ServerConfig, Structured};
 use lightglm_serve::kv::PagedKvCache;
 use lightglm_serve::structured::{GrammarVocabulary, StructuredLimits};
+use lightglm_text::ChatText;
 
 use crate::models::DEFAULT_MODEL;
 use crate::open_model;

@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result, anyhow};
 use lightglm_core::CausalLm;
-use lightglm_eval::RunControl;
-use lightglm_eval::batched::{BatchOptions, BatchSubject, Ending, generate};
+use lightglm_core::KvDtype;
+use lightglm_generation::ContiguousKvCache;
+use lightglm_generation::RunControl;
+use lightglm_generation::batched::{BatchOptions, BatchSubject, Ending, generate};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_model::text::{Message, ModelText};
+use lightglm_text::{Message, ModelText};
 use lightglm_train::data::{Conversation, DropReason, DropReport, Example, Role, Turn};
 use lightglm_train::trainer::TokenizedExample;
 
@@ -167,7 +168,7 @@ impl Classroom {
         };
         let options = BatchOptions { sequences: SEQUENCES, ..BatchOptions::default() };
         let replies = generate(&mut subject, &prompts, &ending, &options, control)?;
-        let text = |reply: lightglm_eval::batched::Generation| {
+        let text = |reply: lightglm_generation::batched::Generation| {
             self.0.tokenizer.decode(&reply.tokens, true)
         };
         Ok(replies.into_iter().map(|reply| reply.map(text)).collect())

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use lightglm_eval::data::read_text;
 use lightglm_eval::metrics::{Estimates, IntervalMethod, Metric};
-use lightglm_eval::{
-    KlDivergence, Perplexity, Protocol, RunControl, Subject, kl_divergence, perplexity,
-};
+use lightglm_eval::{KlDivergence, Perplexity, Protocol, Subject, kl_divergence, perplexity};
+use lightglm_generation::RunControl;
 use lightglm_kernels::LmBackend;
-use lightglm_model::text::Tokenizer;
+use lightglm_text::Tokenizer;
 
 use crate::loaded::Loaded;
 

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, TensorView, WeightDtype, WeightError};
 use lightglm_examples::open_model;
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SafetensorsCheckpoint;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig, CompressedTensorsScheme,

@@ -3,10 +3,12 @@
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::KvCache;
-use lightglm_eval::{Protocol, RunControl, Subject, kl_divergence};
+use lightglm_core::KvDtype;
+use lightglm_eval::{Protocol, Subject, kl_divergence};
 use lightglm_examples::open_model;
+use lightglm_generation::ContiguousKvCache;
+use lightglm_generation::RunControl;
 use lightglm_model::decoder::LoadPrecision;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
 mod wikitext;
 

@@ -7,11 +7,13 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_eval::{Protocol, RunControl, Subject, perplexity};
+use lightglm_core::KvDtype;
+use lightglm_eval::{Protocol, Subject, perplexity};
 use lightglm_examples::open_model;
 use lightglm_examples::text_quality::first_tokens;
+use lightglm_generation::ContiguousKvCache;
+use lightglm_generation::RunControl;
 use lightglm_model::decoder::LoadPrecision;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
 mod wikitext;
 

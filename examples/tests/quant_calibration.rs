@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{
     CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span, WeightDtype, WeightSource,
 };
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{ScaleDtype, WeightBits};
 use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::methods::{
     Calibration, ClipSearch, Fold, FoldedWeights, Gptq, InputStatistics, MethodError,

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use burn_flex::{Flex, FlexDevice};
 use fake_quant::{Dense, Loss, Reference, fake};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
 use lightglm_examples::open_model;
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{ActivationBits, ActivationFormat, QuantizedMatrix, ScaleDtype, WeightBits};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_quant::methods::{
     Calibration, ClipSearch, FoldedWeights, Gptq, InputStatistics, LayerPolicy, LayerWeight,
     ObservedLinear, Quantizer, Record, RoundToNearest, SequentialLinear, SequentialQuantizer,

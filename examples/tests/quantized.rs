@@ -5,13 +5,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{LogitRows, SequenceId, Span, WeightDtype, WeightError};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::serving::{Served, serve, serve_source};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::checkpoint::{Checkpoint, CheckpointError};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::LoadPrecision;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::{SeededWeights, write_random_checkpoint};
 use lightglm_quant::{Policy, Quantizer};
 

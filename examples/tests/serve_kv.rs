@@ -9,9 +9,9 @@ use lightglm_core::{
     CausalLm, FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer,
     LmError, LogitRows, PageBudget, SelectedKvLayer, SequenceId, Span, WeightDtype,
 };
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
-use lightglm_model::generation::ContiguousKvCache;
 use lightglm_model::weights::SeededWeights;
 use lightglm_serve::kv::{PagedKvCache, ServingCache};
 use lightglm_testkit::SplitMix;

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use lightglm_generation::{ChatText, Detokenize, LogitsProcessor, TokenHistory, parse_tool_calls};
-use lightglm_model::text::{ChatTemplate, ModelText, Tokenizer};
+use lightglm_generation::{LogitsProcessor, TokenHistory, parse_tool_calls};
 use lightglm_serve::structured::{
     Constraint, GrammarVocabulary, StructuredLimits, ToolSpec, compile,
 };
+use lightglm_text::{ChatTemplate, ModelText, Tokenizer};
+use lightglm_text::{ChatText, Detokenize};
 use serde_json::{Value, json};
 
 /// Wider than the tokenizer's 320, as checkpoints' vocabularies are.

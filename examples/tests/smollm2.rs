@@ -7,11 +7,12 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span};
 use lightglm_examples::open_model;
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::decoder::LoadPrecision;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
-use lightglm_model::text::Message;
+use lightglm_text::Message;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::ensure;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{
     CausalLm, KvCache, Linear, LogitRows, PageBudget, SequenceId, Span, WeightDtype,
 };
-use lightglm_eval::{KlDivergence, Protocol, RunControl, Subject, kl_divergence, perplexity};
+use lightglm_eval::{KlDivergence, Protocol, Subject, kl_divergence, perplexity};
 use lightglm_examples::block_errors::BlockErrors;
 use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::open_model;
@@ -16,8 +17,9 @@ use lightglm_examples::serving::{QuantizedGlm, quantize_source, quantized};
 use lightglm_examples::sparse_model::{
     SHORTEST_RUN, calibrated, count, fingerprint, masked, sparsify, sparsity_in_blocks,
 };
+use lightglm_generation::ContiguousKvCache;
+use lightglm_generation::RunControl;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedLinear};
 use lightglm_sparse::{Magnitude, SparseLinear, SparsityError, Thresholds};

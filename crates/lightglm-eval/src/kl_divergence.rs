@@ -6,12 +6,15 @@ use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use lightglm_generation::RunControl;
+use lightglm_generation::log_softmax::{argmax, log_sum_exp, nll};
+
 use crate::error::{EvalError, ModelRole};
-use crate::log_softmax::{argmax, kl_divergence as row_kl_divergence, log_sum_exp, nll};
 use crate::perplexity::{Perplexity, finite};
 use crate::protocol::{Protocol, Window};
+use crate::row_divergence::kl_divergence as row_kl_divergence;
 use crate::statistics::{mean_and_standard_error, quantile};
-use crate::window_scan::{Rows, RunControl, Subject, WindowScan};
+use crate::window_scan::{Rows, Subject, WindowScan, checkpoint};
 
 /// What [`kl_divergence`](kl_divergence()) measured, and how. Divergences are in nats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +73,7 @@ pub fn kl_divergence<R: Backend, C: Backend>(
     reference.check_tokens(tokens, protocol)?;
     let total = windows.iter().map(Window::targets).sum();
     let mut comparisons = Vec::with_capacity(total);
-    control.checkpoint(0, total)?;
+    checkpoint(control, 0, total)?;
     for &window in &windows {
         let (role, bos) = (ModelRole::Reference, protocol.bos);
         let mut p_scan = WindowScan::start(reference, role, tokens, window, bos)?;
@@ -81,7 +84,7 @@ pub fn kl_divergence<R: Backend, C: Backend>(
             (p_scan.next_rows(control.rows_per_step)?, q_scan.next_rows(control.rows_per_step)?)
         {
             comparisons.extend(compare_rows(&p, &q, tokens)?);
-            control.checkpoint(comparisons.len(), total)?;
+            checkpoint(control, comparisons.len(), total)?;
         }
     }
     Ok(summarize(*protocol, &windows, &comparisons))

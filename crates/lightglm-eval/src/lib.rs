@@ -9,7 +9,8 @@
 //! ```
 //! use burn::tensor::backend::Backend;
 //! use lightglm_core::{CausalLm, KvCache, KvCacheError};
-//! use lightglm_eval::{EvalError, Protocol, RunControl, Subject, perplexity};
+//! use lightglm_eval::{EvalError, Protocol, Subject, perplexity};
+//! use lightglm_generation::RunControl;
 //!
 //! /// Scores `tokens` in windows of 512 which advance by 256.
 //! fn score<B: Backend>(
@@ -31,17 +32,16 @@
 //! [`batched`] generation and log-likelihoods, scored by [`metrics`] and told by [`Report`]; each
 //! can be used without the others. The program `evaluate` puts them together.
 
-pub mod batched;
 pub mod data;
 mod error;
 mod kl_divergence;
-mod log_softmax;
 pub mod metrics;
 mod perplexity;
 pub mod prompting;
 mod protocol;
 mod python_text;
 mod report;
+mod row_divergence;
 mod seeded;
 mod statistics;
 mod window_scan;
@@ -51,4 +51,4 @@ pub use kl_divergence::{KlDivergence, kl_divergence};
 pub use perplexity::{Perplexity, WindowNll, perplexity};
 pub use protocol::{Protocol, Window};
 pub use report::Report;
-pub use window_scan::{RunControl, Subject};
+pub use window_scan::Subject;

@@ -4,11 +4,13 @@ use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use lightglm_generation::RunControl;
+use lightglm_generation::log_softmax::{log_sum_exp, nll};
+
 use crate::error::{EvalError, ModelRole};
-use crate::log_softmax::{log_sum_exp, nll};
 use crate::protocol::{Protocol, Window};
 use crate::statistics::{Z_95, mean_and_standard_error};
-use crate::window_scan::{Rows, RunControl, Subject, WindowScan};
+use crate::window_scan::{Rows, Subject, WindowScan, checkpoint};
 
 /// What [`perplexity`](perplexity()) measured, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,13 +65,13 @@ pub fn perplexity<B: Backend>(
     subject.check_tokens(tokens, protocol)?;
     let total = windows.iter().map(Window::targets).sum();
     let mut nlls = Vec::with_capacity(total);
-    control.checkpoint(0, total)?;
+    checkpoint(control, 0, total)?;
     for &window in &windows {
         let role = ModelRole::Subject;
         let mut scan = WindowScan::start(subject, role, tokens, window, protocol.bos)?;
         while let Some(rows) = scan.next_rows(control.rows_per_step)? {
             nlls.extend(score_rows(&rows, tokens)?);
-            control.checkpoint(nlls.len(), total)?;
+            checkpoint(control, nlls.len(), total)?;
         }
     }
     Ok(Perplexity::from_nlls(*protocol, &windows, &nlls))

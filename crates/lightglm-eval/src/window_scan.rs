@@ -1,11 +1,11 @@
-//! `Subject`, `RunControl`, and the walk of a model over one window.
+//! `Subject`, and the walk of a model over one window.
 //!
 //! Shapes: `R` rows of logits in a step, `V` vocab_size.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use burn::tensor::backend::Backend;
 use lightglm_core::{CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span};
+
+use lightglm_generation::RunControl;
 
 use crate::error::{EvalError, ModelRole};
 use crate::protocol::{Protocol, Window};
@@ -71,48 +71,17 @@ impl<'a, B: Backend> Subject<'a, B> {
     }
 }
 
-/// How a run is carried out: what it may hold in memory, whom it tells, what stops it.
-///
-/// None of this changes what is measured.
-pub struct RunControl<'a> {
-    /// Rows of logits fetched at a time, at least 1 (0 counts as 1). A row is `4 * vocab_size`
-    /// bytes: 0.6 MB for GLM-4.
-    pub rows_per_step: usize,
-    /// Called with `(scored, total)` tokens after every step.
-    pub progress: Option<&'a mut dyn FnMut(usize, usize)>,
-    /// Looked at before every step; once it is true the run ends with
-    /// [`EvalError::Interrupted`].
-    pub stop: Option<&'a AtomicBool>,
-}
-
-impl Default for RunControl<'_> {
-    /// 128 rows a step (78 MB of GLM-4 logits), silent, not to be stopped.
-    fn default() -> Self {
-        Self { rows_per_step: 128, progress: None, stop: None }
+/// Reports progress to `control`; fails where its stop flag is up.
+pub(crate) fn checkpoint(
+    control: &mut RunControl<'_>,
+    scored: usize,
+    total: usize,
+) -> Result<(), EvalError> {
+    control.report(scored, total);
+    if scored < total && control.is_stopped() {
+        return Err(EvalError::Interrupted { scored, total });
     }
-}
-
-impl RunControl<'_> {
-    /// Reports progress; fails where the stop flag is up.
-    pub(crate) fn checkpoint(&mut self, scored: usize, total: usize) -> Result<(), EvalError> {
-        self.report(scored, total);
-        if scored < total && self.is_stopped() {
-            return Err(EvalError::Interrupted { scored, total });
-        }
-        Ok(())
-    }
-
-    /// Reports progress.
-    pub(crate) fn report(&mut self, done: usize, total: usize) {
-        if let Some(progress) = &mut self.progress {
-            progress(done, total);
-        }
-    }
-
-    /// Whether the stop flag is up.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-    }
+    Ok(())
 }
 
 /// Logits on the host, each row with the token that it predicts.

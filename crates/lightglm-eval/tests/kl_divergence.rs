@@ -3,8 +3,9 @@
 mod table_model;
 
 use lightglm_eval::{
-    EvalError, KlDivergence, ModelRole, Protocol, RunControl, Subject, kl_divergence, perplexity,
+    EvalError, KlDivergence, ModelRole, Protocol, Subject, kl_divergence, perplexity,
 };
+use lightglm_generation::RunControl;
 use table_model::{Row, TableModel, counting_cache};
 
 /// Logits are f32: a probability of 1/4 arrives with 24 bits.

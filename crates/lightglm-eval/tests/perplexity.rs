@@ -5,7 +5,8 @@ mod table_model;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lightglm_core::{KvCacheError, LmError};
-use lightglm_eval::{EvalError, ModelRole, Perplexity, Protocol, RunControl, Subject, perplexity};
+use lightglm_eval::{EvalError, ModelRole, Perplexity, Protocol, Subject, perplexity};
+use lightglm_generation::RunControl;
 use table_model::{Row, TableModel, counting_cache};
 
 /// Logits are f32: a probability of 1/4 arrives with 24 bits.

@@ -1,8 +1,9 @@
 //! `Continuation`: what follows one prompt, from logits to text, apart from any model.
 
-use crate::detokenize::Detokenize;
-use crate::error::SampleError;
+use lightglm_text::Detokenize;
+
 use crate::logits_processor::{LogitsProcessor, TokenHistory};
+use crate::sample_error::SampleError;
 use crate::sampler::Sampler;
 use crate::sampling_params::{SamplingError, SamplingParams};
 use crate::step::{FinishReason, Step};

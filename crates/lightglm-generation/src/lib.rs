@@ -25,34 +25,43 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod batch;
+pub mod batched;
 mod cancel;
-mod chat_text;
+mod contiguous_kv_cache;
 mod continuation;
-mod detokenize;
-mod error;
 mod fast_exp;
+mod generation_error;
+mod generator;
 mod json_scan;
+pub mod log_softmax;
 mod logits_processor;
 mod logprobs;
-mod message;
 mod penalties;
+mod request;
+mod run_control;
+mod sample_error;
 mod sampler;
 mod sampling_params;
+mod sequence_run;
 mod step;
 mod stop_strings;
 mod tool_call_stream;
 mod tool_calls;
 mod truncation;
 
+pub use batch::{Generation, generate_batch};
 pub use cancel::CancelToken;
-pub use chat_text::{ChatText, ChatTextError};
+pub use contiguous_kv_cache::ContiguousKvCache;
 pub use continuation::Continuation;
-pub use detokenize::Detokenize;
-pub use error::SampleError;
+pub use generation_error::GenerationError;
+pub use generator::{Generator, PrefillProgress};
 pub use logits_processor::{LogitsProcessor, ProcessorError, TokenHistory};
 pub use logprobs::{TokenLogprob, log_softmax_at, top_logprobs};
-pub use message::Message;
 pub use penalties::{Ban, Bias, Penalties};
+pub use request::{DEFAULT_PREFILL_CHUNK, GenerationRequest};
+pub use run_control::RunControl;
+pub use sample_error::SampleError;
 pub use sampler::{Sampled, Sampler};
 pub use sampling_params::{SamplingError, SamplingParams};
 pub use step::{FinishReason, Step};

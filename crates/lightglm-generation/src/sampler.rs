@@ -3,11 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::error::SampleError;
 use crate::fast_exp::{BLOCK, exp_in_place, max};
 use crate::logits_processor::{LogitsProcessor, TokenHistory};
 use crate::logprobs::{TokenLogprob, log_sum_exp, top_logprobs_with};
 use crate::penalties::{Ban, Bias, Penalties};
+use crate::sample_error::SampleError;
 use crate::sampling_params::{SamplingError, SamplingParams};
 use crate::truncation::{MinP, Temperature, TopK, TopP};
 

@@ -8,8 +8,8 @@ use lightglm_kernels::LmBackend;
 
 use crate::config::{ConfigError, GenerationConfig, GlmConfig};
 use crate::decoder::{DenseGlm, LoadPrecision};
-use crate::text::{ChatTemplate, ModelText, TextError, Tokenizer};
 use crate::weights::{GgufCheckpoint, SafetensorsCheckpoint};
+use lightglm_text::{ChatTemplate, ModelText, TextError, Tokenizer};
 
 /// A model folder in Hugging Face layout, or a GGUF file.
 ///

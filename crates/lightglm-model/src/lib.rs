@@ -12,10 +12,9 @@
 //! use lightglm_core::SequenceId;
 //! use lightglm_model::checkpoint::Checkpoint;
 //! use lightglm_model::decoder::LoadPrecision;
-//! use lightglm_model::generation::{
-//!     ContiguousKvCache, GenerationRequest, Generator, KvDtype, SamplingParams,
-//! };
-//! use lightglm_model::text::Message;
+//! use lightglm_core::KvDtype;
+//! use lightglm_generation::{ContiguousKvCache, GenerationRequest, Generator, SamplingParams};
+//! use lightglm_text::Message;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let checkpoint = Checkpoint::open(Path::new("GLM-4-9B-0414"))?;
@@ -66,6 +65,4 @@
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
-pub mod generation;
-pub mod text;
 pub mod weights;

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{KV_BLOCK, KvCache, Linear, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::{SafetensorsCheckpoint, SeededWeights, write_random_checkpoint};
 use lightglm_testkit::{
     ShuffledKvCache, check_causal_lm, check_linear, check_select_linear, check_weight_source,

@@ -4,13 +4,14 @@
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{
     CausalLm, FeedForward, KvCache, KvCacheError, Linear, LmError, LogitRows, SequenceId, Span,
     WeightDtype, WeightError,
 };
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SeededWeights;
 
 /// A small model of awkward sizes: nothing is a multiple of a vector.

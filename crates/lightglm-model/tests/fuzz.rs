@@ -13,12 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use lightglm_core::WeightSource;
+use lightglm_generation::{ToolCallEvent, ToolCallStream, parse_tool_calls};
 use lightglm_model::config::{GenerationConfig, GlmConfig};
-use lightglm_model::text::{
-    ChatTemplate, Message, Tokenizer, ToolCallEvent, ToolCallStream, parse_tool_calls,
-};
 use lightglm_model::weights::{GgufCheckpoint, GgufFile, parse_safetensors_header};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
+use lightglm_text::{ChatTemplate, Message, Tokenizer};
 
 /// Address space that one run may grow by. Far above what 64 KiB of input can ask for with reason,
 /// and above the arenas of the allocator's threads; far below what a made-up length asks for.
@@ -184,7 +183,7 @@ fn tokenized_text() {
 
 #[test]
 fn chat_template() {
-    let default = include_str!("../src/text/glm4_0414.jinja");
+    let default = include_str!("../../lightglm-text/src/glm4_0414.jinja");
     let short = "{% for m in messages %}<|{{ m.role }}|>\n{{ m['content'] | trim }}{% endfor %}";
     let tokens = [
         "{%",

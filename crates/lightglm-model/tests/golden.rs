@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 use lightglm_model::weights::SafetensorsCheckpoint;
 use safetensors::SafeTensors;
 

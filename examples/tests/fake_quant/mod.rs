@@ -3,12 +3,13 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, Embedding, Linear, LogitRows, SequenceId, Span};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::packed::reference::fake_quantize;
 use lightglm_kernels::{ActivationFormat, LmBackend};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, DenseLinear, Glm, SwiGlu};
-use lightglm_model::generation::{ContiguousKvCache, KvDtype};
 
 /// A projection with the weights that come back from quantization.
 #[derive(Module, Debug)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lightglm_examples::teaching::{Classroom, mark};
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::text::Tokenizer;
+use lightglm_text::Tokenizer;
 use lightglm_train::data::{Conversation, DropReport, Example, Role, Text, Turn};
 
 /// The fixture model with the fixture tokenizer as one folder, whose end tokens are GLM-4's; `None`

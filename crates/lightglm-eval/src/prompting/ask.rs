@@ -2,11 +2,13 @@
 
 use burn::tensor::backend::Backend;
 use lightglm_core::KvCache;
+use lightglm_generation::RunControl;
+use lightglm_generation::batched::{
+    BatchError, BatchOptions, BatchSubject, Ending, generate, log_likelihoods,
+};
 
 use super::prompt::{Prompt, PromptText, TextFailure};
-use crate::batched::{BatchError, BatchOptions, BatchSubject, Ending, generate, log_likelihoods};
 use crate::metrics::most_likely;
-use crate::window_scan::RunControl;
 
 /// Why a model could not be asked.
 #[derive(Debug, thiserror::Error)]

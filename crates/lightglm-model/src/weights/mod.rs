@@ -5,7 +5,6 @@
 
 mod check_tensors;
 mod gguf;
-mod gguf_vocabulary;
 mod random_checkpoint;
 mod safetensors;
 mod seeded;
@@ -14,7 +13,6 @@ pub use check_tensors::check_tensors;
 pub use gguf::{
     GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType, dequantize,
 };
-pub use gguf_vocabulary::GgufVocabulary;
 pub use random_checkpoint::write_random_checkpoint;
 pub use safetensors::{
     SafetensorsCheckpoint, SafetensorsHeader, SafetensorsTensor, SafetensorsWriter, StoredDtype,

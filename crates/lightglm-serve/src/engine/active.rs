@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::{LogitRows, SequenceId, Span};
-use lightglm_generation::{CancelToken, Continuation, Detokenize, FinishReason};
+use lightglm_generation::{CancelToken, Continuation, FinishReason};
+use lightglm_text::Detokenize;
 
 use super::event::{Event, EventSink, Usage};
 use super::lookup::Lookup;

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lightglm_generation::{CancelToken, Continuation, Detokenize};
+use lightglm_generation::{CancelToken, Continuation};
+use lightglm_text::Detokenize;
 
 use super::config::{EngineLimits, RETRY_BOUNDS};
 use super::event::{EngineError, Event, EventSink};

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use lightglm_generation::{CancelToken, Detokenize, LogitsProcessor, SamplingParams};
+use lightglm_generation::{CancelToken, LogitsProcessor, SamplingParams};
+use lightglm_text::Detokenize;
 
 /// A prompt, everything that decides what follows it, and its place in the queue.
 ///

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use lightglm_generation::Message;
+use lightglm_text::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

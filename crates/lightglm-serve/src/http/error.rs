@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lightglm_generation::{ChatTextError, SampleError, SamplingError};
+use lightglm_generation::{SampleError, SamplingError};
+use lightglm_text::ChatTextError;
 use serde::Serialize;
 
 use super::shorten::{shortened, shortened_inside};

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use lightglm_generation::ChatText;
+use lightglm_text::ChatText;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 

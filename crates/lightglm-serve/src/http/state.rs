@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lightglm_generation::ChatText;
+use lightglm_text::ChatText;
 use tokio::sync::{Semaphore, watch};
 use tracing::Span;
 

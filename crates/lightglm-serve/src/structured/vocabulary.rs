@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lightglm_generation::ChatText;
+use lightglm_text::ChatText;
 use llguidance::{ParserFactory, panic_utils::catch_unwind};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 

@@ -1,6 +1,6 @@
 //! A text side whose tokens are bytes, and a few control tokens.
 
-use lightglm_generation::{ChatText, ChatTextError, Detokenize, Message};
+use lightglm_text::{ChatText, ChatTextError, Detokenize, Message};
 use serde_json::Value;
 
 /// In front of every prompt.

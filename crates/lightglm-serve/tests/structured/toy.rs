@@ -1,12 +1,11 @@
 //! A vocabulary to test with, and a sampler that chooses at random among what is allowed.
 
-use lightglm_generation::{
-    ChatText, ChatTextError, Detokenize, LogitsProcessor, Message, ProcessorError, TokenHistory,
-};
+use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
 use lightglm_serve::structured::{
     Constraint, GrammarVocabulary, StructuredError, StructuredLimits, compile,
 };
 use lightglm_testkit::SplitMix;
+use lightglm_text::{ChatText, ChatTextError, Detokenize, Message};
 use serde_json::Value;
 
 /// Wider than the tokenizer: the last ids stand for nothing.

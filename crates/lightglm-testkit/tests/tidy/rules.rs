@@ -57,12 +57,18 @@ pub(crate) fn dependencies_form_a_star(sources: &[Source]) -> Vec<String> {
         // The testkit is for tests alone.
         "lightglm-testkit" => section == Section::Dev,
         // Below the siblings: the seams, the kernels, and what knows no tensor at all.
-        _ if package == "lightglm-core" || package == "lightglm-generation" => false,
+        _ if package == "lightglm-core" || package == "lightglm-text" => false,
+        _ if package == "lightglm-generation" => {
+            matches!(dependency, "lightglm-core" | "lightglm-text")
+        }
         _ if package == "lightglm-kernels" || package == "lightglm-testkit" => {
             dependency == "lightglm-core"
         }
         _ if SIBLINGS.contains(&package) => {
-            matches!(dependency, "lightglm-core" | "lightglm-generation" | "lightglm-kernels")
+            matches!(
+                dependency,
+                "lightglm-core" | "lightglm-generation" | "lightglm-kernels" | "lightglm-text"
+            )
         }
         _ => false,
     };

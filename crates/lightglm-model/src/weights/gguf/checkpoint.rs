@@ -12,7 +12,7 @@ use super::file::{GgufFile, GgufTensor};
 use super::names::{Origin, translate};
 use super::vocabulary::read_vocabulary;
 use crate::config::{ConfigError, GlmConfig};
-use crate::weights::GgufVocabulary;
+use lightglm_text::GgufVocabulary;
 
 /// A GGUF file of the architecture `llama`, `glm4` or `chatglm` under the names of the GLM decoder.
 ///

@@ -5,7 +5,7 @@ use lightglm_core::WeightError;
 use super::config::{eos_token_ids, token_id};
 use super::file::GgufFile;
 use super::value::GgufValue;
-use crate::weights::GgufVocabulary;
+use lightglm_text::GgufVocabulary;
 
 /// Reads the `tokenizer.*` keys.
 pub(super) fn read_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, WeightError> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use lightglm_generation::{ChatText, FinishReason, Step};
+use lightglm_generation::{FinishReason, Step};
+use lightglm_text::ChatText;
 use serde::Serialize;
 
 use super::logprobs::ChatLogprobs;

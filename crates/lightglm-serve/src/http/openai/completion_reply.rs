@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use lightglm_generation::{ChatText, Step};
+use lightglm_generation::Step;
+use lightglm_text::ChatText;
 use serde::Serialize;
 
 use super::logprobs::CompletionLogprobs;

@@ -1,6 +1,7 @@
 //! Log-probabilities in the two forms that OpenAI has for them.
 
-use lightglm_generation::{ChatText, FinishReason, Step};
+use lightglm_generation::{FinishReason, Step};
+use lightglm_text::ChatText;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

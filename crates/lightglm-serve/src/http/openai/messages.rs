@@ -1,6 +1,6 @@
 //! Messages: OpenAI's, and what a chat template makes of them.
 
-use lightglm_generation::Message;
+use lightglm_text::Message;
 use serde::Deserialize;
 use serde_json::Value;
 

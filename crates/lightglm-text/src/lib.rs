@@ -1,0 +1,53 @@
+//! Text in and out of a language model: tokenizer, chat template, streaming detokenization. No
+//! tensors.
+//!
+//! **Should I use this crate?** Yes, to count tokens, to render conversations, or to give a server
+//! or a trainer another text side ([`ChatText`]). It builds without a tensor library. Everything
+//! around it, models included, is in `lightglm`.
+//!
+//! Messages go through a [`ChatTemplate`] to a [`RenderedPrompt`] and, with a [`Tokenizer`], to ids;
+//! the ids a model answers with go through a [`DetokenizeStream`] to text. [`ModelText`] is the three
+//! of one model, and implements [`ChatText`], the seam that servers and trainers ask for.
+//!
+//! **No text of a caller becomes a control token.** The template's own words and the contents it
+//! puts between them are told apart down to the character, whatever the template does with them.
+//!
+//! ```
+//! use lightglm_text::{ChatTemplate, Message};
+//!
+//! let prompt = ChatTemplate::glm4_0414().render(&[Message::user("Hi")], &[], true)?;
+//! assert_eq!(prompt.text(), "[gMASK]<sop><|user|>\nHi<|assistant|>");
+//! # Ok::<(), lightglm_text::TextError>(())
+//! ```
+
+mod byte_level;
+mod chat_template;
+mod chat_text;
+mod detokenize;
+mod detokenize_stream;
+mod error;
+mod gguf_tokenizer;
+mod gguf_vocabulary;
+mod message;
+mod model_text;
+mod pre_tokenizer;
+mod prompt;
+mod provenance;
+mod python_json;
+mod strftime;
+mod template_environment;
+mod template_source;
+mod token_table;
+mod tokenizer;
+mod tokenizer_json;
+
+pub use chat_template::ChatTemplate;
+pub use chat_text::{ChatText, ChatTextError};
+pub use detokenize::Detokenize;
+pub use detokenize_stream::DetokenizeStream;
+pub use error::TextError;
+pub use gguf_vocabulary::GgufVocabulary;
+pub use message::Message;
+pub use model_text::ModelText;
+pub use prompt::RenderedPrompt;
+pub use tokenizer::{EncodedText, Tokenizer};

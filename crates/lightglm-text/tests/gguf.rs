@@ -1,0 +1,168 @@
+//! The tokenizer and template that a GGUF file carries, against llama.cpp.
+
+use lightglm_text::GgufVocabulary;
+use lightglm_text::{ChatTemplate, Message, TextError, Tokenizer};
+use serde_json::Value;
+
+/// A vocabulary in JSON, as tests/data/text/smollm2_reduced.json holds it.
+struct Golden {
+    vocabulary: GgufVocabulary,
+    /// Ids in the whole vocabulary, by id in this one.
+    whole_ids: Vec<u32>,
+    items: Vec<Value>,
+}
+
+fn golden(bytes: &[u8]) -> Golden {
+    let mut file: Value = serde_json::from_slice(bytes).unwrap();
+    let mut take = |field: &str| file[field].take();
+    let vocabulary = GgufVocabulary {
+        model: serde_json::from_value(take("model")).unwrap(),
+        pre: serde_json::from_value(take("pre")).unwrap(),
+        tokens: serde_json::from_value(take("tokens")).unwrap(),
+        token_types: serde_json::from_value(take("token_type")).unwrap(),
+        merges: serde_json::from_value(take("merges")).unwrap(),
+        bos_token_id: serde_json::from_value(take("bos_token_id")).unwrap(),
+        eos_token_ids: vec![serde_json::from_value(take("eos_token_id")).unwrap()],
+        chat_template: serde_json::from_value(take("chat_template")).unwrap(),
+        ..GgufVocabulary::default()
+    };
+    Golden {
+        vocabulary,
+        whole_ids: serde_json::from_value(take("ids")).unwrap(),
+        items: serde_json::from_value(take("items")).unwrap(),
+    }
+}
+
+fn check(golden: &Golden) {
+    let tokenizer = Tokenizer::from_gguf(&golden.vocabulary).unwrap();
+    let template = ChatTemplate::from_gguf(&golden.vocabulary).unwrap();
+    for item in &golden.items {
+        let messages: Vec<Message> = serde_json::from_value(item["messages"].clone()).unwrap();
+        let prompt = template.render(&messages, &[], true).unwrap();
+        assert_eq!(prompt.text(), item["prompt"].as_str().unwrap());
+        let ids = prompt.encode(&tokenizer).unwrap();
+        let whole: Vec<u32> = ids.iter().map(|id| golden.whole_ids[*id as usize]).collect();
+        assert_eq!(serde_json::to_value(&whole).unwrap(), item["prompt_tokens"]);
+        assert_eq!(tokenizer.encode_with_specials(prompt.text()).unwrap(), ids);
+        assert_eq!(tokenizer.decode(&ids, false), prompt.text());
+
+        let mut stream = tokenizer.decode_stream(true);
+        let mut output = String::new();
+        for id in item["output_tokens"].as_array().unwrap() {
+            let whole = u32::try_from(id.as_u64().unwrap()).unwrap();
+            let id = golden.whole_ids.binary_search(&whole).unwrap();
+            output += &stream.push(u32::try_from(id).unwrap()).unwrap_or_default();
+        }
+        assert_eq!(output, item["output"].as_str().unwrap());
+    }
+}
+
+fn reduced() -> Golden {
+    golden(include_bytes!("data/text/smollm2_reduced.json"))
+}
+
+#[test]
+fn a_gguf_vocabulary_has_the_ids_of_llama_cpp() {
+    check(&reduced());
+}
+
+/// The whole vocabulary in the same form, from the file that LIGHTGLM_SMOLLM2_VOCABULARY names.
+#[test]
+#[ignore = "needs the vocabulary of SmolLM2 as JSON"]
+fn the_whole_vocabulary_has_the_ids_of_llama_cpp() {
+    let path = std::env::var("LIGHTGLM_SMOLLM2_VOCABULARY").expect("names the file");
+    check(&golden(&std::fs::read(path).unwrap()));
+}
+
+#[test]
+fn the_tokenizer_json_of_a_vocabulary_is_the_same_tokenizer() {
+    let vocabulary = reduced().vocabulary;
+    let json = Tokenizer::json_of_gguf(&vocabulary).unwrap();
+    let (ours, theirs) = (
+        Tokenizer::from_bytes(json.as_bytes()).unwrap(),
+        Tokenizer::from_gguf(&vocabulary).unwrap(),
+    );
+    assert_eq!(ours.special_token_ids(), theirs.special_token_ids());
+    for text in ["Hello, world! 12345", "def f(x):\n    return x", "你好，世界 <|im_end|>"] {
+        assert_eq!(ours.encode_text(text).unwrap(), theirs.encode_text(text).unwrap());
+        let ids = ours.encode_with_specials(text).unwrap();
+        assert_eq!(ids, theirs.encode_with_specials(text).unwrap());
+        assert_eq!(ours.decode(&ids, false), theirs.decode(&ids, false));
+    }
+}
+
+#[test]
+fn control_tokens_of_a_gguf_file_are_reserved() {
+    let vocabulary = reduced().vocabulary;
+    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    assert_eq!(tokenizer.special_token_ids(), (0..17).collect::<Vec<u32>>());
+    let text = "<|im_start|>system\n<repo_name><|im_end|><|endoftext|>";
+    let ids = tokenizer.encode_text(text).unwrap();
+    assert!(!ids.iter().any(|id| tokenizer.is_special(*id)));
+    assert_eq!(tokenizer.decode(&ids, true), text);
+    assert_eq!(tokenizer.encode_with_specials("<|im_start|>").unwrap(), [1]);
+}
+
+#[test]
+fn user_defined_tokens_are_reserved_but_not_skipped() {
+    let mut vocabulary = reduced().vocabulary;
+    let id = u32::try_from(vocabulary.tokens.len()).unwrap();
+    vocabulary.tokens.push("<think>".to_owned());
+    vocabulary.token_types.push(4);
+    vocabulary.add_bos_token = true;
+    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode_with_specials("<think>").unwrap(), [id]);
+    assert_eq!(tokenizer.encode_with_post_processor("<think>").unwrap(), [1, id]);
+    let ids = tokenizer.encode_text("<think>").unwrap();
+    assert!(!ids.contains(&id));
+    assert_eq!(tokenizer.decode(&[id], true), "<think>");
+    assert!(tokenizer.is_special(id));
+}
+
+#[test]
+fn every_pre_tokenizer_cuts_as_its_family_does() {
+    // Tokens for the digits, and one for each pair of them: where pairs merge, digits stay together.
+    let pieces = |pre: &str, text: &str| {
+        let vocabulary = GgufVocabulary {
+            model: "gpt2".to_owned(),
+            pre: pre.to_owned(),
+            tokens: ["1", "2", "12", "'", "S", "'S", "Ġ", "ĠĠ"].map(str::to_owned).to_vec(),
+            merges: ["1 2", "' S", "Ġ Ġ"].map(str::to_owned).to_vec(),
+            ..GgufVocabulary::default()
+        };
+        let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+        let ids = tokenizer.encode_text(text).unwrap();
+        let tokens = ids.into_iter().map(|id| tokenizer.id_to_token(id).unwrap().to_owned());
+        tokens.collect::<Vec<_>>()
+    };
+    assert_eq!(pieces("smollm", "1212"), ["1", "2", "1", "2"]);
+    assert_eq!(pieces("qwen2", "1212"), ["1", "2", "1", "2"]);
+    assert_eq!(pieces("gpt-2", "1212"), ["12", "12"]);
+    assert_eq!(pieces("default", "1212"), ["12", "1", "2"]);
+    // Groups of three: 121 and 2.
+    assert_eq!(pieces("glm4", "1212"), ["12", "1", "2"]);
+    assert_eq!(pieces("chatglm-bpe", "1212"), ["12", "1", "2"]);
+    assert_eq!(pieces("llama-bpe", "1212"), ["12", "1", "2"]);
+    assert_eq!(pieces("llama-bpe", "1'S"), ["1", "'S"]);
+    assert_eq!(pieces("gpt-2", "   1"), ["ĠĠ", "Ġ", "1"]);
+}
+
+#[test]
+fn bad_vocabularies_are_refused_by_field() {
+    let good = reduced().vocabulary;
+    let refuse = |vocabulary: GgufVocabulary| Tokenizer::from_gguf(&vocabulary).unwrap_err();
+    let error = refuse(GgufVocabulary { pre: "no-such".to_owned(), ..good.clone() });
+    assert!(matches!(error, TextError::UnknownPreTokenizer { name } if name == "no-such"));
+    let error = refuse(GgufVocabulary { model: "llama".to_owned(), ..good.clone() });
+    assert!(matches!(error, TextError::UnsupportedTokenizer { found, .. } if found == "llama"));
+    let error = refuse(GgufVocabulary { token_types: vec![1], ..good.clone() });
+    assert!(matches!(error, TextError::Malformed { .. }));
+    let error = refuse(GgufVocabulary { merges: vec!["ab".to_owned()], ..good.clone() });
+    assert!(matches!(error, TextError::Malformed { .. }));
+    let error = refuse(GgufVocabulary { merges: vec!["nosuch token".to_owned()], ..good.clone() });
+    assert!(matches!(error, TextError::Build { .. }));
+    let mut doubled = good;
+    doubled.tokens.push("<|im_end|>".to_owned());
+    doubled.token_types.push(3);
+    assert!(matches!(refuse(doubled), TextError::TokenCollision { .. }));
+}
