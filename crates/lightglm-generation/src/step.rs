@@ -44,3 +44,10 @@ pub struct Step {
     /// Why this is the last step; `None` where more follow.
     pub finish: Option<FinishReason>,
 }
+
+/// The text that the step brings.
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,123 @@
+//! `Error`: what can go wrong in this crate; what the crates below say is kept as it is.
+
+use std::path::PathBuf;
+
+use lightglm_core::{KvCacheError, LmError, WeightError};
+use lightglm_eval::EvalError;
+use lightglm_generation::batched::BatchError;
+use lightglm_generation::{GenerationError, SamplingError};
+use lightglm_model::checkpoint::CheckpointError;
+use lightglm_quant::{PolicyError, QuantError, SchemeError};
+use lightglm_sparse::SparsityError;
+use lightglm_text::{ChatTextError, TextError};
+use lightglm_train::peft::PeftError;
+
+/// What can go wrong in this crate.
+///
+/// What the crates below found out is passed on unchanged, so that it can be matched on; each names
+/// the file, the tensor, the line or the field.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option has a value that cannot be.
+    #[error("{option}: {reason}")]
+    Option {
+        /// The option's field.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Weights that are quantized on disk were to be converted or quantized again.
+    #[error("{}: is quantized already: it is loaded with `Weights::Stored`", file.display())]
+    AlreadyQuantized {
+        /// The checkpoint.
+        file: PathBuf,
+    },
+    /// The backend was not compiled in.
+    #[error("this program was built without `{device}`: build it with the feature `{device}`")]
+    BackendNotBuilt {
+        /// The backend.
+        device: &'static str,
+    },
+    /// The machine has no such device.
+    #[error("no usable {device} device on this machine (is its driver installed?)")]
+    NoDevice {
+        /// The backend.
+        device: &'static str,
+    },
+    /// The conversation has outgrown its room.
+    #[error("the conversation has {tokens} tokens and the limit is {limit} (max_context)")]
+    ConversationTooLong {
+        /// Tokens of the whole conversation.
+        tokens: usize,
+        /// [`LoadOptions::max_context`](crate::LoadOptions::max_context).
+        limit: usize,
+    },
+    /// There is no adapter of this name.
+    #[error("adapter `{name}`: {reason}")]
+    Adapter {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A progress callback or a stop flag ended the work.
+    #[error("interrupted while {doing}")]
+    Interrupted {
+        /// `quantizing`, `calibrating`, ...
+        doing: &'static str,
+    },
+    /// The checkpoint cannot be opened.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor is missing or malformed.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// A matrix cannot be quantized, or a quantized one not be read.
+    #[error(transparent)]
+    Quantization(#[from] QuantError),
+    /// The policy is malformed, or does not fit the model.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// There is no such scheme.
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    /// Thresholds or neurons do not fit the model.
+    #[error(transparent)]
+    Sparse(#[from] SparsityError),
+    /// An adapter's files are malformed or do not fit the model.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+    /// Text cannot be encoded, or the chat template refused it.
+    #[error(transparent)]
+    Text(#[from] ChatTextError),
+    /// The tokenizer or the chat template is malformed.
+    #[error(transparent)]
+    TextFiles(#[from] TextError),
+    /// Sampling parameters contradict themselves.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// A generation could not start or go on.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// A batch could not be run.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The model refused the tokens.
+    #[error(transparent)]
+    Model(#[from] LmError),
+    /// The cache refused.
+    #[error(transparent)]
+    Cache(#[from] KvCacheError),
+    /// A measurement could not be carried out.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+}

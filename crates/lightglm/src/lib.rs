@@ -1,0 +1,26 @@
+//! Run, teach, shrink, serve and trust a GLM-4-class language model on hardware that a small company
+//! has. One crate to depend on.
+//!
+//! **Should I use this crate?** Yes, to use language models in a Rust program. The crates below it
+//! (`lightglm-core`, `-text`, `-generation`, `-model`, `-quant`, `-sparse`, `-train`, `-serve`,
+//! `-eval`) are for those who bring parts of their own; they are re-exported as modules.
+
+pub mod checkpoint;
+mod device;
+mod error;
+mod model;
+mod progress;
+pub mod sparse;
+
+pub use device::{Cpu, Device, DeviceJob, run_on};
+pub use error::Error;
+pub use lightglm_core::{KvDtype, WeightDtype};
+pub use lightglm_generation::{CancelToken, FinishReason, SamplingParams, Step};
+pub use lightglm_quant::{Policy, Scheme};
+pub use lightglm_text::{ChatText, Message};
+pub use model::{
+    Answer, Chat, LanguageModel, LoadAdapter, LoadOptions, Loaded, Model, Prompt, Quantized,
+    QuantizedGlm, Reply, Request, Sparsity, Speed, Weights, load, load_quantized, load_source,
+    matrices, quantize_source, recommended,
+};
+pub use progress::{Progress, ProgressSink};

@@ -1,0 +1,134 @@
+//! Many prompts at once, and single ones that are no conversation.
+
+use lightglm_generation::{GenerationRequest, SamplingParams, Step};
+use lightglm_text::{ChatText, Message};
+
+use super::Model;
+use super::reply::Reply;
+use crate::error::Error;
+
+/// What is to be continued.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Prompt {
+    /// A conversation, rendered by the model's chat template.
+    Chat(Vec<Message>),
+    /// A text as it is, with what the tokenizer puts in front of every text.
+    Text(String),
+    /// Token ids as they are.
+    Tokens(Vec<u32>),
+}
+
+/// A prompt and how its reply is sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What is to be continued.
+    pub prompt: Prompt,
+    /// How; if omitted as the model's own configuration says.
+    pub sampling: Option<SamplingParams>,
+}
+
+impl Request {
+    /// A question.
+    pub fn ask(question: impl Into<String>) -> Self {
+        Self { prompt: Prompt::Chat(vec![Message::user(question)]), sampling: None }
+    }
+
+    /// A text to be continued as it is.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { prompt: Prompt::Text(text.into()), sampling: None }
+    }
+
+    /// With sampling of its own.
+    pub fn with_sampling(self, params: SamplingParams) -> Self {
+        Self { sampling: Some(params), ..self }
+    }
+}
+
+impl From<&str> for Request {
+    fn from(question: &str) -> Self {
+        Self::ask(question)
+    }
+}
+
+impl Model {
+    /// Continues one prompt, streaming nothing.
+    ///
+    /// # Errors
+    /// Where the prompt cannot be encoded, is empty, or does not fit.
+    pub fn complete(&self, request: impl Into<Request>) -> Result<Reply, Error> {
+        let mut replies = self.batch([request.into()])?;
+        replies.remove(0)
+    }
+
+    /// Continues several prompts together: a decode step reads every weight once for all of them.
+    /// Each gets what it would get alone.
+    ///
+    /// # Errors
+    /// Where no prompt could be run at all; what is wrong with a single one is its own result.
+    pub fn batch<R: Into<Request>>(
+        &self,
+        requests: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        self.batch_with(requests, &mut |_, _| ())
+    }
+
+    /// As [`batch`](Self::batch); `on_step` is told a request's index and its step as it comes.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn batch_with<R: Into<Request>>(
+        &self,
+        requests: impl IntoIterator<Item = R>,
+        on_step: &mut dyn FnMut(usize, &Step),
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let text = self.text();
+        let mut replies: Vec<Result<Reply, Error>> = Vec::new();
+        let (mut ready, mut indices) = (Vec::new(), Vec::new());
+        let mut longest = 0;
+        for request in requests {
+            let Request { prompt, sampling } = request.into();
+            let params = sampling.unwrap_or_else(|| self.sampling().clone());
+            let encoded = match prompt {
+                Prompt::Chat(messages) => text.encode_chat(&messages, &[]),
+                Prompt::Text(prompt) => text.encode_prompt(&prompt),
+                Prompt::Tokens(tokens) => Ok(tokens),
+            };
+            let limit = self.max_context();
+            let tokens = match encoded {
+                Ok(tokens) if tokens.len() >= limit => {
+                    let tokens = tokens.len();
+                    replies.push(Err(Error::ConversationTooLong { tokens, limit }));
+                    continue;
+                }
+                Ok(tokens) => tokens,
+                Err(error) => {
+                    replies.push(Err(error.into()));
+                    continue;
+                }
+            };
+            longest = longest.max(tokens.len().saturating_add(params.max_tokens).min(limit));
+            indices.push(replies.len());
+            let sequence = lightglm_core::SequenceId(ready.len());
+            let eos = text.eos_token_ids().to_vec();
+            let prompt_token_ids = tokens.clone();
+            ready.push(GenerationRequest::new(sequence, tokens, params, eos, text.detokenizer()));
+            replies.push(Ok(Reply { prompt_token_ids, ..Reply::default() }));
+        }
+        if ready.is_empty() {
+            return Ok(replies);
+        }
+        let mut tell = |ready: usize, step: &Step| on_step(indices[ready], step);
+        let generations = self.inner.runtime.batch(ready, longest, &mut tell);
+        for (&index, generation) in indices.iter().zip(generations) {
+            match (generation, &mut replies[index]) {
+                (Ok(generation), Ok(reply)) => {
+                    generation.steps.iter().for_each(|step| reply.push(step));
+                }
+                (Err(error), reply) => *reply = Err(error.into()),
+                (Ok(_), Err(_)) => {}
+            }
+        }
+        Ok(replies)
+    }
+}

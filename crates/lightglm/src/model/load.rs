@@ -1,0 +1,255 @@
+//! From a checkpoint to a loaded model: dense, quantized on disk, or quantized while it is loaded.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lightglm_core::{Embedding, Linear, WeightDtype, WeightSource};
+use lightglm_kernels::LmBackend;
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::GlmConfig;
+use lightglm_model::decoder::{DenseGlm, Glm, LoadError, LoadPrecision, SwiGlu};
+use lightglm_quant::{
+    Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding, QuantizedLinear, Quantizer, Scheme,
+};
+
+use super::adapters::adapter_loader;
+use super::language_model::Loaded;
+use super::load_options::{LoadOptions, Sparsity, Weights};
+use crate::error::Error;
+use crate::progress::{Progress, ProgressSink};
+
+/// A decoder with quantized (or dense) projections: what a quantized checkpoint is loaded as.
+pub type QuantizedGlm<B> =
+    Glm<B, QuantizedLinear<B>, SwiGlu<B, QuantizedLinear<B>>, QuantizedEmbedding<B>>;
+
+/// A quantized model whose parts can still be replaced.
+#[derive(Debug)]
+pub struct Quantized<B: LmBackend> {
+    /// The decoder.
+    pub model: QuantizedGlm<B>,
+    /// Its scheme or policy.
+    pub scheme: String,
+    /// Whether any matrix is packed.
+    pub integer: bool,
+}
+
+/// Loads `checkpoint` as `options` say; what they say of the device and of caches is the caller's.
+///
+/// # Errors
+/// Where options do not fit the checkpoint ([`Error::Option`], [`Error::AlreadyQuantized`],
+/// [`Error::Policy`]), before any weight is read; where the checkpoint is at fault.
+pub fn load<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    device: &B::Device,
+) -> Result<Loaded<B>, Error> {
+    check(checkpoint, options)?;
+    if options.sparsity != Sparsity::Dense {
+        let quantized = load_quantized(checkpoint, &options.weights, &options.progress, device)?;
+        return crate::sparse::sparse(quantized, &options.sparsity, device);
+    }
+    let is_quantized = QuantizedCheckpoint::is_one(checkpoint.weights());
+    if is_quantized || matches!(options.weights, Weights::Policy(_)) {
+        let Quantized { model, scheme, integer } =
+            load_quantized(checkpoint, &options.weights, &options.progress, device)?;
+        return Ok(loaded(model, scheme, integer, checkpoint, options, device));
+    }
+    let precision = match options.weights {
+        Weights::Dtype(dtype) => LoadPrecision::Convert(dtype),
+        _ => LoadPrecision::Stored,
+    };
+    let wanted = match options.weights {
+        Weights::Dtype(dtype) => dtype,
+        _ => checkpoint.stored_dtype()?,
+    };
+    let model = checkpoint.load::<B>(precision, device)?;
+    Ok(loaded(model, held::<B>(wanted, device), false, checkpoint, options, device))
+}
+
+/// Refuses what does not go together, before weights are read.
+pub(crate) fn check(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<(), Error> {
+    options.check()?;
+    let is_quantized = QuantizedCheckpoint::is_one(checkpoint.weights());
+    match &options.weights {
+        Weights::Dtype(_) | Weights::Policy(_) if is_quantized => {
+            Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() })
+        }
+        Weights::Policy(policy) => {
+            let names = matrices(checkpoint.config());
+            Ok(policy.check_names(names.iter().map(|(name, _)| name.as_str()))?)
+        }
+        Weights::Dtype(_) if options.sparsity != Sparsity::Dense => {
+            let reason = "a sparse model is held as stored or quantized, not converted".to_owned();
+            Err(Error::Option { option: "weights", reason })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn loaded<B, L, E>(
+    model: Glm<B, L, SwiGlu<B, L>, E>,
+    scheme: String,
+    integer: bool,
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    device: &B::Device,
+) -> Loaded<B>
+where
+    B: LmBackend,
+    L: Linear<B> + Send + Sync + 'static,
+    E: Embedding<B> + Send + Sync + 'static,
+{
+    let model = Arc::new(model);
+    let adapters = options.adapters.clone();
+    let adapters =
+        adapters.map(|folder| adapter_loader(Arc::clone(&model), checkpoint.config(), folder));
+    Loaded { model, scheme, integer, adapters, device: device.clone() }
+}
+
+/// A model whose projections can be sparse or cut: quantized on disk, quantized as the policy says,
+/// or stored dense and held as it is.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_quantized<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    weights: &Weights,
+    progress: &ProgressSink,
+    device: &B::Device,
+) -> Result<Quantized<B>, Error> {
+    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
+    if QuantizedCheckpoint::is_one(source) {
+        return open_packed(checkpoint, device);
+    }
+    match weights {
+        Weights::Policy(policy) => quantize_source(config, source, file, policy, progress, device),
+        Weights::Stored | Weights::Dtype(_) => {
+            let nothing = Policy::new([])?;
+            let dense = quantize_source(config, source, file, &nothing, progress, device)?;
+            let scheme = held::<B>(checkpoint.stored_dtype()?, device);
+            Ok(Quantized { scheme, ..dense })
+        }
+    }
+}
+
+/// A quantized checkpoint, mapped.
+fn open_packed<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    device: &B::Device,
+) -> Result<Quantized<B>, Error> {
+    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
+    let quantized = QuantizedCheckpoint::open(source, file)?;
+    let scheme = quantized.index().policy().to_owned();
+    let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
+    let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
+    let model = Glm::load_parts(
+        config,
+        source,
+        file,
+        device,
+        |part| quantized.embedding::<B>(&part.name, part.shape, device),
+        |part| quantized.linear::<B>(&part.name, part.shape, part.bias, device),
+    )
+    .map_err(part_error)?;
+    Ok(Quantized { model, scheme: short(&scheme), integer })
+}
+
+/// A model quantized as it is read from `source`, which `file` names in errors.
+///
+/// # Errors
+/// Where the source is at fault, the policy does not fit it, or `progress` breaks off.
+pub fn quantize_source<B: LmBackend>(
+    config: &GlmConfig,
+    source: &dyn WeightSource,
+    file: &Path,
+    policy: &Policy,
+    progress: &ProgressSink,
+    device: &B::Device,
+) -> Result<Quantized<B>, Error> {
+    let names = matrices(config);
+    policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
+    let total = names.iter().map(|(_, [n, k])| (n * k) as u64).sum();
+    let done = AtomicU64::new(0);
+    let tell = |weights: u64| -> ControlFlow<()> {
+        let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
+        progress.report(Progress::Quantizing { done, total })
+    };
+    let quantizer = Quantizer::new(source, file, policy).with_progress(&tell);
+    let model = Glm::load_parts(
+        config,
+        source,
+        file,
+        device,
+        |part| quantizer.embedding::<B>(&part.name, part.shape, device),
+        |part| quantizer.linear::<B>(&part.name, part.shape, part.bias, device),
+    )
+    .map_err(part_error)?;
+    let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
+    Ok(Quantized { model, scheme: short(&policy.to_string()), integer })
+}
+
+/// A dense model of a source without a file (random weights, say), which `file` names in errors.
+///
+/// # Errors
+/// Where the source is at fault.
+pub fn load_source<B: LmBackend>(
+    config: &GlmConfig,
+    source: &dyn WeightSource,
+    file: &Path,
+    precision: WeightDtype,
+    device: &B::Device,
+) -> Result<Loaded<B>, Error> {
+    let model = DenseGlm::load(config, source, file, LoadPrecision::Stored, device)?;
+    let scheme = held::<B>(precision, device);
+    Ok(Loaded {
+        model: Arc::new(model),
+        scheme,
+        integer: false,
+        adapters: None,
+        device: device.clone(),
+    })
+}
+
+impl<B: LmBackend> From<(Quantized<B>, &B::Device)> for Loaded<B> {
+    fn from((quantized, device): (Quantized<B>, &B::Device)) -> Self {
+        let Quantized { model, scheme, integer } = quantized;
+        Self { model: Arc::new(model), scheme, integer, adapters: None, device: device.clone() }
+    }
+}
+
+fn part_error(error: LoadError<QuantError>) -> Error {
+    match error {
+        LoadError::Weights(error) => error.into(),
+        LoadError::Part(QuantError::Interrupted { .. }) => {
+            Error::Interrupted { doing: "quantizing" }
+        }
+        LoadError::Part(error) => error.into(),
+    }
+}
+
+/// What weights in `precision` are held in: f32 where the device has no arithmetic for it.
+fn held<B: LmBackend>(precision: WeightDtype, device: &B::Device) -> String {
+    let dtype = match precision {
+        WeightDtype::F32 => burn::tensor::DType::F32,
+        WeightDtype::F16 => burn::tensor::DType::F16,
+        WeightDtype::Bf16 => burn::tensor::DType::BF16,
+    };
+    let held = if B::supports_dtype(device, dtype) { precision } else { WeightDtype::F32 };
+    held.name().to_lowercase()
+}
+
+/// `*=int8` is called `int8`.
+fn short(policy: &str) -> String {
+    policy.strip_prefix("*=").filter(|rest| !rest.contains(',')).unwrap_or(policy).to_owned()
+}
+
+/// The model's matrices: names without `.weight`, and shapes `[N, K]`.
+pub fn matrices(config: &GlmConfig) -> Vec<(String, [usize; 2])> {
+    let matrix = |(name, shape): (String, Vec<usize>)| {
+        let shape = <[usize; 2]>::try_from(shape).ok()?;
+        Some((name.strip_suffix(".weight")?.to_owned(), shape))
+    };
+    config.tensor_shapes().into_iter().filter_map(matrix).collect()
+}

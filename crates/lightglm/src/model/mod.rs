@@ -1,0 +1,213 @@
+//! Models: opened, asked, scored.
+
+mod adapters;
+mod batch;
+mod chat;
+mod language_model;
+mod load;
+mod load_options;
+mod reply;
+mod runtime;
+mod sampling;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use batch::{Prompt, Request};
+pub use chat::{Answer, Chat};
+pub use language_model::{LanguageModel, LoadAdapter, Loaded};
+pub use load::{
+    Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
+};
+pub use load_options::{LoadOptions, Sparsity, Weights};
+pub use reply::{Reply, Speed};
+pub use sampling::recommended;
+
+use lightglm_generation::SamplingParams;
+use lightglm_kernels::{LmBackend, LmGradients};
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::GlmConfig;
+use lightglm_text::{ChatText, ModelText};
+
+use crate::device::{DeviceJob, run_on};
+use crate::error::Error;
+use load_options::DEFAULT_MAX_CONTEXT;
+use runtime::{CacheOptions, OnBackend, Runtime};
+
+/// A model that is ready to answer. Clones share it.
+///
+/// Which backend it runs on does not show in its type; [`Model::loaded`] gives the generic parts to
+/// those who need them.
+#[derive(Clone)]
+pub struct Model {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) text: Arc<ModelText>,
+    pub(crate) sampling: SamplingParams,
+    pub(crate) runtime: Box<dyn Runtime>,
+    pub(crate) options: LoadOptions,
+    pub(crate) name: String,
+    pub(crate) max_context: usize,
+}
+
+impl Model {
+    /// Opens a model: a folder in Hugging Face layout, one that this project wrote (quantized or
+    /// fine-tuned), or a `.gguf` file; with the feature `hub` also a hub id or
+    /// `DEFAULT_MODEL`, which is fetched where it is not there yet.
+    ///
+    /// # Errors
+    /// Where the model cannot be found, fetched or read, and where `options` do not fit it; the
+    /// latter before any weight is read.
+    pub fn open(model: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
+        options.check()?;
+        let checkpoint = crate::checkpoint::open(model.as_ref())?;
+        Self::from_checkpoint(checkpoint, options)
+    }
+
+    /// A checkpoint that was opened already, to look at it first.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_checkpoint(checkpoint: Checkpoint, options: LoadOptions) -> Result<Self, Error> {
+        load::check(&checkpoint, &options)?;
+        let text = Arc::new(checkpoint.text()?);
+        let sampling = recommended(&checkpoint.generation_config()?);
+        sampling.validate()?;
+        let limit = checkpoint.config().max_position_embeddings;
+        let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
+        let name = name_of(checkpoint.path());
+        let job = Open { checkpoint: &checkpoint, options: &options };
+        let runtime = run_on(options.device, job)??;
+        let checkpoint = Arc::new(checkpoint);
+        let inner = Inner { checkpoint, text, sampling, runtime, options, name, max_context };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A conversation, with the checkpoint's own way to sample.
+    pub fn chat(&self) -> Chat {
+        Chat::new(self.clone())
+    }
+
+    /// The model with the LoRA adapter `name`: a folder of that name in
+    /// [`LoadOptions::adapters`]. The base model's weights are shared, so it costs the adapter alone.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] and [`Error::Peft`].
+    pub fn with_adapter(&self, name: &str) -> Result<Self, Error> {
+        let runtime = self.inner.runtime.with_adapter(name)?;
+        let inner = &self.inner;
+        let inner = Inner {
+            checkpoint: Arc::clone(&inner.checkpoint),
+            text: Arc::clone(&inner.text),
+            sampling: inner.sampling.clone(),
+            runtime,
+            options: inner.options.clone(),
+            name: name.to_owned(),
+            max_context: inner.max_context,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Tokens of `text`, nothing added.
+    ///
+    /// # Errors
+    /// [`Error::Text`].
+    pub fn count_tokens(&self, text: &str) -> Result<usize, Error> {
+        Ok(self.inner.text.encode(text)?.len())
+    }
+
+    /// `ln p(continuation | prompt)` in nats for each of `continuations` of the text `prompt`: which of
+    /// some answers the model finds likeliest.
+    ///
+    /// # Errors
+    /// Where a text has no tokens, or prompt and continuation together are too long.
+    pub fn score(&self, prompt: &str, continuations: &[&str]) -> Result<Vec<f64>, Error> {
+        let text = &self.inner.text;
+        let encoded = continuations.iter().map(|continuation| text.encode(continuation));
+        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+        self.inner.runtime.score(&text.encode_prompt(prompt)?, &encoded)
+    }
+
+    /// The model's files.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.inner.checkpoint
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &GlmConfig {
+        self.inner.checkpoint.config()
+    }
+
+    /// The model's text side: tokenizer and chat template.
+    pub fn text(&self) -> &ModelText {
+        &self.inner.text
+    }
+
+    /// How the model answers where nobody says how: as its generation_config.json says.
+    pub fn sampling(&self) -> &SamplingParams {
+        &self.inner.sampling
+    }
+
+    /// A short name: of its folder or file, or of its adapter.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// How weights are held: `bf16`, `int8`, a policy.
+    pub fn scheme(&self) -> &str {
+        self.inner.runtime.scheme()
+    }
+
+    /// Bytes of weights that one step of `rows` rows must read.
+    pub fn bytes_read(&self, rows: usize) -> usize {
+        self.inner.runtime.bytes_read(rows)
+    }
+
+    /// Tokens of the longest conversation.
+    pub fn max_context(&self) -> usize {
+        self.inner.max_context
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &LoadOptions {
+        &self.inner.options
+    }
+
+    /// The decoder itself, where it runs on the backend `B` ([`Cpu`](crate::Cpu), say).
+    pub fn loaded<B: LmBackend>(&self) -> Option<&Loaded<B>> {
+        self.inner.runtime.loaded().downcast_ref()
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.inner.checkpoint.path();
+        f.debug_struct("Model").field("path", &path).field("scheme", &self.scheme()).finish()
+    }
+}
+
+/// The last part of a path, without `.gguf`.
+fn name_of(path: &Path) -> String {
+    let last = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    last.strip_suffix(".gguf").unwrap_or(&last).to_owned()
+}
+
+/// Loading on a device that is chosen at run time.
+struct Open<'a> {
+    checkpoint: &'a Checkpoint,
+    options: &'a LoadOptions,
+}
+
+impl DeviceJob for Open<'_> {
+    type Output = Result<Box<dyn Runtime>, Error>;
+
+    fn run<B: LmGradients>(self, device: B::Device) -> Self::Output {
+        let loaded = load::<B>(self.checkpoint, self.options, &device)?;
+        let cache = CacheOptions::new(self.checkpoint.config(), self.options);
+        Ok(Box::new(OnBackend { loaded, cache }))
+    }
+}

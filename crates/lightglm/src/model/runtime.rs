@@ -1,0 +1,208 @@
+//! `Runtime` and `Session`: a loaded model and its caches, whatever the backend.
+//!
+//! The price of not naming the backend is one virtual call a step.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use lightglm_core::{CausalLm, KvCache, KvDtype, PageBudget, SequenceId};
+use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
+use lightglm_generation::{
+    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, PrefillProgress,
+    RunControl, Step, generate_batch,
+};
+use lightglm_kernels::LmBackend;
+use lightglm_model::config::GlmConfig;
+use lightglm_text::Detokenize;
+
+use super::language_model::{LanguageModel, Loaded};
+use super::load_options::LoadOptions;
+use crate::error::Error;
+
+/// Layers whose attention stays exact with a page budget.
+///
+/// Source: Tang et al. 2024, "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference",
+/// section 4.1.
+pub(crate) const EXACT_LAYERS: usize = 2;
+
+/// Turns one reply's tokens into text.
+pub(crate) type BoxedDetokenizer = Box<dyn Detokenize + Send>;
+
+/// A request of [`Session::generate`] and [`Runtime::batch`].
+pub(crate) type Request = GenerationRequest<BoxedDetokenizer>;
+
+/// Steps of a generation as they come.
+pub(crate) type Steps<'a> = Box<dyn Iterator<Item = Result<Step, GenerationError>> + 'a>;
+
+/// A loaded model of any backend.
+pub(crate) trait Runtime: Send + Sync {
+    /// A cache of one sequence, and the model to fill it.
+    fn session(&self, positions: usize) -> Box<dyn Session>;
+
+    /// Runs `requests` together; request `i` gets sequence `i`, with room for `positions` each.
+    fn batch(
+        &self,
+        requests: Vec<Request>,
+        positions: usize,
+        on_step: &mut dyn FnMut(usize, &Step),
+    ) -> Vec<Result<Generation, GenerationError>>;
+
+    /// `ln p(continuation | prompt)` for each continuation.
+    fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error>;
+
+    /// The same with an adapter.
+    fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error>;
+
+    /// Bytes of weights that one step of `rows` rows must read.
+    fn bytes_read(&self, rows: usize) -> usize;
+
+    /// How weights are held.
+    fn scheme(&self) -> &str;
+
+    /// The [`Loaded`] model inside.
+    fn loaded(&self) -> &dyn Any;
+}
+
+/// One sequence of a cache, and the model that fills it.
+pub(crate) trait Session: Send {
+    /// Positions that the cache holds.
+    fn held(&self) -> usize;
+
+    /// Forgets all but the first `len` positions.
+    fn truncate(&mut self, len: usize) -> Result<(), Error>;
+
+    /// Generates behind what the cache holds.
+    fn generate<'a>(
+        &'a mut self,
+        request: Request,
+        on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
+    ) -> Result<Steps<'a>, GenerationError>;
+}
+
+/// The one sequence of a session's cache.
+pub(crate) const SEQUENCE: SequenceId = SequenceId(0);
+
+/// What caches are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct CacheOptions {
+    layers: usize,
+    heads: usize,
+    head_dim: usize,
+    dtype: KvDtype,
+    budget: Option<PageBudget>,
+}
+
+impl CacheOptions {
+    pub(crate) fn new(config: &GlmConfig, options: &LoadOptions) -> Self {
+        Self {
+            layers: config.num_hidden_layers,
+            heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            dtype: options.kv_dtype,
+            budget: options.kv_budget.map(|positions| PageBudget { positions }),
+        }
+    }
+
+    /// An empty cache.
+    pub(crate) fn cache<B: LmBackend>(
+        &self,
+        sequences: usize,
+        positions: usize,
+        device: &B::Device,
+    ) -> ContiguousKvCache<B> {
+        let Self { layers, heads, head_dim, dtype, budget } = *self;
+        let cache =
+            ContiguousKvCache::new(layers, heads, head_dim, sequences, positions, dtype, device);
+        match budget {
+            Some(budget) => cache.with_page_budget(budget, EXACT_LAYERS),
+            None => cache,
+        }
+    }
+}
+
+/// A [`Runtime`] of the backend `B`.
+pub(crate) struct OnBackend<B: LmBackend> {
+    pub(crate) loaded: Loaded<B>,
+    pub(crate) cache: CacheOptions,
+}
+
+impl<B: LmBackend> Runtime for OnBackend<B> {
+    fn session(&self, positions: usize) -> Box<dyn Session> {
+        let cache = self.cache.cache::<B>(1, positions, &self.loaded.device);
+        Box::new(OneSequence { model: Arc::clone(&self.loaded.model), cache })
+    }
+
+    fn batch(
+        &self,
+        requests: Vec<Request>,
+        positions: usize,
+        on_step: &mut dyn FnMut(usize, &Step),
+    ) -> Vec<Result<Generation, GenerationError>> {
+        let mut cache = self.cache.cache::<B>(requests.len(), positions, &self.loaded.device);
+        let chunk = lightglm_generation::DEFAULT_PREFILL_CHUNK;
+        generate_batch(as_causal(&*self.loaded.model), &mut cache, requests, chunk, on_step)
+    }
+
+    fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error> {
+        let mut make_cache = |sequences, positions| {
+            Ok(self.cache.cache::<B>(sequences, positions, &self.loaded.device))
+        };
+        let model = as_causal(&*self.loaded.model);
+        let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
+        let (options, mut control) = (BatchOptions::default(), RunControl::default());
+        let prompts = [prompt.to_vec()];
+        let mut scores =
+            log_likelihoods(&mut subject, &prompts, continuations, &options, &mut control)?;
+        // Nobody can raise a stop flag, so the one prompt is done.
+        Ok(scores.pop().flatten().unwrap_or_default())
+    }
+
+    fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error> {
+        let Some(load) = &self.loaded.adapters else {
+            let reason = "the model was opened without a folder of adapters".to_owned();
+            return Err(Error::Adapter { name: name.to_owned(), reason });
+        };
+        let loaded = Loaded { model: load(name)?, adapters: None, ..self.loaded.clone() };
+        Ok(Box::new(Self { loaded, cache: self.cache }))
+    }
+
+    fn bytes_read(&self, rows: usize) -> usize {
+        self.loaded.model.bytes_read(rows)
+    }
+
+    fn scheme(&self) -> &str {
+        &self.loaded.scheme
+    }
+
+    fn loaded(&self) -> &dyn Any {
+        &self.loaded
+    }
+}
+
+fn as_causal<B: LmBackend>(model: &dyn LanguageModel<B>) -> &dyn CausalLm<B> {
+    model
+}
+
+struct OneSequence<B: LmBackend> {
+    model: Arc<dyn LanguageModel<B>>,
+    cache: ContiguousKvCache<B>,
+}
+
+impl<B: LmBackend> Session for OneSequence<B> {
+    fn held(&self) -> usize {
+        self.cache.sequence(SEQUENCE).map_or(0, |(_, len)| len)
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<(), Error> {
+        Ok(self.cache.truncate(SEQUENCE, len)?)
+    }
+
+    fn generate<'a>(
+        &'a mut self,
+        request: Request,
+        on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
+    ) -> Result<Steps<'a>, GenerationError> {
+        let generator = Generator::new(as_causal(&*self.model), &mut self.cache, request)?;
+        Ok(Box::new(generator.with_prefill_callback(on_prefill)))
+    }
+}

@@ -1,0 +1,54 @@
+//! `Progress`: what a long call tells its caller on the way.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// How far a long call is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Weights are being quantized while they are loaded.
+    Quantizing {
+        /// Weights done.
+        done: u64,
+        /// Weights in all.
+        total: u64,
+    },
+    /// Something else is being worked on.
+    Working {
+        /// What: `calibrating`, `measuring`, ...
+        doing: &'static str,
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+    },
+}
+
+/// Whom a long call tells how far it is; breaking off ends the call with
+/// [`Error::Interrupted`](crate::Error::Interrupted).
+///
+/// It may be called from any thread. The default says nothing and never breaks off.
+#[derive(Clone, Default)]
+pub struct ProgressSink(Option<Arc<Callback>>);
+
+type Callback = dyn Fn(Progress) -> ControlFlow<()> + Send + Sync;
+
+impl ProgressSink {
+    /// Calls `callback`.
+    pub fn new(callback: impl Fn(Progress) -> ControlFlow<()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(callback)))
+    }
+
+    /// Tells where the work is.
+    pub fn report(&self, progress: Progress) -> ControlFlow<()> {
+        self.0.as_ref().map_or(ControlFlow::Continue(()), |callback| callback(progress))
+    }
+}
+
+impl fmt::Debug for ProgressSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "ProgressSink(..)" } else { "ProgressSink(silent)" })
+    }
+}
