@@ -16,7 +16,7 @@ use std::hint::black_box;
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lightglm_benches::mid;
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_core::{LogitRows, SequenceId, Span};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::cpu::roofs;
@@ -26,10 +26,7 @@ const SEQUENCE: SequenceId = SequenceId(0);
 
 /// A cache of one sequence that holds `depth` positions of random keys and values.
 fn cache(config: &GlmConfig, depth: usize, dtype: KvDtype) -> ContiguousKvCache<Flex> {
-    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-    let room = depth + 1;
-    let mut cache =
-        ContiguousKvCache::new(layers, heads, config.head_dim, 1, room, dtype, &FlexDevice);
+    let mut cache = ContiguousKvCache::new(KvShape::of(config), 1, depth + 1, dtype, &FlexDevice);
     cache.fill_random(depth).expect("room");
     cache
 }
@@ -42,8 +39,7 @@ fn decode(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("decode_{scheme}"));
         group.sample_size(20);
         for depth in depths {
-            let heads = 2 * config.num_hidden_layers * config.num_key_value_heads;
-            let position = heads * kv.bytes_per_head(config.head_dim);
+            let position = KvShape::of(&config).bytes_per_position(kv);
             let bytes = model.bytes_read(1) + position * (depth + 1);
             group.throughput(Throughput::BytesDecimal(bytes as u64));
             let shape = format!("mid@{depth}");

@@ -15,7 +15,7 @@ use std::hint::black_box;
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lightglm_benches::mid;
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_core::{LogitRows, SequenceId, Span};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::cpu::{roofs, team};
@@ -34,9 +34,7 @@ fn prefill(criterion: &mut Criterion) {
     for scheme in ["bf16", "int8", "int4", "w8a8-g128-ag128"] {
         let (config, model) = mid(scheme, TOKENS);
         let mut cache = ContiguousKvCache::<Flex>::new(
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            config.head_dim,
+            KvShape::of(&config),
             1,
             TOKENS,
             KvDtype::Bf16,

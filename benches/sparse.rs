@@ -17,8 +17,8 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::serving::{ServedModel, quantize_source};
 use lightglm_examples::sparse_model::{SHORTEST_RUN, sparsify};
 use lightglm_generation::ContiguousKvCache;
@@ -52,10 +52,8 @@ fn sparse(criterion: &mut Criterion) {
         let file = Path::new("random weights");
         let quantized = quantize_source::<Flex>(&config, &weights, file, &policy, &FlexDevice);
         let dense = quantized.expect("seeded weights fit").model;
-        let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-        let (width, room) = (config.head_dim, DEPTH + 1);
-        let mut cache =
-            ContiguousKvCache::new(layers, heads, width, 1, room, KvDtype::Bf16, &FlexDevice);
+        let (shape, room) = (KvShape::of(&config), DEPTH + 1);
+        let mut cache = ContiguousKvCache::new(shape, 1, room, KvDtype::Bf16, &FlexDevice);
         cache.fill_random(DEPTH).expect("room");
         let mut token = 0;
         let mut group = criterion.benchmark_group(format!("decode_{scheme}_sparse"));

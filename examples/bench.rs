@@ -26,8 +26,8 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Tensor;
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
-use lightglm_core::KvDtype;
 use lightglm_core::{KV_BLOCK, LogitRows, PageBudget, SequenceId, Span};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::loaded::EXACT_LAYERS;
 use lightglm_examples::precision::Precision;
@@ -335,11 +335,8 @@ fn load<B: LmBackend>(args: &Args, device: &B::Device) -> Result<Subject<B>> {
 
 impl<B: LmBackend> Subject<B> {
     fn cache(&self, batch: usize, positions: usize, device: &B::Device) -> ContiguousKvCache<B> {
-        let c = &self.config;
         let cache = ContiguousKvCache::new(
-            c.num_hidden_layers,
-            c.num_key_value_heads,
-            c.head_dim,
+            KvShape::of(&self.config),
             batch,
             positions,
             self.kv_dtype,
@@ -353,8 +350,7 @@ impl<B: LmBackend> Subject<B> {
 
     /// Bytes of keys and values of one position.
     fn kv_bytes(&self) -> usize {
-        let c = &self.config;
-        2 * c.num_hidden_layers * c.num_key_value_heads * self.kv_dtype.bytes_per_head(c.head_dim)
+        KvShape::of(&self.config).bytes_per_position(self.kv_dtype)
     }
 
     /// Bytes of keys, values and bounds that a decoded token reads at `positions` positions.

@@ -16,8 +16,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::KvDtype;
 use lightglm_core::SequenceId;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::sampling::recommended;
@@ -248,15 +248,8 @@ impl<B: LmBackend> Conversation<B> {
         let model = serve::<B>(checkpoint, policy.as_ref(), args.dtype, device)?.model;
         spinner.finish_and_clear();
         let max_context = args.max_context.min(config.max_position_embeddings);
-        let cache = ContiguousKvCache::new(
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            config.head_dim,
-            1,
-            max_context,
-            KvDtype::F32,
-            device,
-        );
+        let cache =
+            ContiguousKvCache::new(KvShape::of(config), 1, max_context, KvDtype::F32, device);
         let cancel = CancelToken::new();
         let on_interrupt = cancel.clone();
         ctrlc::set_handler(move || {

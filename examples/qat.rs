@@ -27,12 +27,11 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::KvDtype;
 use lightglm_core::{
     Activations, CausalLm, LabelledSpan, LmError, LogitRows, SequenceId, Span, TrainableLm,
     WeightDtype,
 };
-use lightglm_examples::loaded::empty_cache;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::quantize_source;
 use lightglm_examples::teaching::Classroom;
@@ -40,6 +39,7 @@ use lightglm_examples::trained_weights::TrainedWeights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{LmBackend, WeightBits, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
@@ -392,9 +392,9 @@ impl Study<'_> {
         let (mut loss, mut labels) = (0.0, 0);
         for row in rows {
             ensure!(!self.stop.load(Ordering::Relaxed), "interrupted while measuring");
-            let config = self.checkpoint.config();
+            let shape = KvShape::of(self.checkpoint.config());
             let length = row.tokens.len();
-            let mut cache = empty_cache::<Flex>(config, 1, length, KvDtype::F32, &FlexDevice);
+            let mut cache = ContiguousKvCache::new(shape, 1, length, KvDtype::F32, &FlexDevice);
             let span =
                 Span { sequence: SequenceId(0), tokens: &row.tokens, logits: LogitRows::All };
             let logits = model.forward(&[span], &mut cache)?;

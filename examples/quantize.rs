@@ -26,16 +26,15 @@ use anyhow::{Context, Result, bail, ensure};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, KvCache};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, kl_divergence};
 use lightglm_examples::calibrated::{Method, calibrated};
 use lightglm_examples::decode_speed::decode_speeds;
-use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::{Served, describe, matrices, policy_of, serve, weights_bar};
 use lightglm_examples::{open_model, use_threads};
-use lightglm_generation::RunControl;
+use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::{
@@ -301,7 +300,8 @@ fn measure(
     let context_length = CONTEXT.min(config.max_position_embeddings);
     let protocol = Protocol { context_length, stride: context_length, bos: None, context_only: 0 };
     let mut of_original = |positions| {
-        let cache = empty_cache(config, 1, positions, KvDtype::F32, &FlexDevice);
+        let (shape, dtype) = (KvShape::of(config), KvDtype::F32);
+        let cache = ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice);
         Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
     };
     let mut of_candidate = of_original;

@@ -32,13 +32,12 @@ use anyhow::{Context, Result, ensure};
 use burn_flex::{Flex, FlexDevice};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::data::read_text;
 use lightglm_eval::{EvalError, KlDivergence, Protocol, Subject, kl_divergence};
 use lightglm_examples::block_errors::BlockErrors;
 use lightglm_examples::decode_speed::decode_speeds;
-use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::serving::{Quantized, QuantizedGlm, policy_of, quantized};
 use lightglm_examples::sparse_model::{
     SHORTEST_RUN, calibrated, count, fingerprint, masked, sparsity_in_blocks,
@@ -47,7 +46,7 @@ use lightglm_examples::sparsity_plot::{Line, Panel, svg};
 use lightglm_examples::text_quality::first_tokens;
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
-use lightglm_generation::RunControl;
+use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_model::config::GlmConfig;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use lightglm_sparse::{Calibration, Thresholds};
@@ -345,7 +344,8 @@ impl Measurement<'_> {
         bar: &ProgressBar,
     ) -> Result<Quality> {
         let cache = |positions| -> Result<Box<dyn KvCache<Flex>>, KvCacheError> {
-            Ok(Box::new(empty_cache(self.config, 1, positions, KvDtype::F32, &FlexDevice)))
+            let (shape, dtype) = (KvShape::of(self.config), KvDtype::F32);
+            Ok(Box::new(ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice)))
         };
         let (mut of_dense, mut of_sparse) = (cache, cache);
         let mut progress = |scored, total| {

@@ -22,8 +22,8 @@ use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, activation};
 use clap::Parser;
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::device::{Device, DeviceJob, run_on};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{LmBackend, LmGradients};
@@ -216,11 +216,8 @@ impl Group<'_> {
         more: usize,
     ) -> ContiguousKvCache<B> {
         let longest = rows.iter().map(|(_, tokens)| tokens.len()).max().unwrap_or(0);
-        let c = self.config;
         ContiguousKvCache::new(
-            c.num_hidden_layers,
-            c.num_key_value_heads,
-            c.head_dim,
+            KvShape::of(self.config),
             rows.len(),
             longest + more,
             KvDtype::F32,

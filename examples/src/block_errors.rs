@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use burn::module::Param;
 use burn::tensor::Tensor;
-use lightglm_core::KvDtype;
 use lightglm_core::{Embedding, Linear, LogitRows, SequenceId, Span};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -193,8 +193,8 @@ fn run<B: LmBackend, L: Linear<B>>(
 ) -> Result<Tensor<B, 2>> {
     let [rows, _] = block.embed_tokens.shape();
     let device = block.embed_tokens.weight.val().device();
-    let (heads, width) = (config.num_key_value_heads, config.head_dim);
-    let mut cache = ContiguousKvCache::new(1, heads, width, 1, rows, KvDtype::F32, &device);
+    let shape = KvShape::of(config).with_layers(1);
+    let mut cache = ContiguousKvCache::new(shape, 1, rows, KvDtype::F32, &device);
     let ids: Vec<u32> = (0..rows as u32).collect();
     let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::None };
     let mut output = None;
@@ -243,9 +243,8 @@ mod tests {
         let model = quantize_source::<Flex>(&config, &weights, file, &policy, &FlexDevice);
         let model = model.expect("a model").model;
         let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
-        let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-        let (width, dtype) = (config.head_dim, KvDtype::F32);
-        let mut cache = ContiguousKvCache::new(layers, heads, width, 1, 8, dtype, &FlexDevice);
+        let (shape, dtype) = (KvShape::of(&config), KvDtype::F32);
+        let mut cache = ContiguousKvCache::new(shape, 1, 8, dtype, &FlexDevice);
         let mut expected = Vec::new();
         let mut observer = |site, value: &Tensor<Flex, 2>| {
             if matches!(site, Site::Embed | Site::Layer(_)) {
@@ -254,7 +253,7 @@ mod tests {
         };
         let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::None };
         model.forward_observed(&[span], &mut cache, &mut observer).expect("fine");
-        for layer in 0..layers {
+        for layer in 0..config.num_hidden_layers {
             let block = alone(&model, layer, expected[layer].clone());
             let output = run(&block, &config).expect("fine");
             assert_eq!(values(&output), values(&expected[layer + 1]), "layer {layer}");

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, ensure};
 use burn_flex::{Flex, FlexDevice};
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::KvDtype;
 use lightglm_core::{KvCache, KvCacheError};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
@@ -78,10 +78,8 @@ pub fn calibrated(
         SequentialLinear::new(name, linear.weight.val(), bias, shared.clone())
     });
     let mut make_cache = |sequences, positions| {
-        let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-        let (width, dtype) = (config.head_dim, KvDtype::F32);
-        let cache =
-            ContiguousKvCache::new(layers, heads, width, sequences, positions, dtype, &FlexDevice);
+        let (shape, dtype) = (KvShape::of(&config), KvDtype::F32);
+        let cache = ContiguousKvCache::new(shape, sequences, positions, dtype, &FlexDevice);
         Ok::<Box<dyn KvCache<Flex>>, KvCacheError>(Box::new(cache))
     };
     let context_length = Calibration::default().context_length.min(config.max_position_embeddings);

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_core::{LogitRows, SequenceId, Span};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 
-use crate::loaded::empty_cache;
 use crate::serving::ServedModel;
 
 /// Decode steps per second of both models on `tokens` (one at least, repeated where they are few), one
@@ -28,7 +28,9 @@ pub fn decode_speeds<B: LmBackend>(
 ) -> Result<[f64; 2]> {
     ensure!(!tokens.is_empty(), "there are no tokens to decode");
     let steps = steps.min(config.max_position_embeddings - 1);
-    let mut caches = [0; 2].map(|_| empty_cache(config, 1, steps + 1, KvDtype::F32, device));
+    let cache =
+        |_| ContiguousKvCache::<B>::new(KvShape::of(config), 1, steps + 1, KvDtype::F32, device);
+    let mut caches = [0; 2].map(cache);
     let mut seconds = [0.0; 2];
     for step in 0..=steps {
         ensure!(!stop.load(Ordering::Relaxed), "stopped");

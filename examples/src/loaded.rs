@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lightglm_core::KvDtype;
 use lightglm_core::{KvCache, KvCacheError, PageBudget};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::GlmConfig;
 use lightglm_quant::Policy;
 use lightglm_sparse::Thresholds;
 use lightglm_text::Tokenizer;
@@ -90,8 +89,9 @@ impl<B: LmBackend> Loaded<B> {
 
     /// A cache for so many sequences of so many positions.
     pub fn cache(&self, sequences: usize, positions: usize) -> ContiguousKvCache<B> {
-        let config = self.checkpoint.config();
-        let cache = empty_cache(config, sequences, positions, self.kv_dtype, &self.device);
+        let shape = KvShape::of(self.checkpoint.config());
+        let (dtype, device) = (self.kv_dtype, &self.device);
+        let cache = ContiguousKvCache::new(shape, sequences, positions, dtype, device);
         match self.kv_budget {
             Some(budget) => cache.with_page_budget(budget, EXACT_LAYERS),
             None => cache,
@@ -105,16 +105,4 @@ impl<B: LmBackend> Loaded<B> {
     pub fn boxed_cache(&self, positions: usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> {
         Ok(Box::new(self.cache(1, positions)))
     }
-}
-
-/// A cache of a model of this configuration.
-pub fn empty_cache<B: LmBackend>(
-    config: &GlmConfig,
-    sequences: usize,
-    positions: usize,
-    dtype: KvDtype,
-    device: &B::Device,
-) -> ContiguousKvCache<B> {
-    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-    ContiguousKvCache::new(layers, heads, config.head_dim, sequences, positions, dtype, device)
 }

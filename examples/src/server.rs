@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use lightglm_core::{KV_BLOCK, KvDtype};
+use lightglm_core::{KV_BLOCK, KvDtype, KvShape};
 use lightglm_generation::SamplingParams;
 use lightglm_kernels::LmBackend;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
@@ -117,12 +117,8 @@ impl ServeArgs {
         for (option, count) in counts {
             ensure!(count > 0, "{option} must be at least 1");
         }
-        let heads = config.num_key_value_heads;
-        let per_block = 2
-            * KV_BLOCK
-            * config.num_hidden_layers
-            * heads
-            * self.kv_dtype.bytes_per_head(config.head_dim);
+        let shape = KvShape::of(config);
+        let per_block = KV_BLOCK * shape.bytes_per_position(self.kv_dtype);
         let blocks = match self.kv_memory {
             Some(mib) => mib.saturating_mul(1 << 20) / per_block,
             None => {
@@ -139,8 +135,7 @@ impl ServeArgs {
             "--kv-memory, --max-running: {blocks} blocks of keys and values are more than there can be"
         );
         let lm = SharedLm::<B>::open(&checkpoint, policy.as_ref(), self.dtype, adapters, device)?;
-        let shape = [blocks, heads, config.head_dim];
-        let cache = PagedKvCache::new(config.num_hidden_layers, shape, self.kv_dtype, device);
+        let cache = PagedKvCache::new(shape, blocks, self.kv_dtype, device);
         let mut engine = EngineConfig::new(max_context);
         engine.max_running = self.max_running;
         engine.max_waiting = self.max_waiting;

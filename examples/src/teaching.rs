@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use lightglm_core::CausalLm;
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_generation::RunControl;
 use lightglm_generation::batched::{BatchOptions, BatchSubject, Ending, generate};
@@ -12,8 +12,6 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_text::{Message, ModelText};
 use lightglm_train::data::{Conversation, DropReason, DropReport, Example, Role, Turn};
 use lightglm_train::trainer::TokenizedExample;
-
-use crate::loaded::empty_cache;
 
 /// Questions that are answered at once: a decode step reads every weight once for all of them.
 const SEQUENCES: usize = 32;
@@ -156,9 +154,9 @@ impl Classroom {
             self.render(&messages, true).with_context(|| format!("line {line}"))
         });
         let prompts = prompts.collect::<Result<Vec<_>>>()?;
-        let config = checkpoint.config();
+        let shape = KvShape::of(checkpoint.config());
         let mut make_cache = |sequences, positions| {
-            Ok(empty_cache::<B>(config, sequences, positions, KvDtype::F32, device))
+            Ok(ContiguousKvCache::<B>::new(shape, sequences, positions, KvDtype::F32, device))
         };
         let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
         let ending = Ending {

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, FeedForward, Linear, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::cats::{left_out, thresholded, thresholds};
 use lightglm_examples::griffin::down_by_channels;
 use lightglm_examples::serving::{QuantizedGlm, quantize_source};
@@ -34,9 +34,8 @@ fn tokens(count: u32, seed: u32) -> Vec<u32> {
 
 /// Bits of the logits of a prompt of five tokens and of four more, one by one.
 fn logits(config: &GlmConfig, model: &dyn CausalLm<Flex>) -> Vec<u32> {
-    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-    let (width, dtype) = (config.head_dim, KvDtype::F32);
-    let mut cache = ContiguousKvCache::new(layers, heads, width, 1, 32, dtype, &FlexDevice);
+    let (shape, dtype) = (KvShape::of(config), KvDtype::F32);
+    let mut cache = ContiguousKvCache::new(shape, 1, 32, dtype, &FlexDevice);
     let ids = tokens(9, 5);
     let mut bits = Vec::new();
     for tokens in [&ids[..5], &ids[5..6], &ids[6..7], &ids[7..8], &ids[8..]] {

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, TensorView, WeightDtype, WeightError};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::ScaleDtype;
@@ -122,9 +122,7 @@ fn an_export_has_the_logits_that_transformers_gives_it() {
         bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
     };
     let mut cache = ContiguousKvCache::<Flex>::new(
-        config.num_hidden_layers,
-        config.num_key_value_heads,
-        config.head_dim,
+        KvShape::of(config),
         1,
         tokens.len(),
         KvDtype::F32,

@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, FeedForward, Linear, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::griffin::{compact, down_by_channels, masked, prefill, select};
 use lightglm_examples::serving::{QuantizedGlm, quantize_source};
 use lightglm_generation::ContiguousKvCache;
@@ -43,9 +43,7 @@ fn dense() -> (GlmConfig, DenseGlm<Flex>) {
 }
 
 fn cache(config: &GlmConfig) -> ContiguousKvCache<Flex> {
-    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-    let dtype = KvDtype::F32;
-    ContiguousKvCache::new(layers, heads, config.head_dim, 1, 64, dtype, &FlexDevice)
+    ContiguousKvCache::new(KvShape::of(config), 1, 64, KvDtype::F32, &FlexDevice)
 }
 
 fn span(tokens: &[u32]) -> Span<'_> {
@@ -270,9 +268,8 @@ fn speed_of_half_the_neurons() {
     let model = down_by_channels(panels.clone());
     let prompt: Vec<u32> = (0..TOKENS).map(|i| i.wrapping_mul(2_654_435_761) >> 17).collect();
     let cache = || {
-        let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-        let (width, positions) = (config.head_dim, TOKENS as usize + 2 * ROUNDS * STEPS);
-        ContiguousKvCache::new(layers, heads, width, 1, positions, KvDtype::Bf16, &FlexDevice)
+        let positions = TOKENS as usize + 2 * ROUNDS * STEPS;
+        ContiguousKvCache::new(KvShape::of(&config), 1, positions, KvDtype::Bf16, &FlexDevice)
     };
     let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
     for _ in 0..2 {

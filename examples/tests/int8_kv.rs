@@ -3,7 +3,7 @@
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::KvCache;
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, kl_divergence};
 use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
@@ -26,11 +26,9 @@ fn loses_little(dtype: KvDtype, windows: usize) {
     };
     let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap();
     let cache = |dtype| {
-        let c = checkpoint.config();
-        let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
+        let shape = KvShape::of(checkpoint.config());
         move |positions| {
-            let cache =
-                ContiguousKvCache::new(layers, heads, width, 1, positions, dtype, &FlexDevice);
+            let cache = ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice);
             Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
         }
     };

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, perplexity};
 use lightglm_examples::open_model;
 use lightglm_examples::text_quality::first_tokens;
@@ -38,18 +38,9 @@ fn agrees(windows: usize) {
     let protocol = Protocol { context_length: 512, stride: 256, bos: None, context_only: 0 };
     let ids = &ids[..ids.len().min(256 * (windows - 1) + 512)];
     let mut cache = |positions| {
-        let c = config;
-        let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
-        let dtype = KvDtype::F32;
-        let cache: Box<dyn lightglm_core::KvCache<Flex>> = Box::new(ContiguousKvCache::new(
-            layers,
-            heads,
-            width,
-            1,
-            positions,
-            dtype,
-            &FlexDevice,
-        ));
+        let (shape, dtype) = (KvShape::of(config), KvDtype::F32);
+        let cache: Box<dyn lightglm_core::KvCache<Flex>> =
+            Box::new(ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice));
         Ok(cache)
     };
     let mut subject = Subject::new(&model, &mut cache);

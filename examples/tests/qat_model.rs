@@ -6,8 +6,8 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, GradientSums, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::serving::QuantizedGlm;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
@@ -158,9 +158,8 @@ fn an_int8_kv_cache_is_simulated() {
     let config = GlmConfig::tiny();
     let policy: Policy = "int8wo".parse().unwrap();
     let logits = |model: &FakeGlm<Flex>, dtype| {
-        let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-        let width = config.head_dim;
-        let mut cache = ContiguousKvCache::new(layers, heads, width, 1, 32, dtype, &FlexDevice);
+        let shape = KvShape::of(&config);
+        let mut cache = ContiguousKvCache::new(shape, 1, 32, dtype, &FlexDevice);
         values(model.forward(&[span()], &mut cache).unwrap())
     };
     let plain = prepared::<Flex>(&config, Prepare::new(&policy));

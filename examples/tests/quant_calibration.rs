@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{
     CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span, WeightDtype, WeightSource,
 };
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{ScaleDtype, WeightBits};
 use lightglm_model::config::{GlmConfig, ModelType};
@@ -50,18 +50,9 @@ fn load(config: &GlmConfig, weights: &dyn WeightSource) -> DenseGlm<Flex> {
 fn cache(
     config: &GlmConfig,
 ) -> impl FnMut(usize, usize) -> Result<Box<dyn KvCache<Flex>>, KvCacheError> {
-    let c = config.clone();
+    let shape = KvShape::of(config);
     move |sequences, positions| {
-        let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
-        Ok(Box::new(ContiguousKvCache::new(
-            layers,
-            heads,
-            width,
-            sequences,
-            positions,
-            KvDtype::F32,
-            &FlexDevice,
-        )))
+        Ok(Box::new(ContiguousKvCache::new(shape, sequences, positions, KvDtype::F32, &FlexDevice)))
     }
 }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use burn_flex::{Flex, FlexDevice};
 use fake_quant::{Dense, Loss, Reference, fake};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{ActivationBits, ActivationFormat, QuantizedMatrix, ScaleDtype, WeightBits};
@@ -85,12 +85,10 @@ impl Bench {
     }
 
     fn cache(&self) -> impl FnMut(usize, usize) -> Result<Box<dyn KvCache<Flex>>, KvCacheError> {
-        let c = self.checkpoint.config().clone();
+        let shape = KvShape::of(self.checkpoint.config());
         move |sequences, positions| {
             Ok(Box::new(ContiguousKvCache::new(
-                c.num_hidden_layers,
-                c.num_key_value_heads,
-                c.head_dim,
+                shape,
                 sequences,
                 positions,
                 KvDtype::F32,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_core::{LogitRows, SequenceId, Span, WeightDtype, WeightError};
 use lightglm_examples::precision::Precision;
 use lightglm_examples::serving::{Served, serve, serve_source};
@@ -23,15 +23,7 @@ fn config(tied: bool) -> GlmConfig {
 }
 
 fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
-    ContiguousKvCache::new(
-        config.num_hidden_layers,
-        config.num_key_value_heads,
-        config.head_dim,
-        sequences,
-        32,
-        KvDtype::F32,
-        &FlexDevice,
-    )
+    ContiguousKvCache::new(KvShape::of(config), sequences, 32, KvDtype::F32, &FlexDevice)
 }
 
 fn logits(served: &Served<Flex>, config: &GlmConfig) -> Vec<f32> {

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
     CausalLm, FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer,
-    LmError, LogitRows, PageBudget, SelectedKvLayer, SequenceId, Span, WeightDtype,
+    KvShape, LmError, LogitRows, PageBudget, SelectedKvLayer, SequenceId, Span, WeightDtype,
 };
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::GlmConfig;
@@ -49,9 +49,10 @@ fn poisoned(shape: [usize; 3], dtype: KvDtype) -> KvLayer<Flex> {
 
 /// A paged cache over poisoned pools, its blocks in no order at all.
 fn paged(config: &GlmConfig, dtype: KvDtype, budget: Option<PageBudget>) -> PagedKvCache<Flex> {
-    let shape = [BLOCKS, config.num_key_value_heads, config.head_dim];
-    let layers = config.num_hidden_layers;
-    let mut cache = PagedKvCache::<Flex>::new(layers, shape, dtype, &FlexDevice);
+    let shape = KvShape::of(config);
+    let mut cache = PagedKvCache::<Flex>::new(shape, BLOCKS, dtype, &FlexDevice);
+    let KvShape { layers, key_value_heads, head_dim } = shape;
+    let shape = [BLOCKS, key_value_heads, head_dim];
     for layer in 0..layers {
         let pool = poisoned(shape, dtype);
         *cache.layer_mut(layer) = match budget {
@@ -76,8 +77,7 @@ fn paged(config: &GlmConfig, dtype: KvDtype, budget: Option<PageBudget>) -> Page
 }
 
 fn contiguous(config: &GlmConfig, dtype: KvDtype) -> ContiguousKvCache<Flex> {
-    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-    ContiguousKvCache::new(layers, heads, config.head_dim, 1, 256, dtype, &FlexDevice)
+    ContiguousKvCache::new(KvShape::of(config), 1, 256, dtype, &FlexDevice)
 }
 
 /// The bits of each row.

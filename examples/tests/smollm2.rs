@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::decoder::LoadPrecision;
@@ -59,9 +59,7 @@ fn follows_the_recorded_continuations() {
         assert_eq!(prompt.text(), item.prompt);
         assert_eq!(prompt.encode(&tokenizer).unwrap(), item.prompt_tokens);
         let mut cache = ContiguousKvCache::<Flex>::new(
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            config.head_dim,
+            KvShape::of(&config),
             1,
             item.prompt_tokens.len() + item.output_tokens.len(),
             KvDtype::F32,

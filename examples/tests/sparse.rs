@@ -5,13 +5,12 @@ use std::path::Path;
 
 use anyhow::ensure;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{
     CausalLm, KvCache, Linear, LogitRows, PageBudget, SequenceId, Span, WeightDtype,
 };
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{KlDivergence, Protocol, Subject, kl_divergence, perplexity};
 use lightglm_examples::block_errors::BlockErrors;
-use lightglm_examples::loaded::empty_cache;
 use lightglm_examples::open_model;
 use lightglm_examples::serving::{QuantizedGlm, quantize_source, quantized};
 use lightglm_examples::sparse_model::{
@@ -42,9 +41,7 @@ fn seeded(config: &GlmConfig, scheme: &str, seed: u64) -> QuantizedGlm<Flex> {
 }
 
 fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
-    let (layers, heads) = (config.num_hidden_layers, config.num_key_value_heads);
-    let dtype = KvDtype::F32;
-    ContiguousKvCache::new(layers, heads, config.head_dim, sequences, 32, dtype, &FlexDevice)
+    ContiguousKvCache::new(KvShape::of(config), sequences, 32, KvDtype::F32, &FlexDevice)
 }
 
 /// Logits of a prompt of five tokens and of four more, one by one, for so many equal sequences.
@@ -268,7 +265,8 @@ fn a_page_budget_is_measured_token_by_token() {
     let windows = Protocol { context_length: 128, stride: 128, bos: None, context_only: 96 };
     let score = |budget: Option<usize>, rows_per_step| {
         let mut make_cache = |positions| {
-            let cache = empty_cache(&config, 1, positions, KvDtype::F32, &FlexDevice);
+            let (shape, dtype) = (KvShape::of(&config), KvDtype::F32);
+            let cache = ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice);
             Ok(Box::new(match budget {
                 Some(positions) => cache.with_page_budget(PageBudget { positions }, 0),
                 None => cache,
@@ -317,7 +315,8 @@ fn quality_of_the_small_model() {
             let sparse = masked(dense.clone(), &thresholds, SHORTEST_RUN).unwrap();
             for prefix in [0, 256] {
                 let cache = |positions| {
-                    let cache = empty_cache(config, 1, positions, KvDtype::F32, &FlexDevice);
+                    let (shape, dtype) = (KvShape::of(config), KvDtype::F32);
+                    let cache = ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice);
                     Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
                 };
                 let (mut exact, mut masked) = (cache, cache);

@@ -20,6 +20,7 @@
 mod effective_weight;
 mod kv_cache;
 mod kv_dtype;
+mod kv_shape;
 mod lm;
 mod projection;
 mod safetensors_writer;
@@ -33,6 +34,7 @@ pub use kv_cache::{
     FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
 };
 pub use kv_dtype::{KvDtype, UnknownKvDtype};
+pub use kv_shape::KvShape;
 pub use lm::{CausalLm, LmError, LogitRows, Span};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{

@@ -4,7 +4,8 @@
 
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData, backend::Backend};
 use lightglm_core::{
-    KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, PageBudget, SelectedKvLayer, SequenceId,
+    KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, KvShape, PageBudget, SelectedKvLayer,
+    SequenceId,
 };
 
 /// Room for `max_positions` positions in each of a fixed number of sequences.
@@ -16,8 +17,7 @@ use lightglm_core::{
 pub struct ContiguousKvCache<B: Backend> {
     layers: Vec<Option<KvLayer<B>>>,
     sequences: Vec<Held>,
-    kv_heads: usize,
-    head_dim: usize,
+    shape: KvShape,
     max_positions: usize,
     dtype: KvDtype,
     /// The budget, and the first layer that has it.
@@ -34,15 +34,14 @@ struct Held {
 }
 
 impl<B: Backend> ContiguousKvCache<B> {
-    /// An empty cache: per layer a [`KvLayer`] of `P = sequences * ceil(max_positions / KV_BLOCK)`
-    /// blocks of `kv_heads` heads, with the sequences `SequenceId(0)` to `SequenceId(sequences - 1)`.
+    /// An empty cache for a model of `shape`: per layer a [`KvLayer`] of
+    /// `P = sequences * ceil(max_positions / KV_BLOCK)` blocks, with the sequences `SequenceId(0)` to
+    /// `SequenceId(sequences - 1)`.
     ///
     /// # Panics
     /// Where the pool would have 2^32 blocks or more.
     pub fn new(
-        layers: usize,
-        kv_heads: usize,
-        head_dim: usize,
+        shape: KvShape,
         sequences: usize,
         max_positions: usize,
         dtype: KvDtype,
@@ -57,10 +56,9 @@ impl<B: Backend> ContiguousKvCache<B> {
             Held { blocks, reserved: 0, len: 0 }
         };
         Self {
-            layers: (0..layers).map(|_| None).collect(),
+            layers: (0..shape.layers).map(|_| None).collect(),
             sequences: (0..sequences).map(held).collect(),
-            kv_heads,
-            head_dim,
+            shape,
             max_positions,
             dtype,
             selection: None,
@@ -121,7 +119,7 @@ impl<B: Backend> ContiguousKvCache<B> {
 
     /// Bytes that one position of one sequence takes, keys and values of all layers, scales included.
     pub fn bytes_per_position(&self) -> usize {
-        2 * self.layers.len() * self.kv_heads * self.dtype.bytes_per_head(self.head_dim)
+        self.shape.bytes_per_position(self.dtype)
     }
 
     /// Positions each sequence can hold.
@@ -223,7 +221,7 @@ impl<B: Backend> KvCache<B> for ContiguousKvCache<B> {
 
     fn layer_mut(&mut self, layer: usize) -> &mut KvLayer<B> {
         let blocks = self.sequences.iter().map(|held| held.blocks.len()).sum();
-        let shape = [blocks, self.kv_heads, self.head_dim];
+        let shape = [blocks, self.shape.key_value_heads, self.shape.head_dim];
         let (device, dtype) = (&self.device, self.dtype);
         let selection = self.selection.filter(|&(_, first)| layer >= first);
         self.layers[layer].get_or_insert_with(|| {

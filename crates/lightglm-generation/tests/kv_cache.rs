@@ -2,13 +2,14 @@
 
 use burn::tensor::DType;
 use burn_flex::Flex;
-use lightglm_core::KvDtype;
 use lightglm_core::{KvCache, KvCacheError, KvLayer, SequenceId};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_testkit::{TableLm, check_causal_lm, check_kv_cache};
 
 fn cache(sequences: usize, positions: usize, dtype: KvDtype) -> ContiguousKvCache<Flex> {
-    ContiguousKvCache::new(2, 2, 4, sequences, positions, dtype, &Default::default())
+    let shape = KvShape { layers: 2, key_value_heads: 2, head_dim: 4 };
+    ContiguousKvCache::new(shape, sequences, positions, dtype, &Default::default())
 }
 
 #[test]

@@ -9,10 +9,9 @@
 //! use std::path::Path;
 //!
 //! use burn_flex::{Flex, FlexDevice};
-//! use lightglm_core::SequenceId;
+//! use lightglm_core::{KvDtype, KvShape, SequenceId};
 //! use lightglm_model::checkpoint::Checkpoint;
 //! use lightglm_model::decoder::LoadPrecision;
-//! use lightglm_core::KvDtype;
 //! use lightglm_generation::{ContiguousKvCache, GenerationRequest, Generator, SamplingParams};
 //! use lightglm_text::Message;
 //!
@@ -23,10 +22,8 @@
 //! let messages = [Message::user("How do I return an order?")];
 //! let prompt = checkpoint.chat_template()?.render(&messages, &[], true)?.encode(&tokenizer)?;
 //!
-//! let c = checkpoint.config();
-//! let (layers, heads, width) = (c.num_hidden_layers, c.num_key_value_heads, c.head_dim);
-//! let mut cache =
-//!     ContiguousKvCache::new(layers, heads, width, 1, 4096, KvDtype::Bf16, &FlexDevice);
+//! let shape = KvShape::of(checkpoint.config());
+//! let mut cache = ContiguousKvCache::new(shape, 1, 4096, KvDtype::Bf16, &FlexDevice);
 //! let request = GenerationRequest::new(
 //!     SequenceId(0),
 //!     prompt,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{KV_BLOCK, KvCache, Linear, LogitRows, SequenceId, Span, WeightDtype};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, LoadPrecision};
@@ -34,9 +34,7 @@ fn decoders_are_causal_language_models_over_any_cache() {
         for dtype in [KvDtype::Bf16, KvDtype::Int8, KvDtype::Int8Rotated] {
             check_causal_lm::<Flex>(&model, |sequences, positions| {
                 Box::new(ContiguousKvCache::new(
-                    c.num_hidden_layers,
-                    c.num_key_value_heads,
-                    c.head_dim,
+                    KvShape::of(&c),
                     sequences,
                     positions,
                     dtype,
@@ -87,9 +85,7 @@ fn projections_channel_by_channel_are_linear_and_make_the_same_model() {
         });
         check_causal_lm::<Flex>(&channels, |sequences, positions| {
             Box::new(ContiguousKvCache::new(
-                c.num_hidden_layers,
-                c.num_key_value_heads,
-                c.head_dim,
+                KvShape::of(&c),
                 sequences,
                 positions,
                 KvDtype::F32,

@@ -4,11 +4,11 @@
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{
     CausalLm, FeedForward, KvCache, KvCacheError, Linear, LmError, LogitRows, SequenceId, Span,
     WeightDtype, WeightError,
 };
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
@@ -40,13 +40,10 @@ fn model(model_type: ModelType, dtype: WeightDtype) -> (GlmConfig, DenseGlm<Flex
 }
 
 fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
-    let c = config;
     ContiguousKvCache::new(
-        c.num_hidden_layers,
-        c.num_key_value_heads,
-        c.head_dim,
+        KvShape::of(config),
         sequences,
-        c.max_position_embeddings,
+        config.max_position_embeddings,
         KvDtype::F32,
         &FlexDevice,
     )

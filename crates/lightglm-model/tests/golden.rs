@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
@@ -59,9 +59,7 @@ fn check(folder: &Path, config: &str) {
             let mut tokens: Vec<u32> =
                 ids[first..columns.end].iter().map(|&id| id as u32).collect();
             let mut cache = ContiguousKvCache::<Flex>::new(
-                config.num_hidden_layers,
-                config.num_key_value_heads,
-                config.head_dim,
+                KvShape::of(&config),
                 1,
                 shape[1] + steps,
                 KvDtype::F32,

@@ -11,16 +11,15 @@
 //! use std::sync::{Arc, mpsc};
 //!
 //! use burn_flex::{Flex, FlexDevice};
-//! use lightglm_core::KvDtype;
+//! use lightglm_core::{KvDtype, KvShape};
 //! use lightglm_generation::SamplingParams;
 //! use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineRequest, Event};
 //! use lightglm_serve::kv::PagedKvCache;
 //!
 //! # let model = lightglm_testkit::TableLm::<Flex>::new(100, 4, 1, &FlexDevice);
-//! # let (layers, kv_heads, head_dim) = (1, 1, 3);
 //! let blocks = 64; // of 16 positions, shared by all requests
-//! let shape = [blocks, kv_heads, head_dim];
-//! let cache = PagedKvCache::<Flex>::new(layers, shape, KvDtype::F16, &FlexDevice);
+//! let shape = KvShape { layers: 1, key_value_heads: 1, head_dim: 3 }; // KvShape::of(&config)
+//! let cache = PagedKvCache::<Flex>::new(shape, blocks, KvDtype::F16, &FlexDevice);
 //! let engine = EngineBuilder::new(Arc::new(model), cache, EngineConfig::new(512)).build().spawn()?;
 //!
 //! let (sender, events) = mpsc::channel();

@@ -3,8 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::KvDtype;
 use lightglm_core::{CausalLm, Embedding, Linear, LogitRows, SequenceId, Span};
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::packed::reference::fake_quantize;
 use lightglm_kernels::{ActivationFormat, LmBackend};
@@ -113,11 +113,8 @@ pub struct Loss {
 }
 
 pub fn logits(model: &dyn CausalLm<Flex>, config: &GlmConfig, tokens: &[u32]) -> Vec<f32> {
-    let c = config;
     let mut cache = ContiguousKvCache::<Flex>::new(
-        c.num_hidden_layers,
-        c.num_key_value_heads,
-        c.head_dim,
+        KvShape::of(config),
         1,
         tokens.len(),
         KvDtype::F32,

@@ -3,8 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use burn_flex::Flex;
-use lightglm_core::KvDtype;
 use lightglm_core::SequenceId;
+use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::{
     ContiguousKvCache, Generation, GenerationRequest, Generator, SamplingParams, Step,
 };
@@ -20,7 +20,8 @@ pub fn model() -> TableLm<B> {
 }
 
 pub fn cache(sequences: usize, positions: usize) -> ContiguousKvCache<B> {
-    ContiguousKvCache::new(1, 1, 4, sequences, positions, KvDtype::Bf16, &Default::default())
+    let shape = KvShape { layers: 1, key_value_heads: 1, head_dim: 4 };
+    ContiguousKvCache::new(shape, sequences, positions, KvDtype::Bf16, &Default::default())
 }
 
 /// Token `t` is the character U+0020 + t; tokens from 95 on are characters of three bytes.

@@ -2,7 +2,19 @@
 //!
 //! Shapes: `D` hidden_size, `F` intermediate_size, `H` heads, `K` kv heads, `V` vocab.
 
+use lightglm_core::KvShape;
+
 use super::{GlmConfig, ModelType};
+
+impl From<&GlmConfig> for KvShape {
+    fn from(config: &GlmConfig) -> Self {
+        Self {
+            layers: config.num_hidden_layers,
+            key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        }
+    }
+}
 
 impl GlmConfig {
     /// Elements of each head that are rotated: `head_dim * partial_rotary_factor`, cut to an integer.

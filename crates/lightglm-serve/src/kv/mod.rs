@@ -17,12 +17,11 @@
 //!
 //! ```
 //! use burn_flex::{Flex, FlexDevice};
-//! use lightglm_core::{KV_BLOCK, KvCache, KvDtype};
+//! use lightglm_core::{KV_BLOCK, KvCache, KvDtype, KvShape};
 //! use lightglm_serve::kv::{PagedKvCache, ServingCache};
 //!
-//! let (layers, blocks, kv_heads, head_dim) = (2, 8, 1, 4);
-//! let shape = [blocks, kv_heads, head_dim];
-//! let mut cache = PagedKvCache::<Flex>::new(layers, shape, KvDtype::F16, &FlexDevice);
+//! let shape = KvShape { layers: 2, key_value_heads: 1, head_dim: 4 };
+//! let mut cache = PagedKvCache::<Flex>::new(shape, 8, KvDtype::F16, &FlexDevice);
 //! let tokens: Vec<u32> = (0..40).collect();
 //! let (first, cached) = cache.open(&tokens, 0);
 //! assert_eq!(cached, 0);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::iter;
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, SequenceId};
+use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, KvShape, SequenceId};
 
 use super::block_pool::{BlockPool, BlockRef};
 use super::block_table::BlockTable;
@@ -20,8 +20,8 @@ use super::serving_cache::{KvUsage, ServingCache};
 /// before, so blocks go from one sequence to the next as they are.
 pub struct PagedKvCache<B: Backend> {
     layers: Vec<Option<KvLayer<B>>>,
-    /// `[P, K, d]`.
-    shape: [usize; 3],
+    shape: KvShape,
+    blocks: usize,
     dtype: KvDtype,
     device: B::Device,
     pool: BlockPool,
@@ -54,15 +54,15 @@ impl Held {
 }
 
 impl<B: Backend> PagedKvCache<B> {
-    /// An empty cache for a model of `layers` layers, with pools of `dtype`: `shape` is `[P, K, d]`.
+    /// An empty cache for a model of `shape`, with `blocks` blocks of `dtype` in a layer's pool.
     ///
     /// # Panics
     /// For `2^32 - 1` blocks or more.
-    pub fn new(layers: usize, shape: [usize; 3], dtype: KvDtype, device: &B::Device) -> Self {
-        let [blocks, ..] = shape;
+    pub fn new(shape: KvShape, blocks: usize, dtype: KvDtype, device: &B::Device) -> Self {
         Self {
-            layers: iter::repeat_with(|| None).take(layers).collect(),
+            layers: iter::repeat_with(|| None).take(shape.layers).collect(),
             shape,
+            blocks,
             dtype,
             device: device.clone(),
             pool: BlockPool::new(blocks),
@@ -112,8 +112,9 @@ impl<B: Backend> KvCache<B> for PagedKvCache<B> {
     }
 
     fn layer_mut(&mut self, layer: usize) -> &mut KvLayer<B> {
-        let Self { layers, shape, dtype, device, .. } = self;
-        layers[layer].get_or_insert_with(|| KvLayer::zeros(*shape, *dtype, device))
+        let Self { layers, dtype, device, .. } = self;
+        let shape = [self.blocks, self.shape.key_value_heads, self.shape.head_dim];
+        layers[layer].get_or_insert_with(|| KvLayer::zeros(shape, *dtype, device))
     }
 
     fn advance(&mut self, sequence: SequenceId, added: usize) -> Result<(), KvCacheError> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{KV_BLOCK, KvDtype};
+use lightglm_core::{KV_BLOCK, KvDtype, KvShape};
 use lightglm_generation::{FinishReason, SamplingParams, Step};
 use lightglm_serve::engine::{
     Engine, EngineBuilder, EngineConfig, EngineError, EngineHandle, EngineRequest, Event,
@@ -24,7 +24,8 @@ pub(crate) fn model() -> TableLm<B> {
 }
 
 pub(crate) fn cache(blocks: usize) -> PagedKvCache<B> {
-    PagedKvCache::new(1, [blocks, 1, TableLm::<B>::HEAD_DIM], KvDtype::F32, &FlexDevice)
+    let shape = KvShape { layers: 1, key_value_heads: 1, head_dim: TableLm::<B>::HEAD_DIM };
+    PagedKvCache::new(shape, blocks, KvDtype::F32, &FlexDevice)
 }
 
 /// A config without clocks in it: what is scheduled is the same in every run.

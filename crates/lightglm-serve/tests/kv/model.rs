@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, SequenceId};
+use lightglm_core::{KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, KvShape, SequenceId};
 use lightglm_serve::kv::{PagedKvCache, ServingCache};
 use lightglm_testkit::SplitMix;
 use proptest::prelude::*;
@@ -232,8 +232,8 @@ proptest! {
         blocks in 1usize..12,
         ops in proptest::collection::vec(op(), 1..80),
     ) {
-        let shape = [blocks, 1, 1];
-        let mut cache = PagedKvCache::<Flex>::new(1, shape, KvDtype::F32, &FlexDevice);
+        let shape = KvShape { layers: 1, key_value_heads: 1, head_dim: 1 };
+        let mut cache = PagedKvCache::<Flex>::new(shape, blocks, KvDtype::F32, &FlexDevice);
         let mut model = Model { blocks, ..Model::default() };
         for op in ops {
             match op {

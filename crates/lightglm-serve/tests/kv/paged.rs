@@ -2,15 +2,19 @@
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
-    KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, PageBudget, SelectedKvLayer, SequenceId,
+    KV_BLOCK, KvCache, KvCacheError, KvDtype, KvLayer, KvShape, PageBudget, SelectedKvLayer,
+    SequenceId,
 };
 use lightglm_serve::kv::{KvUsage, PagedKvCache, ServingCache};
 use lightglm_testkit::{TableLm, check_causal_lm, check_kv_cache};
 
 type Cache = PagedKvCache<Flex>;
 
+const SHAPE: KvShape = KvShape { layers: 2, key_value_heads: 2, head_dim: 5 };
+
 fn new_cache(blocks: usize) -> Cache {
-    Cache::new(1, [blocks, 1, 4], KvDtype::F32, &FlexDevice)
+    let shape = KvShape { layers: 1, key_value_heads: 1, head_dim: 4 };
+    Cache::new(shape, blocks, KvDtype::F32, &FlexDevice)
 }
 
 /// The cache with the sequences `0..sequences`, as the conformance suites want them.
@@ -53,22 +57,22 @@ fn tokens(seed: u32, len: usize) -> Vec<u32> {
 fn conforms_in_every_dtype() {
     for dtype in KvDtype::ALL {
         check_kv_cache(|sequences, positions| {
-            let shape = [sequences * positions.div_ceil(KV_BLOCK), 2, 5];
-            with_sequences(Cache::new(2, shape, dtype, &FlexDevice), sequences)
+            let blocks = sequences * positions.div_ceil(KV_BLOCK);
+            with_sequences(Cache::new(SHAPE, blocks, dtype, &FlexDevice), sequences)
         });
         let model = TableLm::<Flex>::new(300, 6, 9, &FlexDevice);
         check_causal_lm::<Flex>(&model, |sequences, positions| {
-            let shape = [sequences * positions.div_ceil(KV_BLOCK), 2, 5];
-            let cache = Cache::new(1, shape, dtype, &FlexDevice);
+            let blocks = sequences * positions.div_ceil(KV_BLOCK);
+            let cache = Cache::new(SHAPE.with_layers(1), blocks, dtype, &FlexDevice);
             Box::new(with_sequences(cache, sequences))
         });
     }
     check_kv_cache(|sequences, positions| {
-        let shape = [sequences * positions.div_ceil(KV_BLOCK), 2, 5];
+        let blocks = sequences * positions.div_ceil(KV_BLOCK);
         let budget = PageBudget { positions: 16 };
-        let mut cache = Cache::new(2, shape, KvDtype::Int8, &FlexDevice);
+        let mut cache = Cache::new(SHAPE, blocks, KvDtype::Int8, &FlexDevice);
         let pool = cache.layer_mut(1).clone();
-        let layer = SelectedKvLayer::new(pool, shape, budget, &FlexDevice);
+        let layer = SelectedKvLayer::new(pool, [blocks, 2, 5], budget, &FlexDevice);
         *cache.layer_mut(1) = KvLayer::Selected(Box::new(layer));
         with_sequences(cache, sequences)
     });

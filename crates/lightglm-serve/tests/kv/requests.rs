@@ -3,7 +3,7 @@
 
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{CausalLm, KvDtype, LogitRows, SequenceId, Span};
+use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, SequenceId, Span};
 use lightglm_serve::kv::{PagedKvCache, ServingCache};
 use lightglm_testkit::{ShuffledKvCache, SplitMix, TableLm};
 
@@ -37,8 +37,8 @@ fn requests_get_the_logits_that_they_get_without_sharing() {
     let model = TableLm::<Flex>::new(VOCABULARY, 100, 3, &FlexDevice);
     let alone = || ShuffledKvCache::new(1, [64, 1, 4], DType::BF16, 5, &FlexDevice);
     let mut alone = Unshared::new(alone);
-    let shape = [BLOCKS, 1, 4];
-    let mut cache = PagedKvCache::<Flex>::new(1, shape, KvDtype::Bf16, &FlexDevice);
+    let shape = KvShape { layers: 1, key_value_heads: 1, head_dim: 4 };
+    let mut cache = PagedKvCache::<Flex>::new(shape, BLOCKS, KvDtype::Bf16, &FlexDevice);
     let mut random = SplitMix::new(11);
     let mut running: Vec<Running> = Vec::new();
     let (mut hits, mut preempted, mut most_cached) = (0, 0, 0);
