@@ -122,13 +122,13 @@ impl<'a> Client<'a> {
     fn explain(&self, error: ureq::Error) -> HubError {
         match error {
             ureq::Error::StatusCode(status) => self.asked().refused(status),
-            ureq::Error::Timeout(
-                Timeout::Resolve | Timeout::Connect | Timeout::RecvResponse | Timeout::PerRead,
-            ) => HubError::NoAnswer {
-                hub: self.reference.hub,
-                endpoint: self.settings.endpoint.clone(),
-                timeout: self.settings.timeout,
-            },
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect | Timeout::RecvResponse) => {
+                HubError::NoAnswer {
+                    hub: self.reference.hub,
+                    endpoint: self.settings.endpoint.clone(),
+                    timeout: self.settings.timeout,
+                }
+            }
             other => self.asked().unreachable(other),
         }
     }
