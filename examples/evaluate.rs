@@ -44,10 +44,11 @@ use lightglm_examples::text_quality::{
     TextWindows, TokenizedText, text_divergence, text_perplexity,
 };
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, stop_on_ctrl_c, use_threads};
+use lightglm_examples::{stop_on_ctrl_c, use_threads};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_generation::RunControl;
 use lightglm_generation::batched::{BatchOptions, BatchSubject};
+use lightglm_hub::DEFAULT_MODEL;
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_quant::{Policy, Scheme};
 use serde_json::{Value, json};
@@ -448,7 +449,7 @@ impl DeviceJob for Evaluate {
         let Self { args, questions, threads } = self;
         let stop = stop_on_ctrl_c()?;
         let model = subject::<B>(&args, &device)?;
-        let name = args.model.as_deref().unwrap_or(models::DEFAULT_MODEL);
+        let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
         let mut extra = vec![("model", json!(name)), ("threads", json!(threads))];
         extra.extend(args.scheme.map(|scheme| ("scheme", json!(scheme.to_string()))));
         extra.extend(args.policy.as_ref().map(|policy| ("policy", json!(policy.to_string()))));

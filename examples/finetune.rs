@@ -38,8 +38,9 @@ use lightglm_examples::teaching::{Classroom, Marks, mark};
 use lightglm_examples::trained_weights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
+use lightglm_examples::{open_model, stop_on_ctrl_c, use_threads};
 use lightglm_generation::RunControl;
+use lightglm_hub::DEFAULT_MODEL;
 use lightglm_kernels::keep_freed_memory;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseLinear, LoadPrecision};
@@ -341,7 +342,7 @@ impl Lesson<'_> {
         });
         let seen = tokens as f64 * args.epochs as f64 * steps as f64 / outcome.step.max(1) as f64;
         let report = Report {
-            model: args.model.clone().unwrap_or_else(|| models::DEFAULT_MODEL.to_owned()),
+            model: args.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             method: self.method(),
             train_rows: train.len(),
             train_tokens_per_epoch: tokens,

@@ -38,8 +38,9 @@ use lightglm_examples::teaching::Classroom;
 use lightglm_examples::trained_weights::TrainedWeights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
 use lightglm_generation::ContiguousKvCache;
+use lightglm_examples::{open_model, stop_on_ctrl_c, use_threads};
+use lightglm_hub::DEFAULT_MODEL;
 use lightglm_kernels::{LmBackend, WeightBits, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
@@ -328,7 +329,7 @@ impl Study<'_> {
         let trained_perplexity = self.perplexity(&*packed, test, "trained")?;
         self.save(&weights)?;
         let report = Report {
-            model: args.model.clone().unwrap_or_else(|| models::DEFAULT_MODEL.to_owned()),
+            model: args.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             policy: self.policy.to_string(),
             method: self.method(),
             seed: args.seed,

@@ -45,8 +45,9 @@ use lightglm_examples::sparse_model::{
 use lightglm_examples::sparsity_plot::{Line, Panel, svg};
 use lightglm_examples::text_quality::first_tokens;
 use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{models, open_model, stop_on_ctrl_c, use_threads};
 use lightglm_generation::{ContiguousKvCache, RunControl};
+use lightglm_examples::{open_model, stop_on_ctrl_c, use_threads};
+use lightglm_hub::DEFAULT_MODEL;
 use lightglm_model::config::GlmConfig;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use lightglm_sparse::{Calibration, Thresholds};
@@ -195,7 +196,7 @@ fn run() -> Result<()> {
         Measurement { dense: &model, config, protocol, calibration, tokens: rest, stop: &stop };
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let mut outcome = Outcome {
-        model: args.model.clone().unwrap_or(models::DEFAULT_MODEL.to_owned()),
+        model: args.model.clone().unwrap_or(DEFAULT_MODEL.to_owned()),
         scheme,
         text: args.text.as_ref().map_or("built-in".into(), |file| file.display().to_string()),
         calibration_tokens: calibration.len(),

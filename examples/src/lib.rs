@@ -1,5 +1,5 @@
-//! What the example programs share: finding a model, and fetching it where it is not there yet;
-//! choosing a device; prompts for a model; files that are written whole or not at all.
+//! What the example programs share: opening a model, with a bar while it is downloaded; choosing a
+//! device; prompts for a model; files that are written whole or not at all.
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
@@ -8,12 +8,12 @@ pub mod calibrated;
 pub mod cats;
 pub mod decode_speed;
 pub mod device;
+pub mod download_bar;
 pub mod griffin;
 pub mod load;
 pub mod loaded;
 pub mod loss_plot;
 pub mod model_folder;
-pub mod models;
 pub mod precision;
 pub mod prompt_text;
 pub mod sampling;
@@ -33,16 +33,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lightglm_hub::{DEFAULT_MODEL, ResolveOptions, resolve};
 use lightglm_kernels::cpu::team;
 use lightglm_model::checkpoint::Checkpoint;
 
-/// Opens `--model` (see [`models::resolve`]), or the default model.
+/// Opens `--model` (see [`resolve`]), or the default model.
 ///
 /// # Errors
 /// Where the model cannot be found, fetched or read.
 pub fn open_model(model: Option<&str>) -> anyhow::Result<Checkpoint> {
-    let model = model.unwrap_or(models::DEFAULT_MODEL);
-    let path = models::resolve(model, &models::ResolveOptions::from_env()?)?;
+    let options =
+        ResolveOptions { progress: download_bar::on_stderr(), ..ResolveOptions::from_env()? };
+    let path = resolve(model.unwrap_or(DEFAULT_MODEL), &options)?;
     Ok(Checkpoint::open(&path)?)
 }
 

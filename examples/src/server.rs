@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use lightglm_core::{KV_BLOCK, KvDtype, KvShape};
 use lightglm_generation::SamplingParams;
+use lightglm_hub::DEFAULT_MODEL;
 use lightglm_kernels::LmBackend;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
 use lightglm_serve::engine::{EngineBuilder, EngineConfig, EngineThread};
@@ -14,7 +15,6 @@ use lightglm_serve::kv::PagedKvCache;
 use lightglm_serve::structured::{GrammarVocabulary, StructuredLimits};
 use lightglm_text::ChatText;
 
-use crate::models::DEFAULT_MODEL;
 use crate::open_model;
 use crate::precision::Precision;
 use crate::sampling::recommended;

@@ -26,6 +26,12 @@ fn edges_outside_of_the_star() {
     assert!(objects("lightglm-eval", "[dev-dependencies]\nlightglm-model = { path = \"..\" }\n"));
     assert!(objects("lightglm-core", "[dependencies]\nlightglm-kernels.workspace = true\n"));
     assert!(objects("lightglm-kernels", "[dependencies]\nlightglm-model.workspace = true\n"));
+    let on_hub = "[dependencies]\nlightglm-hub.workspace = true\n";
+    assert!(!objects("lightglm", on_hub));
+    assert!(objects("lightglm-model", on_hub));
+    assert!(objects("lightglm-serve", "[dev-dependencies]\nlightglm-hub.workspace = true\n"));
+    assert!(objects("lightglm-hub", "[dependencies]\nlightglm-core.workspace = true\n"));
+    assert!(!objects("lightglm-hub", "[dependencies]\nhf-hub.workspace = true\n"));
     let renamed = "[target.'cfg(unix)'.dependencies]\nm = { package = \"lightglm-model\" }\n";
     assert!(objects("lightglm-eval", renamed));
     assert!(objects("lightglm-newcomer", "[dependencies]\nlightglm-model.workspace = true\n"));

@@ -56,8 +56,10 @@ pub(crate) fn dependencies_form_a_star(sources: &[Source]) -> Vec<String> {
     let allowed = |package: &str, section: Section, dependency: &str| match dependency {
         // The testkit is for tests alone.
         "lightglm-testkit" => section == Section::Dev,
+        // Where models come from is the business of whoever opens them.
+        "lightglm-hub" => package == "lightglm",
         // Below the siblings: the seams, the kernels, and what knows no tensor at all.
-        _ if package == "lightglm-core" || package == "lightglm-text" => false,
+        _ if ["lightglm-core", "lightglm-text", "lightglm-hub"].contains(&package) => false,
         _ if package == "lightglm-generation" => {
             matches!(dependency, "lightglm-core" | "lightglm-text")
         }

@@ -3,19 +3,23 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
+use crate::progress::Running;
+
+/// Bytes that are read at once.
+pub(crate) const BUFFER: usize = 1 << 18;
+
 /// Copies at most `limit` bytes and returns their number and their SHA-256 in hexadecimal digits.
-pub(super) fn copy_and_hash(
+pub(crate) fn copy_and_hash(
     reader: &mut dyn Read,
     writer: &mut dyn Write,
     limit: u64,
-    bar: &ProgressBar,
+    progress: &Running<'_>,
 ) -> io::Result<(u64, String)> {
     let mut reader = reader.take(limit);
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
+    let mut buffer = vec![0; BUFFER];
     let mut copied = 0;
     loop {
         let read = reader.read(&mut buffer)?;
@@ -25,14 +29,18 @@ pub(super) fn copy_and_hash(
         hasher.update(&buffer[..read]);
         writer.write_all(&buffer[..read])?;
         copied += read as u64;
-        bar.set_position(copied);
+        progress.at(copied);
     }
-    let digest = hasher.finalize();
-    Ok((copied, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((copied, hexadecimal(hasher)))
 }
 
 /// The SHA-256 of a file in hexadecimal digits.
-pub(super) fn file_hash(path: &Path, bar: &ProgressBar) -> io::Result<String> {
+pub(crate) fn file_hash(path: &Path, progress: &Running<'_>) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
-    Ok(copy_and_hash(&mut file, &mut io::sink(), u64::MAX, bar)?.1)
+    Ok(copy_and_hash(&mut file, &mut io::sink(), u64::MAX, progress)?.1)
+}
+
+/// The digest of all that `hasher` was given.
+pub(crate) fn hexadecimal(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,24 +3,28 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use crate::error::HubError;
+use crate::hub::Hub;
 
-use super::default_model::DEFAULT_MODEL;
+/// Name of the default model: SmolLM2-135M-Instruct in four bits, 98 MB, Apache-2.0.
+pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
 
 /// A model's name, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelReference {
     /// A `.gguf` file, or a folder with `config.json`.
     Local(PathBuf),
-    /// A repository on the hub.
+    /// A repository on a hub.
     Hub(HubReference),
     /// [`DEFAULT_MODEL`].
     Default,
 }
 
-/// `owner/name[@revision][:file]`.
+/// `[hf:|modelscope:]owner/name[@revision][:file]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubReference {
+    /// Where it is.
+    pub hub: Hub,
     /// `owner/name`.
     pub repository: String,
     /// Branch, tag or commit.
@@ -31,39 +35,50 @@ pub struct HubReference {
 
 impl std::fmt::Display for HubReference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.hub == Hub::ModelScope {
+            f.write_str("modelscope:")?;
+        }
         f.write_str(&self.repository)?;
-        if self.revision != "main" {
+        if self.revision != self.hub.default_branch() {
             write!(f, "@{}", self.revision)?;
         }
         self.file.as_ref().map_or(Ok(()), |file| write!(f, ":{file}"))
     }
 }
 
-pub(super) fn parse(model: &str) -> Result<ModelReference> {
-    let path = Path::new(model);
-    if path.exists() {
-        return local(path).map(ModelReference::Local);
+impl ModelReference {
+    /// Understands a name; `default_hub` is the one that names without a prefix mean. Looks at the
+    /// disk and opens no connection.
+    ///
+    /// # Errors
+    /// [`HubError::NotAName`] where it is no name at all, and where a file or folder of that name
+    /// holds no model, or several.
+    pub fn parse(name: &str, default_hub: Hub) -> Result<Self, HubError> {
+        let path = Path::new(name);
+        if path.exists() {
+            return local(path).map(Self::Local);
+        }
+        if name.eq_ignore_ascii_case(DEFAULT_MODEL) {
+            return Ok(Self::Default);
+        }
+        let reference = hub_reference(name, default_hub);
+        reference.map(Self::Hub).ok_or_else(|| HubError::NotAName { name: name.to_owned() })
     }
-    if model.eq_ignore_ascii_case(DEFAULT_MODEL) {
-        return Ok(ModelReference::Default);
-    }
-    let Some(reference) = hub_reference(model) else {
-        bail!(
-            "`{model}` is no file or folder here, and no model on the hub either: those are written \
-             owner/name, owner/name@revision or owner/name:file.gguf"
-        );
-    };
-    Ok(ModelReference::Hub(reference))
 }
 
-fn hub_reference(model: &str) -> Option<HubReference> {
-    let (model, file) = match model.split_once(':') {
-        Some((model, file)) => (model, Some(file)),
-        None => (model, None),
+fn hub_reference(name: &str, default_hub: Hub) -> Option<HubReference> {
+    let (hub, name) = match name.split_once(':') {
+        Some(("hf", name)) => (Hub::HuggingFace, name),
+        Some(("modelscope", name)) => (Hub::ModelScope, name),
+        _ => (default_hub, name),
     };
-    let (repository, revision) = model.split_once('@').unwrap_or((model, "main"));
+    let (model, file) = match name.split_once(':') {
+        Some((model, file)) => (model, Some(file)),
+        None => (name, None),
+    };
+    let (repository, revision) = model.split_once('@').unwrap_or((model, hub.default_branch()));
     let (owner, name) = repository.split_once('/')?;
-    // The hub's own rule for names; `.` and `..` would leave the cache's folder.
+    // The hubs' own rule for names; `.` and `..` would leave the cache's folder.
     let is_name = |part: &str| {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         !part.is_empty() && part.chars().all(good) && !part.starts_with('.')
@@ -75,6 +90,7 @@ fn hub_reference(model: &str) -> Option<HubReference> {
         file.is_none() && [".gguf", ".safetensors", ".json"].iter().any(|end| model.ends_with(end));
     (is_name(owner) && is_name(name) && good_revision && good_file && !looks_like_file).then(|| {
         HubReference {
+            hub,
             repository: repository.to_owned(),
             revision: revision.to_owned(),
             file: file.map(str::to_owned),
@@ -84,7 +100,7 @@ fn hub_reference(model: &str) -> Option<HubReference> {
 
 /// A `.gguf` file is itself; a checkpoint's file stands for its folder; a folder with nothing but one
 /// `.gguf` file stands for that.
-fn local(path: &Path) -> Result<PathBuf> {
+fn local(path: &Path) -> Result<PathBuf, HubError> {
     if !path.is_dir() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.ends_with(".gguf") {
@@ -94,21 +110,22 @@ fn local(path: &Path) -> Result<PathBuf> {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             return local(folder.unwrap_or(Path::new(".")));
         }
-        bail!("{} is neither a .gguf nor a .safetensors file", path.display());
+        return Err(HubError::NotAModelFile { path: path.to_owned() });
     }
     if path.join("config.json").exists() {
         return Ok(path.to_owned());
     }
-    let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    let unreadable = |source| HubError::Read { path: path.to_owned(), source };
+    let entries = fs::read_dir(path).map_err(unreadable)?;
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut gguf: Vec<PathBuf> =
         files.filter(|file| file.extension().is_some_and(|end| end == "gguf")).collect();
     match (gguf.pop(), gguf.len()) {
         (Some(only), 0) => Ok(only),
         (Some(_), others) => {
-            bail!("{} holds {} .gguf files: name one of them", path.display(), others + 1)
+            Err(HubError::SeveralGgufHere { path: path.to_owned(), count: others + 1 })
         }
-        (None, _) => bail!("{} holds neither a config.json nor a .gguf file", path.display()),
+        (None, _) => Err(HubError::NoModelHere { path: path.to_owned() }),
     }
 }
 
@@ -116,10 +133,19 @@ fn local(path: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    fn hub_reference(name: &str) -> Option<HubReference> {
+        super::hub_reference(name, Hub::HuggingFace)
+    }
+
+    fn parse(name: &str) -> Result<ModelReference, HubError> {
+        ModelReference::parse(name, Hub::HuggingFace)
+    }
+
     #[test]
     fn names_on_the_hub() {
         let hub = |repository: &str, revision: &str, file: Option<&str>| {
             Some(HubReference {
+                hub: Hub::HuggingFace,
                 repository: repository.into(),
                 revision: revision.into(),
                 file: file.map(str::to_owned),
@@ -152,6 +178,22 @@ mod tests {
         let shown = |model: &str| hub_reference(model).unwrap().to_string();
         for model in ["a/b", "a/b@v1", "a/b:q.gguf", "a/b@v1:q.gguf"] {
             assert_eq!(shown(model), model);
+        }
+    }
+
+    #[test]
+    fn names_on_either_hub() {
+        let at = |name: &str, default| {
+            let reference = super::hub_reference(name, default).unwrap();
+            (reference.hub, reference.revision.clone(), reference.to_string())
+        };
+        let (hf, ms) = (Hub::HuggingFace, Hub::ModelScope);
+        assert_eq!(at("a/b", ms), (ms, "master".into(), "modelscope:a/b".into()));
+        assert_eq!(at("hf:a/b", ms), (hf, "main".into(), "a/b".into()));
+        let (_, revision, shown) = at("modelscope:a/b@v1:q.gguf", hf);
+        assert_eq!((&revision[..], &shown[..]), ("v1", "modelscope:a/b@v1:q.gguf"));
+        for bad in ["modelscope:", "modelscope:a", "hf:hf:a/b", "other:a/b", "modelscope:../b"] {
+            assert_eq!(hub_reference(bad), None, "{bad}");
         }
     }
 

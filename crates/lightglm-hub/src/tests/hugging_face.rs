@@ -1,14 +1,15 @@
-//! Fetching from a hub, good and bad.
+//! Fetching from the Hugging Face hub, good and bad.
 
 use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::fake_hub::{COMMIT, FakeHub, options};
-use super::{ResolveOptions, resolve};
+use crate::error::chain;
+use crate::{ResolveOptions, resolve};
 
 fn error(model: &str, options: &ResolveOptions) -> String {
-    format!("{:#}", resolve(model, options).unwrap_err())
+    chain(&resolve(model, options).unwrap_err())
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn refusals_say_what_to_do() {
     let message = error("owner/name", &options);
     assert!(message.contains("set HF_TOKEN") && message.contains("terms"), "{message}");
     assert!(hub.authorizations().is_empty());
-    options.hub.token = Some("secret".to_owned());
+    options.hugging_face.token = Some("secret".to_owned());
     let message = error("owner/name", &options);
     assert!(message.contains("does not give access") && !message.contains("secret"), "{message}");
     assert_eq!(hub.authorizations(), ["Bearer secret"]);
@@ -122,14 +123,14 @@ fn a_hub_out_of_reach_fails_fast() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let mut options = options(&endpoint, dir.path());
     // It listens, and never answers.
-    options.hub.timeout = Duration::from_millis(300);
+    options.hugging_face.timeout = Duration::from_millis(300);
     let start = Instant::now();
     let message = error("owner/name", &options);
     assert!(message.contains("out of reach (no answer in 0.3 s)"), "{message}");
     assert!(message.contains("HF_ENDPOINT") && message.contains("HTTPS_PROXY"), "{message}");
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(listener);
-    options.hub.timeout = Duration::from_secs(60);
+    options.hugging_face.timeout = Duration::from_secs(60);
     let message = error("owner/name", &options);
     assert!(message.contains("out of reach") && message.contains("refused"), "{message}");
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -142,7 +143,7 @@ fn offline_opens_no_connection() {
     let mut by_flag = options(&hub.endpoint, dir.path());
     let mut by_variable = by_flag.clone();
     by_flag.offline = true;
-    by_variable.hub.offline = true;
+    by_variable.hugging_face.offline = true;
     for options in [by_flag, by_variable] {
         let message = error("owner/name", &options);
         assert!(message.contains("HF_HUB_OFFLINE") && message.contains("hub"), "{message}");
