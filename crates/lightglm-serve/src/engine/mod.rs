@@ -9,7 +9,6 @@
 //! were guessed. The model's logits do not depend on the batch, a guess only counts where the sampler
 //! chooses the same token, and random numbers belong to the request.
 
-mod active;
 mod config;
 mod event;
 mod fairness;
@@ -23,10 +22,13 @@ mod plan;
 mod queue;
 mod rejection;
 mod request;
+mod running_sequence;
+mod scheduled_span;
 mod scheduler;
 mod stats;
 mod sync;
 mod thread;
+mod waiting_request;
 
 pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
 pub use event::{EngineError, Event, EventSink, Usage};

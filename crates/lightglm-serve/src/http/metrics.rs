@@ -41,7 +41,7 @@ pub(super) struct Metrics {
     timings: Timings,
 }
 
-/// When things happen to a generation; clones count together.
+/// When things happen to a choice; clones count together.
 #[derive(Clone)]
 pub(super) struct Timings {
     first_token: Histogram,

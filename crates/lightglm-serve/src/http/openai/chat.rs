@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
-use super::response_format::{ResponseFormat, demand, drafts};
+use super::response_format::{ResponseFormat, choice_prompts, demand};
 use super::sampling::{Sampled, whole};
 use super::tools::{Tool, ToolChoice, checked, plan};
 use crate::http::admission::Admission;
+use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
-use crate::http::generation::{Generation, Peer};
 use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::peer::Peer;
 use crate::http::sse;
 use crate::http::state::AppState;
 
@@ -79,7 +80,7 @@ pub(in crate::http) async fn chat(
     if top.is_some_and(|top| top > 0) && !logprobs {
         return Err(ApiError::field("top_logprobs", "it needs logprobs to be true"));
     }
-    sampling.job.params.logprobs = logprobs.then_some(top.unwrap_or(0));
+    sampling.shared.params.logprobs = logprobs.then_some(top.unwrap_or(0));
     let messages = template_messages(request.messages, limits)?;
 
     let n = sampling.n;
@@ -89,15 +90,15 @@ pub(in crate::http) async fn chat(
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        drafts(state, demand.as_ref(), vec![prompt], n)
+        choice_prompts(state, demand.as_ref(), vec![prompt], n)
     };
-    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
+    let prompts = state.work_on_text(&mut admission, bytes, work).await?;
 
-    let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply =
         ChatReply::new(&state, sampling.model, n, logprobs, &plan.tools.names, plan.parallel);
-    if sampling.job.stream {
-        return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
+    if sampling.shared.stream {
+        return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
     }
-    Ok(Json(collect(reply, generation).await?).into_response())
+    Ok(Json(collect(reply, stream).await?).into_response())
 }

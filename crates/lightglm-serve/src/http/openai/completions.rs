@@ -6,12 +6,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
-use super::response_format::{ResponseFormat, demand, drafts};
+use super::response_format::{ResponseFormat, choice_prompts, demand};
 use super::sampling::{Sampled, whole};
 use crate::http::admission::Admission;
+use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
-use crate::http::generation::{Generation, Peer};
 use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::peer::Peer;
 use crate::http::sse;
 use crate::http::state::AppState;
 
@@ -105,7 +106,7 @@ pub(in crate::http) async fn completions(
     }
     let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
-    sampling.job.params.logprobs = logprobs;
+    sampling.shared.params.logprobs = logprobs;
     let n = sampling.n;
     if request.echo == Some(true) {
         return Err(ApiError::field("echo", "only false is supported"));
@@ -137,14 +138,14 @@ pub(in crate::http) async fn completions(
                 tokens.map_err(|error| ApiError::text("prompt", &error))
             }
         });
-        drafts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
+        choice_prompts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
     };
-    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
+    let prompts = state.work_on_text(&mut admission, bytes, work).await?;
 
-    let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
-    if sampling.job.stream {
-        return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
+    if sampling.shared.stream {
+        return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
     }
-    collect(reply, generation).await
+    collect(reply, stream).await
 }

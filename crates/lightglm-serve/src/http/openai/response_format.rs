@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::constraint::Constraint;
+use crate::http::choice_stream::ChoicePrompt;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::generation::Draft;
 use crate::http::state::AppState;
 
 /// What a reply must look like.
@@ -114,18 +114,18 @@ pub(in crate::http) fn demand(
 ///
 /// # Errors
 /// [`ApiError::Field`] where it cannot be met; [`ApiError::Unsupported`] where none can.
-pub(in crate::http) fn drafts(
+pub(in crate::http) fn choice_prompts(
     state: &AppState,
     demand: Option<&Demand>,
     prompts: Vec<Vec<u32>>,
     n: usize,
-) -> Result<Vec<Draft>, ApiError> {
+) -> Result<Vec<ChoicePrompt>, ApiError> {
     let choices = prompts.len().saturating_mul(n);
     let mut processors = match demand {
         Some(demand) => compile(state, demand, choices)?.into_iter(),
         None => Vec::new().into_iter(),
     };
-    let mut drafts = Vec::with_capacity(choices);
+    let mut choice_prompts = Vec::with_capacity(choices);
     for prompt in prompts {
         for seed_offset in 0..n as u64 {
             let processor = processors.next();
@@ -134,10 +134,10 @@ pub(in crate::http) fn drafts(
                 return Err(ApiError::Internal);
             }
             let processors = processor.into_iter().collect();
-            drafts.push(Draft { prompt: prompt.clone(), seed_offset, processors });
+            choice_prompts.push(ChoicePrompt { prompt: prompt.clone(), seed_offset, processors });
         }
     }
-    Ok(drafts)
+    Ok(choice_prompts)
 }
 
 fn compile(
