@@ -10,6 +10,7 @@
 //! chooses the same token, and random numbers belong to the request.
 
 mod config;
+mod engine_api;
 mod event;
 mod fairness;
 mod forward;
@@ -31,6 +32,7 @@ mod thread;
 mod waiting_request;
 
 pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
+pub use engine_api::EngineApi;
 pub use event::{EngineError, Event, EventSink, Usage};
 pub use handle::EngineHandle;
 pub use models::{AdapterError, AdapterLoader, SharedModel};

@@ -19,7 +19,6 @@ mod choice_sink;
 mod choice_stream;
 mod config;
 mod constrain;
-mod engine_api;
 mod error;
 mod health;
 mod json_body;
@@ -42,7 +41,6 @@ mod unread_body;
 
 pub use config::{ConfigError, HttpLimits, ServerConfig};
 pub use constrain::{Constrain, ConstrainError};
-pub use engine_api::EngineApi;
 pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;

@@ -14,12 +14,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::config::{ConfigError, ServerConfig, origin_value};
 use super::constrain::Constrain;
-use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
 use super::shorten::shortened;
 use super::state::AppState;
 use super::{adapters, answer, around, auth, health, metrics, openapi, page, tokenize};
+use crate::engine::EngineApi;
 
 /// A server that is ready to run.
 pub struct Server {
