@@ -39,7 +39,7 @@ mod structured;
 mod tokenize;
 mod unread_body;
 
-pub use config::{ConfigError, HttpLimits, ServerConfig};
+pub use config::{HttpLimits, ServerConfig, ServerConfigError};
 pub use constrain::{Constrain, ConstrainError};
 pub use router::Server;
 #[cfg(feature = "structured")]

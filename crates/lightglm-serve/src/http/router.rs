@@ -12,7 +12,7 @@ use lightglm_text::ChatText;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::config::{ConfigError, ServerConfig, origin_value};
+use super::config::{ServerConfig, ServerConfigError, origin_value};
 use super::constrain::Constrain;
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
@@ -34,12 +34,12 @@ impl Server {
     /// A server of `engine`, whose model reads and writes by `text`.
     ///
     /// # Errors
-    /// [`ConfigError`].
+    /// [`ServerConfigError`].
     pub fn new(
         config: ServerConfig,
         engine: Arc<dyn EngineApi>,
         text: Arc<dyn ChatText>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, ServerConfigError> {
         config.check()?;
         let cors = cors(&config.cors_origins)?;
         Ok(Self { config, engine, text, constrain: None, cors })
@@ -114,7 +114,7 @@ fn routes() -> Router<AppState> {
         .route("/page/{file}", get(page::page_file))
 }
 
-fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ConfigError> {
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ServerConfigError> {
     if origins.is_empty() {
         return Ok(None);
     }
