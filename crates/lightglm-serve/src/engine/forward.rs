@@ -7,20 +7,21 @@ use burn::tensor::backend::Backend;
 use lightglm_core::{CausalLm, KvCacheError, LmError, Span};
 use lightglm_generation::FinishReason;
 
-use super::active::{Active, Share};
 use super::event::{EngineError, Event};
+use super::running_sequence::RunningSequence;
+use super::scheduled_span::ScheduledSpan;
 use super::scheduler::Engine;
 use crate::kv::ServingCache;
 
 impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
-    /// Runs `shares`, one pass for each model among them, and hands out what came of them.
-    pub(super) fn run(&mut self, shares: Vec<Share>) {
-        let mut left = self.reserve(shares);
+    /// Runs `scheduled`, one pass for each model among them, and hands out what came of them.
+    pub(super) fn run(&mut self, scheduled: Vec<ScheduledSpan>) {
+        let mut left = self.reserve(scheduled);
         if left.is_empty() {
             return;
         }
         let tokens_of = |decodes: bool| -> usize {
-            left.iter().filter(|s| s.decodes == decodes).map(|share| share.tokens.len()).sum()
+            left.iter().filter(|s| s.decodes == decodes).map(|span| span.tokens.len()).sum()
         };
         let (decode_rows, prompt_tokens) = (tokens_of(true), tokens_of(false));
         self.stats.steps += 1;
@@ -29,7 +30,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         let mut ended = Vec::new();
         while let Some(first) = left.first() {
             let slot = self.running[first.index].model.clone();
-            let same = |share: &Share| self.running[share.index].model.salt == slot.salt;
+            let same = |span: &ScheduledSpan| self.running[span.index].model.salt == slot.salt;
             let (together, others): (Vec<_>, Vec<_>) = left.into_iter().partition(same);
             self.run_together(&*slot.model, &together, &mut ended);
             left = others;
@@ -38,27 +39,32 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         // From the last, so that indices stay what they are.
         ended.sort_unstable();
         for index in ended.into_iter().rev() {
-            self.retire(index);
+            self.finish(index);
         }
     }
 
-    /// Runs `shares` in one pass of `model`; where that is refused, each by itself, to find out whose
+    /// Runs `scheduled` in one pass of `model`; where that is refused, each by itself, to find out whose
     /// fault it is. Requests that ended are added to `ended`.
-    fn run_together(&mut self, model: &dyn CausalLm<B>, shares: &[Share], ended: &mut Vec<usize>) {
-        let spans: Vec<Span<'_>> = shares
+    fn run_together(
+        &mut self,
+        model: &dyn CausalLm<B>,
+        scheduled: &[ScheduledSpan],
+        ended: &mut Vec<usize>,
+    ) {
+        let spans: Vec<Span<'_>> = scheduled
             .iter()
-            .filter_map(|share| Some(share.span(self.running[share.index].sequence?)))
+            .filter_map(|span| Some(span.in_sequence(self.running[span.index].id?)))
             .collect();
         let mut logits = match model.forward(&spans, &mut self.cache) {
             Ok(logits) => logits.into_data().convert::<f32>().into_vec::<f32>().unwrap_or_default(),
             Err(error) => {
-                match shares {
-                    [share] => {
-                        self.refuse(share.index, error);
-                        ended.push(share.index);
+                match scheduled {
+                    [span] => {
+                        self.refuse(span.index, error);
+                        ended.push(span.index);
                     }
-                    _ => shares.iter().for_each(|share| {
-                        self.run_together(model, std::slice::from_ref(share), ended);
+                    _ => scheduled.iter().for_each(|span| {
+                        self.run_together(model, std::slice::from_ref(span), ended);
                     }),
                 }
                 return;
@@ -66,79 +72,78 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         };
         let width = self.shared.limits.vocab_size;
         let mut rest = &mut logits[..];
-        for share in shares {
-            let Some((rows, behind)) = rest.split_at_mut_checked(share.rows() * width) else {
+        for span in scheduled {
+            let Some((rows, behind)) = rest.split_at_mut_checked(span.rows() * width) else {
                 // Fewer rows than were asked for: whose they are nobody can tell.
-                self.refuse(share.index, LmError::EmptySpan(None));
-                ended.push(share.index);
+                self.refuse(span.index, LmError::EmptySpan(None));
+                ended.push(span.index);
                 rest = &mut [];
                 continue;
             };
             rest = behind;
-            if self.accept(share, rows) {
-                ended.push(share.index);
+            if self.accept(span, rows) {
+                ended.push(span.index);
             }
         }
     }
 
-    /// Makes room for every share; where blocks run out, somebody gives way.
-    fn reserve(&mut self, mut shares: Vec<Share>) -> Vec<Share> {
+    /// Makes room for every span; where blocks run out, a sequence is preempted.
+    fn reserve(&mut self, mut scheduled: Vec<ScheduledSpan>) -> Vec<ScheduledSpan> {
         let mut at = 0;
-        while at < shares.len() {
-            let share = &shares[at];
-            let Some(sequence) = self.running[share.index].sequence else {
-                shares.remove(at);
+        while at < scheduled.len() {
+            let span = &scheduled[at];
+            let Some(id) = self.running[span.index].id else {
+                scheduled.remove(at);
                 continue;
             };
-            match self.cache.reserve(sequence, share.tokens.len()) {
+            match self.cache.reserve(id, span.tokens.len()) {
                 Ok(()) => at += 1,
-                Err(KvCacheError::Full { .. }) if share.guessed > 0 => {
+                Err(KvCacheError::Full { .. }) if span.guessed > 0 => {
                     // Guesses are the first to go.
-                    let certain = share.tokens.len() - share.guessed;
-                    shares[at].tokens.truncate(certain);
-                    shares[at].guessed = 0;
+                    let certain = span.tokens.len() - span.guessed;
+                    scheduled[at].tokens.truncate(certain);
+                    scheduled[at].guessed = 0;
                 }
                 Err(_) if self.running.len() == 1 => {
                     // Nobody is left to give way: the reply has filled the cache.
-                    let mut active = self.retire(0);
-                    active.finish(FinishReason::Length);
+                    let mut sequence = self.finish(0);
+                    sequence.end(FinishReason::Length);
                     self.stats.finished += 1;
                     return Vec::new();
                 }
                 Err(_) => {
-                    let Some(victim) = self.victim() else { return Vec::new() };
-                    self.preempt(victim);
-                    let gone = shares.iter().position(|share| share.index == victim);
+                    let Some(preempted) = self.preempt() else { return Vec::new() };
+                    let gone = scheduled.iter().position(|span| span.index == preempted);
                     if let Some(gone) = gone {
-                        shares.remove(gone);
+                        scheduled.remove(gone);
                         at -= usize::from(gone < at);
                     }
-                    for share in shares.iter_mut().filter(|share| share.index > victim) {
-                        share.index -= 1;
+                    for span in scheduled.iter_mut().filter(|span| span.index > preempted) {
+                        span.index -= 1;
                     }
                 }
             }
         }
-        shares
+        scheduled
     }
 
-    /// Hands one share's rows of logits, `[rows, V]`, to its request; whether that has ended.
-    fn accept(&mut self, share: &Share, rows: &mut [f32]) -> bool {
-        let index = share.index;
-        let active = &mut self.running[index];
-        active.held += share.tokens.len() - share.guessed;
-        if !share.decodes {
-            self.stats.prompt_tokens += share.tokens.len() as u64;
-            self.tokens.charge_prompt(&active.key, share.tokens.len());
+    /// Hands one span's rows of logits, `[rows, V]`, to its sequence; whether that has ended.
+    fn accept(&mut self, span: &ScheduledSpan, rows: &mut [f32]) -> bool {
+        let index = span.index;
+        let sequence = &mut self.running[index];
+        sequence.held += span.tokens.len() - span.guessed;
+        if !span.decodes {
+            self.stats.prompt_tokens += span.tokens.len() as u64;
+            self.tokens.charge_prompt(&sequence.key, span.tokens.len());
         }
-        let guesses = &share.tokens[share.tokens.len() - share.guessed..];
+        let guesses = &span.tokens[span.tokens.len() - span.guessed..];
         let mut right = 0;
         let mut end = None;
         for (at, row) in rows.chunks_exact_mut(self.shared.limits.vocab_size).enumerate() {
-            match choose(active, row) {
+            match choose(sequence, row) {
                 Ok(chosen) => {
                     self.stats.generated_tokens += 1;
-                    self.tokens.charge_reply(&active.key, 1);
+                    self.tokens.charge_reply(&sequence.key, 1);
                     end = chosen.finish.map(Ok);
                     if end.is_none() && guesses.get(at) == Some(&chosen.token) {
                         right += 1;
@@ -149,43 +154,43 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             }
             break;
         }
-        if share.guessed > 0 {
-            self.stats.drafted_tokens += share.guessed as u64;
+        if span.guessed > 0 {
+            self.stats.drafted_tokens += span.guessed as u64;
             self.stats.accepted_tokens += right as u64;
-            active.held += right;
-            let len = active.tokens.len();
-            if let Some(lookup) = &mut active.lookup {
-                lookup.note(share.guessed, right, len);
+            sequence.held += right;
+            let len = sequence.tokens.len();
+            if let Some(lookup) = &mut sequence.lookup {
+                lookup.note(span.guessed, right, len);
             }
-            if let Some(sequence) = active.sequence {
+            if let Some(id) = sequence.id {
                 // Never below what is published, which was all held before the guesses.
-                let _ = self.cache.truncate(sequence, active.held);
+                let _ = self.cache.truncate(id, sequence.held);
             }
         }
         self.publish(index);
-        let active = &mut self.running[index];
+        let sequence = &mut self.running[index];
         match end {
             None => return false,
             Some(Ok(reason)) => {
                 self.stats.finished += 1;
-                active.tell_finished(reason);
+                sequence.tell_finished(reason);
             }
             Some(Err(error)) => {
                 self.stats.failed += 1;
-                active.tell(Event::Failed(error));
+                sequence.tell(Event::Failed(error));
             }
         }
         true
     }
 
     fn refuse(&mut self, index: usize, error: LmError) {
-        let active = &mut self.running[index];
-        if matches!(error, LmError::TooLong { .. }) && active.usage.completion_tokens > 0 {
+        let sequence = &mut self.running[index];
+        if matches!(error, LmError::TooLong { .. }) && sequence.usage.completion_tokens > 0 {
             self.stats.finished += 1;
-            active.finish(FinishReason::Length);
+            sequence.end(FinishReason::Length);
         } else {
             self.stats.failed += 1;
-            active.tell(Event::Failed(EngineError::Model(error)));
+            sequence.tell(Event::Failed(EngineError::Model(error)));
         }
     }
 }
@@ -196,24 +201,27 @@ struct Chosen {
     finish: Option<FinishReason>,
 }
 
-/// Chooses the next token of `active` and tells its client.
-fn choose<B: Backend>(active: &mut Active<B>, row: &mut [f32]) -> Result<Chosen, EngineError> {
+/// Chooses the next token of `sequence` and tells its client.
+fn choose<B: Backend>(
+    sequence: &mut RunningSequence<B>,
+    row: &mut [f32],
+) -> Result<Chosen, EngineError> {
     // A processor that panics takes its own request down and nobody else's.
-    let reply = &mut active.reply;
+    let reply = &mut sequence.reply;
     let step = match catch_unwind(AssertUnwindSafe(|| reply.step(row))) {
         Ok(Ok(step)) => step,
         Ok(Err(error)) => {
-            active.reply.abandon();
+            sequence.reply.abandon();
             return Err(error.into());
         }
         Err(_) => {
-            active.reply.abandon();
+            sequence.reply.abandon();
             return Err(EngineError::Panicked);
         }
     };
     let (token, finish) = (step.token.unwrap_or_default(), step.finish);
-    active.tokens.push(token);
-    active.usage.completion_tokens += 1;
-    active.tell(Event::Step(step));
+    sequence.tokens.push(token);
+    sequence.usage.completion_tokens += 1;
+    sequence.tell(Event::Step(step));
     Ok(Chosen { token, finish })
 }

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lightglm_generation::{CancelToken, Continuation};
-use lightglm_text::Detokenize;
+use lightglm_generation::Continuation;
 
 use super::config::{EngineLimits, RETRY_BOUNDS};
-use super::event::{EngineError, Event, EventSink};
+use super::event::EventSink;
 use super::inbox::{Inbox, Refusal};
-use super::models::{AdapterError, Adapters, AnySlot};
+use super::models::{AdapterError, Adapters};
 use super::rejection::Rejection;
 use super::request::EngineRequest;
 use super::stats::EngineStats;
+use super::waiting_request::WaitingRequest;
 
 /// Submits requests to an [`Engine`](super::Engine) from any thread; clones share it.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ pub struct EngineHandle {
 /// What the handles and the engine share.
 pub(super) struct Shared {
     pub(super) limits: EngineLimits,
-    pub(super) inbox: Inbox<Arrival>,
+    pub(super) inbox: Inbox<WaitingRequest>,
     pub(super) adapters: Adapters,
     pub(super) board: Mutex<Board>,
     rejected: AtomicU64,
@@ -38,20 +38,12 @@ pub(super) struct Board {
     pub(super) ends_per_second: Option<f64>,
 }
 
-/// A request that was accepted.
-pub(super) struct Arrival {
-    pub(super) key: String,
-    pub(super) priority: i32,
-    pub(super) deadline: Option<std::time::Instant>,
-    pub(super) cancel: CancelToken,
-    pub(super) sink: EventSink,
-    /// `None` for the base model.
-    pub(super) model: Option<AnySlot>,
-    pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
-}
-
 impl Shared {
-    pub(super) fn new(limits: EngineLimits, inbox: Inbox<Arrival>, adapters: Adapters) -> Self {
+    pub(super) fn new(
+        limits: EngineLimits,
+        inbox: Inbox<WaitingRequest>,
+        adapters: Adapters,
+    ) -> Self {
         let (board, rejected) = (Mutex::default(), AtomicU64::new(0));
         Self { limits, inbox, adapters, board, rejected }
     }
@@ -63,9 +55,9 @@ impl EngineHandle {
     /// # Errors
     /// [`Rejection`]; `sink` is not called then.
     pub fn submit(&self, request: EngineRequest, sink: EventSink) -> Result<(), Rejection> {
-        let accepted = self.check(request, sink).and_then(|arrival| {
-            let key = arrival.key.clone();
-            self.shared.inbox.offer(&key, arrival).map_err(|refusal| self.rejection(refusal))
+        let accepted = self.check(request, sink).and_then(|request| {
+            let key = request.key.clone();
+            self.shared.inbox.offer(&key, request).map_err(|refusal| self.rejection(refusal))
         });
         if accepted.is_err() {
             self.shared.rejected.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +65,7 @@ impl EngineHandle {
         accepted
     }
 
-    fn check(&self, request: EngineRequest, sink: EventSink) -> Result<Arrival, Rejection> {
+    fn check(&self, request: EngineRequest, sink: EventSink) -> Result<WaitingRequest, Rejection> {
         let EngineLimits { max_positions, vocab_size, .. } = self.shared.limits;
         let EngineRequest { model, prompt, mut params, key, priority, deadline, cancel, .. } =
             request;
@@ -101,7 +93,7 @@ impl EngineHandle {
         for processor in request.processors {
             reply.push_processor(processor);
         }
-        Ok(Arrival { key, priority, deadline, cancel, sink, model, reply })
+        Ok(WaitingRequest { key, priority, deadline, cancel, sink, model, reply })
     }
 
     fn rejection(&self, refusal: Refusal) -> Rejection {
@@ -188,13 +180,5 @@ impl std::fmt::Debug for EngineHandle {
             .field("limits", &self.shared.limits)
             .field("stats", &self.stats())
             .finish()
-    }
-}
-
-impl Arrival {
-    /// The end of a request that no engine will run.
-    pub(super) fn refuse(mut self, error: EngineError) {
-        // Nobody acts on the answer: there is nothing left to cancel.
-        let _ = (self.sink)(Event::Failed(error));
     }
 }

@@ -9,8 +9,8 @@
 //! were guessed. The model's logits do not depend on the batch, a guess only counts where the sampler
 //! chooses the same token, and random numbers belong to the request.
 
-mod active;
 mod config;
+mod engine_api;
 mod event;
 mod fairness;
 mod forward;
@@ -23,12 +23,16 @@ mod plan;
 mod queue;
 mod rejection;
 mod request;
+mod running_sequence;
+mod scheduled_span;
 mod scheduler;
 mod stats;
 mod sync;
 mod thread;
+mod waiting_request;
 
 pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
+pub use engine_api::EngineApi;
 pub use event::{EngineError, Event, EventSink, Usage};
 pub use handle::EngineHandle;
 pub use models::{AdapterError, AdapterLoader, SharedModel};

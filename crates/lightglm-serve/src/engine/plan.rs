@@ -2,28 +2,29 @@
 
 use burn::tensor::backend::Backend;
 
-use super::active::{Active, Share};
 use super::config::EngineConfig;
 use super::pace::Pace;
+use super::running_sequence::RunningSequence;
+use super::scheduled_span::ScheduledSpan;
 
-/// Shares of one step: everybody who decodes, with guesses where there is room; then short prompts,
+/// The spans of one step: everybody who decodes, with guesses where there is room; then short prompts,
 /// then long ones at the pace that the replies bear. At least one token of a prompt is run wherever
 /// one waits, so that no prompt starves behind many replies.
 pub(super) fn plan<B: Backend>(
-    running: &[Active<B>],
+    running: &[RunningSequence<B>],
     config: &EngineConfig,
     pace: &Pace,
-) -> Vec<Share> {
+) -> Vec<ScheduledSpan> {
     let decoding: Vec<usize> = (0..running.len()).filter(|&i| running[i].decodes()).collect();
     let mut prompts: Vec<usize> = (0..running.len()).filter(|&i| !running[i].decodes()).collect();
     let speculate = prompts.is_empty()
         && config.speculation.is_some_and(|config| decoding.len() <= config.max_sequences);
-    let mut shares: Vec<Share> =
+    let mut scheduled: Vec<ScheduledSpan> =
         decoding.iter().map(|&i| decode(&running[i], i, speculate)).collect();
 
     // The shortest first: who has little left is done soon, and a long prompt cannot hold it up.
     prompts.sort_by_key(|&i| (std::cmp::Reverse(running[i].priority), running[i].rest(), i));
-    let mut left = config.token_budget.saturating_sub(shares.len()).max(1);
+    let mut left = config.token_budget.saturating_sub(scheduled.len()).max(1);
     let mut long_left = pace.long_prompt_tokens(decoding.len(), left);
     let has_long = prompts.iter().any(|&i| !pace.is_short(running[i].rest()));
     // Set aside, so that short prompts that keep coming do not keep a long one from its end.
@@ -36,28 +37,32 @@ pub(super) fn plan<B: Backend>(
         if count == 0 {
             continue;
         }
-        shares.push(prompt(&running[index], index, count));
+        scheduled.push(prompt(&running[index], index, count));
         left -= count;
         if !pace.is_short(rest) {
             long_left -= count;
         }
     }
-    shares
+    scheduled
 }
 
-fn decode<B: Backend>(active: &Active<B>, index: usize, speculate: bool) -> Share {
-    let mut tokens = active.tokens[active.held..].to_vec();
-    if let (true, Some(lookup)) = (speculate, &active.lookup) {
+fn decode<B: Backend>(
+    sequence: &RunningSequence<B>,
+    index: usize,
+    speculate: bool,
+) -> ScheduledSpan {
+    let mut tokens = sequence.tokens[sequence.held..].to_vec();
+    if let (true, Some(lookup)) = (speculate, &sequence.lookup) {
         // After the guesses, one more token has to be allowed; positions are, where tokens are.
-        let replies = active.reply.params().max_tokens;
-        let room = replies.saturating_sub(active.usage.completion_tokens + 1);
-        tokens.extend(lookup.draft(&active.tokens, room));
+        let replies = sequence.reply.params().max_tokens;
+        let room = replies.saturating_sub(sequence.usage.completion_tokens + 1);
+        tokens.extend(lookup.draft(&sequence.tokens, room));
     }
     let guessed = tokens.len() - 1;
-    Share { index, tokens, guessed, last: true, decodes: true }
+    ScheduledSpan { index, tokens, guessed, last: true, decodes: true }
 }
 
-fn prompt<B: Backend>(active: &Active<B>, index: usize, count: usize) -> Share {
-    let tokens = active.tokens[active.held..active.held + count].to_vec();
-    Share { index, tokens, guessed: 0, last: count == active.rest(), decodes: false }
+fn prompt<B: Backend>(sequence: &RunningSequence<B>, index: usize, count: usize) -> ScheduledSpan {
+    let tokens = sequence.tokens[sequence.held..sequence.held + count].to_vec();
+    ScheduledSpan { index, tokens, guessed: 0, last: count == sequence.rest(), decodes: false }
 }

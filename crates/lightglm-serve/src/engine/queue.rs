@@ -4,12 +4,12 @@ use std::cmp::Ordering;
 
 use burn::tensor::backend::Backend;
 
-use super::active::Active;
 use super::fairness::VirtualTokens;
+use super::running_sequence::RunningSequence;
 
 /// Who waits.
 pub(super) struct Queue<B: Backend> {
-    waiting: Vec<Active<B>>,
+    waiting: Vec<RunningSequence<B>>,
 }
 
 impl<B: Backend> Queue<B> {
@@ -17,8 +17,8 @@ impl<B: Backend> Queue<B> {
         Self { waiting: Vec::new() }
     }
 
-    pub(super) fn push(&mut self, active: Active<B>) {
-        self.waiting.push(active);
+    pub(super) fn push(&mut self, sequence: RunningSequence<B>) {
+        self.waiting.push(sequence);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -26,7 +26,10 @@ impl<B: Backend> Queue<B> {
     }
 
     /// Takes out those that `ends` says something of.
-    pub(super) fn drain_if(&mut self, mut ends: impl FnMut(&Active<B>) -> bool) -> Vec<Active<B>> {
+    pub(super) fn drain_if(
+        &mut self,
+        mut ends: impl FnMut(&RunningSequence<B>) -> bool,
+    ) -> Vec<RunningSequence<B>> {
         let mut out = Vec::new();
         let mut i = 0;
         while i < self.waiting.len() {
@@ -44,9 +47,9 @@ impl<B: Backend> Queue<B> {
     pub(super) fn pop(
         &mut self,
         tokens: &VirtualTokens,
-        may: impl Fn(&Active<B>) -> bool,
-    ) -> Option<Active<B>> {
-        let order = |a: &Active<B>, b: &Active<B>| -> Ordering {
+        may: impl Fn(&RunningSequence<B>) -> bool,
+    ) -> Option<RunningSequence<B>> {
+        let order = |a: &RunningSequence<B>, b: &RunningSequence<B>| -> Ordering {
             (b.priority.cmp(&a.priority))
                 .then(b.started.cmp(&a.started))
                 .then(tokens.charged(&a.key).total_cmp(&tokens.charged(&b.key)))

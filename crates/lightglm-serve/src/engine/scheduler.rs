@@ -8,19 +8,20 @@ use burn::tensor::backend::Backend;
 use lightglm_core::KV_BLOCK;
 use lightglm_generation::FinishReason;
 
-use super::active::Active;
 use super::config::{EngineConfig, EngineLimits};
 use super::event::{EngineError, Event, Usage};
 use super::fairness::VirtualTokens;
-use super::handle::{Arrival, EngineHandle, Shared};
+use super::handle::{EngineHandle, Shared};
 use super::inbox::{Inbox, InboxLimits, Wake};
 use super::lookup::Lookup;
 use super::models::{AdapterLoader, Adapters, ModelSlot, SharedModel};
 use super::pace::Pace;
 use super::plan::plan;
 use super::queue::Queue;
+use super::running_sequence::RunningSequence;
 use super::stats::EngineStats;
 use super::thread::EngineThread;
+use super::waiting_request::WaitingRequest;
 use crate::kv::ServingCache;
 
 /// Puts an [`Engine`] together.
@@ -86,7 +87,7 @@ pub struct Engine<B: Backend, C: ServingCache<B>> {
     base: ModelSlot<B>,
     pub(super) cache: C,
     queue: Queue<B>,
-    pub(super) running: Vec<Active<B>>,
+    pub(super) running: Vec<RunningSequence<B>>,
     pub(super) tokens: VirtualTokens,
     pub(super) pace: Pace,
     pub(super) config: EngineConfig,
@@ -118,10 +119,10 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         self.absorb();
         self.sweep();
         self.admit();
-        let shares = plan(&self.running, &self.config, &self.pace);
-        let ran = !shares.is_empty();
+        let scheduled = plan(&self.running, &self.config, &self.pace);
+        let ran = !scheduled.is_empty();
         if ran {
-            let result = catch_unwind(AssertUnwindSafe(|| self.run(shares)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.run(scheduled)));
             if result.is_err() {
                 // Nobody knows what the pass left of the pools.
                 self.fail_all(&EngineError::Panicked);
@@ -138,22 +139,22 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     }
 
     fn absorb(&mut self) {
-        for arrival in self.shared.inbox.take() {
-            let active = self.active(arrival);
-            self.tokens.enter(&active.key);
-            self.queue.push(active);
+        for request in self.shared.inbox.take() {
+            let sequence = self.sequence(request);
+            self.tokens.enter(&sequence.key);
+            self.queue.push(sequence);
         }
     }
 
-    fn active(&mut self, arrival: Arrival) -> Active<B> {
-        let Arrival { key, priority, deadline, cancel, sink, model, reply } = arrival;
+    fn sequence(&mut self, request: WaitingRequest) -> RunningSequence<B> {
+        let WaitingRequest { key, priority, deadline, cancel, sink, model, reply } = request;
         // The handle took the slot from this engine's own adapters, which are of this backend.
         let adapter = model.and_then(|slot| slot.downcast::<ModelSlot<B>>().ok());
         let model = adapter.map_or_else(|| self.base.clone(), |slot| ModelSlot::clone(&slot));
         self.arrivals += 1;
         let tokens = reply.prompt().to_vec();
         let usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
-        Active {
+        RunningSequence {
             arrival: self.arrivals,
             key,
             priority,
@@ -163,7 +164,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             model,
             reply,
             tokens,
-            sequence: None,
+            id: None,
             held: 0,
             published: 0,
             usage,
@@ -176,114 +177,116 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     /// Ends what was cancelled and what took too long.
     fn sweep(&mut self) {
         let now = Instant::now();
-        let is_late = |active: &Active<B>| active.deadline.is_some_and(|deadline| deadline <= now);
-        for active in self.queue.drain_if(|active| active.cancel.is_cancelled() || is_late(active))
+        let is_late = |sequence: &RunningSequence<B>| {
+            sequence.deadline.is_some_and(|deadline| deadline <= now)
+        };
+        for sequence in
+            self.queue.drain_if(|sequence| sequence.cancel.is_cancelled() || is_late(sequence))
         {
-            self.end_early(active, true);
+            self.end_early(sequence, true);
         }
         let mut index = 0;
         while index < self.running.len() {
-            let active = &self.running[index];
-            if active.cancel.is_cancelled() || is_late(active) {
-                let active = self.running.remove(index);
-                self.end_early(active, false);
+            let sequence = &self.running[index];
+            if sequence.cancel.is_cancelled() || is_late(sequence) {
+                let sequence = self.running.remove(index);
+                self.end_early(sequence, false);
             } else {
                 index += 1;
             }
         }
     }
 
-    fn end_early(&mut self, mut active: Active<B>, waiting: bool) {
-        self.release(&mut active);
-        if active.cancel.is_cancelled() {
+    fn end_early(&mut self, mut sequence: RunningSequence<B>, waiting: bool) {
+        self.release(&mut sequence);
+        if sequence.cancel.is_cancelled() {
             self.stats.cancelled += 1;
-            active.finish(FinishReason::Cancelled);
+            sequence.end(FinishReason::Cancelled);
         } else {
             self.stats.failed += 1;
-            let generated = active.usage.completion_tokens;
-            active.tell(Event::Failed(EngineError::DeadlinePassed { generated }));
+            let generated = sequence.usage.completion_tokens;
+            sequence.tell(Event::Failed(EngineError::DeadlinePassed { generated }));
         }
-        self.leave(&active, waiting);
+        self.leave(&sequence, waiting);
     }
 
     /// Starts waiting requests while there are room and blocks.
     fn admit(&mut self) {
         while self.running.len() < self.config.max_running && !self.queue.is_empty() {
             let running = &self.running;
-            let may = |active: &Active<B>| !runs_the_same_prompt(running, active);
-            let Some(mut active) = self.queue.pop(&self.tokens, may) else { break };
-            let (sequence, cached) = self.cache.open(&active.tokens, active.model.salt);
-            active.sequence = Some(sequence);
+            let may = |sequence: &RunningSequence<B>| !runs_the_same_prompt(running, sequence);
+            let Some(mut sequence) = self.queue.pop(&self.tokens, may) else { break };
+            let (id, cached) = self.cache.open(&sequence.tokens, sequence.model.salt);
+            sequence.id = Some(id);
             let usage = self.cache.usage();
-            let needed = (active.tokens.len() + 1).div_ceil(KV_BLOCK) - cached / KV_BLOCK;
+            let needed = (sequence.tokens.len() + 1).div_ceil(KV_BLOCK) - cached / KV_BLOCK;
             // What the others still have to run of their prompts is spoken for.
             let spoken = self.running.iter().map(|other| blocks_to_come(other)).sum::<usize>();
             if needed + spoken > usage.blocks - usage.used && !self.running.is_empty() {
-                self.release(&mut active);
-                self.queue.push(active);
+                self.release(&mut sequence);
+                self.queue.push(sequence);
                 break;
             }
-            active.held = cached;
-            active.published = cached;
+            sequence.held = cached;
+            sequence.published = cached;
             self.stats.cached_tokens += cached as u64;
-            if !active.started {
-                active.started = true;
-                active.usage.cached_tokens = cached;
-                active.tell(Event::Started { cached_tokens: cached });
+            if !sequence.started {
+                sequence.started = true;
+                sequence.usage.cached_tokens = cached;
+                sequence.tell(Event::Started { cached_tokens: cached });
             }
             self.shared.inbox.started();
-            self.running.push(active);
+            self.running.push(sequence);
         }
     }
 
-    /// Gives the blocks of the running request `index` up; it will be computed again.
-    pub(super) fn preempt(&mut self, index: usize) {
-        let mut active = self.running.remove(index);
-        self.release(&mut active);
+    /// Takes the blocks of the sequence with the lowest priority, and of these of the one that came
+    /// last; it goes back into the queue and will be computed again. Its index among the running;
+    /// `None` where nothing runs.
+    pub(super) fn preempt(&mut self) -> Option<usize> {
+        let order = |&i: &usize| {
+            let sequence = &self.running[i];
+            (sequence.priority, std::cmp::Reverse(sequence.arrival))
+        };
+        let index = (0..self.running.len()).min_by_key(order)?;
+        let mut sequence = self.running.remove(index);
+        self.release(&mut sequence);
         self.stats.preemptions += 1;
         self.shared.inbox.requeued();
-        self.queue.push(active);
+        self.queue.push(sequence);
+        Some(index)
     }
 
-    /// Who gives way where blocks run out: the lowest priority, and of these who came last.
-    pub(super) fn victim(&self) -> Option<usize> {
-        let order = |&i: &usize| {
-            let active = &self.running[i];
-            (active.priority, std::cmp::Reverse(active.arrival))
-        };
-        (0..self.running.len()).min_by_key(order)
-    }
-
-    /// Takes the running request `index` out, at its end.
-    pub(super) fn retire(&mut self, index: usize) -> Active<B> {
-        let mut active = self.running.remove(index);
-        self.release(&mut active);
-        self.leave(&active, false);
-        active
+    /// Takes the running sequence `index` out, at its end.
+    pub(super) fn finish(&mut self, index: usize) -> RunningSequence<B> {
+        let mut sequence = self.running.remove(index);
+        self.release(&mut sequence);
+        self.leave(&sequence, false);
+        sequence
     }
 
     /// Makes what the cache holds of a request findable.
     pub(super) fn publish(&mut self, index: usize) {
-        let active = &mut self.running[index];
-        let full = active.held / KV_BLOCK * KV_BLOCK;
-        if let (true, Some(sequence)) = (full > active.published, active.sequence) {
+        let sequence = &mut self.running[index];
+        let full = sequence.held / KV_BLOCK * KV_BLOCK;
+        if let (true, Some(id)) = (full > sequence.published, sequence.id) {
             // A cache that does not know its own sequence has nothing to publish.
-            let _ = self.cache.publish(sequence, &active.tokens[..active.held]);
-            active.published = full;
+            let _ = self.cache.publish(id, &sequence.tokens[..sequence.held]);
+            sequence.published = full;
         }
     }
 
-    fn release(&mut self, active: &mut Active<B>) {
-        if let Some(sequence) = active.sequence.take() {
-            let _ = self.cache.close(sequence);
+    fn release(&mut self, sequence: &mut RunningSequence<B>) {
+        if let Some(id) = sequence.id.take() {
+            let _ = self.cache.close(id);
         }
-        active.held = 0;
-        active.published = 0;
+        sequence.held = 0;
+        sequence.published = 0;
     }
 
-    fn leave(&mut self, active: &Active<B>, waiting: bool) {
-        self.tokens.leave(&active.key);
-        self.shared.inbox.ended(&active.key, waiting);
+    fn leave(&mut self, sequence: &RunningSequence<B>, waiting: bool) {
+        self.tokens.leave(&sequence.key);
+        self.shared.inbox.ended(&sequence.key, waiting);
         let now = Instant::now();
         if let Some(last) = self.last_end.replace(now) {
             // Many ends share one step: the mean gap is what counts.
@@ -295,23 +298,23 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
 
     fn fail_all(&mut self, error: &EngineError) {
         while !self.running.is_empty() {
-            let mut active = self.retire(0);
+            let mut sequence = self.finish(0);
             // In a step that panicked some had their end before.
-            self.stats.failed += u64::from(!active.over);
-            active.tell(Event::Failed(error.clone()));
+            self.stats.failed += u64::from(!sequence.over);
+            sequence.tell(Event::Failed(error.clone()));
         }
     }
 
     /// Fails everything that is left.
     fn stop(&mut self) {
         self.fail_all(&EngineError::Stopped);
-        for mut active in self.queue.drain_if(|_| true) {
-            self.leave(&active, true);
-            active.tell(Event::Failed(EngineError::Stopped));
+        for mut sequence in self.queue.drain_if(|_| true) {
+            self.leave(&sequence, true);
+            sequence.tell(Event::Failed(EngineError::Stopped));
         }
-        for arrival in self.shared.inbox.stop() {
-            let key = arrival.key.clone();
-            arrival.refuse(EngineError::Stopped);
+        for request in self.shared.inbox.stop() {
+            let key = request.key.clone();
+            request.refuse(EngineError::Stopped);
             self.shared.inbox.ended(&key, true);
         }
         self.publish_stats();
@@ -337,17 +340,21 @@ impl<B: Backend, C: ServingCache<B>> Drop for Engine<B, C> {
 }
 
 /// Whether somebody is computing a prefix of this prompt that it could take over in a moment.
-fn runs_the_same_prompt<B: Backend>(running: &[Active<B>], active: &Active<B>) -> bool {
-    let of_prompt = |other: &&Active<B>| other.rest() > 1 && other.model.salt == active.model.salt;
+fn runs_the_same_prompt<B: Backend>(
+    running: &[RunningSequence<B>],
+    sequence: &RunningSequence<B>,
+) -> bool {
+    let of_prompt =
+        |other: &&RunningSequence<B>| other.rest() > 1 && other.model.salt == sequence.model.salt;
     running.iter().filter(of_prompt).any(|other| {
-        let shared = other.tokens.iter().zip(&active.tokens).take_while(|(a, b)| a == b).count();
+        let shared = other.tokens.iter().zip(&sequence.tokens).take_while(|(a, b)| a == b).count();
         // At least one token is run for its logits.
-        let useful = shared.min(active.tokens.len() - 1) / KV_BLOCK * KV_BLOCK;
+        let useful = shared.min(sequence.tokens.len() - 1) / KV_BLOCK * KV_BLOCK;
         useful > other.published
     })
 }
 
 /// Blocks that a running request will ask for until its prompt has been run.
-fn blocks_to_come<B: Backend>(active: &Active<B>) -> usize {
-    active.tokens.len().div_ceil(KV_BLOCK) - active.held.div_ceil(KV_BLOCK)
+fn blocks_to_come<B: Backend>(sequence: &RunningSequence<B>) -> usize {
+    sequence.tokens.len().div_ceil(KV_BLOCK) - sequence.held.div_ceil(KV_BLOCK)
 }

@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::Admission;
-use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::json_body::{FromJson, JsonBody, read};
 use super::state::{AppState, in_turn};
-use crate::engine::AdapterError;
+use crate::engine::{AdapterError, EngineApi};
 
 /// Characters of a name.
 const LONGEST: usize = 64;

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::Admission;
+use super::choice_stream::{ChoiceEvent, ChoicePrompt, ChoiceStream};
 use super::error::ApiError;
-use super::generation::{ChoiceEvent, Draft, Generation, Peer};
 use super::json_body::{FromJson, JsonBody, read};
 use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
+use super::peer::Peer;
 use super::sse::{self, Encode, EventData};
 use super::state::AppState;
 
@@ -83,13 +84,13 @@ pub(super) async fn answer(
         prompt.map_err(|error| ApiError::text("question", &error))
     };
     let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
-    let drafts = vec![Draft { prompt, seed_offset: 0, processors: Vec::new() }];
-    let mut generation = Generation::start(&state, admission, &sampling.job, drafts)?;
-    if sampling.job.stream {
-        return Ok(sse::stream(generation, AnswerStream));
+    let prompts = vec![ChoicePrompt { prompt, seed_offset: 0, processors: Vec::new() }];
+    let mut choices = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
+    if sampling.shared.stream {
+        return Ok(sse::stream(choices, AnswerStream));
     }
     let mut response = AnswerResponse::default();
-    while let Some(event) = generation.next().await {
+    while let Some(event) = choices.next().await {
         let part = part(event?.1);
         response.answer.push_str(&part.answer);
         response.finish_reason = part.finish_reason.or(response.finish_reason);

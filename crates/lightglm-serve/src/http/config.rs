@@ -46,10 +46,10 @@ impl ServerConfig {
     /// again.
     ///
     /// # Errors
-    /// [`ConfigError`].
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// [`ServerConfigError`].
+    pub fn check(&self) -> Result<(), ServerConfigError> {
         if let Some(index) = self.api_keys.iter().position(|key| key.trim().is_empty()) {
-            return Err(ConfigError::EmptyKey { index });
+            return Err(ServerConfigError::EmptyKey { index });
         }
         let named = self.cors_origins.iter().filter(|origin| *origin != "*");
         named.map(|origin| origin_value(origin)).try_for_each(|value| value.map(|_| ()))
@@ -57,17 +57,17 @@ impl ServerConfig {
 }
 
 /// An origin as a browser's header has it: a scheme and a host, nothing behind them.
-pub(super) fn origin_value(origin: &str) -> Result<HeaderValue, ConfigError> {
+pub(super) fn origin_value(origin: &str) -> Result<HeaderValue, ServerConfigError> {
     let host = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
     let good = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#']));
     let value = HeaderValue::from_str(origin).ok().filter(|_| good);
-    value.ok_or_else(|| ConfigError::Origin { origin: origin.to_owned() })
+    value.ok_or_else(|| ServerConfigError::Origin { origin: origin.to_owned() })
 }
 
 /// What is wrong with a [`ServerConfig`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConfigError {
+pub enum ServerConfigError {
     /// An API key is empty: every request would have it.
     #[error("API key {index} is empty")]
     EmptyKey {

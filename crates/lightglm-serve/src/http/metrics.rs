@@ -15,9 +15,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::state::AppState;
+use crate::engine::EngineApi;
 
 /// OpenMetrics, which Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,7 +41,7 @@ pub(super) struct Metrics {
     timings: Timings,
 }
 
-/// When things happen to a generation; clones count together.
+/// When things happen to a choice; clones count together.
 #[derive(Clone)]
 pub(super) struct Timings {
     first_token: Histogram,

@@ -10,11 +10,15 @@ use super::auth::OPEN;
 use super::config::ServerConfig;
 use super::error::ErrorBody;
 use super::openai::chat_reply::ChatCompletionChunk;
+use super::openai::response_format::FormatFields;
 use super::openai::sampling::SamplingFields;
 use super::state::AppState;
 
 /// Requests that take the fields of sampling beside their own.
 const SAMPLED: [&str; 3] = ["ChatCompletionRequest", "CompletionRequest", "AnswerRequest"];
+
+/// Requests that take the fields of formats beside their own.
+const FORMATTED: [&str; 2] = ["ChatCompletionRequest", "CompletionRequest"];
 
 /// Routes that generate.
 const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answer"];
@@ -40,7 +44,7 @@ const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answ
         super::page::docs_index,
         openapi,
     ),
-    components(schemas(SamplingFields, ErrorBody, ChatCompletionChunk))
+    components(schemas(SamplingFields, FormatFields, ErrorBody, ChatCompletionChunk))
 )]
 struct Document;
 
@@ -55,7 +59,9 @@ pub(super) async fn openapi(State(state): State<AppState>) -> Response {
 /// The document of a server.
 pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: usize) -> String {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
-    merge_sampling(&mut document);
+    merge_fields(&mut document, "SamplingFields", &SAMPLED);
+    merge_fields(&mut document, "FormatFields", &FORMATTED);
+    state_one_answer(&mut document);
     state_limits(&mut document, config, vocab_size, most_choices);
     let paths = document.pointer_mut("/paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
@@ -71,19 +77,22 @@ pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: u
     document.to_string()
 }
 
-/// Puts the fields of sampling into the requests that have them.
-fn merge_sampling(document: &mut Value) {
+/// Puts the properties of the schema `fields` into the requests that have them.
+fn merge_fields(document: &mut Value, fields: &str, requests: &[&str]) {
     let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     let Some(schemas) = schemas else { return };
-    let Some(fields) = schemas.remove("SamplingFields") else { return };
+    let Some(fields) = schemas.remove(fields) else { return };
     let Some(fields) = fields["properties"].as_object().cloned() else { return };
-    for name in SAMPLED {
-        let Some(own) = schemas[name]["properties"].as_object_mut() else { continue };
+    for name in requests {
+        let Some(own) = schemas[*name]["properties"].as_object_mut() else { continue };
         own.extend(fields.clone());
-        if name == "AnswerRequest" {
-            own["n"] = json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1});
-        }
     }
+}
+
+/// A question has one answer.
+fn state_one_answer(document: &mut Value) {
+    document["components"]["schemas"]["AnswerRequest"]["properties"]["n"] =
+        json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1});
 }
 
 fn state_limits(

@@ -12,14 +12,14 @@ use lightglm_text::ChatText;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::config::{ConfigError, ServerConfig, origin_value};
+use super::config::{ServerConfig, ServerConfigError, origin_value};
 use super::constrain::Constrain;
-use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
 use super::shorten::shortened;
 use super::state::AppState;
 use super::{adapters, answer, around, auth, health, metrics, openapi, page, tokenize};
+use crate::engine::EngineApi;
 
 /// A server that is ready to run.
 pub struct Server {
@@ -34,12 +34,12 @@ impl Server {
     /// A server of `engine`, whose model reads and writes by `text`.
     ///
     /// # Errors
-    /// [`ConfigError`].
+    /// [`ServerConfigError`].
     pub fn new(
         config: ServerConfig,
         engine: Arc<dyn EngineApi>,
         text: Arc<dyn ChatText>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, ServerConfigError> {
         config.check()?;
         let cors = cors(&config.cors_origins)?;
         Ok(Self { config, engine, text, constrain: None, cors })
@@ -114,7 +114,7 @@ fn routes() -> Router<AppState> {
         .route("/page/{file}", get(page::page_file))
 }
 
-fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ConfigError> {
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ServerConfigError> {
     if origins.is_empty() {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! Server-sent events: a generation as a stream of JSON, ended by `[DONE]`.
+//! Server-sent events: the choices of a request as a stream of JSON, ended by `[DONE]`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use serde::Serialize;
 
+use super::choice_stream::{ChoiceEvent, ChoiceStream};
 use super::error::ApiError;
-use super::generation::{ChoiceEvent, Generation};
 
 /// Between comments while there is nothing to say: proxies close silent connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -38,9 +38,9 @@ impl EventData {
     }
 }
 
-/// The response that streams `generation`. A client that goes away drops it, which cancels.
-pub(super) fn stream<E: Encode>(generation: Generation, encoder: E) -> Response {
-    let events = Events { generation: Some(generation), encoder, data: EventData::default() };
+/// The response that streams `choices`. A client that goes away drops it, which cancels.
+pub(super) fn stream<E: Encode>(choices: ChoiceStream, encoder: E) -> Response {
+    let events = Events { choices: Some(choices), encoder, data: EventData::default() };
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // nginx collects a response before it passes it on, unless told not to.
@@ -52,7 +52,7 @@ pub(super) fn stream<E: Encode>(generation: Generation, encoder: E) -> Response 
 
 struct Events<E> {
     /// `None` after the end.
-    generation: Option<Generation>,
+    choices: Option<ChoiceStream>,
     encoder: E,
     data: EventData,
 }
@@ -74,7 +74,7 @@ impl<E: Encode> Events<E> {
 
     fn finish(&mut self) {
         self.data.0.push_back("[DONE]".into());
-        self.generation = None;
+        self.choices = None;
     }
 }
 
@@ -87,8 +87,8 @@ impl<E: Encode> Stream for Events<E> {
             if let Some(data) = this.data.0.pop_front() {
                 return Poll::Ready(Some(Ok(SseEvent::default().data(data))));
             }
-            let Some(generation) = &mut this.generation else { return Poll::Ready(None) };
-            let event = ready!(generation.poll_event(context));
+            let Some(choices) = &mut this.choices else { return Poll::Ready(None) };
+            let event = ready!(choices.poll_event(context));
             this.take(event);
         }
     }

@@ -15,11 +15,10 @@ use super::admission::Admission;
 use super::auth::ApiKeys;
 use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
-use super::engine_api::EngineApi;
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::shorten::shortened;
-use crate::engine::EngineLimits;
+use crate::engine::{EngineApi, EngineLimits};
 
 /// Text of so many bytes is tokenized where it is; more would keep other requests waiting.
 const SHORT_TEXT: usize = 4 << 10;

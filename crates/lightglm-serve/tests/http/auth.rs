@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use lightglm_serve::http::{ConfigError, Server};
+use lightglm_serve::http::{Server, ServerConfigError};
 use serde_json::json;
 
 use crate::client::{CHAT, chat, config, get, router, send, server};
@@ -122,12 +122,12 @@ fn empty_keys_and_bad_origins_are_refused() {
     let mut empty = config();
     empty.api_keys = vec!["a".into(), " ".into()];
     let error = Server::new(empty, engine.clone(), text()).err();
-    assert_eq!(error, Some(ConfigError::EmptyKey { index: 1 }));
+    assert_eq!(error, Some(ServerConfigError::EmptyKey { index: 1 }));
     let mut origins = config();
     for origin in ["example.com", "https://", "https://good.example/", "https://a/b", "https://a\n"]
     {
         origins.cors_origins = vec!["https://good.example".into(), origin.into()];
-        let wrong = ConfigError::Origin { origin: origin.into() };
+        let wrong = ServerConfigError::Origin { origin: origin.into() };
         assert_eq!(origins.check(), Err(wrong.clone()));
         assert_eq!(Server::new(origins.clone(), engine.clone(), text()).err(), Some(wrong));
     }

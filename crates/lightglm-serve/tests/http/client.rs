@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use lightglm_serve::http::{EngineApi, Server, ServerConfig};
+use lightglm_serve::engine::EngineApi;
+use lightglm_serve::http::{Server, ServerConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use lightglm_generation::{FinishReason, SamplingParams, Step, TokenLogprob};
 use lightglm_serve::engine::{
-    AdapterError, EngineError, EngineLimits, EngineRequest, EngineStats, Event, EventSink,
-    Rejection, Usage,
+    AdapterError, EngineApi, EngineError, EngineLimits, EngineRequest, EngineStats, Event,
+    EventSink, Rejection, Usage,
 };
-use lightglm_serve::http::EngineApi;
 
 use crate::toy_text::{END, VOCAB_SIZE};
 

@@ -8,18 +8,16 @@ use serde_json::Value;
 
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
-use super::response_format::{ResponseFormat, demand, drafts};
+use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::{Sampled, whole};
 use super::tools::{Tool, ToolChoice, checked, plan};
 use crate::http::admission::Admission;
+use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
-use crate::http::generation::{Generation, Peer};
 use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::peer::Peer;
 use crate::http::sse;
 use crate::http::state::AppState;
-
-/// A grammar is compiled where waiting is fine, however short it is.
-const ALWAYS_LONG: usize = usize::MAX;
 
 /// A conversation to continue.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -32,12 +30,6 @@ pub(in crate::http) struct ChatCompletionRequest {
     /// Alternatives per token; needs `logprobs`.
     #[schema(minimum = 0)]
     top_logprobs: Option<u64>,
-    /// What the reply must look like.
-    response_format: Option<ResponseFormat>,
-    /// A regular expression that the reply must match.
-    guided_regex: Option<String>,
-    /// A grammar, in Lark's notation, that the reply must follow.
-    guided_grammar: Option<String>,
     /// What the model may call.
     tools: Option<Vec<Tool>>,
     /// Whether and which tools are called.
@@ -61,14 +53,15 @@ pub(in crate::http) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
     mut admission: Admission,
-    JsonBody(Sampled { mut sampling, request }): JsonBody<Sampled<ChatCompletionRequest>>,
+    JsonBody(Sampled { mut sampling, request }): JsonBody<
+        Sampled<Formatted<ChatCompletionRequest>>,
+    >,
 ) -> Result<Response, ApiError> {
+    let Formatted { format, request } = request;
     let limits = &state.config.limits;
     let tools = checked(request.tools, limits)?;
     let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
-    let (format, regex, grammar) =
-        (request.response_format, request.guided_regex, request.guided_grammar);
-    let demand = demand(format, regex, grammar, plan.constraint, limits)?;
+    let demand = format.demand(plan.constraint, limits)?;
     if let Some(demand) = &demand {
         sampling.constrained_by(demand.param)?;
     }
@@ -79,25 +72,24 @@ pub(in crate::http) async fn chat(
     if top.is_some_and(|top| top > 0) && !logprobs {
         return Err(ApiError::field("top_logprobs", "it needs logprobs to be true"));
     }
-    sampling.job.params.logprobs = logprobs.then_some(top.unwrap_or(0));
+    sampling.shared.params.logprobs = logprobs.then_some(top.unwrap_or(0));
     let messages = template_messages(request.messages, limits)?;
 
     let n = sampling.n;
-    let bytes =
-        if demand.is_some() { ALWAYS_LONG } else { text_bytes(&messages) + plan.tools.bytes };
+    let bytes = bytes_to_work_on(demand.as_ref(), text_bytes(&messages) + plan.tools.bytes);
     let tool_values = plan.tools.values;
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        drafts(state, demand.as_ref(), vec![prompt], n)
+        choice_prompts(state, demand.as_ref(), vec![prompt], n)
     };
-    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
+    let prompts = state.work_on_text(&mut admission, bytes, work).await?;
 
-    let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply =
         ChatReply::new(&state, sampling.model, n, logprobs, &plan.tools.names, plan.parallel);
-    if sampling.job.stream {
-        return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
+    if sampling.shared.stream {
+        return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
     }
-    Ok(Json(collect(reply, generation).await?).into_response())
+    Ok(Json(collect(reply, stream).await?).into_response())
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::logprobs::ChatLogprobs;
 use super::tools::{Piece, ReplySplitter};
 use super::usage::Usage;
+use crate::http::choice_stream::{ChoiceEvent, ChoiceStream};
 use crate::http::error::ApiError;
-use crate::http::generation::{ChoiceEvent, Generation};
 use crate::http::sse::{Encode, EventData};
 use crate::http::state::{AppState, unix_time};
 
@@ -215,7 +215,7 @@ impl ChatReply {
 /// Where a choice fails.
 pub(in crate::http) async fn collect(
     mut reply: ChatReply,
-    mut generation: Generation,
+    mut stream: ChoiceStream,
 ) -> Result<ChatCompletion, ApiError> {
     let empty = |index| ChatChoice {
         index,
@@ -230,7 +230,7 @@ pub(in crate::http) async fn collect(
     };
     let mut choices: Vec<ChatChoice> = (0..reply.splitters.len()).map(empty).collect();
     let mut pieces = Vec::new();
-    while let Some(event) = generation.next().await {
+    while let Some(event) = stream.next().await {
         let (index, event) = event?;
         let choice = &mut choices[index];
         match event {

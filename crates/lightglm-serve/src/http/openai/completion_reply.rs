@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::logprobs::CompletionLogprobs;
 use super::usage::Usage;
+use crate::http::choice_stream::{ChoiceEvent, ChoiceStream};
 use crate::http::error::ApiError;
-use crate::http::generation::{ChoiceEvent, Generation};
 use crate::http::sse::{Encode, EventData};
 use crate::http::state::{AppState, unix_time};
 
@@ -111,7 +111,7 @@ impl CompletionReply {
 /// Where a choice fails.
 pub(in crate::http) async fn collect(
     mut reply: CompletionReply,
-    mut generation: Generation,
+    mut stream: ChoiceStream,
 ) -> Result<Response, ApiError> {
     let empty = |index| CompletionChoice {
         index,
@@ -120,7 +120,7 @@ pub(in crate::http) async fn collect(
         finish_reason: None,
     };
     let mut choices: Vec<CompletionChoice> = (0..reply.offsets.len()).map(empty).collect();
-    while let Some(event) = generation.next().await {
+    while let Some(event) = stream.next().await {
         let (index, event) = event?;
         let choice = &mut choices[index];
         match event {

@@ -6,20 +6,18 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
-use super::response_format::{ResponseFormat, demand, drafts};
+use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::{Sampled, whole};
 use crate::http::admission::Admission;
+use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
-use crate::http::generation::{Generation, Peer};
 use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::peer::Peer;
 use crate::http::sse;
 use crate::http::state::AppState;
 
 /// OpenAI's length of a completion that does not say its own.
 const DEFAULT_MAX_TOKENS: usize = 16;
-
-/// A grammar is compiled where waiting is fine, however short it is.
-const ALWAYS_LONG: usize = usize::MAX;
 
 /// A text to continue.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -37,12 +35,6 @@ pub(in crate::http) struct CompletionRequest {
     best_of: Option<u64>,
     /// Text after the reply: there is none.
     suffix: Option<String>,
-    /// What the reply must look like.
-    response_format: Option<ResponseFormat>,
-    /// A regular expression that the reply must match.
-    guided_regex: Option<String>,
-    /// A grammar, in Lark's notation, that the reply must follow.
-    guided_grammar: Option<String>,
 }
 
 /// What is continued.
@@ -94,18 +86,17 @@ pub(in crate::http) async fn completions(
     State(state): State<AppState>,
     peer: Peer,
     mut admission: Admission,
-    JsonBody(Sampled { mut sampling, request }): JsonBody<Sampled<CompletionRequest>>,
+    JsonBody(Sampled { mut sampling, request }): JsonBody<Sampled<Formatted<CompletionRequest>>>,
 ) -> Result<Response, ApiError> {
+    let Formatted { format, request } = request;
     let limits = &state.config.limits;
-    let (format, regex, grammar) =
-        (request.response_format, request.guided_regex, request.guided_grammar);
-    let demand = demand(format, regex, grammar, None, limits)?;
+    let demand = format.demand(None, limits)?;
     if let Some(demand) = &demand {
         sampling.constrained_by(demand.param)?;
     }
     let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
-    sampling.job.params.logprobs = logprobs;
+    sampling.shared.params.logprobs = logprobs;
     let n = sampling.n;
     if request.echo == Some(true) {
         return Err(ApiError::field("echo", "only false is supported"));
@@ -128,7 +119,7 @@ pub(in crate::http) async fn completions(
         OnePrompt::Text(text) => text.len(),
         OnePrompt::Tokens(_) => 0,
     });
-    let bytes = if demand.is_some() { ALWAYS_LONG } else { bytes.sum() };
+    let bytes = bytes_to_work_on(demand.as_ref(), bytes.sum());
     let work = move |state: &AppState| {
         let prompts = prompts.into_iter().map(|prompt| match prompt {
             OnePrompt::Tokens(tokens) => Ok(tokens),
@@ -137,14 +128,14 @@ pub(in crate::http) async fn completions(
                 tokens.map_err(|error| ApiError::text("prompt", &error))
             }
         });
-        drafts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
+        choice_prompts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
     };
-    let drafts = state.work_on_text(&mut admission, bytes, work).await?;
+    let prompts = state.work_on_text(&mut admission, bytes, work).await?;
 
-    let generation = Generation::start(&state, admission, &sampling.job, drafts)?;
+    let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
-    if sampling.job.stream {
-        return Ok(sse::stream(generation, reply.stream(sampling.include_usage)));
+    if sampling.shared.stream {
+        return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
     }
-    collect(reply, generation).await
+    collect(reply, stream).await
 }

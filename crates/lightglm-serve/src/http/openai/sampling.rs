@@ -6,10 +6,11 @@ use lightglm_generation::SamplingParams;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::http::choice_stream::SharedParams;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::generation::{Job, Peer};
 use crate::http::json_body::{FromJson, read};
+use crate::http::peer::Peer;
 use crate::http::state::AppState;
 
 /// Characters of `user`.
@@ -111,7 +112,7 @@ pub(in crate::http) struct StreamOptions {
 
 /// What comes out of the fields once they are checked.
 pub(in crate::http) struct Sampling {
-    pub(in crate::http) job: Job,
+    pub(in crate::http) shared: SharedParams,
     /// Choices per prompt.
     pub(in crate::http) n: usize,
     /// The model as the answer names it.
@@ -176,8 +177,9 @@ impl SamplingFields {
         let options = self.stream_options.as_ref();
         let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
         let params = self.params(state, default_max_tokens)?;
-        let job = Job { adapter, params, key, priority: priority as i32, stream, prompt_param };
-        Ok(Sampling { job, n, model, include_usage })
+        let priority = priority as i32;
+        let shared = SharedParams { adapter, params, key, priority, stream, prompt_param };
+        Ok(Sampling { shared, n, model, include_usage })
     }
 
     fn params(self, state: &AppState, default_max: usize) -> Result<SamplingParams, ApiError> {

@@ -1,9 +1,9 @@
-//! `Active`: a request inside the engine, waiting or running.
+//! `RunningSequence`: a request that the scheduler has taken in, and how far it is.
 
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{LogitRows, SequenceId, Span};
+use lightglm_core::SequenceId;
 use lightglm_generation::{CancelToken, Continuation, FinishReason};
 use lightglm_text::Detokenize;
 
@@ -11,8 +11,11 @@ use super::event::{Event, EventSink, Usage};
 use super::lookup::Lookup;
 use super::models::ModelSlot;
 
-/// A request, and how far it is.
-pub(super) struct Active<B: Backend> {
+/// A request that the scheduler has taken in, and how far it is.
+///
+/// It stands in the queue until there is room, and again after it was preempted: then it has no place
+/// in the cache, and keeps its tokens.
+pub(super) struct RunningSequence<B: Backend> {
     pub(super) arrival: u64,
     pub(super) key: String,
     pub(super) priority: i32,
@@ -24,7 +27,7 @@ pub(super) struct Active<B: Backend> {
     /// Prompt and reply.
     pub(super) tokens: Vec<u32>,
     /// Where it is in the cache, while it runs.
-    pub(super) sequence: Option<SequenceId>,
+    pub(super) id: Option<SequenceId>,
     /// Tokens whose keys and values the cache holds.
     pub(super) held: usize,
     /// Of these, how many other requests can find.
@@ -36,7 +39,7 @@ pub(super) struct Active<B: Backend> {
     pub(super) lookup: Option<Lookup>,
 }
 
-impl<B: Backend> Active<B> {
+impl<B: Backend> RunningSequence<B> {
     /// Tokens that the cache does not hold yet; 1 for a sequence that decodes.
     pub(super) fn rest(&self) -> usize {
         self.tokens.len() - self.held
@@ -59,7 +62,7 @@ impl<B: Backend> Active<B> {
     }
 
     /// The last two events, after an end that no token brought about.
-    pub(super) fn finish(&mut self, reason: FinishReason) {
+    pub(super) fn end(&mut self, reason: FinishReason) {
         let step = self.reply.end(reason);
         self.tell(Event::Step(step));
         self.tell_finished(reason);
@@ -68,39 +71,5 @@ impl<B: Backend> Active<B> {
     pub(super) fn tell_finished(&mut self, reason: FinishReason) {
         let usage = self.usage;
         self.tell(Event::Finished { reason, usage });
-    }
-}
-
-/// What a request runs in one step.
-#[derive(Clone, Debug)]
-pub(super) struct Share {
-    /// Index among the running.
-    pub(super) index: usize,
-    /// What the span says: tokens that are certain, and then guesses.
-    pub(super) tokens: Vec<u32>,
-    /// How many of them are guesses.
-    pub(super) guessed: usize,
-    /// Whether the next token is due after the last certain one.
-    pub(super) last: bool,
-    /// Whether the sequence decodes: no chunk of a prompt.
-    pub(super) decodes: bool,
-}
-
-impl Share {
-    /// Rows of logits that the span brings.
-    pub(super) fn rows(&self) -> usize {
-        self.logits().count(self.tokens.len())
-    }
-
-    pub(super) fn span(&self, sequence: SequenceId) -> Span<'_> {
-        Span { sequence, tokens: &self.tokens, logits: self.logits() }
-    }
-
-    fn logits(&self) -> LogitRows {
-        match (self.last, self.guessed) {
-            (false, _) => LogitRows::None,
-            (true, 0) => LogitRows::Last,
-            (true, _) => LogitRows::All,
-        }
     }
 }

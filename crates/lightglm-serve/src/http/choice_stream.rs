@@ -1,52 +1,20 @@
-//! `Generation`: the choices of one HTTP request while the engine makes them.
+//! `ChoiceStream`: the choices of one HTTP request while the engine makes them.
 
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::request::Parts;
 use lightglm_generation::{CancelToken, FinishReason, LogitsProcessor, SamplingParams, Step};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::Span;
 
 use super::admission::Admission;
-use super::auth::KeyIndex;
+use super::choice_sink::ChoiceSink;
 use super::error::ApiError;
-use super::metrics::Timings;
 use super::state::AppState;
-use crate::engine::{EngineRequest, Event, EventSink, Rejection, Usage};
-
-/// Whose request it is, before its body is read.
-pub(super) struct Peer {
-    key: Option<KeyIndex>,
-    address: Option<SocketAddr>,
-}
-
-impl FromRequestParts<AppState> for Peer {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Self::Rejection> {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        Ok(Self { key: parts.extensions.get::<KeyIndex>().copied(), address })
-    }
-}
-
-impl Peer {
-    /// The fairness key. Where there are API keys a body cannot choose another.
-    pub(super) fn fairness_key(&self, user: Option<&str>) -> String {
-        match (self.key, user, self.address) {
-            (Some(KeyIndex(index)), _, _) => format!("key:{index}"),
-            (None, Some(user), _) => format!("user:{user}"),
-            (None, None, Some(address)) => format!("peer:{}", address.ip()),
-            (None, None, None) => "peer:".into(),
-        }
-    }
-}
+use crate::engine::{EngineRequest, Event, Rejection, Usage};
 
 /// What all choices of a request have in common.
-pub(super) struct Job {
+pub(super) struct SharedParams {
     pub(super) adapter: Option<String>,
     pub(super) params: SamplingParams,
     pub(super) key: String,
@@ -58,21 +26,21 @@ pub(super) struct Job {
 }
 
 /// A choice: its prompt, and the processors of its own.
-pub(super) struct Draft {
+pub(super) struct ChoicePrompt {
     pub(super) prompt: Vec<u32>,
     /// Added to the seed, so that the choices of a prompt differ.
     pub(super) seed_offset: u64,
     pub(super) processors: Vec<Box<dyn LogitsProcessor>>,
 }
 
-/// What a choice hears; failures end the whole generation.
+/// What a choice hears; failures end the whole stream.
 pub(super) enum ChoiceEvent {
     Step(Step),
     Finished { reason: FinishReason, usage: Usage },
 }
 
 /// The choices of one HTTP request. Dropped, it cancels those that run.
-pub(super) struct Generation {
+pub(super) struct ChoiceStream {
     events: UnboundedReceiver<(usize, Event)>,
     cancel: Vec<CancelToken>,
     open: usize,
@@ -85,7 +53,7 @@ pub(super) struct Generation {
     admission: Admission,
 }
 
-impl Drop for Generation {
+impl Drop for ChoiceStream {
     fn drop(&mut self) {
         if self.open > 0 {
             self.span.in_scope(|| tracing::debug!(steps = self.steps, "abandoned"));
@@ -94,48 +62,47 @@ impl Drop for Generation {
     }
 }
 
-impl Generation {
-    /// Submits all drafts, or none.
+impl ChoiceStream {
+    /// Submits all choices, or none.
     ///
     /// # Errors
     /// [`ApiError::Rejected`].
     pub(super) fn start(
         state: &AppState,
         admission: Admission,
-        job: &Job,
-        drafts: Vec<Draft>,
+        shared: &SharedParams,
+        prompts: Vec<ChoicePrompt>,
     ) -> Result<Self, ApiError> {
         // Unbounded, for the engine must not wait; in effect it holds no more than `max_tokens` steps
         // of each choice.
         let (sender, events) = unbounded_channel();
         let submitted = Instant::now();
-        let mut generation = Self {
+        let mut stream = Self {
             events,
             cancel: Vec::new(),
-            open: drafts.len(),
+            open: prompts.len(),
             steps: 0,
             span: Span::current(),
             admission,
         };
-        for (index, draft) in drafts.into_iter().enumerate() {
-            let mut params = job.params.clone();
-            params.seed = params.seed.wrapping_add(draft.seed_offset);
+        for (index, choice) in prompts.into_iter().enumerate() {
+            let mut params = shared.params.clone();
+            params.seed = params.seed.wrapping_add(choice.seed_offset);
             let eos = state.text.eos_token_ids().to_vec();
             let detokenizer = state.text.detokenizer();
-            let mut request = EngineRequest::new(draft.prompt, params, eos, detokenizer);
-            request.model.clone_from(&job.adapter);
-            request.processors = draft.processors;
-            request.key.clone_from(&job.key);
-            request.priority = job.priority;
-            request.deadline = generation.admission.deadline;
-            generation.cancel.push(request.cancel.clone());
-            let listener =
-                Listener { index, stream: job.stream, held: Vec::new(), sender: sender.clone() };
-            let sink = sink(state.metrics.timings(), listener, submitted);
-            // Returning drops `generation`, which cancels the drafts before this one.
+            let mut request = EngineRequest::new(choice.prompt, params, eos, detokenizer);
+            request.model.clone_from(&shared.adapter);
+            request.processors = choice.processors;
+            request.key.clone_from(&shared.key);
+            request.priority = shared.priority;
+            request.deadline = stream.admission.deadline;
+            stream.cancel.push(request.cancel.clone());
+            let sink = ChoiceSink::new(index, shared.stream, sender.clone());
+            let sink = sink.timed(state.metrics.timings(), submitted);
+            // Returning drops `stream`, which cancels the choices before this one.
             state.engine.submit(request, sink).map_err(|rejection| {
                 state.metrics.reject(reason(&rejection));
-                let prompt_param = job.prompt_param;
+                let prompt_param = shared.prompt_param;
                 match rejection {
                     Rejection::Sampling(error) => ApiError::sampling(&error),
                     Rejection::UnknownModel { name } => ApiError::UnknownModel { name },
@@ -143,7 +110,7 @@ impl Generation {
                 }
             })?;
         }
-        Ok(generation)
+        Ok(stream)
     }
 
     /// The next event and whose it is; `None` after the last choice's end.
@@ -187,7 +154,7 @@ impl Generation {
         error
     }
 
-    /// [`Generation::poll_event`] as a future.
+    /// [`ChoiceStream::poll_event`] as a future.
     pub(super) async fn next(&mut self) -> Option<Result<(usize, ChoiceEvent), ApiError>> {
         std::future::poll_fn(|context| self.poll_event(context)).await
     }
@@ -199,52 +166,6 @@ fn reason(rejection: &Rejection) -> &'static str {
         Rejection::KeyLimit { .. } => "key_limit",
         Rejection::Draining => "draining",
         _ => "invalid",
-    }
-}
-
-/// Passes events on, and measures when they come.
-fn sink(timings: Timings, mut listener: Listener, submitted: Instant) -> EventSink {
-    let mut last_token: Option<Instant> = None;
-    Box::new(move |event| {
-        let now = Instant::now();
-        match &event {
-            Event::Started { .. } => timings.queue(now - submitted),
-            Event::Step(step) if step.token.is_some() => match last_token.replace(now) {
-                None => timings.first_token(now - submitted),
-                Some(before) => timings.next_token(now - before),
-            },
-            Event::Step(_) => {}
-            Event::Finished { .. } | Event::Failed(_) => timings.request(now - submitted),
-        }
-        listener.tell(event)
-    })
-}
-
-/// Who hears the events of a choice.
-struct Listener {
-    index: usize,
-    stream: bool,
-    /// Those that were not told yet, where they are all told at the end.
-    held: Vec<Event>,
-    sender: UnboundedSender<(usize, Event)>,
-}
-
-impl Listener {
-    /// `Break` where nobody listens any more.
-    fn tell(&mut self, event: Event) -> ControlFlow<()> {
-        let is_last = matches!(event, Event::Finished { .. } | Event::Failed(_));
-        if !self.stream && !is_last {
-            self.held.push(event);
-            return match self.sender.is_closed() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            };
-        }
-        let held = std::mem::take(&mut self.held);
-        match held.into_iter().chain([event]).try_for_each(|e| self.sender.send((self.index, e))) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
     }
 }
 
@@ -260,7 +181,7 @@ mod tests {
             let finished = Event::Finished { reason: FinishReason::Length, usage };
             sender.send((0, finished)).unwrap();
         }
-        let mut generation = Generation {
+        let mut stream = ChoiceStream {
             events,
             cancel: Vec::new(),
             open: 1,
@@ -269,8 +190,8 @@ mod tests {
             admission: Admission::overdue(),
         };
         let mut context = Context::from_waker(std::task::Waker::noop());
-        let first = generation.poll_event(&mut context);
+        let first = stream.poll_event(&mut context);
         assert!(matches!(first, Poll::Ready(Some(Err(ApiError::Timeout)))));
-        assert!(matches!(generation.poll_event(&mut context), Poll::Ready(None)));
+        assert!(matches!(stream.poll_event(&mut context), Poll::Ready(None)));
     }
 }

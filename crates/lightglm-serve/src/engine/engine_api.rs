@@ -1,12 +1,17 @@
-//! `EngineApi`: what the HTTP side needs of an engine.
+//! `EngineApi`: the seam between an engine and whoever puts requests to it.
 
-use crate::engine::{
-    AdapterError, EngineHandle, EngineLimits, EngineRequest, EngineStats, EventSink, Rejection,
-};
+use super::config::EngineLimits;
+use super::event::EventSink;
+use super::handle::EngineHandle;
+use super::models::AdapterError;
+use super::rejection::Rejection;
+use super::request::EngineRequest;
+use super::stats::EngineStats;
 
 /// An engine that requests can be put to; [`EngineHandle`] is one.
 ///
-/// It has a method for each of the handle's so that the routes can be tested against a script.
+/// It has a method for each of the handle's, so that a server can stand before something else: a
+/// router over several engines, or a script in a test.
 pub trait EngineApi: Send + Sync + 'static {
     /// Puts a request to the engine and returns at once; events come through `sink`.
     ///
