@@ -21,6 +21,7 @@ mod effective_weight;
 mod kv_cache;
 mod kv_dtype;
 mod lm;
+mod part_source;
 mod projection;
 mod safetensors_writer;
 mod select_linear;
@@ -34,6 +35,7 @@ pub use kv_cache::{
 };
 pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use lm::{CausalLm, LmError, LogitRows, Span};
+pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
@@ -43,4 +45,5 @@ pub use selected_kv::{PageBudget, SelectedKvLayer};
 pub use training::{Activations, GradientSums, LabelledSpan, Objective, TrainableLm};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,
+    checked_tensor,
 };
