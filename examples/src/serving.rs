@@ -176,14 +176,7 @@ pub fn open_quantized<B: LmBackend>(
     let scheme = quantized.index().policy().to_owned();
     let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
     let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
-    let model = Glm::load_parts(
-        config,
-        source,
-        file,
-        device,
-        |part| quantized.embedding::<B>(&part.name, part.shape, device),
-        |part| quantized.linear::<B>(&part.name, part.shape, part.bias, device),
-    )?;
+    let model = Glm::from_parts(config, &quantized, device)?;
     Ok(Quantized { model, scheme: short(&scheme), integer })
 }
 
@@ -206,14 +199,7 @@ pub fn quantize_source<B: LmBackend>(
         ControlFlow::Continue(())
     };
     let quantizer = Quantizer::new(source, file, policy).with_progress(&progress);
-    let model = Glm::load_parts(
-        config,
-        source,
-        file,
-        device,
-        |part| quantizer.embedding::<B>(&part.name, part.shape, device),
-        |part| quantizer.linear::<B>(&part.name, part.shape, part.bias, device),
-    )?;
+    let model = Glm::from_parts(config, &quantizer, device)?;
     bar.finish_and_clear();
     let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
     Ok(Quantized { model, scheme: short(&policy.to_string()), integer })

@@ -22,6 +22,7 @@ mod kv_cache;
 mod kv_dtype;
 mod kv_shape;
 mod lm;
+mod part_source;
 mod projection;
 mod safetensors_writer;
 mod select_linear;
@@ -36,6 +37,7 @@ pub use kv_cache::{
 pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use kv_shape::KvShape;
 pub use lm::{CausalLm, LmError, LogitRows, Span};
+pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
@@ -45,4 +47,5 @@ pub use selected_kv::{PageBudget, SelectedKvLayer};
 pub use training::{Activations, GradientSums, LabelledSpan, Objective, TrainableLm};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,
+    checked_tensor,
 };

@@ -1,6 +1,6 @@
 //! `WeightSource`: named tensors, wherever they lie.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -93,6 +93,35 @@ pub trait WeightSource {
     fn metadata(&self, _key: &str) -> Option<String> {
         None
     }
+}
+
+/// The tensor `name` of `source`, after checking that it has `shape` and as many bytes as that asks for.
+///
+/// # Errors
+/// As [`WeightSource::tensor`], and [`WeightError::ShapeMismatch`]; both name `file`.
+pub fn checked_tensor(
+    source: &dyn WeightSource,
+    file: &Path,
+    name: &str,
+    shape: &[usize],
+) -> Result<TensorView, WeightError> {
+    let Some(actual) = source.shape(name) else {
+        return Err(WeightError::Missing { file: file.to_owned(), name: name.to_owned() });
+    };
+    if actual != shape {
+        let (file, name, expected) = (file.to_owned(), name.to_owned(), shape.to_vec());
+        return Err(WeightError::ShapeMismatch { file, name, expected, actual });
+    }
+    let view = source.tensor(name)?;
+    let elements = shape.iter().product::<usize>();
+    if view.shape != shape || view.bytes.len() != elements * view.dtype.size() {
+        return Err(WeightError::Malformed {
+            file: file.to_owned(),
+            format: "tensor view",
+            reason: format!("`{name}` has shape {:?} and {} bytes", view.shape, view.bytes.len()),
+        });
+    }
+    Ok(view)
 }
 
 /// The metadata key under which a quantized checkpoint says how its tensors are packed.

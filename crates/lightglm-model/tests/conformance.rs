@@ -4,14 +4,16 @@ use std::path::Path;
 
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{KV_BLOCK, KvCache, Linear, LogitRows, SequenceId, Span, WeightDtype};
-use lightglm_core::{KvDtype, KvShape};
+use lightglm_core::{
+    KV_BLOCK, KvCache, KvDtype, KvShape, Linear, LoadPart, LogitRows, SequenceId, Span, WeightDtype,
+};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::{GlmConfig, ModelType};
-use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, LoadPrecision};
+use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, DenseParts, LoadPrecision};
 use lightglm_model::weights::{SafetensorsCheckpoint, SeededWeights, write_random_checkpoint};
 use lightglm_testkit::{
-    ShuffledKvCache, check_causal_lm, check_linear, check_select_linear, check_weight_source,
+    ShuffledKvCache, check_causal_lm, check_linear, check_part_source, check_select_linear,
+    check_weight_source,
 };
 
 fn config(model_type: ModelType) -> GlmConfig {
@@ -113,4 +115,22 @@ fn seeded_and_stored_weights_are_sources() {
     write_random_checkpoint(dir, &config, WeightDtype::F16, 3, shard_bytes, &mut progress)
         .expect("written");
     check_weight_source(&SafetensorsCheckpoint::open(dir).expect("what was written"));
+}
+
+#[test]
+fn dense_weights_are_a_source_of_parts() {
+    let c = config(ModelType::Glm4);
+    assert!(c.attention_bias && !c.tie_word_embeddings);
+    let linears = [
+        LoadPart::new("model.layers.1.self_attn.q_proj", [c.query_size(), c.hidden_size])
+            .with_bias(true),
+        LoadPart::new("model.layers.0.mlp.down_proj", [c.hidden_size, c.intermediate_size]),
+        LoadPart::new("lm_head", [c.vocab_size, c.hidden_size]),
+    ];
+    let table = LoadPart::new("model.embed_tokens", [c.vocab_size, c.hidden_size]);
+    let weights = SeededWeights::new(c.clone(), WeightDtype::Bf16, 3);
+    for precision in [LoadPrecision::Stored, LoadPrecision::Convert(WeightDtype::F32)] {
+        let parts = DenseParts::new(&c, &weights, Path::new("seeded"), precision).expect("all");
+        check_part_source::<Flex, _>(&parts, &linears, &table, &FlexDevice);
+    }
 }

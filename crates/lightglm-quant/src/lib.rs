@@ -3,7 +3,7 @@
 //!
 //! **Should I use this crate?** Yes, to hold a model in 8 or 4 bits a weight: [`Quantizer`] makes
 //! one from any checkpoint, in memory or as a file that [`QuantizedCheckpoint`] maps without a copy.
-//! The decoder itself is `lightglm-model`'s: `Glm::load_parts` takes its projections from here.
+//! The decoder itself is `lightglm-model`'s: `Glm::from_parts` takes its projections from here.
 //!
 //! ```
 //! use lightglm_quant::{Footprint, Policy, Scheme};
@@ -15,7 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The seams of core that this crate implements are `Linear` and `Embedding`; it reads checkpoints
+//! The seams of core that this crate implements are `Linear`, `Embedding` and `PartSource`; it reads checkpoints
 //! through `WeightSource` and knows no decoder.
 
 mod checkpoint;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{QUANTIZATION_KEY, WeightError, WeightSource};
+use lightglm_core::{LoadPart, PartSource, QUANTIZATION_KEY, WeightError, WeightSource};
 use lightglm_kernels::{PackError, PackedMatrix, QuantizedMatrix};
 use lightglm_quant::{
     HostMatrix, MatrixWeight, PackedFileError, Policy, PolicyError, QuantError,
@@ -85,13 +85,33 @@ fn what_is_loaded_is_what_quantizing_in_memory_gives() {
             let checkpoint = QuantizedCheckpoint::open(&stored, &file).unwrap();
             assert_eq!(checkpoint.index().policy(), policy.to_string());
             for (name, shape) in matrices() {
-                let ours = in_memory.linear::<Flex>(&name, shape, false, &FlexDevice).unwrap();
-                let theirs = checkpoint.linear::<Flex>(&name, shape, false, &FlexDevice).unwrap();
+                let ours = PartSource::<Flex>::linear(
+                    &in_memory,
+                    &LoadPart::new(&*name, shape),
+                    &FlexDevice,
+                )
+                .unwrap();
+                let theirs = PartSource::<Flex>::linear(
+                    &checkpoint,
+                    &LoadPart::new(&*name, shape),
+                    &FlexDevice,
+                )
+                .unwrap();
                 assert!(same(&ours.weight, &theirs.weight), "{name} differs");
             }
             let name = "model.layers.0.self_attn.q_proj";
-            let ours = in_memory.linear::<Flex>(name, [33, 72], true, &FlexDevice).unwrap();
-            let theirs = checkpoint.linear::<Flex>(name, [33, 72], true, &FlexDevice).unwrap();
+            let ours = PartSource::<Flex>::linear(
+                &in_memory,
+                &LoadPart::new(name, [33, 72]).with_bias(true),
+                &FlexDevice,
+            )
+            .unwrap();
+            let theirs = PartSource::<Flex>::linear(
+                &checkpoint,
+                &LoadPart::new(name, [33, 72]).with_bias(true),
+                &FlexDevice,
+            )
+            .unwrap();
             let bias = |bias: Option<burn::module::Param<burn::tensor::Tensor<Flex, 1>>>| {
                 bias.unwrap().val().into_data().to_vec::<f32>().unwrap()
             };
@@ -229,7 +249,10 @@ fn broken(change: impl FnOnce(&mut TableSource), name: &str, shape: [usize; 2]) 
     change(&mut stored);
     match QuantizedCheckpoint::open(&stored, Path::new("model.safetensors")) {
         Err(error) => error,
-        Ok(checkpoint) => checkpoint.linear::<Flex>(name, shape, false, &FlexDevice).unwrap_err(),
+        Ok(checkpoint) => {
+            PartSource::<Flex>::linear(&checkpoint, &LoadPart::new(name, shape), &FlexDevice)
+                .unwrap_err()
+        }
     }
 }
 

@@ -5,8 +5,9 @@ mod table_source;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_quant::{Policy, Quantizer};
-use lightglm_testkit::{check_embedding, check_linear, check_select_linear};
+use lightglm_core::{LoadPart, PartSource};
+use lightglm_quant::{Policy, QuantizedCheckpoint, Quantizer};
+use lightglm_testkit::{check_embedding, check_linear, check_part_source, check_select_linear};
 use table_source::TableSource;
 
 const SCHEMES: [&str; 9] = [
@@ -49,7 +50,12 @@ fn projections(schemes: &[&str]) {
             let policy: Policy = scheme.parse().unwrap();
             let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
             for bias in [true, false] {
-                let linear = quantizer.linear::<Flex>("p", shape, bias, &FlexDevice).unwrap();
+                let linear = PartSource::<Flex>::linear(
+                    &quantizer,
+                    &LoadPart::new("p", shape).with_bias(bias),
+                    &FlexDevice,
+                )
+                .unwrap();
                 check_linear(&linear, &FlexDevice);
                 check_select_linear(&linear, &FlexDevice);
             }
@@ -65,8 +71,40 @@ fn tables(schemes: &[&str]) {
             let policy: Policy = format!("model.embed_tokens={scheme}").parse().unwrap();
             let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
             let name = "model.embed_tokens";
-            let table = quantizer.embedding::<Flex>(name, shape, &FlexDevice).unwrap();
+            let table =
+                PartSource::<Flex>::embedding(&quantizer, &LoadPart::new(name, shape), &FlexDevice)
+                    .unwrap();
             check_embedding(&table, TOLERANCE, &FlexDevice);
         }
+    }
+}
+
+#[test]
+fn a_quantizer_and_what_it_wrote_are_sources_of_parts() {
+    const TENSORS: [(&str, &[usize]); 5] = [
+        ("model.embed_tokens.weight", &[50, 72]),
+        ("model.layers.0.mlp.down_proj.weight", &[72, 136]),
+        ("model.layers.0.self_attn.q_proj.weight", &[33, 72]),
+        ("model.layers.0.self_attn.q_proj.bias", &[33]),
+        ("model.norm.weight", &[72]),
+    ];
+    let source = TableSource::random(&TENSORS, 9);
+    let linears = [
+        LoadPart::new("model.layers.0.mlp.down_proj", [72, 136]),
+        LoadPart::new("model.layers.0.self_attn.q_proj", [33, 72]).with_bias(true),
+    ];
+    let table = LoadPart::new("model.embed_tokens", [50, 72]);
+    for policy in ["dense", "int8", "*.down_proj=int4wo-g8-zp,*.q_proj=dense,*=w8a8"] {
+        let policy: Policy = policy.parse().unwrap();
+        let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
+        check_part_source::<Flex, _>(&quantizer, &linears, &table, &FlexDevice);
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        let tensors = TENSORS.map(|(name, shape)| (name.to_owned(), shape.to_vec()));
+        quantizer.save(&file, &tensors).unwrap();
+        let stored = TableSource::read(&file, 0);
+        let checkpoint = QuantizedCheckpoint::open(&stored, &file).unwrap();
+        check_part_source::<Flex, _>(&checkpoint, &linears, &table, &FlexDevice);
     }
 }

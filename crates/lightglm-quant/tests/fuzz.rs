@@ -6,7 +6,7 @@ mod table_source;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::QUANTIZATION_KEY;
+use lightglm_core::{LoadPart, PartSource, QUANTIZATION_KEY};
 use lightglm_quant::{PackedIndex, Policy, QuantizedCheckpoint, Quantizer};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 use table_source::TableSource;
@@ -65,7 +65,11 @@ fn packed_index() {
         let checkpoint = QuantizedCheckpoint::open(&stored, &file).expect("the same index");
         let mut outcomes = 0;
         for (name, entry) in index.matrices() {
-            match checkpoint.linear::<Flex>(name, entry.shape, false, &FlexDevice) {
+            match PartSource::<Flex>::linear(
+                &checkpoint,
+                &LoadPart::new(name, entry.shape),
+                &FlexDevice,
+            ) {
                 Ok(linear) => assert_eq!(lightglm_core::Linear::shape(&linear), entry.shape),
                 Err(error) => outcomes ^= fingerprint(&format_args!("{error}")),
             }

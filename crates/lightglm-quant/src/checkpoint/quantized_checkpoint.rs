@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use bytes::Bytes;
-use lightglm_core::{QUANTIZATION_KEY, StoredTensor, WeightError, WeightSource};
+use lightglm_core::{
+    LoadPart, PartSource, QUANTIZATION_KEY, StoredTensor, WeightError, WeightSource, checked_tensor,
+};
 use lightglm_kernels::{LmBackend, PackedMatrix, PackedSizes, ScaleDtype};
 
 use super::{CODES, MINIMUMS, PackedFileError, PackedIndex, SCALES, part_shapes};
-use crate::quantizer::{bias_tensor, checked_tensor, dense_tensor, shared};
+use crate::quantizer::{bias_tensor, dense_tensor, shared};
 use crate::{
     Footprint, MatrixWeight, QuantError, QuantizedEmbedding, QuantizedLinear, QuantizedScheme,
     Scheme,
@@ -70,42 +72,6 @@ impl<'a> QuantizedCheckpoint<'a> {
             total.bytes += one.bytes;
         }
         Ok(total)
-    }
-
-    /// The projection `name` of `shape` (`[N, K]`), with its bias where it has one.
-    ///
-    /// # Errors
-    /// [`QuantError`] naming file and tensor: missing, or of another type or shape than the index or
-    /// the configuration says.
-    pub fn linear<B: LmBackend>(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        bias: bool,
-        device: &B::Device,
-    ) -> Result<QuantizedLinear<B>, QuantError> {
-        let bias = match bias {
-            true => {
-                let name = format!("{name}.bias");
-                let view = checked_tensor(self.source, &self.file, &name, &shape[..1])?;
-                Some(Param::from_tensor(bias_tensor(&view, device)))
-            }
-            false => None,
-        };
-        Ok(QuantizedLinear { weight: self.weight(name, shape, device)?, bias })
-    }
-
-    /// The embedding table `name` of `shape` (`[V, D]`).
-    ///
-    /// # Errors
-    /// As [`Self::linear`].
-    pub fn embedding<B: LmBackend>(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        device: &B::Device,
-    ) -> Result<QuantizedEmbedding<B>, QuantError> {
-        Ok(QuantizedEmbedding { weight: self.weight(name, shape, device)? })
     }
 
     fn weight<B: LmBackend>(
@@ -195,5 +161,36 @@ impl<'a> QuantizedCheckpoint<'a> {
     fn matrix_error(&self, name: &str, reason: String) -> QuantError {
         let (file, name) = (self.file.clone(), name.to_owned());
         PackedFileError::Matrix { file, name, reason }.into()
+    }
+}
+
+impl<B: LmBackend> PartSource<B> for QuantizedCheckpoint<'_> {
+    type Linear = QuantizedLinear<B>;
+    type Embedding = QuantizedEmbedding<B>;
+    type Error = QuantError;
+
+    fn linear(&self, part: &LoadPart, device: &B::Device) -> Result<Self::Linear, QuantError> {
+        let LoadPart { name, shape, bias } = part;
+        let bias = match bias {
+            true => {
+                let name = format!("{name}.bias");
+                let view = checked_tensor(self.source, &self.file, &name, &shape[..1])?;
+                Some(Param::from_tensor(bias_tensor(&view, device)))
+            }
+            false => None,
+        };
+        Ok(QuantizedLinear { weight: self.weight(name, *shape, device)?, bias })
+    }
+
+    fn embedding(
+        &self,
+        part: &LoadPart,
+        device: &B::Device,
+    ) -> Result<Self::Embedding, QuantError> {
+        Ok(QuantizedEmbedding { weight: self.weight(&part.name, part.shape, device)? })
+    }
+
+    fn weights(&self) -> (&dyn WeightSource, &Path) {
+        (self.source, &self.file)
     }
 }

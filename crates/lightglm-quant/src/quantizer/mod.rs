@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{LoadPart, PartSource, TensorView, WeightError, WeightSource, checked_tensor};
 use lightglm_kernels::{LmBackend, PackedFormat, QuantizedMatrix, page_out};
 
 use crate::{
@@ -90,37 +90,6 @@ impl<'a> Quantizer<'a> {
     /// The policy.
     pub fn policy(&self) -> &Policy {
         self.policy
-    }
-
-    /// The projection `name` of `shape` (`[N, K]`), with its bias where it has one.
-    ///
-    /// # Errors
-    /// [`QuantError`] naming the matrix or the file.
-    pub fn linear<B: LmBackend>(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        bias: bool,
-        device: &B::Device,
-    ) -> Result<QuantizedLinear<B>, QuantError> {
-        let bias = match bias {
-            true => Some(self.bias::<B>(name, shape[0], device)?),
-            false => None,
-        };
-        Ok(QuantizedLinear { weight: self.weight(name, shape, device)?, bias })
-    }
-
-    /// The embedding table `name` of `shape` (`[V, D]`).
-    ///
-    /// # Errors
-    /// As [`Self::linear`].
-    pub fn embedding<B: LmBackend>(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        device: &B::Device,
-    ) -> Result<QuantizedEmbedding<B>, QuantError> {
-        Ok(QuantizedEmbedding { weight: self.weight(name, shape, device)? })
     }
 
     /// The matrix `name` (without `.weight`) of `shape` as the policy wants it.
@@ -223,37 +192,38 @@ impl<'a> Quantizer<'a> {
     }
 }
 
+impl<B: LmBackend> PartSource<B> for Quantizer<'_> {
+    type Linear = QuantizedLinear<B>;
+    type Embedding = QuantizedEmbedding<B>;
+    type Error = QuantError;
+
+    fn linear(&self, part: &LoadPart, device: &B::Device) -> Result<Self::Linear, QuantError> {
+        let LoadPart { name, shape, bias } = part;
+        let bias = match bias {
+            true => Some(self.bias::<B>(name, shape[0], device)?),
+            false => None,
+        };
+        Ok(QuantizedLinear { weight: self.weight(name, *shape, device)?, bias })
+    }
+
+    fn embedding(
+        &self,
+        part: &LoadPart,
+        device: &B::Device,
+    ) -> Result<Self::Embedding, QuantError> {
+        Ok(QuantizedEmbedding { weight: self.weight(&part.name, part.shape, device)? })
+    }
+
+    fn weights(&self) -> (&dyn WeightSource, &Path) {
+        (self.source, &self.file)
+    }
+}
+
 fn advance(progress: Option<&Progress<'_>>, file: &Path, weights: u64) -> Result<(), QuantError> {
     match progress.map(|progress| progress(weights)) {
         Some(ControlFlow::Break(())) => Err(QuantError::Interrupted { file: file.to_owned() }),
         _ => Ok(()),
     }
-}
-
-/// The tensor `name` of `source`, which must have `shape` and as many bytes as that asks for.
-pub(crate) fn checked_tensor(
-    source: &dyn WeightSource,
-    file: &Path,
-    name: &str,
-    shape: &[usize],
-) -> Result<TensorView, WeightError> {
-    let Some(actual) = source.shape(name) else {
-        return Err(WeightError::Missing { file: file.to_owned(), name: name.to_owned() });
-    };
-    if actual != shape {
-        let (file, name, expected) = (file.to_owned(), name.to_owned(), shape.to_vec());
-        return Err(WeightError::ShapeMismatch { file, name, expected, actual });
-    }
-    let view = source.tensor(name)?;
-    let elements = shape.iter().product::<usize>();
-    if view.shape != shape || view.bytes.len() != elements * WeightDtype::size(view.dtype) {
-        return Err(WeightError::Malformed {
-            file: file.to_owned(),
-            format: "tensor view",
-            reason: format!("`{name}` has shape {:?} and {} bytes", view.shape, view.bytes.len()),
-        });
-    }
-    Ok(view)
 }
 
 fn check_format(

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::{AutodiffModule, Param};
 use burn_flex::Flex;
 use bytes::Bytes;
-use lightglm_core::{EffectiveWeight, Embedding, Linear, StoredTensor};
+use lightglm_core::{EffectiveWeight, Embedding, Linear, LoadPart, PartSource, StoredTensor};
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_quant::qat::{
     Convert, FakeQuantEmbedding, FakeQuantLinear, Prepare, ScaleSource, TrainedScales,
@@ -209,7 +209,9 @@ fn files_hold_what_was_computed_with() {
         let file = TableSource::read(&path, 0);
         let checkpoint = QuantizedCheckpoint::open(&file, &path).unwrap();
         for (name, expected) in expected {
-            let read = checkpoint.linear::<Flex>(name, shape, false, &DEVICE).unwrap();
+            let read =
+                PartSource::<Flex>::linear(&checkpoint, &LoadPart::new(name, shape), &DEVICE)
+                    .unwrap();
             match (&read.weight, &expected) {
                 (MatrixWeight::Packed(read), MatrixWeight::Packed(expected)) => {
                     assert_eq!(read.unpack(), expected.unpack(), "{name}");
@@ -228,7 +230,9 @@ fn files_hold_what_was_computed_with() {
                 panic!("dense")
             };
             let again = bytes.into_matrix::<Flex>(&DEVICE).unwrap().unpack();
-            let read = checkpoint.linear::<Flex>(names[0], shape, false, &DEVICE).unwrap();
+            let read =
+                PartSource::<Flex>::linear(&checkpoint, &LoadPart::new(names[0], shape), &DEVICE)
+                    .unwrap();
             assert_eq!(again, packed(&read.weight));
         }
     }
