@@ -45,8 +45,8 @@ use lightglm_examples::sparse_model::{
 use lightglm_examples::sparsity_plot::{Line, Panel, svg};
 use lightglm_examples::text_quality::first_tokens;
 use lightglm_examples::whole_file::write_whole;
-use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_examples::{open_model, stop_on_ctrl_c, use_threads};
+use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_hub::DEFAULT_MODEL;
 use lightglm_model::config::GlmConfig;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};

@@ -75,6 +75,10 @@ pub enum Error {
         /// `quantizing`, `calibrating`, ...
         doing: &'static str,
     },
+    /// The model is not here and cannot be fetched.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] lightglm_hub::HubError),
     /// The checkpoint cannot be opened.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -16,6 +16,8 @@ pub use device::{Cpu, Device, DeviceJob, run_on};
 pub use error::Error;
 pub use lightglm_core::{KvDtype, WeightDtype};
 pub use lightglm_generation::{CancelToken, FinishReason, SamplingParams, Step};
+#[cfg(feature = "hub")]
+pub use lightglm_hub::DEFAULT_MODEL;
 pub use lightglm_quant::{Policy, Scheme};
 pub use lightglm_text::{ChatText, Message};
 pub use model::{

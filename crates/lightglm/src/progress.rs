@@ -8,6 +8,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
+    /// A file of the model is being fetched (feature `hub`).
+    Fetching {
+        /// `downloading`, `checking`, `unpacking`, ...
+        doing: &'static str,
+        /// The file, or the package that it is in.
+        file: String,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all, where they can be counted.
+        total: Option<u64>,
+    },
+    /// The work on that file is over, well or badly.
+    Fetched,
     /// Weights are being quantized while they are loaded.
     Quantizing {
         /// Weights done.

@@ -9,7 +9,7 @@ use lightglm_core::{Embedding, Linear, WeightDtype, WeightSource};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseGlm, Glm, LoadError, LoadPrecision, SwiGlu};
+use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
 use lightglm_quant::{
     Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding, QuantizedLinear, Quantizer, Scheme,
 };
@@ -144,15 +144,7 @@ fn open_packed<B: LmBackend>(
     let scheme = quantized.index().policy().to_owned();
     let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
     let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
-    let model = Glm::load_parts(
-        config,
-        source,
-        file,
-        device,
-        |part| quantized.embedding::<B>(&part.name, part.shape, device),
-        |part| quantized.linear::<B>(&part.name, part.shape, part.bias, device),
-    )
-    .map_err(part_error)?;
+    let model = Glm::from_parts(config, &quantized, device).map_err(part_error)?;
     Ok(Quantized { model, scheme: short(&scheme), integer })
 }
 
@@ -177,15 +169,7 @@ pub fn quantize_source<B: LmBackend>(
         progress.report(Progress::Quantizing { done, total })
     };
     let quantizer = Quantizer::new(source, file, policy).with_progress(&tell);
-    let model = Glm::load_parts(
-        config,
-        source,
-        file,
-        device,
-        |part| quantizer.embedding::<B>(&part.name, part.shape, device),
-        |part| quantizer.linear::<B>(&part.name, part.shape, part.bias, device),
-    )
-    .map_err(part_error)?;
+    let model = Glm::from_parts(config, &quantizer, device).map_err(part_error)?;
     let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
     Ok(Quantized { model, scheme: short(&policy.to_string()), integer })
 }
@@ -219,13 +203,10 @@ impl<B: LmBackend> From<(Quantized<B>, &B::Device)> for Loaded<B> {
     }
 }
 
-fn part_error(error: LoadError<QuantError>) -> Error {
+fn part_error(error: QuantError) -> Error {
     match error {
-        LoadError::Weights(error) => error.into(),
-        LoadError::Part(QuantError::Interrupted { .. }) => {
-            Error::Interrupted { doing: "quantizing" }
-        }
-        LoadError::Part(error) => error.into(),
+        QuantError::Interrupted { .. } => Error::Interrupted { doing: "quantizing" },
+        error => error.into(),
     }
 }
 

@@ -64,7 +64,7 @@ impl Model {
     /// latter before any weight is read.
     pub fn open(model: impl AsRef<Path>, options: LoadOptions) -> Result<Self, Error> {
         options.check()?;
-        let checkpoint = crate::checkpoint::open(model.as_ref())?;
+        let checkpoint = crate::checkpoint::open(model.as_ref(), &options.progress)?;
         Self::from_checkpoint(checkpoint, options)
     }
 

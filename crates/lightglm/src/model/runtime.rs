@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use lightglm_core::{CausalLm, KvCache, KvDtype, PageBudget, SequenceId};
+use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
 use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
 use lightglm_generation::{
     ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, PrefillProgress,
@@ -85,22 +85,15 @@ pub(crate) const SEQUENCE: SequenceId = SequenceId(0);
 /// What caches are made of.
 #[derive(Clone, Copy)]
 pub(crate) struct CacheOptions {
-    layers: usize,
-    heads: usize,
-    head_dim: usize,
+    shape: KvShape,
     dtype: KvDtype,
     budget: Option<PageBudget>,
 }
 
 impl CacheOptions {
     pub(crate) fn new(config: &GlmConfig, options: &LoadOptions) -> Self {
-        Self {
-            layers: config.num_hidden_layers,
-            heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            dtype: options.kv_dtype,
-            budget: options.kv_budget.map(|positions| PageBudget { positions }),
-        }
+        let budget = options.kv_budget.map(|positions| PageBudget { positions });
+        Self { shape: KvShape::of(config), dtype: options.kv_dtype, budget }
     }
 
     /// An empty cache.
@@ -110,10 +103,8 @@ impl CacheOptions {
         positions: usize,
         device: &B::Device,
     ) -> ContiguousKvCache<B> {
-        let Self { layers, heads, head_dim, dtype, budget } = *self;
-        let cache =
-            ContiguousKvCache::new(layers, heads, head_dim, sequences, positions, dtype, device);
-        match budget {
+        let cache = ContiguousKvCache::new(self.shape, sequences, positions, self.dtype, device);
+        match self.budget {
             Some(budget) => cache.with_page_budget(budget, EXACT_LAYERS),
             None => cache,
         }
