@@ -10,6 +10,8 @@ mod device;
 mod error;
 mod model;
 mod progress;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod sparse;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};
@@ -19,6 +21,8 @@ pub use lightglm_generation::{CancelToken, FinishReason, SamplingParams, Step};
 #[cfg(feature = "hub")]
 pub use lightglm_hub::DEFAULT_MODEL;
 pub use lightglm_quant::{Policy, Scheme};
+#[cfg(feature = "structured")]
+pub use lightglm_serve::structured::{Constraint, ToolSpec};
 pub use lightglm_text::{ChatText, Message};
 pub use model::{
     Answer, Chat, LanguageModel, LoadAdapter, LoadOptions, Loaded, Model, Prompt, Quantized,
@@ -26,3 +30,5 @@ pub use model::{
     matrices, quantize_source, recommended,
 };
 pub use progress::{Progress, ProgressSink};
+#[cfg(feature = "serve")]
+pub use server::{Server, ServerOptions};
