@@ -17,7 +17,9 @@ pub mod sparse;
 pub use device::{Cpu, Device, DeviceJob, run_on};
 pub use error::Error;
 pub use lightglm_core::{KvDtype, WeightDtype};
-pub use lightglm_generation::{CancelToken, FinishReason, SamplingParams, Step};
+pub use lightglm_generation::{
+    CancelToken, FinishReason, PrefillProgress, SamplingParams, Step, parse_tool_calls,
+};
 #[cfg(feature = "hub")]
 pub use lightglm_hub::DEFAULT_MODEL;
 pub use lightglm_quant::{Policy, Scheme};
