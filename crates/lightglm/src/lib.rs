@@ -8,9 +8,11 @@
 pub mod checkpoint;
 mod device;
 mod error;
+pub mod evaluate;
 mod model;
 mod model_folder;
 mod progress;
+pub mod quantize;
 pub mod sparse;
 mod whole_file;
 
