@@ -8,11 +8,15 @@
 pub mod checkpoint;
 mod device;
 mod error;
+pub mod evaluate;
 mod model;
+mod model_folder;
 mod progress;
 #[cfg(feature = "serve")]
 pub mod server;
+pub mod quantize;
 pub mod sparse;
+mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};
 pub use error::Error;
@@ -31,6 +35,8 @@ pub use model::{
     QuantizedGlm, Reply, Request, Sparsity, Speed, Weights, load, load_quantized, load_source,
     matrices, quantize_source, recommended,
 };
+pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};
 #[cfg(feature = "serve")]
 pub use server::{Server, ServerOptions};
+pub use whole_file::write_whole;
