@@ -11,6 +11,7 @@ mod error;
 mod model;
 mod progress;
 pub mod sparse;
+pub mod speed;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};
 pub use error::Error;

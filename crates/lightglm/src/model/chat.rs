@@ -120,7 +120,7 @@ impl Chat {
             return Err(Error::ConversationTooLong { tokens: prompt.len(), limit });
         }
         // Keep what the cache holds already, but run at least one token for its logits.
-        state.tokens.truncate(session.held());
+        state.tokens.truncate(session.reusable());
         let shared = state.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         let shared = shared.min(prompt.len() - 1);
         session.truncate(shared)?;
@@ -279,7 +279,7 @@ impl Iterator for Answer<'_> {
         if let Ok(step) = &step {
             self.take(step);
         }
-        Some(step.map_err(Error::from))
+        Some(step)
     }
 }
 
