@@ -8,7 +8,6 @@ use lightglm_sparse::{SparsityError, Thresholds};
 
 use super::any_order::SHORTEST_RUN;
 use super::error::SparseModelError;
-use super::projections::Projections;
 use super::{Counted, cats, thresholds};
 use crate::error::Error;
 use crate::model::{LanguageModel, QuantizedGlm};

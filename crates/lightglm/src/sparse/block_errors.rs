@@ -192,7 +192,7 @@ fn with_one_part<B: LmBackend>(
         .map(|name| Ok((projection(0, name), thresholds.get(&projection(layer, name))?)))
         .collect::<Result<_, SparsityError>>()?;
     let mut parameters = 0;
-    let sparse = block.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
+    let sparse = block.clone().map_linears(|name: &str, linear: QuantizedLinear<B>| {
         let threshold = thresholds.get(name).copied();
         let [n, k] = linear.shape();
         parameters += threshold.map_or(0, |_| n * k);

@@ -15,7 +15,6 @@ use lightglm_sparse::{
 };
 
 use super::error::SparseModelError;
-use super::projections::Projections;
 use crate::error::Error;
 use crate::model::QuantizedGlm;
 
@@ -65,7 +64,7 @@ pub fn recording<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
     model: &GlmOf<B, L, E>,
     statistics: &Arc<NeuronStatistics>,
 ) -> RecordingGlm<B, L, E> {
-    model.clone().map_linears(&mut |name: &str, linear: L| {
+    model.clone().map_linears(|name: &str, linear: L| {
         let recording = |_| Recording::new(name, statistics.clone());
         SparseLinear::new(linear, name.strip_suffix(DOWN).map(recording))
     })
@@ -133,7 +132,7 @@ pub fn masked<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
 /// `model` with the codes of each `down_proj` in the order in which channels of zeros are not read. Done
 /// once; the results stay the same, to the bit.
 pub fn down_by_channels<B: LmBackend>(model: QuantizedGlm<B>) -> QuantizedGlm<B> {
-    model.map_linears(&mut |name: &str, QuantizedLinear { weight, bias }| {
+    model.map_linears(|name: &str, QuantizedLinear { weight, bias }| {
         let weight = match weight {
             MatrixWeight::Packed(packed) if name.ends_with(DOWN) => {
                 MatrixWeight::Packed(packed.with_order(CodeOrder::Channels))

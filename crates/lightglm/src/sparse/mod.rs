@@ -38,7 +38,6 @@ mod calibrated;
 pub mod cats;
 mod error;
 pub mod griffin;
-mod projections;
 mod prompt_neurons;
 pub mod thresholds;
 
@@ -52,6 +51,7 @@ pub use calibrated::{Allocation, Calibrated};
 pub use error::SparseModelError;
 pub use lightglm_sparse::{Calibration as ActivationStatistics, KeptNeurons, Thresholds};
 pub use prompt_neurons::{PromptNeurons, PromptNeuronsLm};
+pub use thresholds::{SparseModel, sparsify};
 
 use crate::error::Error;
 use crate::model::{Loaded, Quantized, Sparsity};

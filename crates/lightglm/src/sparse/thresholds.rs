@@ -13,7 +13,6 @@ use lightglm_sparse::{Magnitude, ModelFingerprint, Recording, SparseLinear, Thre
 
 use super::any_order::{AnyOrder, channel_bytes};
 use super::error::SparseModelError;
-use super::projections::Projections;
 use super::{ActivationStatistics, Counted, span};
 use crate::error::Error;
 use crate::model::QuantizedGlm;
@@ -29,6 +28,37 @@ type MaskedLinear<B> = SparseLinear<B, AnyOrder<B>, Magnitude>;
 
 /// A quantized decoder with a threshold before each projection.
 pub type MaskedGlm<B> = Glm<B, MaskedLinear<B>, SwiGlu<B, MaskedLinear<B>>, QuantizedEmbedding<B>>;
+
+/// A sparse model and what was found about it.
+#[derive(Debug)]
+pub struct SparseModel<B: LmBackend> {
+    /// The model.
+    pub model: MaskedGlm<B>,
+    /// What it was given.
+    pub thresholds: Thresholds,
+    /// What a token of the check did without.
+    pub counted: Counted,
+}
+
+/// Makes `model` sparse: thresholds for `sparsity` of each projection's inputs in the decoder blocks
+/// (the head stays dense), found on the tokens `calibrate_on`; what they leave out is then counted on
+/// the tokens `check`, with all masks at work. `shortest_run` is that of [`masked`].
+///
+/// # Errors
+/// Where there are no tokens, or activations are not finite.
+pub fn sparsify<B: LmBackend>(
+    model: QuantizedGlm<B>,
+    sparsity: f64,
+    calibrate_on: &[u32],
+    check: &[u32],
+    shortest_run: usize,
+) -> Result<SparseModel<B>, Error> {
+    let statistics = calibrate(&model, &[calibrate_on], &ProgressSink::default())?;
+    let thresholds = statistics.thresholds(sparsity, |name| sparsity_in_blocks(name, sparsity))?;
+    let counted = count(&model, &thresholds, &[check], shortest_run)?;
+    let model = masked(model, &thresholds, shortest_run)?;
+    Ok(SparseModel { model, thresholds, counted })
+}
 
 /// `sparsity`, or 0 for the head.
 pub fn sparsity_in_blocks(name: &str, sparsity: f64) -> f64 {
@@ -66,7 +96,7 @@ pub fn calibrate<B: LmBackend>(
 ) -> Result<Arc<ActivationStatistics>, Error> {
     const DOING: &str = "calibrating";
     let statistics = Arc::new(ActivationStatistics::default());
-    let recording = model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
+    let recording = model.clone().map_linears(|name: &str, linear: QuantizedLinear<B>| {
         SparseLinear::new(linear, Recording::new(name, statistics.clone()))
     });
     let total = windows.len() as u64;
@@ -91,7 +121,7 @@ pub fn count<B: LmBackend>(
     let projections = projections(model, shortest_run);
     let policies = policies(&projections, thresholds)?;
     let counter = Arc::new(ActivationStatistics::default());
-    let counting = model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
+    let counting = model.clone().map_linears(|name: &str, linear: QuantizedLinear<B>| {
         let policy = policies.get(name).cloned().unwrap_or(DENSE);
         let counting = SparseLinear::new(linear, Recording::new(name, counter.clone()));
         SparseLinear::new(counting, policy)
@@ -123,12 +153,11 @@ pub fn masked<B: LmBackend>(
     shortest_run: usize,
 ) -> Result<MaskedGlm<B>, Error> {
     let policies = policies(&projections(&model, shortest_run), thresholds)?;
-    Ok(model.map_linears(&mut |name: &str, linear: QuantizedLinear<B>| match policies
-        .get(name)
-        .cloned()
-    {
-        Some(policy) => SparseLinear::new(AnyOrder::by_channel(linear, shortest_run), policy),
-        None => SparseLinear::new(AnyOrder::AsLoaded(linear), DENSE),
+    Ok(model.map_linears(|name: &str, linear: QuantizedLinear<B>| {
+        match policies.get(name).cloned() {
+            Some(policy) => SparseLinear::new(AnyOrder::by_channel(linear, shortest_run), policy),
+            None => SparseLinear::new(AnyOrder::AsLoaded(linear), DENSE),
+        }
     }))
 }
 
