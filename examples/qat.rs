@@ -181,10 +181,9 @@ fn run() -> Result<()> {
     }
     match args.lora {
         None => {
-            let mut wrap = |name: &str, linear: DenseLinear<Train>| prepare.linear(name, linear);
             let model = model
-                .map_linears(&mut wrap)
-                .map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight));
+                .try_map_linears(|name, linear| prepare.linear(name, linear))?
+                .try_map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight))?;
             prepare.finish()?;
             study.run(model, &teacher, train, &test, |model| {
                 let mut inner =
@@ -196,13 +195,10 @@ fn run() -> Result<()> {
             let alpha = 2.0 * rank as f64;
             let config = LoraConfig { rank, alpha, ..LoraConfig::default() };
             let lora = Lora::new("default", config, args.seed)?;
-            let mut wrap = |name: &str, linear: DenseLinear<Train>| {
-                prepare.linear(name, lora.wrap(name, linear))
-            };
             let model = model
                 .no_grad()
-                .map_linears(&mut wrap)
-                .map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight));
+                .try_map_linears(|name, linear| prepare.linear(name, lora.wrap(name, linear)))?
+                .try_map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight))?;
             prepare.finish()?;
             study.run(model, &teacher, train, &test, |model| {
                 type Wrapped = FakeQuantLinear<Flex, LoraLinear<Flex, DenseLinear<Flex>>>;

@@ -17,6 +17,8 @@ use lightglm_sparse::SparsityError;
 use lightglm_text::{ChatTextError, TextError};
 use lightglm_train::peft::PeftError;
 
+use crate::sparse::SparseModelError;
+
 /// What can go wrong in this crate.
 ///
 /// What the crates below found out is passed on unchanged, so that it can be matched on; each names
@@ -156,6 +158,17 @@ pub enum Error {
     /// Thresholds or neurons do not fit the model.
     #[error(transparent)]
     Sparse(#[from] SparsityError),
+    /// A model cannot be made sparse so.
+    #[error(transparent)]
+    SparseModel(#[from] SparseModelError),
+    /// Each prompt chooses its neurons, so a model that is held so is for one conversation at a time.
+    #[error(
+        "{doing}: the model's neurons are chosen by each prompt (PromptNeurons), for one conversation at a time"
+    )]
+    OneConversation {
+        /// What was asked of it.
+        doing: &'static str,
+    },
     /// An adapter's files are malformed or do not fit the model.
     #[error(transparent)]
     Peft(#[from] PeftError),

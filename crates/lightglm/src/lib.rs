@@ -12,10 +12,11 @@ pub mod evaluate;
 mod model;
 mod model_folder;
 mod progress;
+pub mod quantize;
 #[cfg(feature = "serve")]
 pub mod server;
-pub mod quantize;
 pub mod sparse;
+pub mod speed;
 mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};

@@ -147,7 +147,10 @@ impl DeviceJob for Pair<'_> {
     fn run<R: LmGradients>(self, _: R::Device) -> Self::Output {
         let mut cache = caches::<R>(self.reference);
         let mut reference = Subject::new(decoder::<R>(self.reference), &mut cache);
-        run_on(self.candidate.options().device, Candidate { pair: self, reference: &mut reference })?
+        run_on(
+            self.candidate.options().device,
+            Candidate { pair: self, reference: &mut reference },
+        )?
     }
 }
 

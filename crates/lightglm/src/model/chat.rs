@@ -138,7 +138,7 @@ impl Chat {
         #[cfg(not(feature = "structured"))]
         let processors = Vec::new();
         // Keep what the cache holds already, but run at least one token for its logits.
-        state.tokens.truncate(session.held());
+        state.tokens.truncate(session.reusable());
         let shared = state.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         let shared = shared.min(prompt.len() - 1);
         session.truncate(shared)?;
@@ -298,7 +298,7 @@ impl Iterator for Answer<'_> {
         if let Ok(step) = &step {
             self.take(step);
         }
-        Some(step.map_err(Error::from))
+        Some(step)
     }
 }
 

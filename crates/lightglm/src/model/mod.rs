@@ -142,10 +142,22 @@ impl Model {
     /// # Errors
     /// Where a text has no tokens, or prompt and continuation together are too long.
     pub fn score(&self, prompt: &str, continuations: &[&str]) -> Result<Vec<f64>, Error> {
+        self.refuse_one_conversation("score")?;
         let text = &self.inner.text;
         let encoded = continuations.iter().map(|continuation| text.encode(continuation));
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         self.inner.runtime.score(&text.encode_prompt(prompt)?, &encoded)
+    }
+
+    /// Refuses what runs several sequences at once on a model whose neurons each prompt chooses.
+    ///
+    /// # Errors
+    /// [`Error::OneConversation`].
+    pub(crate) fn refuse_one_conversation(&self, doing: &'static str) -> Result<(), Error> {
+        match self.inner.runtime.is_for_one_conversation() {
+            true => Err(Error::OneConversation { doing }),
+            false => Ok(()),
+        }
     }
 
     /// The model's files.

@@ -18,6 +18,7 @@ use lightglm_text::Detokenize;
 use super::language_model::{LanguageModel, Loaded};
 use super::load_options::LoadOptions;
 use crate::error::Error;
+use crate::sparse::PromptNeuronsLm;
 
 /// Layers whose attention stays exact with a page budget.
 ///
@@ -32,12 +33,15 @@ pub(crate) type BoxedDetokenizer = Box<dyn Detokenize + Send>;
 pub(crate) type Request = GenerationRequest<BoxedDetokenizer>;
 
 /// Steps of a generation as they come.
-pub(crate) type Steps<'a> = Box<dyn Iterator<Item = Result<Step, GenerationError>> + 'a>;
+pub(crate) type Steps<'a> = Box<dyn Iterator<Item = Result<Step, Error>> + 'a>;
 
 /// A loaded model of any backend.
 pub(crate) trait Runtime: Send + Sync {
     /// A cache of one sequence, and the model to fill it.
     fn session(&self, positions: usize) -> Box<dyn Session>;
+
+    /// Whether prompts choose their neurons, so that sequences cannot share steps.
+    fn is_for_one_conversation(&self) -> bool;
 
     /// Runs `requests` together; request `i` gets sequence `i`, with room for `positions` each.
     fn batch(
@@ -77,6 +81,9 @@ pub(crate) trait Runtime: Send + Sync {
 pub(crate) trait Session: Send {
     /// Positions that the cache holds.
     fn held(&self) -> usize;
+
+    /// Positions of the cache that another prompt with the same beginning may go on with.
+    fn reusable(&self) -> usize;
 
     /// Forgets all but the first `len` positions.
     fn truncate(&mut self, len: usize) -> Result<(), Error>;
@@ -131,7 +138,14 @@ pub(crate) struct OnBackend<B: LmBackend> {
 impl<B: LmBackend> Runtime for OnBackend<B> {
     fn session(&self, positions: usize) -> Box<dyn Session> {
         let cache = self.cache.cache::<B>(1, positions, &self.loaded.device);
-        Box::new(OneSequence { model: Arc::clone(&self.loaded.model), cache })
+        match &self.loaded.prompt_neurons {
+            Some(neurons) => Box::new(OneConversation { model: neurons.conversation(), cache }),
+            None => Box::new(OneSequence { model: Arc::clone(&self.loaded.model), cache }),
+        }
+    }
+
+    fn is_for_one_conversation(&self) -> bool {
+        self.loaded.prompt_neurons.is_some()
     }
 
     fn batch(
@@ -219,6 +233,10 @@ impl<B: LmBackend> Session for OneSequence<B> {
         self.cache.sequence(SEQUENCE).map_or(0, |(_, len)| len)
     }
 
+    fn reusable(&self) -> usize {
+        self.held()
+    }
+
     fn truncate(&mut self, len: usize) -> Result<(), Error> {
         Ok(self.cache.truncate(SEQUENCE, len)?)
     }
@@ -231,6 +249,57 @@ impl<B: LmBackend> Session for OneSequence<B> {
     ) -> Result<Steps<'a>, GenerationError> {
         let generator = Generator::new(as_causal(&*self.model), &mut self.cache, request)?;
         let generator = processors.into_iter().fold(generator, Generator::with_processor);
-        Ok(Box::new(generator.with_prefill_callback(on_prefill)))
+        let steps = generator.with_prefill_callback(on_prefill);
+        Ok(Box::new(steps.map(|step| step.map_err(Error::from))))
+    }
+}
+
+/// A session whose prompts choose their neurons.
+struct OneConversation<B: LmBackend> {
+    model: PromptNeuronsLm<B>,
+    cache: ContiguousKvCache<B>,
+}
+
+impl<B: LmBackend> Session for OneConversation<B> {
+    fn held(&self) -> usize {
+        self.cache.sequence(SEQUENCE).map_or(0, |(_, len)| len)
+    }
+
+    /// None: all of a prompt chooses, and the keys and values of a reply are of chosen neurons.
+    fn reusable(&self) -> usize {
+        0
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<(), Error> {
+        Ok(self.cache.truncate(SEQUENCE, len)?)
+    }
+
+    fn generate<'a>(
+        &'a mut self,
+        request: Request,
+        processors: Vec<Box<dyn LogitsProcessor>>,
+        on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
+    ) -> Result<Steps<'a>, GenerationError> {
+        let prompt = request.prompt.len();
+        let model = &self.model;
+        let generator = Generator::new(model, &mut self.cache, request)?;
+        let generator = processors.into_iter().fold(generator, Generator::with_processor);
+        model.begin_prompt(prompt);
+        let mut steps = generator.with_prefill_callback(on_prefill);
+        let mut failed = false;
+        Ok(Box::new(std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let step = steps.next()?;
+            // A forward pass cannot say why no neurons were chosen.
+            match model.take_failure() {
+                Some(error) => {
+                    failed = true;
+                    Some(Err(error))
+                }
+                None => Some(step.map_err(Error::from)),
+            }
+        })))
     }
 }
