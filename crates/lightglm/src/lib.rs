@@ -13,6 +13,8 @@ mod model;
 mod model_folder;
 mod progress;
 pub mod quantize;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod sparse;
 mod whole_file;
 
@@ -23,6 +25,8 @@ pub use lightglm_generation::{CancelToken, FinishReason, SamplingParams, Step};
 #[cfg(feature = "hub")]
 pub use lightglm_hub::DEFAULT_MODEL;
 pub use lightglm_quant::{Policy, Scheme};
+#[cfg(feature = "structured")]
+pub use lightglm_serve::structured::{Constraint, ToolSpec};
 pub use lightglm_text::{ChatText, Message};
 pub use model::{
     Answer, Chat, LanguageModel, LoadAdapter, LoadOptions, Loaded, Model, Prompt, Quantized,
@@ -31,4 +35,6 @@ pub use model::{
 };
 pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};
+#[cfg(feature = "serve")]
+pub use server::{Server, ServerOptions};
 pub use whole_file::write_whole;

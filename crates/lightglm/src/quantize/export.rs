@@ -167,7 +167,8 @@ pub fn write_dequantized(folder: &Path, file: &Path) -> Result<(), Error> {
 /// The model's config.json, as it is where there is one.
 fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
     let file = checkpoint.path().join("config.json");
-    let malformed = |source: serde_json::Error| Error::Io { file: file.clone(), source: source.into() };
+    let malformed =
+        |source: serde_json::Error| Error::Io { file: file.clone(), source: source.into() };
     match fs::read(&file) {
         Ok(text) => serde_json::from_slice(&text).map_err(malformed),
         // A GGUF file says the same in other words.
