@@ -11,7 +11,7 @@ use lightglm_text::Tokenizer;
 use super::watch::watched;
 use crate::device::{DeviceJob, run_on};
 use crate::error::Error;
-use crate::model::{Loaded, Model};
+use crate::model::Model;
 use crate::progress::ProgressSink;
 
 /// What is under way, for progress and interruptions.
@@ -83,11 +83,6 @@ impl Model {
 
     fn tokens(&self, text: &str, options: &TextOptions) -> Result<Vec<u32>, Error> {
         first_tokens(&self.text().tokenizer, text, options.max_tokens.unwrap_or(usize::MAX))
-    }
-
-    /// The model on its own backend.
-    pub(super) fn on<B: LmBackend>(&self) -> &Loaded<B> {
-        self.loaded().expect("a model is on the device that its options name")
     }
 }
 

@@ -26,7 +26,7 @@ pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
 pub use sampling::recommended;
 
-use lightglm_generation::SamplingParams;
+use lightglm_generation::{ContiguousKvCache, SamplingParams};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
@@ -203,6 +203,27 @@ impl Model {
     /// How it was opened.
     pub fn options(&self) -> &LoadOptions {
         &self.inner.options
+    }
+
+    /// An empty cache as the options want it: so many sequences of so many positions each.
+    ///
+    /// # Panics
+    /// Where the model does not run on the backend `B`.
+    pub(crate) fn cache<B: LmBackend>(
+        &self,
+        sequences: usize,
+        positions: usize,
+    ) -> ContiguousKvCache<B> {
+        let device = &self.on::<B>().device;
+        CacheOptions::new(self.config(), self.options()).cache(sequences, positions, device)
+    }
+
+    /// The model on the backend of its device.
+    ///
+    /// # Panics
+    /// Where that is not `B`.
+    pub(crate) fn on<B: LmBackend>(&self) -> &Loaded<B> {
+        self.loaded().expect("a model is on the device that its options name")
     }
 
     /// The decoder itself, where it runs on the backend `B` ([`Cpu`](crate::Cpu), say).
