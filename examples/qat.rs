@@ -376,7 +376,7 @@ impl Study<'_> {
         let output = ModelFolder::begin(&folder, self.checkpoint, Some(&self.policy))?;
         let quantizer = Quantizer::new(weights, Path::new("trained weights"), &self.policy);
         quantizer.save(&output.weights(), &weights.shapes())?;
-        output.finish()
+        Ok(output.finish()?)
     }
 
     /// Perplexity over the labels of `rows`, each row on its own.

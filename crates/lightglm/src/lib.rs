@@ -9,8 +9,10 @@ pub mod checkpoint;
 mod device;
 mod error;
 mod model;
+mod model_folder;
 mod progress;
 pub mod sparse;
+mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};
 pub use error::Error;
@@ -25,4 +27,6 @@ pub use model::{
     QuantizedGlm, Reply, Request, Sparsity, Speed, Weights, load, load_quantized, load_source,
     matrices, quantize_source, recommended,
 };
+pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};
+pub use whole_file::write_whole;
