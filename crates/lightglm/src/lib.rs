@@ -12,6 +12,8 @@ mod model;
 mod model_folder;
 mod progress;
 pub mod sparse;
+#[cfg(feature = "train")]
+pub mod training;
 mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};
