@@ -79,6 +79,30 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The engine's thread could not be started.
+    #[cfg(feature = "serve")]
+    #[error("the engine's thread: {source}")]
+    EngineThread {
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The server cannot listen.
+    #[cfg(feature = "serve")]
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The server's configuration is wrong.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Server(#[from] lightglm_serve::http::ServerConfigError),
+    /// A constraint on replies is wrong, or asks too much.
+    #[cfg(feature = "structured")]
+    #[error(transparent)]
+    Structured(#[from] lightglm_serve::structured::StructuredError),
     /// A file could not be read or written.
     #[error("{}: {source}", file.display())]
     Io {

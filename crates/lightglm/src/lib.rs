@@ -11,6 +11,8 @@ mod error;
 mod model;
 mod model_folder;
 mod progress;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod sparse;
 #[cfg(feature = "train")]
 pub mod training;
@@ -19,10 +21,14 @@ mod whole_file;
 pub use device::{Cpu, Device, DeviceJob, run_on};
 pub use error::Error;
 pub use lightglm_core::{KvDtype, WeightDtype};
-pub use lightglm_generation::{CancelToken, FinishReason, SamplingParams, Step};
+pub use lightglm_generation::{
+    CancelToken, FinishReason, PrefillProgress, SamplingParams, Step, parse_tool_calls,
+};
 #[cfg(feature = "hub")]
 pub use lightglm_hub::DEFAULT_MODEL;
 pub use lightglm_quant::{Policy, Scheme};
+#[cfg(feature = "structured")]
+pub use lightglm_serve::structured::{Constraint, ToolSpec};
 pub use lightglm_text::{ChatText, Message};
 pub use model::{
     Answer, Chat, LanguageModel, LoadAdapter, LoadOptions, Loaded, Model, Prompt, Quantized,
@@ -31,4 +37,6 @@ pub use model::{
 };
 pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};
+#[cfg(feature = "serve")]
+pub use server::{Server, ServerOptions};
 pub use whole_file::write_whole;

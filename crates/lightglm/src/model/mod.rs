@@ -9,6 +9,8 @@ mod load_options;
 mod reply;
 mod runtime;
 mod sampling;
+#[cfg(feature = "structured")]
+mod structured;
 
 use std::fmt;
 use std::path::Path;
@@ -52,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) options: LoadOptions,
     pub(crate) name: String,
     pub(crate) max_context: usize,
+    #[cfg(feature = "structured")]
+    pub(crate) vocabulary: structured::Vocabulary,
 }
 
 impl Model {
@@ -83,7 +87,17 @@ impl Model {
         let job = Open { checkpoint: &checkpoint, options: &options };
         let runtime = run_on(options.device, job)??;
         let checkpoint = Arc::new(checkpoint);
-        let inner = Inner { checkpoint, text, sampling, runtime, options, name, max_context };
+        let inner = Inner {
+            checkpoint,
+            text,
+            sampling,
+            runtime,
+            options,
+            name,
+            max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: structured::Vocabulary::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -102,7 +116,17 @@ impl Model {
         let name = name_of(checkpoint.path());
         let cache = CacheOptions::new(checkpoint.config(), &options);
         let runtime = Box::new(OnBackend { loaded, cache });
-        let inner = Inner { checkpoint, text, sampling, runtime, options, name, max_context };
+        let inner = Inner {
+            checkpoint,
+            text,
+            sampling,
+            runtime,
+            options,
+            name,
+            max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: structured::Vocabulary::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -127,6 +151,8 @@ impl Model {
             options: inner.options.clone(),
             name: name.to_owned(),
             max_context: inner.max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: inner.vocabulary.clone(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
