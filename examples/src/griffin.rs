@@ -94,14 +94,8 @@ pub fn compact<B: LmBackend, L: SelectLinear<B>, E: Embedding<B>>(
         let rows: Vec<usize> = gates.iter().copied().chain(ups).collect();
         Ok(SelectedLinear::outputs(linear, &rows)?)
     };
-    let mut failed = None;
-    let compact = model.clone().map_linears(&mut |name: &str, linear: L| {
-        select(name, &linear).with_context(|| format!("`{name}`")).unwrap_or_else(|error| {
-            failed.get_or_insert(error);
-            SelectedLinear::whole(linear)
-        })
-    });
-    failed.map_or(Ok(compact), Err)
+    let compact = |name: &str, linear| select(name, &linear).with_context(|| format!("`{name}`"));
+    model.clone().try_map_linears(compact)
 }
 
 /// The same choice as a mask: all of `model`, with zeros for the other neurons' activations.
@@ -113,19 +107,13 @@ pub fn masked<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
     neurons: &KeptNeurons,
 ) -> Result<MaskedGlm<B, L, E>> {
     let device = model.norm.weight.device();
-    let mut failed = None;
-    let masked = model.clone().map_linears(&mut |name: &str, linear: L| {
+    model.clone().try_map_linears(|name, linear: L| {
         let [_, channels] = linear.shape();
         let mask =
             || -> Result<_> { Ok(KeptChannels::new(kept(neurons, name)?, channels, &device)?) };
         let mask = name.ends_with(DOWN).then(mask).transpose();
-        let mask = mask.with_context(|| format!("`{name}`")).unwrap_or_else(|error| {
-            failed.get_or_insert(error);
-            None
-        });
-        SparseLinear::new(linear, mask)
-    });
-    failed.map_or(Ok(masked), Err)
+        Ok(SparseLinear::new(linear, mask.with_context(|| format!("`{name}`"))?))
+    })
 }
 
 /// `model` with the codes of each `down_proj` in the order in which channels of zeros are not read. Done

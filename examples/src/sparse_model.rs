@@ -79,7 +79,7 @@ pub fn fingerprint<B: LmBackend>(model: &QuantizedGlm<B>) -> ModelFingerprint {
         let values = norm.weight.val().into_data();
         weights.extend(values.iter::<f32>().flat_map(f32::to_le_bytes));
     }
-    for_each_projection(model, |name, linear| shapes.push((name.to_owned(), linear.shape())));
+    model.for_each_linear(|name, linear| shapes.push((name.to_owned(), linear.shape())));
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), *shape));
     ModelFingerprint::new(shapes, &weights)
 }
@@ -229,7 +229,7 @@ struct Projection {
 /// The projections that can be sparse.
 fn projections<B: LmBackend>(model: &QuantizedGlm<B>, shortest_run: usize) -> Vec<Projection> {
     let mut found = Vec::new();
-    for_each_projection(model, |name, linear| {
+    model.for_each_linear(|name, linear| {
         if name != HEAD {
             let ([n, k], run) = (linear.shape(), run(linear));
             let by_channel = if run >= shortest_run { k * run } else { 0 };
@@ -247,16 +247,6 @@ fn run<B: LmBackend>(linear: &QuantizedLinear<B>) -> usize {
         MatrixWeight::Dense(weight) => weight.val().dtype().size() * 8,
     };
     n * bits / 8
-}
-
-fn for_each_projection<B: LmBackend>(
-    model: &QuantizedGlm<B>,
-    mut visit: impl FnMut(&str, &QuantizedLinear<B>),
-) {
-    model.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
-        visit(name, &linear);
-        linear
-    });
 }
 
 fn policies(

@@ -22,7 +22,8 @@ use super::swiglu::SwiGlu;
 /// embedding table `E`.
 ///
 /// Dense, quantized, adapted and sparse models are this one type: [`Glm::map_linears`],
-/// [`Glm::map_feed_forwards`] and [`Glm::map_embedding`] replace the parts.
+/// [`Glm::map_feed_forwards`] and [`Glm::map_embedding`] replace the parts, [`Glm::for_each_linear`]
+/// shows them.
 #[derive(Module, Debug)]
 pub struct Glm<B: Backend, L: Module<B>, F: Module<B>, E: Module<B> = DenseEmbedding<B>> {
     /// `[V, D]`.

@@ -23,7 +23,6 @@ pub use dense_embedding::DenseEmbedding;
 pub use dense_linear::DenseLinear;
 pub use dense_parts::{DenseParts, LoadPrecision};
 pub use glm::{DenseGlm, Glm};
-pub use map::MapLinear;
 pub use norm::RmsNorm;
 pub use observe::{Observer, Site};
 pub use rotary::RotaryEmbedding;

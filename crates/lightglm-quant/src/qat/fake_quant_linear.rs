@@ -65,11 +65,7 @@ impl<B: LmBackend, L: EffectiveWeight<B>> FakeQuantLinear<B, L> {
 }
 
 /// Whether `out_features` are a whole number of heads.
-pub(super) fn check_heads(
-    name: &str,
-    out_features: usize,
-    head_dim: usize,
-) -> Result<(), QuantError> {
+fn check_heads(name: &str, out_features: usize, head_dim: usize) -> Result<(), QuantError> {
     match head_dim > 0 && out_features.is_multiple_of(head_dim) {
         true => Ok(()),
         false => Err(QuantError::Heads { name: name.to_owned(), out_features, head_dim }),

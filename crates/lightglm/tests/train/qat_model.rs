@@ -48,24 +48,22 @@ fn dense<B: LmBackend>(config: &GlmConfig) -> DenseGlm<B> {
 
 fn prepared<B: LmBackend>(config: &GlmConfig, mut prepare: Prepare<'_>) -> FakeGlm<B> {
     let model = dense::<B>(config);
-    let model =
-        model.map_linears(&mut |name: &str, linear: DenseLinear<B>| prepare.linear(name, linear));
-    let model = model.map_embedding(|table: DenseEmbedding<B>| {
+    let model = model.try_map_linears(|name, linear: DenseLinear<B>| prepare.linear(name, linear));
+    let model = model.unwrap().try_map_embedding(|table: DenseEmbedding<B>| {
         prepare.embedding("model.embed_tokens", table.weight)
     });
     prepare.finish().unwrap();
-    model
+    model.unwrap()
 }
 
 fn converted(model: FakeGlm<Flex>) -> QuantizedGlm<Flex> {
     let mut convert = Convert::new();
-    let model = model
-        .map_linears(&mut |name: &str, linear: FakeLinear<Flex>| convert.linear(name, &linear));
-    let model = model.map_embedding(|table: FakeQuantEmbedding<Flex>| {
+    let model =
+        model.try_map_linears(|name, linear: FakeLinear<Flex>| convert.linear(name, &linear));
+    let model = model.unwrap().try_map_embedding(|table: FakeQuantEmbedding<Flex>| {
         convert.embedding("model.embed_tokens", &table)
     });
-    convert.finish().unwrap();
-    model
+    model.unwrap()
 }
 
 fn span() -> Span<'static> {
