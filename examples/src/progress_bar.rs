@@ -1,7 +1,8 @@
 //! The library's progress as bars on stderr.
 
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,6 +40,15 @@ pub fn on_stderr() -> ProgressSink {
             }
         }
         ControlFlow::Continue(())
+    })
+}
+
+/// As [`on_stderr`]; the work is broken off once `stop` is raised.
+pub fn on_stderr_until(stop: Arc<AtomicBool>) -> ProgressSink {
+    let bars = on_stderr();
+    ProgressSink::new(move |progress| {
+        let going = bars.report(progress);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { going }
     })
 }
 

@@ -62,6 +62,8 @@ pub mod quantize;
 pub mod server;
 pub mod sparse;
 pub mod speed;
+#[cfg(feature = "train")]
+pub mod training;
 mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};

@@ -117,7 +117,12 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         Ok((run.model, outcome(reason, &run.state)))
     }
 
-    fn check<M: TrainableLm<B>>(
+    /// What [`run`](Self::run) refuses before it does anything: settings, rows, and a model that has
+    /// nothing to train or is not in f32.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn check<M: TrainableLm<B>>(
         &self,
         model: &M,
         examples: &[TokenizedExample],

@@ -5,7 +5,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
+use burn::tensor::{Int, Tensor, TensorData};
+use lightglm_core::{
+    CausalLm, KvCache, KvDtype, KvShape, LmError, LogitRows, PageBudget, SequenceId, Span,
+};
 use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
 use lightglm_generation::{
     ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, LogitsProcessor,
@@ -53,6 +56,9 @@ pub(crate) trait Runtime: Send + Sync {
 
     /// `ln p(continuation | prompt)` for each continuation.
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error>;
+
+    /// The loss in nats of each target that there is, each token attending to those in front of it.
+    fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error>;
 
     /// The same with an adapter.
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error>;
@@ -171,6 +177,27 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
             log_likelihoods(&mut subject, &prompts, continuations, &options, &mut control)?;
         // Nobody can raise a stop flag, so the one prompt is done.
         Ok(scores.pop().flatten().unwrap_or_default())
+    }
+
+    fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error> {
+        let (model, device) = (&self.loaded.model, &self.loaded.device);
+        let labelled = targets.iter().enumerate().filter_map(|(row, target)| target.zip(Some(row)));
+        let (labels, rows): (Vec<u32>, Vec<i32>) =
+            labelled.map(|(target, row)| (target, row as i32)).unzip();
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let vocab_size = model.vocab_size();
+        if let Some(&token) = labels.iter().find(|&&label| label as usize >= vocab_size) {
+            return Err(LmError::TokenOutOfRange { token, vocab_size }.into());
+        }
+        let mut cache = self.cache.cache::<B>(1, tokens.len(), device);
+        let span = Span { sequence: SEQUENCE, tokens, logits: LogitRows::All };
+        let logits = model.forward(&[span], &mut cache)?;
+        let rows = TensorData::new(rows, [labels.len()]);
+        let logits = logits.select(0, Tensor::<B, 1, Int>::from_data(rows, device));
+        let losses = B::cross_entropy(logits, &labels).into_data().convert::<f32>();
+        Ok(losses.into_vec().expect("converted to f32"))
     }
 
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error> {

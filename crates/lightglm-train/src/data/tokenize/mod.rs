@@ -30,7 +30,7 @@ use prefix_end::PrefixEnd;
 ///
 /// # fn text() -> ModelText { unimplemented!() }
 /// let text: ModelText = text();
-/// let mut rows = read_examples("faq.jsonl".as_ref(), &ReadOptions::default())?;
+/// let mut rows = read_examples("faq.jsonl", &ReadOptions::default())?;
 /// let tokenizer = ConversationTokenizer::new(&text);
 /// let examples = tokenizer.tokenize(&rows.examples, 1024, &mut rows.report)?;
 /// println!("{} examples\n{}", examples.len(), rows.report);

@@ -15,7 +15,7 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
     LogitRows, SafetensorsWriter, SequenceId, Span, StoredDtype, TensorSpec, WeightDtype,
 };
-use lightglm_examples::serving::matrices;
+use lightglm::matrices;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, Glm, LoadPrecision, SwiGlu};
@@ -39,7 +39,7 @@ const TOLERANCE: f32 = 2e-4;
 /// `shared/fixtures` beside the repository, or under `LIGHTGLM_SHARED`.
 fn fixture(name: &str) -> Option<PathBuf> {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = shared.unwrap_or(beside).join("fixtures").join(name);
     if !folder.is_dir() {
         println!("skipped: {} is not there", folder.display());

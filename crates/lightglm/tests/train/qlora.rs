@@ -13,7 +13,7 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
-use lightglm_examples::serving::{QuantizedGlm, quantize_source};
+use lightglm::{ProgressSink, QuantizedGlm, quantize_source};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseLinear, Glm, SwiGlu};
 use lightglm_model::weights::SeededWeights;
@@ -32,7 +32,8 @@ fn quantized(policy: &str) -> QuantizedGlm<Train> {
     let config = GlmConfig { vocab_size: 40, ..GlmConfig::tiny() };
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 3);
     let policy = policy.parse().unwrap();
-    let model = quantize_source(&config, &weights, Path::new("seeded"), &policy, &FlexDevice);
+    let silent = ProgressSink::default();
+    let model = quantize_source(&config, &weights, Path::new("seeded"), &policy, &silent, &FlexDevice);
     model.unwrap().model.no_grad()
 }
 

@@ -13,7 +13,7 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
-use lightglm_examples::serving::matrices;
+use lightglm::matrices;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, Glm, LoadPrecision, SwiGlu};

@@ -31,7 +31,7 @@ const MODEL_TOLERANCE: f32 = 2e-4;
 /// `shared/fixtures` beside the repository, or under `LIGHTGLM_SHARED`.
 fn fixtures() -> Option<PathBuf> {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let fixtures = shared.unwrap_or(beside).join("fixtures");
     if !fixtures.is_dir() {
         println!("skipped: {} is not there", fixtures.display());

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{CausalLm, GradientSums, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_core::{KvDtype, KvShape};
-use lightglm_examples::serving::QuantizedGlm;
+use lightglm::QuantizedGlm;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
