@@ -1,9 +1,11 @@
 //! `ModelFolder`: writing a model as a folder that every program here opens.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lightglm_core::{WeightSource, save_safetensors};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_quant::Policy;
@@ -65,4 +67,15 @@ impl ModelFolder {
         }
         write_whole(&self.folder.join("config.json"), self.config_json)
     }
+}
+
+/// Writes `weights` as a model folder, with the text side and the configuration of `checkpoint`;
+/// config.json comes last, so that an unfinished folder is no model.
+///
+/// # Errors
+/// Where the folder cannot be written.
+pub fn save(weights: &dyn WeightSource, checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
+    let output = ModelFolder::begin(folder, checkpoint, None)?;
+    save_safetensors(output.weights(), weights, &BTreeMap::new())?;
+    output.finish()
 }

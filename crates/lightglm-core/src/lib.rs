@@ -21,6 +21,8 @@ mod effective_weight;
 mod kv_cache;
 mod kv_dtype;
 mod lm;
+mod master_weight;
+mod parameters;
 mod part_source;
 mod projection;
 mod safetensors_writer;
@@ -35,6 +37,8 @@ pub use kv_cache::{
 };
 pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use lm::{CausalLm, LmError, LogitRows, Span};
+pub use master_weight::MasterWeight;
+pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
