@@ -34,7 +34,7 @@ use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::{Activations, CausalLm, TrainableLm, WeightDtype};
-use lightglm_examples::teaching::{Classroom, Marks, mark};
+use lightglm_examples::teaching::{Accuracy, accuracy, answers, longest_answer};
 use lightglm_examples::trained_weights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
@@ -44,8 +44,10 @@ use lightglm_hub::DEFAULT_MODEL;
 use lightglm_kernels::keep_freed_memory;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseLinear, LoadPrecision};
+use lightglm_text::ModelText;
 use lightglm_train::data::{
-    Conversation, DataFormat, Example, OnBadRow, ReadOptions, ValidationSize, read_examples, split,
+    Conversation, ConversationTokenizer, DataFormat, Example, OnBadRow, ReadOptions,
+    ValidationSize, read_examples, split,
 };
 use lightglm_train::lora::{DropoutSeed, Lora, LoraConfig, LoraLinear};
 use lightglm_train::objectives::CrossEntropy;
@@ -178,8 +180,8 @@ struct Report {
 #[derive(Serialize)]
 struct TestReport {
     name: String,
-    before: Marks,
-    after: Marks,
+    before: Accuracy,
+    after: Accuracy,
 }
 
 fn main() -> ExitCode {
@@ -193,10 +195,10 @@ fn run() -> Result<()> {
     let stop = stop_on_ctrl_c()?;
     let (train, exams) = read_rows(&args)?;
     let checkpoint = open_model(args.model.as_deref())?;
-    let classroom = Classroom::open(&checkpoint)?;
+    let text = checkpoint.text()?;
     let f32 = LoadPrecision::Convert(WeightDtype::F32);
     let model = checkpoint.load::<Train>(f32, &FlexDevice)?;
-    let lesson = Lesson { args: &args, checkpoint: &checkpoint, classroom, stop, threads };
+    let lesson = Lesson { args: &args, checkpoint: &checkpoint, text, stop, threads };
     if args.full {
         return lesson.teach(model, None, train, &exams, |model, _, folder| {
             trained_weights::save::<Train, _>(model, &checkpoint, &folder.join("model"))
@@ -261,7 +263,7 @@ fn read_rows(args: &Args) -> Result<(Vec<Example>, Vec<Exam>)> {
 struct Lesson<'a> {
     args: &'a Args,
     checkpoint: &'a Checkpoint,
-    classroom: Classroom,
+    text: ModelText,
     stop: Arc<AtomicBool>,
     threads: usize,
 }
@@ -281,7 +283,8 @@ impl Lesson<'_> {
         let args = self.args;
         let longest = args.max_tokens.min(self.checkpoint.config().max_position_embeddings);
         let mut report = Default::default();
-        let examples = self.classroom.tokenize(&rows, longest, &mut report)?;
+        let examples =
+            ConversationTokenizer::new(&self.text).tokenize(&rows, longest, &mut report)?;
         if report.total_dropped() > 0 {
             eprintln!("{report}");
         }
@@ -375,12 +378,12 @@ impl Lesson<'_> {
         model: &dyn CausalLm<Flex>,
         exams: &[Exam],
         when: &str,
-    ) -> Result<Vec<Marks>> {
+    ) -> Result<Vec<Accuracy>> {
         let mut all = Vec::new();
         for exam in exams {
             let conversations: Vec<&Conversation> =
                 exam.examples.iter().filter_map(Example::conversation).collect();
-            let longest = self.classroom.longest_answer(&conversations)?;
+            let longest = longest_answer(&self.text, &conversations)?;
             let style = "{msg} {bar:30} {pos}/{len} answers, {eta} left";
             let bar = ProgressBar::new(conversations.len() as u64)
                 .with_style(ProgressStyle::with_template(style)?)
@@ -392,10 +395,16 @@ impl Lesson<'_> {
                 ..RunControl::default()
             };
             let (checkpoint, device) = (self.checkpoint, &FlexDevice);
-            let answers = self
-                .classroom
-                .answers(model, checkpoint, &conversations, longest, &mut control, device)
-                .with_context(|| format!("asking {}", exam.name))?;
+            let answers = answers(
+                &self.text,
+                model,
+                checkpoint,
+                &conversations,
+                longest,
+                &mut control,
+                device,
+            )
+            .with_context(|| format!("asking {}", exam.name))?;
             bar.finish_and_clear();
             let stopped = self.stop.load(Ordering::Relaxed);
             ensure!(!stopped, "interrupted while asking {}, {when} training", exam.name);
@@ -406,7 +415,7 @@ impl Lesson<'_> {
                     println!("{when}  {question}\n        {}", answer.replace('\n', " "));
                 }
             }
-            all.push(mark(&conversations, &answers));
+            all.push(accuracy(&conversations, &answers));
         }
         Ok(all)
     }
@@ -429,7 +438,7 @@ impl Lesson<'_> {
         }
         println!("\n| test | rows | right before | right after |\n|---|---|---|---|");
         for test in &report.tests {
-            let percent = |marks: &Marks| format!("{:.1} %", 100.0 * marks.accuracy);
+            let percent = |test: &Accuracy| format!("{:.1} %", 100.0 * test.accuracy);
             let (before, after) = (percent(&test.before), percent(&test.after));
             println!("| {} | {} | {before} | {after} |", test.name, test.after.asked);
         }

@@ -34,7 +34,6 @@ use lightglm_core::{
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::quantize_source;
-use lightglm_examples::teaching::Classroom;
 use lightglm_examples::trained_weights::TrainedWeights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
@@ -47,7 +46,7 @@ use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecisi
 use lightglm_quant::qat::{FakeQuantEmbedding, FakeQuantLinear, Prepare};
 use lightglm_quant::{Policy, Quantizer, Scheme};
 use lightglm_train::data::{
-    DataFormat, OnBadRow, ReadOptions, TextUnit, epoch_order, read_examples,
+    ConversationTokenizer, DataFormat, OnBadRow, ReadOptions, TextUnit, epoch_order, read_examples,
 };
 use lightglm_train::lora::{Lora, LoraConfig, LoraLinear};
 use lightglm_train::objectives::TowardsTeacher;
@@ -234,7 +233,8 @@ impl Study<'_> {
     /// The rows to learn from, and those to measure on.
     fn rows(&self) -> Result<(Vec<TokenizedExample>, Vec<TokenizedExample>)> {
         let args = self.args;
-        let classroom = Classroom::open(self.checkpoint)?;
+        let text = self.checkpoint.text()?;
+        let tokenizer = ConversationTokenizer::new(&text);
         let options = ReadOptions {
             format: args.format,
             on_bad_row: OnBadRow::Drop,
@@ -248,7 +248,7 @@ impl Study<'_> {
         let read = |path: PathBuf| {
             let mut set = read_examples(&path, &options)?;
             let longest = args.context.min(self.checkpoint.config().max_position_embeddings);
-            let rows = classroom.tokenize(&set.examples, longest, &mut set.report);
+            let rows = tokenizer.tokenize(&set.examples, longest, &mut set.report);
             if set.report.total_dropped() > 0 {
                 eprintln!("{}:\n{}", path.display(), set.report);
             }
@@ -372,7 +372,7 @@ impl Study<'_> {
         let output = ModelFolder::begin(&folder, self.checkpoint, Some(&self.policy))?;
         let quantizer = Quantizer::new(weights, Path::new("trained weights"), &self.policy);
         quantizer.save(&output.weights(), &weights.shapes())?;
-        output.finish()
+        Ok(output.finish()?)
     }
 
     /// Perplexity over the labels of `rows`, each row on its own.

@@ -258,7 +258,7 @@ fn write(
         }
         return Err(error).with_context(|| format!("{} was not written", folder.display()));
     }
-    output.finish()
+    Ok(output.finish()?)
 }
 
 /// What the matrices take before and after.

@@ -102,5 +102,5 @@ pub fn save<B: Backend, M: Module<B>>(
 ) -> Result<()> {
     let output = ModelFolder::begin(folder, checkpoint, None)?;
     save_safetensors(output.weights(), &TrainedWeights::of(module), &BTreeMap::new())?;
-    output.finish()
+    Ok(output.finish()?)
 }

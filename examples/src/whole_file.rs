@@ -1,23 +1,13 @@
 //! Files that are written whole or not at all.
 
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use lightglm_core::temporary_in;
+use anyhow::Result;
 
-/// Writes `contents` to `path` by way of a temporary file beside it.
+/// [`lightglm::write_whole`] for programs.
 ///
 /// # Errors
 /// Where the folder cannot be written to; a file that was there is then as it was.
 pub fn write_whole(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
-    let write = || -> Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = temporary_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(contents.as_ref())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| path.display().to_string())
+    Ok(lightglm::write_whole(path, contents)?)
 }

@@ -27,6 +27,16 @@ pub trait LogitsProcessor: Send {
     ) -> Result<(), ProcessorError>;
 }
 
+impl LogitsProcessor for Box<dyn LogitsProcessor> {
+    fn process(
+        &mut self,
+        history: TokenHistory<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ProcessorError> {
+        (**self).process(history, logits)
+    }
+}
+
 /// A processor gave up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{processor}: {reason}")]

@@ -159,7 +159,7 @@ fn complete_alone(
     request: runtime::Request,
     reply: &mut Result<Reply, Error>,
 ) -> Result<(), Error> {
-    for step in session.generate(request, Box::new(|_| ()))? {
+    for step in session.generate(request, Vec::new(), Box::new(|_| ()))? {
         let step = step?;
         if let Ok(reply) = reply {
             reply.push(&step);

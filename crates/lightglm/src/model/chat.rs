@@ -48,6 +48,8 @@ struct State {
     tools: Vec<Value>,
     history: Vec<Message>,
     params: SamplingParams,
+    #[cfg(feature = "structured")]
+    constraint: Option<lightglm_serve::structured::Constraint>,
     cancel: CancelToken,
     /// Tokens that the cache may hold: those of the last turn's prompt and reply.
     tokens: Vec<u32>,
@@ -62,6 +64,8 @@ impl Chat {
             tools: Vec::new(),
             history: Vec::new(),
             params: model.sampling().clone(),
+            #[cfg(feature = "structured")]
+            constraint: None,
             cancel: CancelToken::new(),
             tokens: Vec::new(),
         };
@@ -83,6 +87,13 @@ impl Chat {
     /// With other sampling than the checkpoint's own.
     pub fn with_sampling(mut self, params: SamplingParams) -> Self {
         self.state.params = params;
+        self
+    }
+
+    /// With answers that follow `constraint`: a JSON schema, a regular expression, a grammar.
+    #[cfg(feature = "structured")]
+    pub fn with_constraint(mut self, constraint: lightglm_serve::structured::Constraint) -> Self {
+        self.state.constraint = Some(constraint);
         self
     }
 
@@ -119,6 +130,13 @@ impl Chat {
         if prompt.len() >= limit {
             return Err(Error::ConversationTooLong { tokens: prompt.len(), limit });
         }
+        #[cfg(feature = "structured")]
+        let processors = match &state.constraint {
+            Some(constraint) => vec![model.constrain(constraint)?],
+            None => Vec::new(),
+        };
+        #[cfg(not(feature = "structured"))]
+        let processors = Vec::new();
         // Keep what the cache holds already, but run at least one token for its logits.
         state.tokens.truncate(session.reusable());
         let shared = state.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
@@ -138,6 +156,7 @@ impl Chat {
         let speed = Speed { prompt_tokens: prompt.len() - shared, ..Speed::default() };
         let steps = session.generate(
             request,
+            processors,
             Box::new(move |progress| {
                 if let Some(on_prefill) = on_prefill {
                     on_prefill(progress);

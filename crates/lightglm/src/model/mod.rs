@@ -9,6 +9,8 @@ mod load_options;
 mod reply;
 mod runtime;
 mod sampling;
+#[cfg(feature = "structured")]
+mod structured;
 
 use std::fmt;
 use std::path::Path;
@@ -24,7 +26,7 @@ pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
 pub use sampling::recommended;
 
-use lightglm_generation::SamplingParams;
+use lightglm_generation::{ContiguousKvCache, SamplingParams};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
@@ -52,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) options: LoadOptions,
     pub(crate) name: String,
     pub(crate) max_context: usize,
+    #[cfg(feature = "structured")]
+    pub(crate) vocabulary: structured::Vocabulary,
 }
 
 impl Model {
@@ -83,7 +87,17 @@ impl Model {
         let job = Open { checkpoint: &checkpoint, options: &options };
         let runtime = run_on(options.device, job)??;
         let checkpoint = Arc::new(checkpoint);
-        let inner = Inner { checkpoint, text, sampling, runtime, options, name, max_context };
+        let inner = Inner {
+            checkpoint,
+            text,
+            sampling,
+            runtime,
+            options,
+            name,
+            max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: structured::Vocabulary::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -108,6 +122,8 @@ impl Model {
             options: inner.options.clone(),
             name: name.to_owned(),
             max_context: inner.max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: inner.vocabulary.clone(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -187,6 +203,27 @@ impl Model {
     /// How it was opened.
     pub fn options(&self) -> &LoadOptions {
         &self.inner.options
+    }
+
+    /// An empty cache as the options want it: so many sequences of so many positions each.
+    ///
+    /// # Panics
+    /// Where the model does not run on the backend `B`.
+    pub(crate) fn cache<B: LmBackend>(
+        &self,
+        sequences: usize,
+        positions: usize,
+    ) -> ContiguousKvCache<B> {
+        let device = &self.on::<B>().device;
+        CacheOptions::new(self.config(), self.options()).cache(sequences, positions, device)
+    }
+
+    /// The model on the backend of its device.
+    ///
+    /// # Panics
+    /// Where that is not `B`.
+    pub(crate) fn on<B: LmBackend>(&self) -> &Loaded<B> {
+        self.loaded().expect("a model is on the device that its options name")
     }
 
     /// The decoder itself, where it runs on the backend `B` ([`Cpu`](crate::Cpu), say).

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
 use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
 use lightglm_generation::{
-    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, PrefillProgress,
-    RunControl, Step, generate_batch,
+    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, LogitsProcessor,
+    PrefillProgress, RunControl, Step, generate_batch,
 };
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -57,6 +57,16 @@ pub(crate) trait Runtime: Send + Sync {
     /// The same with an adapter.
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error>;
 
+    /// An engine of many requests, with `blocks` blocks of keys and values.
+    #[cfg(feature = "serve")]
+    fn engine(
+        &self,
+        blocks: usize,
+        shape: KvShape,
+        dtype: KvDtype,
+        config: lightglm_serve::engine::EngineConfig,
+    ) -> std::io::Result<lightglm_serve::engine::EngineThread>;
+
     /// Bytes of weights that one step of `rows` rows must read.
     fn bytes_read(&self, rows: usize) -> usize;
 
@@ -82,6 +92,7 @@ pub(crate) trait Session: Send {
     fn generate<'a>(
         &'a mut self,
         request: Request,
+        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError>;
 }
@@ -171,6 +182,30 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         Ok(Box::new(Self { loaded, cache: self.cache }))
     }
 
+    #[cfg(feature = "serve")]
+    fn engine(
+        &self,
+        blocks: usize,
+        shape: KvShape,
+        dtype: KvDtype,
+        config: lightglm_serve::engine::EngineConfig,
+    ) -> std::io::Result<lightglm_serve::engine::EngineThread> {
+        use lightglm_serve::engine::{EngineBuilder, SharedModel};
+        use lightglm_serve::kv::PagedKvCache;
+
+        let cache = PagedKvCache::<B>::new(shape, blocks, dtype, &self.loaded.device);
+        let model: SharedModel<B> = self.loaded.model.clone();
+        let builder = EngineBuilder::new(model, cache, config);
+        let builder = match self.loaded.adapters.clone() {
+            Some(load) => builder.with_adapters(Box::new(move |name| {
+                let adapted = load(name).map_err(|error| error.to_string())?;
+                Ok(adapted as SharedModel<B>)
+            })),
+            None => builder,
+        };
+        builder.build().spawn()
+    }
+
     fn bytes_read(&self, rows: usize) -> usize {
         self.loaded.model.bytes_read(rows)
     }
@@ -209,9 +244,11 @@ impl<B: LmBackend> Session for OneSequence<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
+        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
         let generator = Generator::new(as_causal(&*self.model), &mut self.cache, request)?;
+        let generator = processors.into_iter().fold(generator, Generator::with_processor);
         let steps = generator.with_prefill_callback(on_prefill);
         Ok(Box::new(steps.map(|step| step.map_err(Error::from))))
     }
@@ -240,11 +277,13 @@ impl<B: LmBackend> Session for OneConversation<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
+        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
         let prompt = request.prompt.len();
         let model = &self.model;
         let generator = Generator::new(model, &mut self.cache, request)?;
+        let generator = processors.into_iter().fold(generator, Generator::with_processor);
         model.begin_prompt(prompt);
         let mut steps = generator.with_prefill_callback(on_prefill);
         let mut failed = false;
