@@ -30,7 +30,7 @@ use lightglm_core::{CausalLm, KvCache};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, kl_divergence};
 use lightglm_examples::calibrated::{Method, calibrated};
-use lightglm_examples::decode_speed::decode_speeds;
+use lightglm::speed::decode_speeds;
 use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::{Served, describe, matrices, policy_of, serve, weights_bar};
 use lightglm_examples::{open_model, use_threads};
