@@ -4,9 +4,10 @@
 use anyhow::{Context, Result, anyhow};
 use lightglm_core::CausalLm;
 use lightglm_core::{KvDtype, KvShape};
-use lightglm_generation::ContiguousKvCache;
-use lightglm_generation::RunControl;
-use lightglm_generation::batched::{BatchOptions, BatchSubject, Ending, generate};
+use lightglm_generation::batched::{BatchOptions, BatchSubject, ReplyControl, generate};
+use lightglm_generation::{
+    ContiguousKvCache, FinishReason, GenerationRequest, RunControl, SamplingParams,
+};
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_text::{Message, ModelText};
@@ -159,17 +160,22 @@ impl Classroom {
             Ok(ContiguousKvCache::<B>::new(shape, sequences, positions, KvDtype::F32, device))
         };
         let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
-        let ending = Ending {
-            end_tokens: &self.0.eos_token_ids,
-            max_new_tokens: longest,
-            is_complete: &|_| false,
+        let params = SamplingParams { max_tokens: longest, ..SamplingParams::default() };
+        let request = |prompt| {
+            let eos = self.0.eos_token_ids.clone();
+            let detokenizer = self.0.tokenizer.decode_stream(true);
+            GenerationRequest::new(prompt, params.clone(), eos, detokenizer)
         };
+        let requests = prompts.into_iter().map(request).collect();
         let options = BatchOptions { sequences: SEQUENCES, ..BatchOptions::default() };
-        let replies = generate(&mut subject, &prompts, &ending, &options, control)?;
-        let text = |reply: lightglm_generation::batched::Generation| {
-            self.0.tokenizer.decode(&reply.tokens, true)
-        };
-        Ok(replies.into_iter().map(|reply| reply.map(text)).collect())
+        let mut replies = ReplyControl { stop_at_error: true, ..ReplyControl::default() };
+        let results = generate(&mut subject, requests, &options, &mut replies, control)?;
+        let mut answers = Vec::with_capacity(results.len());
+        for (conversation, result) in conversations.iter().zip(results) {
+            let reply = result.with_context(|| format!("line {}", conversation.line))?;
+            answers.push((reply.finish != FinishReason::Cancelled).then_some(reply.text));
+        }
+        Ok(answers)
     }
 
     /// The longest wanted answer in tokens, with some room.

@@ -109,17 +109,16 @@ impl Model {
             };
             longest = longest.max(tokens.len().saturating_add(params.max_tokens).min(limit));
             indices.push(replies.len());
-            let sequence = lightglm_core::SequenceId(ready.len());
             let eos = text.eos_token_ids().to_vec();
             let prompt_token_ids = tokens.clone();
-            ready.push(GenerationRequest::new(sequence, tokens, params, eos, text.detokenizer()));
+            ready.push(GenerationRequest::new(tokens, params, eos, text.detokenizer()));
             replies.push(Ok(Reply { prompt_token_ids, ..Reply::default() }));
         }
         if ready.is_empty() {
             return Ok(replies);
         }
         let mut tell = |ready: usize, step: &Step| on_step(indices[ready], step);
-        let generations = self.inner.runtime.batch(ready, longest, &mut tell);
+        let generations = self.inner.runtime.batch(ready, longest, &mut tell)?;
         for (&index, generation) in indices.iter().zip(generations) {
             match (generation, &mut replies[index]) {
                 (Ok(generation), Ok(reply)) => {

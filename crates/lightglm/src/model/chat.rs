@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Model;
 use super::reply::{Reply, Speed};
-use super::runtime::{SEQUENCE, Session, Steps};
+use super::runtime::{Session, Steps};
 use crate::error::Error;
 
 /// Called after every chunk of a prompt that the model has read.
@@ -144,8 +144,7 @@ impl Chat {
         session.truncate(shared)?;
         state.tokens.truncate(shared);
         state.cancel.reset();
-        let request = GenerationRequest::new(
-            SEQUENCE,
+        let mut request = GenerationRequest::new(
             prompt[shared..].to_vec(),
             state.params.clone(),
             text.eos_token_ids().to_vec(),
@@ -153,10 +152,10 @@ impl Chat {
         )
         .with_history(prompt[..shared].to_vec())
         .with_cancel(state.cancel.clone());
+        request.processors = processors;
         let speed = Speed { prompt_tokens: prompt.len() - shared, ..Speed::default() };
         let steps = session.generate(
             request,
-            processors,
             Box::new(move |progress| {
                 if let Some(on_prefill) = on_prefill {
                     on_prefill(progress);

@@ -6,10 +6,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
-use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
+use lightglm_generation::batched::{
+    self, BatchOptions, BatchSubject, ReplyControl, log_likelihoods,
+};
 use lightglm_generation::{
-    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, LogitsProcessor,
-    PrefillProgress, RunControl, Step, generate_batch,
+    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, PrefillProgress,
+    RunControl, Step,
 };
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -25,6 +27,9 @@ use crate::error::Error;
 /// section 4.1.
 pub(crate) const EXACT_LAYERS: usize = 2;
 
+/// Requests of a batch that are worked on at once.
+const SEQUENCES: usize = 16;
+
 /// Turns one reply's tokens into text.
 pub(crate) type BoxedDetokenizer = Box<dyn Detokenize + Send>;
 
@@ -39,13 +44,13 @@ pub(crate) trait Runtime: Send + Sync {
     /// A cache of one sequence, and the model to fill it.
     fn session(&self, positions: usize) -> Box<dyn Session>;
 
-    /// Runs `requests` together; request `i` gets sequence `i`, with room for `positions` each.
+    /// Runs `requests`, [`SEQUENCES`] at a time, with room for `positions` each.
     fn batch(
         &self,
         requests: Vec<Request>,
         positions: usize,
         on_step: &mut dyn FnMut(usize, &Step),
-    ) -> Vec<Result<Generation, GenerationError>>;
+    ) -> Result<Vec<Result<Generation, GenerationError>>, Error>;
 
     /// `ln p(continuation | prompt)` for each continuation.
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error>;
@@ -85,13 +90,12 @@ pub(crate) trait Session: Send {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError>;
 }
 
 /// The one sequence of a session's cache.
-pub(crate) const SEQUENCE: SequenceId = SequenceId(0);
+const SEQUENCE: SequenceId = SequenceId(0);
 
 /// What caches are made of.
 #[derive(Clone, Copy)]
@@ -139,10 +143,17 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         requests: Vec<Request>,
         positions: usize,
         on_step: &mut dyn FnMut(usize, &Step),
-    ) -> Vec<Result<Generation, GenerationError>> {
-        let mut cache = self.cache.cache::<B>(requests.len(), positions, &self.loaded.device);
-        let chunk = lightglm_generation::DEFAULT_PREFILL_CHUNK;
-        generate_batch(as_causal(&*self.loaded.model), &mut cache, requests, chunk, on_step)
+    ) -> Result<Vec<Result<Generation, GenerationError>>, Error> {
+        let mut make_cache = |sequences, positions| {
+            Ok(self.cache.cache::<B>(sequences, positions, &self.loaded.device))
+        };
+        let model = as_causal(&*self.loaded.model);
+        let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
+        let max_positions = Some(positions);
+        let options = BatchOptions { sequences: SEQUENCES, max_positions, ..Default::default() };
+        let mut replies = ReplyControl { on_step: Some(on_step), ..ReplyControl::default() };
+        let control = &mut RunControl::default();
+        Ok(batched::generate(&mut subject, requests, &options, &mut replies, control)?)
     }
 
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error> {
@@ -226,11 +237,10 @@ impl<B: LmBackend> Session for OneSequence<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
-        let generator = Generator::new(as_causal(&*self.model), &mut self.cache, request)?;
-        let generator = processors.into_iter().fold(generator, Generator::with_processor);
+        let model = as_causal(&*self.model);
+        let generator = Generator::new(model, &mut self.cache, SEQUENCE, request)?;
         Ok(Box::new(generator.with_prefill_callback(on_prefill)))
     }
 }
