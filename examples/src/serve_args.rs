@@ -61,8 +61,7 @@ impl ServeArgs {
     /// read.
     pub fn start(&self, options: ServerOptions) -> Result<Started> {
         options.check()?;
-        let mut load =
-            LoadOptions { max_context: Some(self.max_context), ..self.model.options() };
+        let mut load = LoadOptions { max_context: Some(self.max_context), ..self.model.options() };
         Server::check_model(&load)?;
         let checkpoint = self.model.checkpoint()?;
         if load.weights == Weights::Stored && !lightglm::checkpoint::is_quantized(&checkpoint) {

@@ -9,10 +9,12 @@ use burn::tensor::{Int, Tensor, TensorData};
 use lightglm_core::{
     CausalLm, KvCache, KvDtype, KvShape, LmError, LogitRows, PageBudget, SequenceId, Span,
 };
-use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
+use lightglm_generation::batched::{
+    self, BatchOptions, BatchSubject, ReplyControl, log_likelihoods,
+};
 use lightglm_generation::{
-    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, LogitsProcessor,
-    PrefillProgress, RunControl, Step, generate_batch,
+    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, PrefillProgress,
+    RunControl, Step,
 };
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -28,6 +30,9 @@ use crate::sparse::PromptNeuronsLm;
 /// Source: Tang et al. 2024, "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference",
 /// section 4.1.
 pub(crate) const EXACT_LAYERS: usize = 2;
+
+/// Requests of a batch that are worked on at once.
+const SEQUENCES: usize = 16;
 
 /// Turns one reply's tokens into text.
 pub(crate) type BoxedDetokenizer = Box<dyn Detokenize + Send>;
@@ -46,13 +51,13 @@ pub(crate) trait Runtime: Send + Sync {
     /// Whether prompts choose their neurons, so that sequences cannot share steps.
     fn is_for_one_conversation(&self) -> bool;
 
-    /// Runs `requests` together; request `i` gets sequence `i`, with room for `positions` each.
+    /// Runs `requests`, [`SEQUENCES`] at a time, with room for `positions` each.
     fn batch(
         &self,
         requests: Vec<Request>,
         positions: usize,
         on_step: &mut dyn FnMut(usize, &Step),
-    ) -> Vec<Result<Generation, GenerationError>>;
+    ) -> Result<Vec<Result<Generation, GenerationError>>, Error>;
 
     /// `ln p(continuation | prompt)` for each continuation.
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error>;
@@ -98,13 +103,12 @@ pub(crate) trait Session: Send {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError>;
 }
 
 /// The one sequence of a session's cache.
-pub(crate) const SEQUENCE: SequenceId = SequenceId(0);
+const SEQUENCE: SequenceId = SequenceId(0);
 
 /// What caches are made of.
 #[derive(Clone, Copy)]
@@ -159,10 +163,17 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         requests: Vec<Request>,
         positions: usize,
         on_step: &mut dyn FnMut(usize, &Step),
-    ) -> Vec<Result<Generation, GenerationError>> {
-        let mut cache = self.cache.cache::<B>(requests.len(), positions, &self.loaded.device);
-        let chunk = lightglm_generation::DEFAULT_PREFILL_CHUNK;
-        generate_batch(as_causal(&*self.loaded.model), &mut cache, requests, chunk, on_step)
+    ) -> Result<Vec<Result<Generation, GenerationError>>, Error> {
+        let mut make_cache = |sequences, positions| {
+            Ok(self.cache.cache::<B>(sequences, positions, &self.loaded.device))
+        };
+        let model = as_causal(&*self.loaded.model);
+        let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
+        let max_positions = Some(positions);
+        let options = BatchOptions { sequences: SEQUENCES, max_positions, ..Default::default() };
+        let mut replies = ReplyControl { on_step: Some(on_step), ..ReplyControl::default() };
+        let control = &mut RunControl::default();
+        Ok(batched::generate(&mut subject, requests, &options, &mut replies, control)?)
     }
 
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error> {
@@ -271,11 +282,10 @@ impl<B: LmBackend> Session for OneSequence<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
-        let generator = Generator::new(as_causal(&*self.model), &mut self.cache, request)?;
-        let generator = processors.into_iter().fold(generator, Generator::with_processor);
+        let generator =
+            Generator::new(as_causal(&*self.model), &mut self.cache, SEQUENCE, request)?;
         let steps = generator.with_prefill_callback(on_prefill);
         Ok(Box::new(steps.map(|step| step.map_err(Error::from))))
     }
@@ -304,13 +314,11 @@ impl<B: LmBackend> Session for OneConversation<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
         let prompt = request.prompt.len();
         let model = &self.model;
-        let generator = Generator::new(model, &mut self.cache, request)?;
-        let generator = processors.into_iter().fold(generator, Generator::with_processor);
+        let generator = Generator::new(model, &mut self.cache, SEQUENCE, request)?;
         model.begin_prompt(prompt);
         let mut steps = generator.with_prefill_callback(on_prefill);
         let mut failed = false;
