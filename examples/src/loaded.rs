@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use lightglm::sparse::SHORTEST_RUN;
-use lightglm::sparse::thresholds::{fingerprint, masked};
 use lightglm::sparse::Thresholds;
+use lightglm::sparse::thresholds::{fingerprint, masked};
 use lightglm_core::{KvCache, KvCacheError, PageBudget};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;

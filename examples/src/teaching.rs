@@ -10,7 +10,6 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_text::ModelText;
 use lightglm_train::data::{Conversation, ConversationTokenizer};
 
-
 /// Questions that are answered at once: a decode step reads every weight once for all of them.
 const SEQUENCES: usize = 32;
 
