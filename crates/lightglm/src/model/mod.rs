@@ -19,11 +19,13 @@ use std::sync::Arc;
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
+pub(crate) use load::check;
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
+pub(crate) use runtime::EXACT_LAYERS;
 pub use sampling::recommended;
 
 use lightglm_generation::{ContiguousKvCache, SamplingParams};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
-use lightglm_core::{CausalLm, KvCache, LmError, Span};
+use lightglm_core::{CausalLm, KvCache, Linear, LmError, Span};
 use lightglm_kernels::LmBackend;
 use lightglm_quant::{QuantizedEmbedding, QuantizedLinear};
 use lightglm_sparse::NeuronStatistics;
@@ -125,6 +125,25 @@ impl<B: LmBackend> CausalLm<B> for PromptNeuronsLm<B> {
         }?;
         state.advance(spans.iter().map(|span| span.tokens.len()).sum(), &self.source);
         Ok(logits)
+    }
+}
+
+impl<B: LmBackend> LanguageModel<B> for PromptNeuronsLm<B> {
+    /// Of what runs next. The inputs of `down_proj` that were not chosen are not read.
+    fn bytes_read(&self, rows: usize) -> usize {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.phase {
+            Phase::Whole => self.source.model.bytes_read(rows),
+            Phase::Prompt { model, .. } => model.bytes_read(rows),
+            Phase::Reply(model) => {
+                let mut left_out = 0;
+                model.for_each_linear(|_, linear| {
+                    let ([_, chosen], [_, all]) = (linear.shape(), linear.inner.shape());
+                    left_out += linear.bytes_read() / all.max(1) * (all - chosen);
+                });
+                model.bytes_read(rows) - left_out
+            }
+        }
     }
 }
 
