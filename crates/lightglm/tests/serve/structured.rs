@@ -16,7 +16,7 @@ const VOCAB_SIZE: usize = 384;
 
 fn model_text() -> Option<ModelText> {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let file = shared.unwrap_or(beside).join("fixtures/tokenizer/tokenizer.json");
     if !file.is_file() {
         println!("skipped: {} is not there", file.display());
