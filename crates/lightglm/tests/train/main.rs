@@ -5,6 +5,7 @@ mod checkpoint_folder;
 mod conformance;
 mod golden;
 mod lora;
+mod master_weights;
 mod mixed_precision;
 mod peft;
 mod qat_model;
