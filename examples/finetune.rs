@@ -25,8 +25,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use lightglm::training::data::{ValidationSize, split};
 use lightglm::training::{
-    Accuracy, Example, Method, OnBadRow, ReadOptions, TrainConfig, TrainOutcome,
-    TrainingModel, answers, conversations, read_examples,
+    Accuracy, Example, Method, OnBadRow, ReadOptions, TrainConfig, TrainOutcome, TrainingModel,
+    answers, conversations, read_examples,
 };
 use lightglm::{Model, ProgressSink};
 use lightglm_examples::progress_bar;

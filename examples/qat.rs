@@ -148,13 +148,17 @@ fn run() -> Result<()> {
 
 impl Args {
     fn method(&self, policy: Policy) -> QatConfig {
-        let adapters = |rank| LoraConfig { rank, alpha: 2.0 * rank as f64, ..LoraConfig::default() };
+        let adapters =
+            |rank| LoraConfig { rank, alpha: 2.0 * rank as f64, ..LoraConfig::default() };
         let lora = self.lora.map(adapters);
         QatConfig { policy, lora, int8_kv: self.int8_kv, kl_weight: self.kl_weight }
     }
 
     /// The rows to learn from, and those to measure on.
-    fn rows(&self, student: &TrainingModel) -> Result<(Vec<TokenizedExample>, Vec<TokenizedExample>)> {
+    fn rows(
+        &self,
+        student: &TrainingModel,
+    ) -> Result<(Vec<TokenizedExample>, Vec<TokenizedExample>)> {
         let options = ReadOptions {
             format: self.training.format,
             on_bad_row: OnBadRow::Drop,

@@ -4,13 +4,20 @@ use std::path::PathBuf;
 
 use lightglm_core::{KvCacheError, LmError, WeightError};
 use lightglm_eval::EvalError;
+use lightglm_eval::data::DataError;
+use lightglm_eval::metrics::ScoreError;
+use lightglm_eval::prompting::AskError;
 use lightglm_generation::batched::BatchError;
 use lightglm_generation::{GenerationError, SamplingError};
 use lightglm_model::checkpoint::CheckpointError;
+use lightglm_quant::formats::FormatError;
+use lightglm_quant::methods::MethodError;
 use lightglm_quant::{PolicyError, QuantError, SchemeError};
 use lightglm_sparse::SparsityError;
 use lightglm_text::{ChatTextError, TextError};
 use lightglm_train::peft::PeftError;
+
+use crate::sparse::SparseModelError;
 
 /// What can go wrong in this crate.
 ///
@@ -103,6 +110,36 @@ pub enum Error {
     #[cfg(feature = "structured")]
     #[error(transparent)]
     Structured(#[from] lightglm_serve::structured::StructuredError),
+    /// The folder that is to be written holds something, and may not be overwritten.
+    #[error("{}: is not empty", folder.display())]
+    FolderNotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder that is to be written is the model that is read.
+    #[error("{}: is the model itself", folder.display())]
+    FolderIsModel {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The models to be compared cut the text into other tokens.
+    #[error("`{reference}` and `{candidate}` cut the text into other tokens")]
+    OtherTokens {
+        /// The reference's name.
+        reference: String,
+        /// The candidate's name.
+        candidate: String,
+    },
+    /// Fewer solved examples than are wanted.
+    #[error("{}: has {found} examples only, {wanted} are wanted", file.display())]
+    TooFewShots {
+        /// The file.
+        file: PathBuf,
+        /// Examples in it.
+        found: usize,
+        /// Examples wanted.
+        wanted: usize,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", file.display())]
     Io {
@@ -139,6 +176,17 @@ pub enum Error {
     /// Thresholds or neurons do not fit the model.
     #[error(transparent)]
     Sparse(#[from] SparsityError),
+    /// A model cannot be made sparse so.
+    #[error(transparent)]
+    SparseModel(#[from] SparseModelError),
+    /// Each prompt chooses its neurons, so a model that is held so is for one conversation at a time.
+    #[error(
+        "{doing}: the model's neurons are chosen by each prompt (PromptNeurons), for one conversation at a time"
+    )]
+    OneConversation {
+        /// What was asked of it.
+        doing: &'static str,
+    },
     /// An adapter's files are malformed or do not fit the model.
     #[error(transparent)]
     Peft(#[from] PeftError),
@@ -190,4 +238,19 @@ pub enum Error {
     /// A measurement could not be carried out.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Calibration, or the method that chooses codes, failed.
+    #[error(transparent)]
+    Calibration(#[from] MethodError),
+    /// An export could not be written or read.
+    #[error(transparent)]
+    Export(#[from] FormatError),
+    /// A file of questions or of predictions is malformed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model could not be asked.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// Predictions could not be scored.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
 }

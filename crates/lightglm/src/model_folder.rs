@@ -1,7 +1,7 @@
 //! `ModelFolder`: writing a model as a folder that [`Model::open`](crate::Model::open) opens.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use lightglm_model::checkpoint::Checkpoint;
@@ -14,8 +14,8 @@ use crate::whole_file::write_whole;
 
 /// A folder that is becoming a model: the weights are the caller's to write, config.json comes last.
 ///
-/// Dropped before [`finish`](Self::finish), it leaves no folder where there was none, unless the
-/// weights were written already; and never a config.json, so that what is there is no model.
+/// A model that is there already stays as it is until [`finish`](Self::finish). Dropped before that,
+/// nothing stays behind, not even a folder where there was none.
 #[derive(Debug)]
 pub struct ModelFolder {
     folder: PathBuf,
@@ -28,9 +28,6 @@ pub struct ModelFolder {
 impl ModelFolder {
     /// Makes the folder. It gets the text side of `checkpoint` and its configuration, with the tokens
     /// that end a reply, and with `policy` where the weights will be packed; without one they are f32.
-    ///
-    /// What was a model there is none until [`Self::finish`], so that new weights are never read by an
-    /// old configuration.
     ///
     /// # Errors
     /// Where the checkpoint's text side is malformed or the folder cannot be written to.
@@ -51,31 +48,36 @@ impl ModelFolder {
                 json!({"quant_method": "lightglm", "policy": policy.to_string()});
         }
         let is_ours = !folder.exists();
-        let io = |file: &Path, source| Error::Io { file: file.to_owned(), source };
-        fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
-        for stale in ["config.json", "model.safetensors.index.json"] {
-            let stale = folder.join(stale);
-            match fs::remove_file(&stale) {
-                Err(source) if source.kind() != ErrorKind::NotFound => {
-                    return Err(io(&stale, source));
-                }
-                _ => {}
-            }
-        }
+        fs::create_dir_all(folder).map_err(|source| at(folder, source))?;
         let config_json = format!("{json:#}\n");
         Ok(Self { folder: folder.to_owned(), text_files, config_json, is_ours })
     }
 
-    /// The file of the weights.
+    /// The file that the weights are to be written to. [`finish`](Self::finish) gives it its name,
+    /// `model.safetensors`.
     pub fn weights(&self) -> PathBuf {
-        self.folder.join("model.safetensors")
+        self.folder.join(".model.safetensors.partial")
     }
 
-    /// Writes everything but the weights.
+    /// Gives the weights their name and writes everything else. What was a model there is none from the
+    /// first to the last of it, so that new weights are never read by an old configuration.
     ///
     /// # Errors
-    /// [`Error::Io`] where the folder cannot be written to.
+    /// [`Error::Io`] where there are no weights or the folder cannot be written to.
     pub fn finish(mut self) -> Result<(), Error> {
+        let weights = self.weights();
+        fs::metadata(&weights).map_err(|source| at(&weights, source))?;
+        for stale in ["config.json", "model.safetensors.index.json"] {
+            let stale = self.folder.join(stale);
+            match fs::remove_file(&stale) {
+                Err(source) if source.kind() != ErrorKind::NotFound => {
+                    return Err(at(&stale, source));
+                }
+                _ => {}
+            }
+        }
+        let named = self.folder.join("model.safetensors");
+        fs::rename(&weights, &named).map_err(|source| at(&named, source))?;
         for (name, bytes) in &self.text_files {
             write_whole(&self.folder.join(name), bytes)?;
         }
@@ -87,9 +89,15 @@ impl ModelFolder {
 
 impl Drop for ModelFolder {
     fn drop(&mut self) {
+        // Neither is there in a finished folder.
+        let _ = fs::remove_file(self.weights());
         if self.is_ours {
-            // Fails where something is in it, which is not ours to remove.
+            // Fails where something else is in it, which is not ours to remove.
             let _ = fs::remove_dir(&self.folder);
         }
     }
+}
+
+fn at(file: &Path, source: io::Error) -> Error {
+    Error::Io { file: file.to_owned(), source }
 }

@@ -19,14 +19,16 @@ use std::sync::Arc;
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
+pub(crate) use load::check;
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
+pub(crate) use runtime::EXACT_LAYERS;
 pub use sampling::recommended;
 
-use lightglm_generation::SamplingParams;
+use lightglm_generation::{ContiguousKvCache, SamplingParams};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
@@ -171,10 +173,22 @@ impl Model {
     /// # Errors
     /// Where a text has no tokens, or prompt and continuation together are too long.
     pub fn score(&self, prompt: &str, continuations: &[&str]) -> Result<Vec<f64>, Error> {
+        self.refuse_one_conversation("score")?;
         let text = &self.inner.text;
         let encoded = continuations.iter().map(|continuation| text.encode(continuation));
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         self.inner.runtime.score(&text.encode_prompt(prompt)?, &encoded)
+    }
+
+    /// Refuses what runs several sequences at once on a model whose neurons each prompt chooses.
+    ///
+    /// # Errors
+    /// [`Error::OneConversation`].
+    pub(crate) fn refuse_one_conversation(&self, doing: &'static str) -> Result<(), Error> {
+        match self.inner.runtime.is_for_one_conversation() {
+            true => Err(Error::OneConversation { doing }),
+            false => Ok(()),
+        }
     }
 
     /// The model's files.
@@ -220,6 +234,27 @@ impl Model {
     /// How it was opened.
     pub fn options(&self) -> &LoadOptions {
         &self.inner.options
+    }
+
+    /// An empty cache as the options want it: so many sequences of so many positions each.
+    ///
+    /// # Panics
+    /// Where the model does not run on the backend `B`.
+    pub(crate) fn cache<B: LmBackend>(
+        &self,
+        sequences: usize,
+        positions: usize,
+    ) -> ContiguousKvCache<B> {
+        let device = &self.on::<B>().device;
+        CacheOptions::new(self.config(), self.options()).cache(sequences, positions, device)
+    }
+
+    /// The model on the backend of its device.
+    ///
+    /// # Panics
+    /// Where that is not `B`.
+    pub(crate) fn on<B: LmBackend>(&self) -> &Loaded<B> {
+        self.loaded().expect("a model is on the device that its options name")
     }
 
     /// The decoder itself, where it runs on the backend `B` ([`Cpu`](crate::Cpu), say).

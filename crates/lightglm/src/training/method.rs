@@ -82,7 +82,12 @@ impl Method {
                     None if config.policy.rules().all(eight) => 1e-5,
                     None => 5e-5,
                 };
-                TrainConfig { learning_rate, epochs: 1, schedule: ScheduleShape::Cosine, ..defaults }
+                TrainConfig {
+                    learning_rate,
+                    epochs: 1,
+                    schedule: ScheduleShape::Cosine,
+                    ..defaults
+                }
             }
         }
     }
@@ -118,10 +123,8 @@ impl Method {
         if let Some(lora) = self.lora()
             && !projections().any(|name| lora.is_target(name))
         {
-            let reason = format!(
-                "the model has no projection called {}",
-                lora.target_modules.join(" or ")
-            );
+            let reason =
+                format!("the model has no projection called {}", lora.target_modules.join(" or "));
             return Err(Error::Option { option: "target_modules", reason });
         }
         match self {

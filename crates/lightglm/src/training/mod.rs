@@ -41,6 +41,7 @@ mod student;
 mod training_model;
 
 pub use answers::{Accuracy, answers, conversations, perplexity};
+pub use lightglm_core::Activations;
 pub use lightglm_train::checkpoint::CheckpointFolder;
 pub use lightglm_train::data::{
     self, Conversation, ConversationTokenizer, DataFormat, DropReport, Example, ExampleSet,
@@ -51,8 +52,5 @@ pub use lightglm_train::optimizer::ScheduleShape;
 pub use lightglm_train::trainer::{
     MetricsFile, StopReason, TokenizedExample, TrainConfig, TrainEvent, Outcome as TrainOutcome,
 };
-pub use lightglm_core::Activations;
 pub use method::{Method, QatConfig};
-pub use training_model::{
-    Checkpoints, RunOptions, TokenizedRows, TrainingModel, TrainingOptions,
-};
+pub use training_model::{Checkpoints, RunOptions, TokenizedRows, TrainingModel, TrainingOptions};

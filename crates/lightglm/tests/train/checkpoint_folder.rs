@@ -14,11 +14,8 @@ const ENDS: [u32; 3] = [302, 309, 311];
 
 /// Writes a tiny model to `folder`, with a tokenizer; the chat template is the built-in one.
 pub fn write_model(folder: &Path, tied: bool) -> PathBuf {
-    let config = GlmConfig {
-        eos_token_ids: ENDS.to_vec(),
-        tie_word_embeddings: tied,
-        ..GlmConfig::tiny()
-    };
+    let config =
+        GlmConfig { eos_token_ids: ENDS.to_vec(), tie_word_embeddings: tied, ..GlmConfig::tiny() };
     let model = folder.join("base");
     let go_on = &mut |_| ControlFlow::Continue(());
     write_random_checkpoint(&model, &config, WeightDtype::F32, 11, None, go_on).unwrap();

@@ -10,11 +10,11 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
+use lightglm::matrices;
 use lightglm_core::trainable_parameters;
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
-use lightglm::matrices;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, Glm, LoadPrecision, SwiGlu};

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module};
 use burn_flex::{Flex, FlexDevice};
+use lightglm::matrices;
 use lightglm_core::{
     LogitRows, SafetensorsWriter, SequenceId, Span, StoredDtype, TensorSpec, WeightDtype,
 };
-use lightglm::matrices;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, Glm, LoadPrecision, SwiGlu};

@@ -10,11 +10,11 @@ use burn::backend::Autodiff;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
+use lightglm::{ProgressSink, QuantizedGlm, quantize_source};
 use lightglm_core::trainable_parameters;
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
-use lightglm::{ProgressSink, QuantizedGlm, quantize_source};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseLinear, Glm, SwiGlu};
 use lightglm_model::weights::SeededWeights;
@@ -33,7 +33,8 @@ fn quantized(policy: &str) -> QuantizedGlm<Train> {
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 3);
     let policy = policy.parse().unwrap();
     let silent = ProgressSink::default();
-    let model = quantize_source(&config, &weights, Path::new("seeded"), &policy, &silent, &FlexDevice);
+    let model =
+        quantize_source(&config, &weights, Path::new("seeded"), &policy, &silent, &FlexDevice);
     model.unwrap().model.no_grad()
 }
 

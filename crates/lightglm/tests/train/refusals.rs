@@ -108,7 +108,8 @@ fn bad_rows_are_named() {
     let base = write_model(folder.path(), false);
     let student = TrainingModel::open(&base, Method::Full).unwrap();
     let file = folder.path().join("bad.jsonl");
-    let good = r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes"}]}"#;
+    let good =
+        r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Yes"}]}"#;
     let bad = r#"{"messages":[{"role":"user","content":7},{"role":"assistant","content":"Yes"}]}"#;
     fs::write(&file, format!("{good}\n{bad}\n{good}\n")).unwrap();
     let read = |on_bad_row| -> Result<_, Error> {

@@ -51,8 +51,7 @@ fn mean(losses: &[f64]) -> f64 {
 fn measure(model: &Model, student: &TrainingModel, folder: &Path) -> (f64, Vec<u32>) {
     let rows = student.tokenize(&rows(folder)).unwrap();
     let perplexity = perplexity(model, &rows, &ProgressSink::default()).unwrap();
-    let greedy =
-        SamplingParams { temperature: 0.0, max_tokens: 16, ..SamplingParams::default() };
+    let greedy = SamplingParams { temperature: 0.0, max_tokens: 16, ..SamplingParams::default() };
     let prompt = Prompt::Tokens(rows[0].tokens[..12].to_vec());
     let reply = model.complete(Request { prompt, sampling: Some(greedy) }).unwrap();
     (perplexity, reply.token_ids)
@@ -145,7 +144,10 @@ fn quantized_models_open_with_the_codes_that_were_trained() {
 
         let packed = folder.path().join("packed");
         student.save(&packed).unwrap();
-        assert_eq!(measure(&open(&packed, LoadOptions::default()), &student, folder.path()), trained);
+        assert_eq!(
+            measure(&open(&packed, LoadOptions::default()), &student, folder.path()),
+            trained
+        );
         assert!(trained.0 < dense, "{scheme}: nothing was learnt: {} {dense}", trained.0);
 
         // Rounded without training the codes are others.

@@ -5,11 +5,11 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
+use lightglm::sparse::cats::{calibrate, left_out, thresholded};
+use lightglm::sparse::griffin::down_by_channels;
+use lightglm::{ProgressSink, QuantizedGlm, quantize_source};
 use lightglm_core::{CausalLm, FeedForward, Linear, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_core::{KvDtype, KvShape};
-use lightglm_examples::cats::{left_out, thresholded, thresholds};
-use lightglm_examples::griffin::down_by_channels;
-use lightglm_examples::serving::{QuantizedGlm, quantize_source};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -23,8 +23,9 @@ fn model(scheme: &str) -> (GlmConfig, QuantizedGlm<Flex>) {
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 7);
     let policy = Policy::uniform(scheme.parse().unwrap());
     let file = Path::new("seeded");
-    let model = quantize_source(&config, &weights, file, &policy, &FlexDevice).unwrap().model;
-    (config, model)
+    let silent = ProgressSink::default();
+    let model = quantize_source(&config, &weights, file, &policy, &silent, &FlexDevice);
+    (config, model.unwrap().model)
 }
 
 /// Token ids without a pattern.
@@ -44,6 +45,12 @@ fn logits(config: &GlmConfig, model: &dyn CausalLm<Flex>) -> Vec<u32> {
         bits.extend(logits.iter::<f32>().map(f32::to_bits));
     }
     bits
+}
+
+/// Thresholds below which `sparsity` of the gates lies on `tokens`.
+fn thresholds(model: &QuantizedGlm<Flex>, sparsity: f64, tokens: &[u32]) -> Thresholds {
+    let statistics = calibrate(model, &[tokens], &ProgressSink::default()).unwrap();
+    statistics.uniform(sparsity).unwrap()
 }
 
 /// The slow, obvious reference.
@@ -83,7 +90,7 @@ fn closed_gates_are_masks_over_any_projection() {
         let channels = down_by_channels(panels.clone());
         let dense = logits(&config, &panels);
         for sparsity in [0.0, 0.5, 0.9] {
-            let found = thresholds(&panels, sparsity, &tokens(200, 1)).unwrap();
+            let found = thresholds(&panels, sparsity, &tokens(200, 1));
             let sparse = logits(&config, &thresholded(&channels, &found).unwrap());
             let reference = panels.clone().map_feed_forwards(|layer, mlp: SwiGlu<Flex, _>| {
                 let threshold = found.get(&format!("model.layers.{layer}.mlp.gate")).unwrap();
@@ -105,5 +112,7 @@ fn a_layer_without_a_threshold_is_an_error() {
     let one = Thresholds::new(0.5, [("model.layers.0.mlp.gate".to_owned(), one)]).unwrap();
     let error = thresholded(&model, &one).err().unwrap().to_string();
     assert!(error.contains("model.layers.1.mlp.gate"), "{error}");
-    assert!(thresholds(&model, 0.5, &[]).is_err(), "no tokens");
+    assert!(calibrate(&model, &[&[]], &ProgressSink::default()).is_err(), "no tokens");
+    let nothing = calibrate(&model, &[], &ProgressSink::default()).unwrap();
+    assert!(nothing.uniform(0.5).is_err(), "no windows");
 }

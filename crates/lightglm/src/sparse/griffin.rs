@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use burn::tensor::Tensor;
-use lightglm_core::{CausalLm, Embedding, KvCache, Linear, SelectLinear, Span};
+use lightglm_core::{CausalLm, Embedding, KvCache, Linear, SelectError, SelectLinear, Span};
 use lightglm_kernels::{CodeOrder, LmBackend};
 use lightglm_model::decoder::{Glm, SwiGlu};
 use lightglm_quant::{MatrixWeight, QuantizedLinear};
@@ -15,7 +14,9 @@ use lightglm_sparse::{
     KeptChannels, KeptNeurons, NeuronStatistics, Recording, SelectedLinear, SparseLinear,
 };
 
-use crate::serving::QuantizedGlm;
+use super::error::SparseModelError;
+use crate::error::Error;
+use crate::model::QuantizedGlm;
 
 /// A decoder whose projections are `L`.
 pub type GlmOf<B, L, E> = Glm<B, L, SwiGlu<B, L>, E>;
@@ -24,9 +25,10 @@ pub type GlmOf<B, L, E> = Glm<B, L, SwiGlu<B, L>, E>;
 pub type CompactGlm<B, L, E> = GlmOf<B, SelectedLinear<B, L>, E>;
 
 /// A decoder with a mask before each `down_proj`.
-pub type MaskedGlm<B, L, E> = GlmOf<B, SparseLinear<B, L, Option<KeptChannels<B>>>, E>;
+pub type NeuronMaskedGlm<B, L, E> = GlmOf<B, SparseLinear<B, L, Option<KeptChannels<B>>>, E>;
 
 /// What became of a prompt.
+#[derive(Debug)]
 pub struct Selected<B: LmBackend, L: Linear<B>, E: Embedding<B>> {
     /// The logits that the prompt's spans asked for, of the whole model.
     pub logits: Tensor<B, 2>,
@@ -48,10 +50,24 @@ pub fn select<B: LmBackend, L: SelectLinear<B>, E: Embedding<B>>(
     spans: &[Span<'_>],
     cache: &mut dyn KvCache<B>,
     keep: f64,
-) -> Result<Selected<B, L, E>> {
+) -> Result<Selected<B, L, E>, Error> {
     let (logits, statistics) = prefill(model, spans, cache)?;
     let neurons = statistics.strongest(keep)?;
     Ok(Selected { logits, model: compact(model, &neurons)?, neurons })
+}
+
+/// A decoder that records what each `down_proj` is given.
+pub type RecordingGlm<B, L, E> = GlmOf<B, SparseLinear<B, L, Option<Recording>>, E>;
+
+/// `model`, whose neurons' activations go to `statistics`.
+pub fn recording<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
+    model: &GlmOf<B, L, E>,
+    statistics: &Arc<NeuronStatistics>,
+) -> RecordingGlm<B, L, E> {
+    model.clone().map_linears(|name: &str, linear: L| {
+        let recording = |_| Recording::new(name, statistics.clone());
+        SparseLinear::new(linear, name.strip_suffix(DOWN).map(recording))
+    })
 }
 
 /// Runs the prompts `spans` on `model` into `cache`: their logits, and what they activated.
@@ -62,13 +78,9 @@ pub fn prefill<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
     model: &GlmOf<B, L, E>,
     spans: &[Span<'_>],
     cache: &mut dyn KvCache<B>,
-) -> Result<(Tensor<B, 2>, Arc<NeuronStatistics>)> {
+) -> Result<(Tensor<B, 2>, Arc<NeuronStatistics>), Error> {
     let statistics = Arc::new(NeuronStatistics::default());
-    let recording = model.clone().map_linears(&mut |name: &str, linear: L| {
-        let recording = |_| Recording::new(name, statistics.clone());
-        SparseLinear::new(linear, name.strip_suffix(DOWN).map(recording))
-    });
-    let logits = recording.forward(spans, cache)?;
+    let logits = recording(model, &statistics).forward(spans, cache)?;
     Ok((logits, statistics))
 }
 
@@ -79,23 +91,22 @@ pub fn prefill<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
 pub fn compact<B: LmBackend, L: SelectLinear<B>, E: Embedding<B>>(
     model: &GlmOf<B, L, E>,
     neurons: &KeptNeurons,
-) -> Result<CompactGlm<B, L, E>> {
+) -> Result<CompactGlm<B, L, E>, Error> {
     let device = model.norm.weight.device();
-    let select = |name: &str, linear: &L| -> Result<SelectedLinear<B, L>> {
+    model.clone().try_map_linears(|name: &str, linear: L| {
         if name.ends_with(DOWN) {
-            return Ok(SelectedLinear::inputs(linear, kept(neurons, name)?, &device)?);
+            let inputs = SelectedLinear::inputs(&linear, kept(neurons, name)?, &device);
+            return inputs.map_err(|source| select_error(name, source));
         }
         let Some(layer) = name.strip_suffix(GATE_UP) else {
-            return Ok(SelectedLinear::whole(linear.clone()));
+            return Ok(SelectedLinear::whole(linear));
         };
         let gates = kept(neurons, &format!("{layer}{DOWN}"))?;
         let [gates_and_ups, _] = linear.shape();
         let ups = gates.iter().map(|&neuron| gates_and_ups / 2 + neuron);
         let rows: Vec<usize> = gates.iter().copied().chain(ups).collect();
-        Ok(SelectedLinear::outputs(linear, &rows)?)
-    };
-    let compact = |name: &str, linear| select(name, &linear).with_context(|| format!("`{name}`"));
-    model.clone().try_map_linears(compact)
+        SelectedLinear::outputs(&linear, &rows).map_err(|source| select_error(name, source))
+    })
 }
 
 /// The same choice as a mask: all of `model`, with zeros for the other neurons' activations.
@@ -105,21 +116,23 @@ pub fn compact<B: LmBackend, L: SelectLinear<B>, E: Embedding<B>>(
 pub fn masked<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
     model: &GlmOf<B, L, E>,
     neurons: &KeptNeurons,
-) -> Result<MaskedGlm<B, L, E>> {
+) -> Result<NeuronMaskedGlm<B, L, E>, Error> {
     let device = model.norm.weight.device();
-    model.clone().try_map_linears(|name, linear: L| {
+    model.clone().try_map_linears(|name: &str, linear: L| {
+        if !name.ends_with(DOWN) {
+            return Ok(SparseLinear::new(linear, None));
+        }
         let [_, channels] = linear.shape();
-        let mask =
-            || -> Result<_> { Ok(KeptChannels::new(kept(neurons, name)?, channels, &device)?) };
-        let mask = name.ends_with(DOWN).then(mask).transpose();
-        Ok(SparseLinear::new(linear, mask.with_context(|| format!("`{name}`"))?))
+        let mask = KeptChannels::new(kept(neurons, name)?, channels, &device);
+        let mask = mask.map_err(|source| select_error(name, source))?;
+        Ok(SparseLinear::new(linear, Some(mask)))
     })
 }
 
 /// `model` with the codes of each `down_proj` in the order in which channels of zeros are not read. Done
 /// once; the results stay the same, to the bit.
 pub fn down_by_channels<B: LmBackend>(model: QuantizedGlm<B>) -> QuantizedGlm<B> {
-    model.map_linears(&mut |name: &str, QuantizedLinear { weight, bias }| {
+    model.map_linears(|name: &str, QuantizedLinear { weight, bias }| {
         let weight = match weight {
             MatrixWeight::Packed(packed) if name.ends_with(DOWN) => {
                 MatrixWeight::Packed(packed.with_order(CodeOrder::Channels))
@@ -133,6 +146,11 @@ pub fn down_by_channels<B: LmBackend>(model: QuantizedGlm<B>) -> QuantizedGlm<B>
 const GATE_UP: &str = "mlp.gate_up_proj";
 const DOWN: &str = "mlp.down_proj";
 
-fn kept<'a>(neurons: &'a KeptNeurons, down_proj: &str) -> Result<&'a [usize]> {
-    neurons.get(down_proj).map(Vec::as_slice).context("no neurons were chosen")
+fn kept<'a>(neurons: &'a KeptNeurons, down_proj: &str) -> Result<&'a [usize], SparseModelError> {
+    let missing = || SparseModelError::NoNeurons { name: down_proj.to_owned() };
+    neurons.get(down_proj).map(Vec::as_slice).ok_or_else(missing)
+}
+
+fn select_error(name: &str, source: SelectError) -> Error {
+    SparseModelError::Select { name: name.to_owned(), source }.into()
 }

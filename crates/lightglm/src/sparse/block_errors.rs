@@ -4,20 +4,22 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
 use burn::module::Param;
 use burn::tensor::Tensor;
-use lightglm_core::{Embedding, Linear, LogitRows, SequenceId, Span};
-use lightglm_core::{KvDtype, KvShape};
+use lightglm_core::{Embedding, KvDtype, KvShape, Linear, LogitRows, SequenceId, Span};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseEmbedding, Glm, Site, SwiGlu};
 use lightglm_quant::QuantizedLinear;
-use lightglm_sparse::{Calibration, ErrorCurve, Magnitude, SparseLinear, Thresholds, allocate};
+use lightglm_sparse::{ErrorCurve, Magnitude, SparseLinear, SparsityError, Thresholds, allocate};
 
-use crate::serving::QuantizedGlm;
-use crate::sparse_model::sparsity_in_blocks;
+use super::ActivationStatistics;
+use super::error::SparseModelError;
+use super::thresholds::sparsity_in_blocks;
+use crate::error::Error;
+use crate::model::QuantizedGlm;
+use crate::progress::ProgressSink;
 
 /// Projections of a block with one input, and so with one sparsity.
 const PARTS: [&[&str]; 4] = [
@@ -34,11 +36,14 @@ const LEVELS: [f32; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 const STEP: f32 = 0.005;
 
 /// The errors of all blocks.
+#[derive(Debug)]
 pub struct BlockErrors {
-    blocks: Vec<[Part; PARTS.len()]>,
+    /// By layer, then as [`PARTS`].
+    blocks: Vec<Vec<Part>>,
 }
 
 /// One part of one block.
+#[derive(Debug)]
 struct Part {
     parameters: usize,
     curve: ErrorCurve,
@@ -51,37 +56,42 @@ impl BlockErrors {
     /// ```text
     /// |block(x) - sparse block(x)|^2 / |block(x)|^2
     /// ```
-    /// `on_run` is told about every run of a block, with how many there are in all; its error ends
-    /// the measurement.
+    /// `progress` is told about every run of a block.
     ///
     /// # Errors
-    /// Where the model refuses `tokens`, nothing was recorded, an error is not finite, and that of
-    /// `on_run`.
+    /// Where the model refuses `tokens`, nothing was recorded, an error is not finite, and where
+    /// `progress` breaks off.
     ///
     /// Source: Liu et al. 2024, "Training-Free Activation Sparsity in Large Language Models",
     /// section 4.2; there the parts of a block are tried together.
     pub fn measure<B: LmBackend>(
         model: &QuantizedGlm<B>,
         config: &GlmConfig,
-        calibration: &Calibration,
+        statistics: &ActivationStatistics,
         tokens: &[u32],
-        on_run: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Self> {
+        progress: &ProgressSink,
+    ) -> Result<Self, Error> {
         let thresholds = LEVELS.map(|level| {
             let level = f64::from(level);
-            calibration.thresholds(level, |name| sparsity_in_blocks(name, level))
+            statistics.thresholds(level, |name| sparsity_in_blocks(name, level))
         });
         let thresholds: Vec<Thresholds> = thresholds.into_iter().collect::<Result<_, _>>()?;
-        let total = model.layers.len() * (1 + PARTS.len() * LEVELS.len());
+        let total = (model.layers.len() * (1 + PARTS.len() * LEVELS.len())) as u64;
+        let mut done = 0;
+        let mut on_run = || {
+            done += 1;
+            progress.working("measuring blocks", done, total)
+        };
         let mut hidden = model.embed_tokens.forward(tokens);
         let mut blocks = Vec::new();
         for layer in 0..model.layers.len() {
             let block = alone(model, layer, hidden);
             let dense = run(&block, config)?;
-            on_run(total)?;
+            on_run()?;
             let [_, d] = dense.dims();
             let expected: Vec<f32> = dense.to_data().iter::<f32>().collect();
-            let parts = PARTS.map(|names| {
+            let mut parts = Vec::new();
+            for names in PARTS {
                 let mut parameters = 0;
                 let mut points = Vec::new();
                 for (level, thresholds) in LEVELS.into_iter().zip(&thresholds) {
@@ -90,14 +100,15 @@ impl BlockErrors {
                     let actual: Vec<f32> = output.iter::<f32>().collect();
                     points.push((level, relative_error(&actual, &expected, d)));
                     parameters = counted;
-                    on_run(total)?;
+                    on_run()?;
                 }
-                let curve = ErrorCurve::new(points)
-                    .with_context(|| format!("layer {layer}, {}", names.join(", ")))?;
-                anyhow::Ok(Part { parameters, curve })
-            });
-            let [a, b, c, e] = parts;
-            blocks.push([a?, b?, c?, e?]);
+                let curve = ErrorCurve::new(points).map_err(|source| {
+                    let name = projection(layer, &names.join(", "));
+                    SparseModelError::Block { name, source }
+                })?;
+                parts.push(Part { parameters, curve });
+            }
+            blocks.push(parts);
             hidden = dense;
         }
         Ok(Self { blocks })
@@ -108,7 +119,7 @@ impl BlockErrors {
     ///
     /// # Errors
     /// Where `target` is not between 0 and 1.
-    pub fn allocate_per_block(&self, target: f64) -> Result<BTreeMap<String, f64>> {
+    pub fn allocate_per_block(&self, target: f64) -> Result<BTreeMap<String, f64>, SparsityError> {
         self.allocate(target, 1)
     }
 
@@ -116,12 +127,16 @@ impl BlockErrors {
     ///
     /// # Errors
     /// Where `target` is not between 0 and 1.
-    pub fn allocate_over_all(&self, target: f64) -> Result<BTreeMap<String, f64>> {
+    pub fn allocate_over_all(&self, target: f64) -> Result<BTreeMap<String, f64>, SparsityError> {
         self.allocate(target, self.blocks.len().max(1))
     }
 
-    /// Shares `target` out among so many blocks at a time.
-    fn allocate(&self, target: f64, together: usize) -> Result<BTreeMap<String, f64>> {
+    /// Shares `target` out among `together` blocks at a time.
+    fn allocate(
+        &self,
+        target: f64,
+        together: usize,
+    ) -> Result<BTreeMap<String, f64>, SparsityError> {
         let mut sparsities = BTreeMap::new();
         for (group, blocks) in self.blocks.chunks(together).enumerate() {
             let parts: Vec<&Part> = blocks.iter().flatten().collect();
@@ -170,14 +185,14 @@ fn with_one_part<B: LmBackend>(
     layer: usize,
     names: &[&str],
     thresholds: &Thresholds,
-) -> Result<(Alone<B, SparseLinear<B, QuantizedLinear<B>, Magnitude>>, usize)> {
+) -> Result<(Alone<B, SparseLinear<B, QuantizedLinear<B>, Magnitude>>, usize), SparsityError> {
     let thresholds: BTreeMap<String, f32> = names
         .iter()
         // The only block of its model is the first.
         .map(|name| Ok((projection(0, name), thresholds.get(&projection(layer, name))?)))
-        .collect::<Result<_>>()?;
+        .collect::<Result<_, SparsityError>>()?;
     let mut parameters = 0;
-    let sparse = block.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<B>| {
+    let sparse = block.clone().map_linears(|name: &str, linear: QuantizedLinear<B>| {
         let threshold = thresholds.get(name).copied();
         let [n, k] = linear.shape();
         parameters += threshold.map_or(0, |_| n * k);
@@ -190,7 +205,7 @@ fn with_one_part<B: LmBackend>(
 fn run<B: LmBackend, L: Linear<B>>(
     block: &Alone<B, L>,
     config: &GlmConfig,
-) -> Result<Tensor<B, 2>> {
+) -> Result<Tensor<B, 2>, Error> {
     let [rows, _] = block.embed_tokens.shape();
     let device = block.embed_tokens.weight.val().device();
     let shape = KvShape::of(config).with_layers(1);
@@ -204,7 +219,7 @@ fn run<B: LmBackend, L: Linear<B>>(
         }
     };
     block.forward_observed(&[span], &mut cache, &mut observer)?;
-    output.context("the block was not run")
+    Ok(output.ok_or_else(|| SparseModelError::NotRun { name: projection(0, "*") })?)
 }
 
 /// Mean over the rows, `d` wide, of `|actual - expected|^2 / |expected|^2`.
@@ -229,7 +244,7 @@ mod tests {
     use lightglm_quant::{Policy, Scheme};
 
     use super::*;
-    use crate::serving::quantize_source;
+    use crate::model::quantize_source;
 
     fn values(x: &Tensor<Flex, 2>) -> Vec<f32> {
         x.to_data().iter::<f32>().collect()
@@ -240,7 +255,14 @@ mod tests {
         let config = GlmConfig::tiny();
         let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 7);
         let (file, policy) = (Path::new("seeded"), Policy::uniform(Scheme::INT8));
-        let model = quantize_source::<Flex>(&config, &weights, file, &policy, &FlexDevice);
+        let model = quantize_source::<Flex>(
+            &config,
+            &weights,
+            file,
+            &policy,
+            &ProgressSink::default(),
+            &FlexDevice,
+        );
         let model = model.expect("a model").model;
         let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
         let (shape, dtype) = (KvShape::of(&config), KvDtype::F32);

@@ -1,29 +1,23 @@
 //! Sparse models, from end to end: what is left out is what the masks leave out, to the bit.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::ensure;
 use burn_flex::{Flex, FlexDevice};
+use lightglm::sparse::thresholds::{calibrate, fingerprint, masked};
+use lightglm::sparse::{BlockErrors, sparsify};
+use lightglm::{Error, Progress, ProgressSink, QuantizedGlm, quantize_source};
 use lightglm_core::{
-    CausalLm, KvCache, Linear, LogitRows, PageBudget, SequenceId, Span, WeightDtype,
+    CausalLm, KvCache, KvDtype, KvShape, Linear, LogitRows, PageBudget, SequenceId, Span,
+    WeightDtype,
 };
-use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{KlDivergence, Protocol, Subject, kl_divergence, perplexity};
-use lightglm_examples::block_errors::BlockErrors;
-use lightglm_examples::open_model;
-use lightglm_examples::serving::{QuantizedGlm, quantize_source, quantized};
-use lightglm_examples::sparse_model::{
-    SHORTEST_RUN, calibrated, count, fingerprint, masked, sparsify, sparsity_in_blocks,
-};
-use lightglm_generation::ContiguousKvCache;
-use lightglm_generation::RunControl;
+use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedLinear};
 use lightglm_sparse::{Magnitude, SparseLinear, SparsityError, Thresholds};
-
-mod wikitext;
 
 const TOKENS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 5];
 
@@ -37,7 +31,8 @@ fn seeded(config: &GlmConfig, scheme: &str, seed: u64) -> QuantizedGlm<Flex> {
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, seed);
     let policy = Policy::uniform(scheme.parse().unwrap());
     let file = Path::new("seeded");
-    quantize_source(config, &weights, file, &policy, &FlexDevice).unwrap().model
+    let silent = ProgressSink::default();
+    quantize_source(config, &weights, file, &policy, &silent, &FlexDevice).unwrap().model
 }
 
 fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
@@ -65,19 +60,19 @@ fn a_sparse_model_is_the_dense_one_with_masks() {
         let (config, dense) = model(scheme);
         for sparsity in [0.0, 0.5, 0.9] {
             let sparse = sparsify(dense.clone(), sparsity, &TOKENS, &TOKENS, 0).unwrap();
-            assert!((sparse.sparsity - sparsity).abs() < 0.2, "{}", sparse.sparsity);
-            assert!(sparse.skipped_bytes > 0 || sparsity == 0.0);
+            let counted = sparse.counted;
+            assert!((counted.sparsity - sparsity).abs() < 0.2, "{}", counted.sparsity);
+            assert!(counted.skipped_bytes > 0 || sparsity == 0.0);
             // The same masks before the same projections in the order of panels.
-            let masked =
-                dense.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {
-                    let head = name == "lm_head";
-                    let threshold = if head { 0.0 } else { sparse.thresholds.get(name).unwrap() };
-                    SparseLinear::new(linear, Magnitude { threshold })
-                });
+            let masked = dense.clone().map_linears(|name: &str, linear: QuantizedLinear<Flex>| {
+                let head = name == "lm_head";
+                let threshold = if head { 0.0 } else { sparse.thresholds.get(name).unwrap() };
+                SparseLinear::new(linear, Magnitude { threshold })
+            });
             for sequences in [1, 2, 3] {
                 let expected = logits(&config, &masked, sequences);
                 assert_eq!(
-                    logits(&config, &*sparse.model, sequences),
+                    logits(&config, &sparse.model, sequences),
                     expected,
                     "{scheme} {sparsity}"
                 );
@@ -97,14 +92,14 @@ fn a_dense_model_can_be_sparse() {
     let (config, dense) = model("dense");
     for sparsity in [0.0, 0.5] {
         let sparse = sparsify(dense.clone(), sparsity, &TOKENS, &TOKENS, 0).unwrap();
-        assert!(sparse.skipped_bytes > 0 || sparsity == 0.0);
-        let masked = dense.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {
+        assert!(sparse.counted.skipped_bytes > 0 || sparsity == 0.0);
+        let masked = dense.clone().map_linears(|name: &str, linear: QuantizedLinear<Flex>| {
             let threshold =
                 if name == "lm_head" { 0.0 } else { sparse.thresholds.get(name).unwrap() };
             SparseLinear::new(linear, Magnitude { threshold })
         });
         let floats = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect::<Vec<_>>();
-        let actual = floats(logits(&config, &*sparse.model, 2));
+        let actual = floats(logits(&config, &sparse.model, 2));
         let expected = floats(logits(&config, &masked, 2));
         let worst = actual.iter().zip(&expected).map(|(a, e)| (a - e).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-3 && actual.len() == expected.len(), "{sparsity}: {worst}");
@@ -138,8 +133,9 @@ fn short_runs_stay_in_panels() {
     let (config, dense) = model("int8");
     let all = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS, 0).unwrap();
     let none = sparsify(dense.clone(), 0.5, &TOKENS, &TOKENS, usize::MAX).unwrap();
-    assert_eq!((none.skipped_bytes, none.sparsity), (0, all.sparsity));
-    assert_eq!(logits(&config, &*none.model, 1), logits(&config, &*all.model, 1));
+    let (none_counted, all_counted) = (none.counted, all.counted);
+    assert_eq!((none_counted.skipped_bytes, none_counted.sparsity), (0, all_counted.sparsity));
+    assert_eq!(logits(&config, &none.model, 1), logits(&config, &all.model, 1));
 }
 
 #[test]
@@ -147,21 +143,21 @@ fn the_second_half_alone_is_sparse() {
     let (config, dense) = model("int8");
     let tokens: Vec<u32> = TOKENS.into_iter().cycle().take(24).collect();
     let sparse = sparsify(dense.clone(), 0.6, &TOKENS, &TOKENS, 0).unwrap().model;
-    let all = divergence(&config, &dense, &*sparse, &tokens, 0, protocol(0));
+    let all = divergence(&config, &dense, &sparse, &tokens, 0, protocol(0));
     assert!(all.mean > 0.0 && all.tokens == 21);
     // What the dense model runs is the dense model's: the first half of each window.
-    let first = divergence(&config, &dense, &*sparse, &tokens[..5], 4, protocol(0));
+    let first = divergence(&config, &dense, &sparse, &tokens[..5], 4, protocol(0));
     assert_eq!((first.max, first.tokens), (0.0, 4));
-    let second = divergence(&config, &dense, &*sparse, &tokens, 4, protocol(4));
+    let second = divergence(&config, &dense, &sparse, &tokens, 4, protocol(4));
     assert!(second.mean > 0.0 && second.tokens == 9);
-    let whole = divergence(&config, &dense, &*sparse, &tokens, 8, protocol(0));
+    let whole = divergence(&config, &dense, &sparse, &tokens, 8, protocol(0));
     assert_eq!((whole.max, whole.tokens), (0.0, 21));
     // The keys and values of the first half are the dense model's, too.
-    assert_ne!(divergence(&config, &dense, &*sparse, &tokens, 0, protocol(4)).mean, second.mean);
+    assert_ne!(divergence(&config, &dense, &sparse, &tokens, 0, protocol(4)).mean, second.mean);
     // Without sparsity nothing changes.
     let same = sparsify(dense.clone(), 0.0, &TOKENS, &TOKENS, 0).unwrap().model;
     for prefix in [0, 4] {
-        let result = divergence(&config, &dense, &*same, &tokens, prefix, protocol(prefix));
+        let result = divergence(&config, &dense, &same, &tokens, prefix, protocol(prefix));
         assert_eq!(result.max, 0.0);
         assert_eq!(result.candidate, result.reference);
     }
@@ -176,7 +172,7 @@ fn thresholds_are_of_a_model_in_any_scheme() {
     sparse.thresholds.save(&file, &fingerprint(&dense)).unwrap();
     let loaded = Thresholds::load(&file, &fingerprint(&dense)).unwrap();
     let again = masked(dense, &loaded, 0).unwrap();
-    assert_eq!(logits(&config, &*again, 1), logits(&config, &*sparse.model, 1));
+    assert_eq!(logits(&config, &again, 1), logits(&config, &sparse.model, 1));
     assert!(Thresholds::load(&file, &fingerprint(&model("int4").1)).is_ok());
     for other in [seeded(&GlmConfig::tiny(), "int8", 8), seeded(&wider(), "int8", 7)] {
         let refused = Thresholds::load(&file, &fingerprint(&other));
@@ -193,31 +189,33 @@ fn wider() -> GlmConfig {
 #[test]
 fn a_model_without_text_cannot_be_calibrated() {
     let (_, dense) = model("int8");
-    let calibration = calibrated(&dense, &[], &mut |_| Ok(())).unwrap();
-    assert!(matches!(calibration.uniform(0.5), Err(SparsityError::NothingRecorded)));
-    let error = calibrated(&dense, &[&TOKENS, &TOKENS], &mut |done| {
-        ensure!(done < 1, "stopped");
-        Ok(())
-    });
-    assert_eq!(error.err().unwrap().to_string(), "stopped");
+    let silent = ProgressSink::default();
+    let statistics = calibrate(&dense, &[], &silent).unwrap();
+    assert!(matches!(statistics.uniform(0.5), Err(SparsityError::NothingRecorded)));
+    let stopped = calibrate(&dense, &[&TOKENS, &TOKENS], &stop_after(1));
+    assert!(matches!(stopped, Err(Error::Interrupted { doing: "calibrating" })), "{stopped:?}");
+}
+
+/// Breaks off after `steps` reports.
+fn stop_after(steps: u64) -> ProgressSink {
+    ProgressSink::new(move |progress| match progress {
+        Progress::Working { done, total, .. } if done <= total && done < steps => {
+            ControlFlow::Continue(())
+        }
+        _ => ControlFlow::Break(()),
+    })
 }
 
 #[test]
 fn allocations_meet_their_budget() {
     let (config, dense) = model("int8");
-    let calibration = calibrated(&dense, &[&TOKENS], &mut |_| Ok(())).unwrap();
-    let mut runs = 0;
-    let mut on_run = |total| {
-        runs += 1;
-        ensure!(runs <= total, "{runs} of {total}");
-        Ok(())
-    };
-    let errors = BlockErrors::measure(&dense, &config, &calibration, &TOKENS, &mut on_run).unwrap();
+    let calibration = calibrate(&dense, &[&TOKENS], &ProgressSink::default()).unwrap();
+    let progress = stop_after(u64::MAX);
+    let errors = BlockErrors::measure(&dense, &config, &calibration, &TOKENS, &progress).unwrap();
     let mut parameters = BTreeMap::new();
-    dense.clone().map_linears(&mut |name: &str, linear: QuantizedLinear<Flex>| {
+    dense.for_each_linear(|name, linear| {
         let [n, k] = linear.shape();
         parameters.insert(name.to_owned(), (n * k) as f64);
-        linear
     });
     let layers = config.num_hidden_layers;
     let sparsity = |shares: &BTreeMap<String, f64>, layers: std::ops::Range<usize>| {
@@ -250,10 +248,8 @@ fn allocations_meet_their_budget() {
         }
     }
     assert!(errors.allocate_per_block(1.5).is_err());
-    let stopped = BlockErrors::measure(&dense, &config, &calibration, &TOKENS, &mut |_| {
-        anyhow::bail!("stopped")
-    });
-    assert_eq!(stopped.err().unwrap().to_string(), "stopped");
+    let stopped = BlockErrors::measure(&dense, &config, &calibration, &TOKENS, &stop_after(3));
+    assert!(matches!(stopped, Err(Error::Interrupted { .. })), "{stopped:?}");
 }
 
 /// What is scored is decoded where steps have one row, and pages are chosen then.
@@ -282,72 +278,4 @@ fn a_page_budget_is_measured_token_by_token() {
     assert_eq!(score(Some(128), 1), exact);
     assert_eq!(score(Some(16), 128), exact, "several rows at once are exact");
     assert_ne!(score(Some(16), 1), exact);
-}
-
-/// What sparsity costs the small real model in INT8: thresholds of 2,048 tokens, quality on others,
-/// with every token sparse and with the second half of each window.
-#[test]
-#[ignore = "takes minutes"]
-fn quality_of_the_small_model() {
-    let ids = wikitext::token_ids();
-    let (calibrate, rest) = ids.split_at(2048);
-    let checkpoint = open_model(None).unwrap();
-    let policy = Policy::uniform("int8".parse().unwrap());
-    let config = checkpoint.config();
-    let dense = quantized::<Flex>(&checkpoint, Some(&policy), &FlexDevice).unwrap().model;
-    let windows: Vec<&[u32]> = calibrate.chunks(512).collect();
-    let calibration = calibrated(&dense, &windows, &mut |_| Ok(())).unwrap();
-    let errors =
-        BlockErrors::measure(&dense, config, &calibration, windows[0], &mut |_| Ok(())).unwrap();
-    let ids = &rest[..rest.len().min(512 * 8)];
-    for sparsity in [0.0, 0.25, 0.4, 0.5] {
-        let shares = errors.allocate_per_block(sparsity).unwrap();
-        let even = |name: &str| sparsity_in_blocks(name, sparsity);
-        let by_error = |name: &str| shares.get(name).copied().unwrap_or(0.0);
-        let mut rises = Vec::new();
-        for (allocation, share) in
-            [("uniform", &even as &dyn Fn(&str) -> f64), ("block", &by_error)]
-        {
-            let thresholds = calibration.thresholds(sparsity, share).unwrap();
-            let counted =
-                count(&dense, &thresholds, &ids.chunks(512).collect::<Vec<_>>(), 0).unwrap();
-            assert!((counted.sparsity - sparsity).abs() < 0.03, "{counted:?}");
-            let sparse = masked(dense.clone(), &thresholds, SHORTEST_RUN).unwrap();
-            for prefix in [0, 256] {
-                let cache = |positions| {
-                    let (shape, dtype) = (KvShape::of(config), KvDtype::F32);
-                    let cache = ContiguousKvCache::new(shape, 1, positions, dtype, &FlexDevice);
-                    Ok(Box::new(cache) as Box<dyn KvCache<Flex>>)
-                };
-                let (mut exact, mut masked) = (cache, cache);
-                let mut reference = Subject::new(&dense, &mut exact);
-                let mut candidate = Subject::new(&*sparse, &mut masked).with_prefix(prefix, &dense);
-                let protocol =
-                    Protocol { context_length: 512, stride: 512, bos: None, context_only: prefix };
-                let control = &mut RunControl::default();
-                let result =
-                    kl_divergence(&mut reference, &mut candidate, ids, &protocol, control).unwrap();
-                let rise = result.candidate.perplexity / result.reference.perplexity - 1.0;
-                println!(
-                    "{allocation}, sparse from position {prefix}: sparsity {:.1} %, perplexity {:.3} \
-                     against {:.3} ({:+.2} %), KL divergence {:.4}, top-1 agreement {:.1} %, {} \
-                     predictions",
-                    100.0 * counted.sparsity,
-                    result.candidate.perplexity,
-                    result.reference.perplexity,
-                    100.0 * rise,
-                    result.mean,
-                    100.0 * result.top1_agreement,
-                    result.tokens
-                );
-                rises.push(rise);
-            }
-        }
-        let [even, even_half, by_error, by_error_half] = rises[..] else { unreachable!() };
-        if sparsity == 0.0 {
-            assert_eq!(rises, [0.0; 4]);
-        } else {
-            assert!(by_error < even && by_error_half < even_half, "{rises:?}");
-        }
-    }
 }

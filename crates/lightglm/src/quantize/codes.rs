@@ -1,0 +1,29 @@
+//! `Codes`: how the codes of a quantized matrix are chosen.
+
+/// How codes are chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codes {
+    /// Each weight rounded to nearest: no text is needed, and it suits 8 bits.
+    #[default]
+    Nearest,
+    /// On a text that is run through the model.
+    Calibrated {
+        /// How.
+        method: CalibratedMethod,
+        /// The text: token ids of real text of the kind the model will see; some thousands do.
+        tokens: Vec<u32>,
+    },
+}
+
+/// How codes are chosen on a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CalibratedMethod {
+    /// Scales that lose least on what reaches each layer.
+    Clip,
+    /// GPTQ: what a column loses is made good by the columns after it.
+    Gptq,
+    /// GPTQ on weights moved to where the quantized model gives the original's outputs.
+    GptqMatched,
+}

@@ -1,0 +1,214 @@
+//! `export`: quantized models for vLLM and transformers, in the layouts of compressed-tensors.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use burn::tensor::f16;
+use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource, save_safetensors};
+use lightglm_kernels::ScaleDtype;
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::weights::SafetensorsCheckpoint;
+use lightglm_quant::formats::FormatError;
+use lightglm_quant::formats::compressed_tensors::{
+    CompressedTensorsCheckpoint, CompressedTensorsConfig, CompressedTensorsScheme,
+    export_compressed_tensors, snap_minimums,
+};
+use lightglm_quant::{QuantizedCheckpoint, round_to_nearest};
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::progress::{Progress, ProgressSink};
+
+/// Files that other programs look for beside the weights.
+const COMPANIONS: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// A layout of compressed-tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// W8A8: INT8 weights per channel, INT8 activations per token.
+    IntQuantized,
+    /// W4A16: INT4 weights in groups.
+    PackQuantized {
+        /// Columns that share a scale.
+        group_size: usize,
+        /// Whether a group has a zero point.
+        asymmetric: bool,
+    },
+}
+
+/// How a model is exported.
+#[derive(Clone, Debug)]
+pub struct ExportOptions {
+    /// The layout.
+    pub format: ExportFormat,
+    /// Whether `lm_head` is quantized too; by default not.
+    pub lm_head: bool,
+    /// Whether a model in the folder may be replaced; by default not.
+    pub overwrite: bool,
+    /// Told how many layers are done.
+    pub progress: ProgressSink,
+}
+
+impl ExportOptions {
+    /// In this layout, `lm_head` as it is.
+    pub fn new(format: ExportFormat) -> Self {
+        Self { format, lm_head: false, overwrite: false, progress: ProgressSink::default() }
+    }
+}
+
+/// What was exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportReport {
+    /// The layout's name.
+    pub format: &'static str,
+    /// Matrices that were quantized.
+    pub quantized_layers: usize,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+}
+
+/// Writes `checkpoint` to `folder`, rounded to nearest, in a layout that vLLM and transformers read.
+///
+/// The weights get their name when they are complete, config.json comes after them; where the work is
+/// broken off or fails, nothing unfinished stays.
+///
+/// # Errors
+/// [`Error::AlreadyQuantized`]; [`Error::FolderNotEmpty`] where there is a model already;
+/// [`Error::Export`]; [`Error::Io`]; [`Error::Interrupted`].
+pub fn export(
+    checkpoint: &Checkpoint,
+    options: &ExportOptions,
+    folder: &Path,
+) -> Result<ExportReport, Error> {
+    let weights = checkpoint.weights();
+    if QuantizedCheckpoint::is_one(weights) {
+        return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
+    }
+    if !options.overwrite && folder.join("config.json").exists() {
+        return Err(Error::FolderNotEmpty { folder: folder.to_owned() });
+    }
+    let scheme = match options.format {
+        ExportFormat::IntQuantized => CompressedTensorsScheme::W8A8,
+        ExportFormat::PackQuantized { group_size, asymmetric } => {
+            CompressedTensorsScheme::w4a16(group_size, !asymmetric)
+        }
+    };
+    let mut weight_scheme = scheme.weight_scheme();
+    if matches!(options.format, ExportFormat::PackQuantized { asymmetric: true, .. }) {
+        // Scales that f16 holds, stored as f32: then zero points are exact on both sides.
+        weight_scheme.scale_dtype = ScaleDtype::F16;
+    }
+    let ignore = if options.lm_head { vec![] } else { vec!["lm_head".to_owned()] };
+    let total = count_layers(weights, &ignore);
+    let (mut layers, mut bytes) = (0, 0);
+    let layers_done = std::cell::Cell::new(0_u64);
+    let written = export_compressed_tensors(
+        folder,
+        weights,
+        &config_json(checkpoint)?,
+        &scheme,
+        &ignore,
+        &mut |layer| {
+            let view = weights.tensor(&format!("{layer}.weight"))?;
+            let shape = [view.shape[0], view.shape[1]];
+            let mut matrix = round_to_nearest(layer, &f32s(&view), shape, &weight_scheme)?;
+            snap_minimums(&mut matrix);
+            layers += 1;
+            layers_done.set(layers as u64);
+            Ok(matrix)
+        },
+        &mut |written| {
+            bytes += written;
+            let done = layers_done.get();
+            options.progress.report(Progress::Working { doing: "exporting", done, total })
+        },
+    );
+    written.map_err(|error| match error {
+        FormatError::Weights(WeightError::Io { source, .. })
+            if source.kind() == ErrorKind::Interrupted =>
+        {
+            Error::Interrupted { doing: "exporting" }
+        }
+        error => error.into(),
+    })?;
+    copy_companions(checkpoint.path(), folder)?;
+    Ok(ExportReport { format: scheme.format.name(), quantized_layers: layers, bytes })
+}
+
+/// Reads an export back and writes its dequantized weights to the safetensors file `file`, so that
+/// other programs can be compared with it.
+///
+/// # Errors
+/// [`Error::Export`], where `folder` holds no export; [`Error::Weights`].
+pub fn write_dequantized(folder: &Path, file: &Path) -> Result<(), Error> {
+    let config_file = folder.join("config.json");
+    let io = |source| Error::Io { file: config_file.clone(), source };
+    let text = fs::read(&config_file).map_err(io)?;
+    let Some(config) = CompressedTensorsConfig::from_config_json(&text)? else {
+        return Err(io(std::io::Error::new(
+            ErrorKind::InvalidData,
+            "there is no quantization_config of compressed-tensors",
+        )));
+    };
+    let weights = SafetensorsCheckpoint::open(folder)?;
+    let source = CompressedTensorsCheckpoint::new(&weights, config, folder);
+    Ok(save_safetensors(file, &source, &BTreeMap::new())?)
+}
+
+/// The model's config.json, as it is where there is one.
+fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
+    let file = checkpoint.path().join("config.json");
+    let malformed =
+        |source: serde_json::Error| Error::Io { file: file.clone(), source: source.into() };
+    match fs::read(&file) {
+        Ok(text) => serde_json::from_slice(&text).map_err(malformed),
+        // A GGUF file says the same in other words.
+        Err(_) => serde_json::from_str(&checkpoint.config().to_json()).map_err(malformed),
+    }
+}
+
+/// Matrices that will be quantized.
+fn count_layers(weights: &dyn WeightSource, ignore: &[String]) -> u64 {
+    let names = weights.names().into_iter();
+    let layers = names.filter(|name| {
+        let matrix = weights.shape(name).is_some_and(|shape| shape.len() == 2);
+        let layer = name.strip_suffix(".weight");
+        matrix
+            && layer.is_some_and(|l| !l.ends_with("embed_tokens") && !ignore.iter().any(|i| i == l))
+    });
+    layers.count() as u64
+}
+
+/// What the tokenizer and the generation need, where the model is a folder that has it.
+fn copy_companions(model: &Path, folder: &Path) -> Result<(), Error> {
+    for name in COMPANIONS {
+        let (from, to) = (model.join(name), folder.join(name));
+        let is_other = || from.canonicalize().ok() != to.canonicalize().ok();
+        if from.is_file() && is_other() {
+            fs::copy(&from, &to).map_err(|source| Error::Io { file: from.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+fn f32s(view: &TensorView) -> Vec<f32> {
+    let bytes = &view.bytes[..];
+    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match view.dtype {
+        WeightDtype::F32 => {
+            let four = bytes.chunks_exact(4);
+            four.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        WeightDtype::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+        WeightDtype::Bf16 => halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
+    }
+}
