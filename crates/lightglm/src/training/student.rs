@@ -17,7 +17,7 @@ use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision, SwiG
 use lightglm_quant::qat::Prepare;
 use lightglm_train::lora::Lora;
 use lightglm_train::peft::save_adapter;
-use lightglm_train::trainer::{TokenizedExample, TrainEvent, TrainOutcome, Trainer};
+use lightglm_train::trainer::{TokenizedExample, TrainEvent, Outcome as TrainOutcome, Trainer};
 
 use super::method::{EMBEDDING, Method, QatConfig};
 use crate::device::Cpu;
@@ -116,26 +116,22 @@ fn simulated(
 type Decoder<L, E> = Glm<Train, L, SwiGlu<Train, L>, E>;
 
 /// A decoder whose type is known; `None` once a run has failed halfway.
-struct InTraining<L: Module<Train>, E: Module<Train>>(Option<Decoder<L, E>>);
+struct InTraining<M>(Option<M>);
 
-impl<L, E> InTraining<L, E>
-where
-    L: Module<Train> + 'static,
-    E: Module<Train> + 'static,
-    Self: Student,
-{
-    fn new(decoder: Decoder<L, E>) -> Box<dyn Student> {
+impl<M> InTraining<M> {
+    fn new(decoder: M) -> Box<dyn Student>
+    where
+        Self: Student + 'static,
+    {
         Box::new(Self(Some(decoder)))
     }
-}
 
-impl<L: Module<Train>, E: Module<Train>> InTraining<L, E> {
-    fn decoder(&self) -> Result<&Decoder<L, E>, Error> {
+    fn decoder(&self) -> Result<&M, Error> {
         self.0.as_ref().ok_or(Error::TrainingFailed)
     }
 }
 
-impl<L, E> Student for InTraining<L, E>
+impl<L, E> Student for InTraining<Decoder<L, E>>
 where
     L: EffectiveWeight<Train> + MasterWeight<Train> + Send,
     E: Embedding<Train> + MasterWeight<Train> + Send,

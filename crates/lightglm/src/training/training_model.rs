@@ -11,12 +11,12 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{QuantizedCheckpoint, Quantizer};
 use lightglm_text::ModelText;
-use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
+use lightglm_train::checkpoint::{CheckpointFolder, CheckpointError as TrainCheckpointError};
 use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet};
 use lightglm_train::lora::Lora;
 use lightglm_train::objectives::{CrossEntropy, TowardsTeacher};
 use lightglm_train::trainer::{
-    TokenizedExample, TrainConfig, TrainError, TrainEvent, TrainOutcome, Trainer,
+    TokenizedExample, TrainConfig, TrainError, TrainEvent, Outcome as TrainOutcome, Trainer,
 };
 
 use super::method::Method;
