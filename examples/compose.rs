@@ -58,7 +58,8 @@ fn tiny_model(folder: &Path) -> Result<PathBuf> {
     let model = folder.join("dense");
     let go_on = &mut |_| ControlFlow::Continue(());
     write_random_checkpoint(&model, &config, WeightDtype::F32, 0, None, go_on)?;
-    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/lightglm-text/tests/data/text");
+    let text =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/lightglm-text/tests/data/text");
     fs::copy(text.join("tokenizer.json"), model.join("tokenizer.json"))?;
     Ok(model)
 }

@@ -11,12 +11,12 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{QuantizedCheckpoint, Quantizer};
 use lightglm_text::ModelText;
-use lightglm_train::checkpoint::{CheckpointFolder, CheckpointError as TrainCheckpointError};
+use lightglm_train::checkpoint::{CheckpointError as TrainCheckpointError, CheckpointFolder};
 use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet};
 use lightglm_train::lora::Lora;
 use lightglm_train::objectives::{CrossEntropy, TowardsTeacher};
 use lightglm_train::trainer::{
-    TokenizedExample, TrainConfig, TrainError, TrainEvent, Outcome as TrainOutcome, Trainer,
+    Outcome as TrainOutcome, TokenizedExample, TrainConfig, TrainError, TrainEvent, Trainer,
 };
 
 use super::method::Method;
@@ -355,7 +355,14 @@ const IN_MEMORY: &str = "trained weights";
 
 fn dense(model: Arc<dyn crate::model::LanguageModel<Cpu>>) -> Loaded<Cpu> {
     let scheme = "f32".to_owned();
-    Loaded { model, scheme, integer: false, adapters: None, device: Default::default() }
+    Loaded {
+        model,
+        scheme,
+        integer: false,
+        adapters: None,
+        prompt_neurons: None,
+        device: Default::default(),
+    }
 }
 
 /// A name that only this project knows: an adapter that calls its base so finds nobody else's.
