@@ -33,9 +33,9 @@ use burn::module::{AutodiffModule, Module};
 use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_core::{Activations, CausalLm, TrainableLm, WeightDtype};
+use lightglm_core::{Activations, CausalLm, TrainableLm, WeightDtype, trainable_parameters};
+use lightglm_examples::model_folder;
 use lightglm_examples::teaching::{Accuracy, accuracy, answers, longest_answer};
-use lightglm_examples::trained_weights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{open_model, stop_on_ctrl_c, use_threads};
@@ -49,11 +49,10 @@ use lightglm_train::data::{
     Conversation, ConversationTokenizer, DataFormat, Example, OnBadRow, ReadOptions,
     ValidationSize, read_examples, split,
 };
-use lightglm_train::lora::{DropoutSeed, Lora, LoraConfig, LoraLinear};
+use lightglm_train::lora::{DropoutSeed, Lora, LoraConfig};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::ScheduleShape;
 use lightglm_train::peft::save_adapter;
-use lightglm_train::trainable_parameters;
 use lightglm_train::trainer::{Outcome, StopReason, TrainConfig, Trainer};
 use serde::Serialize;
 
@@ -201,7 +200,7 @@ fn run() -> Result<()> {
     let lesson = Lesson { args: &args, checkpoint: &checkpoint, text, stop, threads };
     if args.full {
         return lesson.teach(model, None, train, &exams, |model, _, folder| {
-            trained_weights::save::<Train, _>(model, &checkpoint, &folder.join("model"))
+            model_folder::save(&model.weights(), &checkpoint, &folder.join("model"))
         });
     }
     let defaults = LoraConfig::default();
@@ -218,10 +217,7 @@ fn run() -> Result<()> {
     lesson.teach(model, Some(lora.dropout_seed()), train, &exams, |model, base, folder| {
         save_adapter::<Train, _>(model, &lora, Some(base), &folder.join("adapter"))?;
         if args.merge {
-            let mut merged =
-                |_: &str, linear: LoraLinear<Flex, DenseLinear<Flex>>| linear.into_merged();
-            let merged = model.valid().map_linears(&mut merged);
-            trained_weights::save::<Flex, _>(&merged, &checkpoint, &folder.join("model"))?;
+            model_folder::save(&model.weights(), &checkpoint, &folder.join("model"))?;
         }
         Ok(())
     })

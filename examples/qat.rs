@@ -28,13 +28,11 @@ use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm_core::{
-    Activations, CausalLm, LabelledSpan, LmError, LogitRows, SequenceId, Span, TrainableLm,
-    WeightDtype,
+    Activations, CausalLm, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_examples::model_folder::ModelFolder;
 use lightglm_examples::serving::quantize_source;
-use lightglm_examples::trained_weights::TrainedWeights;
 use lightglm_examples::training_watch::{TrainingWatch, open_run, peak_resident_bytes};
 use lightglm_examples::whole_file::write_whole;
 use lightglm_examples::{open_model, stop_on_ctrl_c, use_threads};
@@ -42,13 +40,13 @@ use lightglm_generation::ContiguousKvCache;
 use lightglm_hub::DEFAULT_MODEL;
 use lightglm_kernels::{LmBackend, WeightBits, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
-use lightglm_quant::qat::{FakeQuantEmbedding, FakeQuantLinear, Prepare};
+use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision};
+use lightglm_quant::qat::Prepare;
 use lightglm_quant::{Policy, Quantizer, Scheme};
 use lightglm_train::data::{
     ConversationTokenizer, DataFormat, OnBadRow, ReadOptions, TextUnit, epoch_order, read_examples,
 };
-use lightglm_train::lora::{Lora, LoraConfig, LoraLinear};
+use lightglm_train::lora::{Lora, LoraConfig};
 use lightglm_train::objectives::TowardsTeacher;
 use lightglm_train::optimizer::ScheduleShape;
 use lightglm_train::trainer::{Outcome, StopReason, TokenizedExample, TrainConfig, Trainer};
@@ -185,11 +183,7 @@ fn run() -> Result<()> {
                 .try_map_linears(|name, linear| prepare.linear(name, linear))?
                 .try_map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight))?;
             prepare.finish()?;
-            study.run(model, &teacher, train, &test, |model| {
-                let mut inner =
-                    |_: &str, linear: FakeQuantLinear<Flex, DenseLinear<Flex>>| linear.inner;
-                model.valid().map_linears(&mut inner).map_embedding(dense_table)
-            })
+            study.run(model, &teacher, train, &test, Glm::weights)
         }
         Some(rank) => {
             let alpha = 2.0 * rank as f64;
@@ -200,17 +194,9 @@ fn run() -> Result<()> {
                 .try_map_linears(|name, linear| prepare.linear(name, lora.wrap(name, linear)))?
                 .try_map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight))?;
             prepare.finish()?;
-            study.run(model, &teacher, train, &test, |model| {
-                type Wrapped = FakeQuantLinear<Flex, LoraLinear<Flex, DenseLinear<Flex>>>;
-                let mut merged = |_: &str, linear: Wrapped| linear.inner.into_merged();
-                model.valid().map_linears(&mut merged).map_embedding(dense_table)
-            })
+            study.run(model, &teacher, train, &test, Glm::weights)
         }
     }
-}
-
-fn dense_table(table: FakeQuantEmbedding<Flex>) -> DenseEmbedding<Flex> {
-    DenseEmbedding { weight: table.weight }
 }
 
 /// Whether `scheme` leaves a weight eight bits or more.
@@ -272,7 +258,7 @@ impl Study<'_> {
         teacher: &DenseGlm<Flex>,
         train: Vec<TokenizedExample>,
         test: &[TokenizedExample],
-        weights: impl FnOnce(M) -> DenseGlm<Flex>,
+        weights: impl FnOnce(&M) -> DecoderWeights,
     ) -> Result<()> {
         let args = self.args;
         let default_rate = match args.lora {
@@ -299,11 +285,11 @@ impl Study<'_> {
         config.check()?;
         let (folder, metrics) = open_run(&args.output, args.resume)?;
         let dense_perplexity = self.perplexity(teacher, test, "dense")?;
-        let rounded = self.packed(&TrainedWeights::of(teacher))?;
+        let rounded = self.packed(&teacher.weights())?;
         let rounded_perplexity = self.perplexity(&*rounded, test, "rounded to nearest")?;
         drop(rounded);
 
-        let logits = |batch: &[LabelledSpan<'_>]| labelled_logits(teacher, batch);
+        let logits = |batch: &[LabelledSpan<'_>]| teacher.labelled_logits(batch);
         let objective = TowardsTeacher::new(logits, args.kl_weight, 1.0);
         let mut watch = TrainingWatch::new(metrics, Arc::clone(&self.stop))?;
         let started = Instant::now();
@@ -320,7 +306,7 @@ impl Study<'_> {
             eprintln!("interrupted behind step {}; go on with --resume", outcome.step);
             return Ok(());
         }
-        let weights = TrainedWeights::of(&weights(model));
+        let weights = weights(&model);
         let packed = self.packed(&weights)?;
         let trained_perplexity = self.perplexity(&*packed, test, "trained")?;
         self.save(&weights)?;
@@ -361,13 +347,13 @@ impl Study<'_> {
     }
 
     /// The packed model that these weights make.
-    fn packed(&self, weights: &TrainedWeights) -> Result<Box<dyn CausalLm<Flex>>> {
+    fn packed(&self, weights: &DecoderWeights) -> Result<Box<dyn CausalLm<Flex>>> {
         let (config, file) = (self.checkpoint.config(), Path::new("trained weights"));
         let packed = quantize_source::<Flex>(config, weights, file, &self.policy, &FlexDevice)?;
         Ok(Box::new(packed.model))
     }
 
-    fn save(&self, weights: &TrainedWeights) -> Result<()> {
+    fn save(&self, weights: &DecoderWeights) -> Result<()> {
         let folder = self.args.output.join("model");
         let output = ModelFolder::begin(&folder, self.checkpoint, Some(&self.policy))?;
         let quantizer = Quantizer::new(weights, Path::new("trained weights"), &self.policy);
@@ -407,19 +393,6 @@ impl Study<'_> {
         bar.finish_and_clear();
         Ok((loss / labels as f64).exp())
     }
-}
-
-/// A dense model's logits of a batch's labelled rows: `[R, V]`.
-fn labelled_logits(
-    model: &DenseGlm<Flex>,
-    batch: &[LabelledSpan<'_>],
-) -> Result<Tensor<Flex, 2>, LmError> {
-    let mut spans = Vec::with_capacity(batch.len());
-    for (i, span) in batch.iter().enumerate() {
-        let (sequence, logits) = (SequenceId(i), LogitRows::All);
-        spans.push(Span { sequence, tokens: span.tokens, logits });
-    }
-    Ok(labelled(model.forward_uncached(&spans)?, batch))
 }
 
 /// Of logits of all rows, those of the labelled ones.

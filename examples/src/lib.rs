@@ -27,7 +27,6 @@ pub mod sparse_model;
 pub mod sparsity_plot;
 pub mod teaching;
 pub mod text_quality;
-pub mod trained_weights;
 pub mod training_watch;
 pub mod whole_file;
 

@@ -6,6 +6,7 @@ use burn::backend::Autodiff;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::trainable_parameters;
 use lightglm_core::{
     Activations, EffectiveWeight, GradientSums, LabelledSpan, Linear, TrainableLm,
 };
@@ -17,7 +18,6 @@ use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::{
     AdamW, AdamWConfig, Schedule, ScheduleShape, clip_factor, global_norm,
 };
-use lightglm_train::trainable_parameters;
 use safetensors::SafeTensors;
 
 type Train = Autodiff<Flex>;

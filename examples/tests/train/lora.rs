@@ -10,6 +10,7 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::trainable_parameters;
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
@@ -21,7 +22,6 @@ use lightglm_model::weights::SeededWeights;
 use lightglm_train::lora::{Lora, LoraConfig, LoraLinear, LowRank};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::peft::{CONFIG_FILE, MODEL_FILE, PeftError, load_adapter, save_adapter};
-use lightglm_train::trainable_parameters;
 use lightglm_train::trainer::{TokenizedExample, TrainConfig, TrainEvent, Trainer};
 
 type Train = Autodiff<Flex>;

@@ -3,6 +3,7 @@
 mod conformance;
 mod golden;
 mod lora;
+mod master_weights;
 mod mixed_precision;
 mod peft;
 mod qlora;

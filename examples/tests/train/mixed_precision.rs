@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::backend::Autodiff;
 use burn::module::Module;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::trainable_parameters;
 use lightglm_core::{Activations, GradientSums, LabelledSpan, TrainableLm, WeightDtype};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
@@ -13,7 +14,7 @@ use lightglm_testkit::check_linear;
 use lightglm_train::lora::{Lora, LoraConfig};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::global_norm;
-use lightglm_train::{HalfPrecision, MixedPrecision, trainable_parameters};
+use lightglm_train::{HalfPrecision, MixedPrecision};
 
 type Train = Autodiff<Flex>;
 

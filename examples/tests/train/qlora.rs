@@ -10,6 +10,7 @@ use burn::backend::Autodiff;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::trainable_parameters;
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
 };
@@ -20,7 +21,6 @@ use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{MatrixWeight, QuantizedEmbedding, QuantizedLinear};
 use lightglm_train::lora::{Lora, LoraConfig, LoraLinear};
 use lightglm_train::objectives::CrossEntropy;
-use lightglm_train::trainable_parameters;
 use lightglm_train::trainer::{TokenizedExample, TrainConfig, TrainEvent, Trainer};
 
 type Train = Autodiff<Flex>;

@@ -1,4 +1,5 @@
-//! A module's trainable parameters by name.
+//! A module's trainable parameters, read by name and replaced by identifier: what is trained can be
+//! stored, sent and averaged without knowing the module's type.
 
 use std::collections::BTreeMap;
 
@@ -57,8 +58,13 @@ pub fn trainable_parameters<B: AutodiffBackend, M: Module<B>>(
     list.found
 }
 
-/// The module with the values `by_id` in place of its own.
-pub(crate) fn with_values<B: AutodiffBackend, M: Module<B>>(
+/// `module` with other values for some of its parameters: `by_id` has `[elements]` for each, as
+/// [`TrainableParameter::values`] does. Parameters that are not in it stay as they are, and so does
+/// whether they require gradients; identifiers that the module does not have are ignored.
+///
+/// # Panics
+/// Where a value has not as many elements as its parameter.
+pub fn with_values<B: AutodiffBackend, M: Module<B>>(
     module: M,
     by_id: BTreeMap<ParamId, Tensor<B::InnerBackend, 1>>,
 ) -> M {
@@ -67,7 +73,8 @@ pub(crate) fn with_values<B: AutodiffBackend, M: Module<B>>(
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
             let Some(values) = self.0.remove(&param.id) else { return param };
             let (id, old, mapper) = param.consume();
-            let value = Tensor::from_inner(values.reshape(old.dims())).require_grad();
+            let trained = old.is_require_grad();
+            let value = Tensor::from_inner(values.reshape(old.dims())).set_require_grad(trained);
             Param::from_mapped_value(id, value, mapper)
         }
     }
