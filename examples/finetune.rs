@@ -53,7 +53,7 @@ use lightglm_train::lora::{DropoutSeed, Lora, LoraConfig};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::ScheduleShape;
 use lightglm_train::peft::save_adapter;
-use lightglm_train::trainer::{Outcome, StopReason, TrainConfig, Trainer};
+use lightglm_train::trainer::{StopReason, TrainConfig, TrainOutcome, Trainer};
 use serde::Serialize;
 
 type Train = Autodiff<Flex>;
@@ -167,7 +167,7 @@ struct Report {
     train_rows: usize,
     train_tokens_per_epoch: usize,
     trainable_parameters: usize,
-    outcome: Outcome,
+    outcome: TrainOutcome,
     training_seconds: f64,
     tokens_per_second: f64,
     peak_resident_bytes: Option<u64>,

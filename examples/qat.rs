@@ -42,14 +42,14 @@ use lightglm_kernels::{LmBackend, WeightBits, keep_freed_memory};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision};
 use lightglm_quant::qat::Prepare;
-use lightglm_quant::{Policy, Quantizer, Scheme};
+use lightglm_quant::{CheckpointQuantizer, Policy, Scheme};
 use lightglm_train::data::{
     ConversationTokenizer, DataFormat, OnBadRow, ReadOptions, TextUnit, epoch_order, read_examples,
 };
 use lightglm_train::lora::{Lora, LoraConfig};
 use lightglm_train::objectives::TowardsTeacher;
 use lightglm_train::optimizer::ScheduleShape;
-use lightglm_train::trainer::{Outcome, StopReason, TokenizedExample, TrainConfig, Trainer};
+use lightglm_train::trainer::{StopReason, TokenizedExample, TrainConfig, TrainOutcome, Trainer};
 use serde::Serialize;
 
 type Train = Autodiff<Flex>;
@@ -148,7 +148,7 @@ struct Report {
     recovered: f64,
     /// `trained / dense - 1`.
     rise: f64,
-    outcome: Outcome,
+    outcome: TrainOutcome,
     training_seconds: f64,
     peak_resident_bytes: Option<u64>,
     threads: usize,
@@ -356,7 +356,8 @@ impl Study<'_> {
     fn save(&self, weights: &DecoderWeights) -> Result<()> {
         let folder = self.args.output.join("model");
         let output = ModelFolder::begin(&folder, self.checkpoint, Some(&self.policy))?;
-        let quantizer = Quantizer::new(weights, Path::new("trained weights"), &self.policy);
+        let quantizer =
+            CheckpointQuantizer::new(weights, Path::new("trained weights"), &self.policy);
         quantizer.save(&output.weights(), &weights.shapes())?;
         Ok(output.finish()?)
     }

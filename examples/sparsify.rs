@@ -50,7 +50,7 @@ use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_hub::DEFAULT_MODEL;
 use lightglm_model::config::GlmConfig;
 use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
-use lightglm_sparse::{Calibration, Thresholds};
+use lightglm_sparse::{ActivationStatistics, Thresholds};
 use serde::Serialize;
 
 /// A few paragraphs in English and Chinese.
@@ -286,7 +286,7 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    fn calibrate(&self) -> Result<Arc<Calibration>> {
+    fn calibrate(&self) -> Result<Arc<ActivationStatistics>> {
         let windows: Vec<&[u32]> = self.calibration.chunks(self.protocol.context_length).collect();
         let bar = bar("calibrating")?;
         bar.set_length(windows.len() as u64);
@@ -298,7 +298,7 @@ impl Measurement<'_> {
         Ok(calibration)
     }
 
-    fn block_errors(&self, calibration: &Calibration) -> Result<BlockErrors> {
+    fn block_errors(&self, calibration: &ActivationStatistics) -> Result<BlockErrors> {
         let bar = bar("errors of blocks")?;
         let most = ALLOCATION_TOKENS.min(self.protocol.context_length);
         let tokens = &self.calibration[..self.calibration.len().min(most)];
