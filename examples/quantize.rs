@@ -38,7 +38,8 @@ use lightglm_generation::{ContiguousKvCache, RunControl};
 use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::{
-    DenseMatrix, Footprint, Policy, QuantizedCheckpoint, Quantizer, Scheme, round_to_nearest,
+    CheckpointQuantizer, DenseMatrix, Footprint, Policy, QuantizedCheckpoint, Scheme,
+    round_to_nearest,
 };
 use serde::Serialize;
 
@@ -245,7 +246,7 @@ fn write(
         Some(matrix) => Ok(matrix.clone()),
         None => round_to_nearest(dense.name, dense.weight, dense.shape, &dense.scheme.weight),
     };
-    let mut quantizer = Quantizer::new(checkpoint.weights(), checkpoint.path(), policy);
+    let mut quantizer = CheckpointQuantizer::new(checkpoint.weights(), checkpoint.path(), policy);
     if !codes.is_empty() {
         quantizer = quantizer.with_method(&chosen);
     }

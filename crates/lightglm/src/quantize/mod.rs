@@ -15,8 +15,8 @@ pub use codes::{CalibratedMethod, Codes};
 pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequantized};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::{
-    DenseMatrix, Footprint, Policy, QuantError, QuantizedCheckpoint,
-    Quantizer as CheckpointQuantizer, Scheme, round_to_nearest,
+    CheckpointQuantizer, DenseMatrix, Footprint, Policy, QuantError, QuantizedCheckpoint, Scheme,
+    round_to_nearest,
 };
 
 use crate::error::Error;
