@@ -1,7 +1,8 @@
 //! The library's progress as bars on stderr.
 
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,6 +40,18 @@ pub fn on_stderr() -> ProgressSink {
             }
         }
         ControlFlow::Continue(())
+    })
+}
+
+/// As [`on_stderr`]; breaks off once `stop` is raised.
+pub fn on_stderr_until(stop: Arc<AtomicBool>) -> ProgressSink {
+    let bars = on_stderr();
+    ProgressSink::new(move |progress| {
+        let _ = bars.report(progress);
+        match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     })
 }
 
