@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use codes::{CalibratedMethod, Codes};
 pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequantized};
 use lightglm_model::checkpoint::Checkpoint;
+pub use lightglm_quant::Footprint;
 use lightglm_quant::{
-    CheckpointQuantizer, DenseMatrix, Footprint, Policy, QuantError, QuantizedCheckpoint, Scheme,
+    CheckpointQuantizer, DenseMatrix, Policy, QuantError, QuantizedCheckpoint, Scheme,
     round_to_nearest,
 };
 
