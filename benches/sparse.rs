@@ -17,10 +17,9 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, WeightDtype};
-use lightglm_core::{KvDtype, KvShape};
-use lightglm_examples::serving::{ServedModel, quantize_source};
-use lightglm_examples::sparse_model::{SHORTEST_RUN, sparsify};
+use lightglm::sparse::{SHORTEST_RUN, sparsify};
+use lightglm::{LanguageModel, ProgressSink, quantize_source};
+use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::cpu::roofs;
 use lightglm_model::config::GlmConfig;
@@ -50,7 +49,14 @@ fn sparse(criterion: &mut Criterion) {
     for scheme in ["int8", "int4"] {
         let policy = Policy::uniform(scheme.parse().expect("a scheme"));
         let file = Path::new("random weights");
-        let quantized = quantize_source::<Flex>(&config, &weights, file, &policy, &FlexDevice);
+        let quantized = quantize_source::<Flex>(
+            &config,
+            &weights,
+            file,
+            &policy,
+            &ProgressSink::default(),
+            &FlexDevice,
+        );
         let dense = quantized.expect("seeded weights fit").model;
         let (shape, room) = (KvShape::of(&config), DEPTH + 1);
         let mut cache = ContiguousKvCache::new(shape, 1, room, KvDtype::Bf16, &FlexDevice);
@@ -61,8 +67,11 @@ fn sparse(criterion: &mut Criterion) {
         for sparsity in [0.4, 0.5] {
             let sparse = sparsify(dense.clone(), sparsity, &ids[..128], &ids[128..], SHORTEST_RUN);
             let sparse = sparse.expect("random activations are finite");
-            println!("{:.1} % of the blocks' weights are left out", 100.0 * sparse.sparsity);
-            let bytes = ServedModel::bytes_read(&dense, 1) - sparse.skipped_bytes;
+            println!(
+                "{:.1} % of the blocks' weights are left out",
+                100.0 * sparse.counted.sparsity
+            );
+            let bytes = LanguageModel::bytes_read(&dense, 1) - sparse.counted.skipped_bytes;
             let shape = format!("mid@{sparsity}");
             group.bench_function(BenchmarkId::new("read_roof", &shape), |bench| {
                 let stream = roofs::ReadStream::new(bytes);
@@ -72,7 +81,7 @@ fn sparse(criterion: &mut Criterion) {
                 bench.iter(|| step(&dense, &mut cache, &mut token, config.vocab_size));
             });
             group.bench_function(BenchmarkId::new("sparse", &shape), |bench| {
-                bench.iter(|| step(&*sparse.model, &mut cache, &mut token, config.vocab_size));
+                bench.iter(|| step(&sparse.model, &mut cache, &mut token, config.vocab_size));
             });
         }
         group.finish();

@@ -3,13 +3,10 @@
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
-pub mod block_errors;
 pub mod calibrated;
-pub mod cats;
-pub mod decode_speed;
 pub mod device;
 pub mod download_bar;
-pub mod griffin;
+pub mod evaluate_args;
 pub mod load;
 pub mod loaded;
 pub mod loss_plot;
@@ -19,15 +16,12 @@ pub mod precision;
 pub mod progress_bar;
 pub mod prompt_text;
 pub mod sampling;
-pub mod server;
+pub mod serve_args;
 pub mod serving;
 pub mod shape;
-pub mod shared_model;
-pub mod sparse_model;
 pub mod sparsity_plot;
-pub mod teaching;
 pub mod text_quality;
-pub mod trained_weights;
+pub mod training_args;
 pub mod training_watch;
 pub mod whole_file;
 

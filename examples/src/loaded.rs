@@ -3,19 +3,20 @@
 use std::path::Path;
 
 use anyhow::Result;
+use lightglm::sparse::SHORTEST_RUN;
+use lightglm::sparse::Thresholds;
+use lightglm::sparse::thresholds::{fingerprint, masked};
 use lightglm_core::{KvCache, KvCacheError, PageBudget};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::Policy;
-use lightglm_sparse::Thresholds;
 use lightglm_text::Tokenizer;
 
 use crate::open_model;
 use crate::precision::Precision;
 use crate::serving::{ServedModel, quantized, serve};
-use crate::sparse_model::{SHORTEST_RUN, fingerprint, masked};
 
 /// Layers whose attention stays exact with a page budget, as in Quest.
 pub const EXACT_LAYERS: usize = 2;
@@ -67,7 +68,7 @@ impl<B: LmBackend> Loaded<B> {
         let quantized = quantized::<B>(&checkpoint, policy.as_ref(), device)?;
         let thresholds = Thresholds::load(thresholds, &fingerprint(&quantized.model))?;
         let decoder = masked(quantized.model, &thresholds, SHORTEST_RUN)?;
-        Self::new(checkpoint, decoder, kv_dtype, device)
+        Self::new(checkpoint, Box::new(decoder), kv_dtype, device)
     }
 
     fn new(

@@ -1,6 +1,7 @@
 //! Sparsity against perplexity, KL divergence and speed, as an SVG.
 
 use anyhow::{Result, anyhow};
+use lightglm::sparse::{Comparison, SparseQuality};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
@@ -38,6 +39,57 @@ const LABELS: usize = 7;
 /// Blue, orange, green, red: told apart by readers who see few colours (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(230, 159, 0), RGBColor(0, 158, 115), RGBColor(213, 94, 0)];
+
+type OfRow = fn(&Comparison) -> &SparseQuality;
+
+/// Draws perplexity, divergence and speed of `rows`, which are called by how their sparsity was found;
+/// every line starts at the dense model.
+///
+/// # Errors
+/// Where the drawing library refuses; nothing is written to a file here.
+pub fn plot(title: &str, rows: &[(&str, &Comparison)]) -> Result<String> {
+    let mut allocations: Vec<&str> = Vec::new();
+    for (allocation, _) in rows {
+        if !allocations.contains(allocation) {
+            allocations.push(allocation);
+        }
+    }
+    let line = |colour: usize, protocol: &str, dense: f64, value: &dyn Fn(&Comparison) -> f64| {
+        let allocation = allocations[colour];
+        let rows = rows.iter().filter(|(name, _)| *name == allocation);
+        let mut points: Vec<(f64, f64)> =
+            rows.map(|(_, row)| (row.sparsity_counted, value(row))).collect();
+        points.push((0.0, dense));
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let name = format!("{allocation}{protocol}");
+        Line { name, colour, dashed: protocol.ends_with("half"), points }
+    };
+    // A shared machine changes its speed from line to line; the two models of a line took turns.
+    let mut speeds: Vec<f64> = rows.iter().map(|(_, row)| row.dense_decode_tokens_per_s).collect();
+    speeds.sort_by(f64::total_cmp);
+    let dense_speed = speeds.get(speeds.len() / 2).copied().unwrap_or_default();
+    let scaled =
+        |row: &Comparison| dense_speed * row.decode_tokens_per_s / row.dense_decode_tokens_per_s;
+    let (mut perplexity, mut divergence, mut speed) = (Vec::new(), Vec::new(), Vec::new());
+    for (colour, &allocation) in allocations.iter().enumerate() {
+        let Some((_, row)) = rows.iter().find(|(name, _)| *name == allocation) else { continue };
+        let protocols: [(&str, OfRow); 2] =
+            [(", all tokens", |row| &row.all_tokens), (", second half", |row| &row.second_half)];
+        for (protocol, of) in protocols {
+            let dense = of(row).dense_perplexity;
+            perplexity.push(line(colour, protocol, dense, &|row| of(row).perplexity));
+            divergence.push(line(colour, protocol, 0.0, &|row| of(row).kl_divergence));
+        }
+        speed.push(line(colour, "", dense_speed, &scaled));
+    }
+    let panel = |title: &str, from_zero, lines| Panel { title: title.to_owned(), from_zero, lines };
+    let panels = [
+        panel("perplexity", false, perplexity),
+        panel("KL divergence from the dense model (nats)", true, divergence),
+        panel("decode speed (tokens/s)", true, speed),
+    ];
+    svg(title, &panels)
+}
 
 /// Draws `panels` side by side, over a title.
 ///

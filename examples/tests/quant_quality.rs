@@ -133,11 +133,10 @@ impl Bench {
     ) -> Loss {
         let start = std::time::Instant::now();
         let (mut bytes, mut weights) = (0, 0);
-        let _ = model.clone().map_linears(&mut |name: &str, linear: DenseLinear<Flex>| {
+        model.for_each_linear(|name, linear| {
             let [n, k] = linear.weight.dims();
             bytes += scheme_bytes([n, k], &policy(name).expect("every layer has a scheme"));
             weights += n * k;
-            linear
         });
         let shared = SequentialQuantizer::new(quantizer, policy, matching);
         let observed = model.clone().map_linears(&mut |name: &str, linear: DenseLinear<Flex>| {

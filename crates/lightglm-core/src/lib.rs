@@ -22,6 +22,8 @@ mod kv_cache;
 mod kv_dtype;
 mod kv_shape;
 mod lm;
+mod master_weight;
+mod parameters;
 mod part_source;
 mod projection;
 mod safetensors_writer;
@@ -37,6 +39,8 @@ pub use kv_cache::{
 pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use kv_shape::KvShape;
 pub use lm::{CausalLm, LmError, LogitRows, Span};
+pub use master_weight::MasterWeight;
+pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{

@@ -65,10 +65,9 @@ fn decoders_are_causal_language_models_over_any_cache() {
 fn dense_projections_are_linear() {
     for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
         let model = model(&config(ModelType::Glm4), dtype);
-        let _ = model.map_linears(&mut |_: &str, linear: DenseLinear<Flex>| {
-            check_linear(&linear, &FlexDevice);
-            check_select_linear(&linear, &FlexDevice);
-            linear
+        model.for_each_linear(|_, linear| {
+            check_linear(linear, &FlexDevice);
+            check_select_linear(linear, &FlexDevice);
         });
     }
 }

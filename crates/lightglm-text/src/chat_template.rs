@@ -149,9 +149,19 @@ impl ChatTemplate {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<RenderedPrompt, TextError> {
+        self.render_named(self.name_for(tools), messages, tools, add_generation_prompt)
+    }
+
+    /// The template that a conversation with `tools` goes through.
+    fn name_for(&self, tools: &[Value]) -> &'static str {
         let for_tools = !tools.is_empty() && self.sources.contains_key(TOOL_USE);
-        let name = if for_tools { TOOL_USE } else { DEFAULT };
-        self.render_named(name, messages, tools, add_generation_prompt)
+        if for_tools { TOOL_USE } else { DEFAULT }
+    }
+
+    /// Whether the template for `tools` compares something with the text `role`.
+    pub(crate) fn asks_for(&self, role: &str, tools: &[Value]) -> bool {
+        let source = self.sources.get(self.name_for(tools));
+        source.is_some_and(|source| source.words.has_literal(role))
     }
 
     /// Renders a conversation through the template called `name`.

@@ -23,14 +23,32 @@ pub trait ChatText: Send + Sync {
     /// [`ChatTextError::Encode`].
     fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError>;
 
-    /// The ids of a conversation, ready for the assistant's next turn.
+    /// The ids of a conversation; with `add_generation_prompt`, ready for the assistant's next turn,
+    /// without it, as it was said.
     ///
-    /// `tools` are OpenAI's tool objects.
+    /// `tools` are OpenAI's tool objects. What a tool returned has the role `tool`: the text side
+    /// knows what its model calls that (`observation`, say).
     ///
     /// # Errors
     /// [`ChatTextError`].
-    fn encode_chat(&self, messages: &[Message], tools: &[Value])
-    -> Result<Vec<u32>, ChatTextError>;
+    fn encode_conversation(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>, ChatTextError>;
+
+    /// The ids of a conversation, ready for the assistant's next turn.
+    ///
+    /// # Errors
+    /// Those of [`encode_conversation`](Self::encode_conversation).
+    fn encode_chat(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+    ) -> Result<Vec<u32>, ChatTextError> {
+        self.encode_conversation(messages, tools, true)
+    }
 
     /// Turns the ids of one reply into text; control tokens say nothing.
     fn detokenizer(&self) -> Box<dyn Detokenize + Send>;

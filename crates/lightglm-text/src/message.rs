@@ -44,6 +44,11 @@ impl Message {
         Self::new("assistant", content.into())
     }
 
+    /// What a tool returned. A [`ChatText`](crate::ChatText) calls it what its model does.
+    pub fn tool(content: impl Into<String>) -> Self {
+        Self::new("tool", content.into())
+    }
+
     /// What a tool returned (GLM's name for the role that others call `tool`).
     pub fn observation(content: impl Into<String>) -> Self {
         Self::new("observation", content.into())

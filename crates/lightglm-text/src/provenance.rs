@@ -139,6 +139,11 @@ impl TemplateWords {
         }
         Self { words: words.map(str::to_owned).collect(), literals }
     }
+
+    /// Whether `text` stands in quotation marks.
+    pub(crate) fn has_literal(&self, text: &str) -> bool {
+        self.literals.contains(text)
+    }
 }
 
 /// Replaces the caller's strings in messages and tools.

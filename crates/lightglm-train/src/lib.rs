@@ -2,8 +2,8 @@
 //!
 //! **Should I use this crate?** Yes, to adapt a GLM-4-class model to a company's own questions and
 //! answers, on a GPU or on a plain CPU. It trains anything that is a
-//! [`TrainableLm`](lightglm_core::TrainableLm) on token ids; the decoder is `lightglm-model`'s, and so
-//! are tokenizer and chat template. What is trained is what requires gradients: all parameters, the
+//! [`TrainableLm`](lightglm_core::TrainableLm) on token ids; the decoder is `lightglm-model`'s,
+//! tokenizer and chat template are `lightglm-text`'s. What is trained is what requires gradients: all parameters, the
 //! adapters of [`lora`], or the weights behind `lightglm-quant`'s fake quantization.
 //!
 //! ```
@@ -43,9 +43,7 @@ pub mod lora;
 mod mixed_precision;
 pub mod objectives;
 pub mod optimizer;
-mod parameters;
 pub mod peft;
 pub mod trainer;
 
 pub use mixed_precision::{HalfPrecision, MixedPrecision};
-pub use parameters::{TrainableParameter, trainable_parameters};

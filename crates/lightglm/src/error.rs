@@ -17,6 +17,8 @@ use lightglm_sparse::SparsityError;
 use lightglm_text::{ChatTextError, TextError};
 use lightglm_train::peft::PeftError;
 
+use crate::sparse::SparseModelError;
+
 /// What can go wrong in this crate.
 ///
 /// What the crates below found out is passed on unchanged, so that it can be matched on; each names
@@ -58,6 +60,24 @@ pub enum Error {
         /// [`LoadOptions::max_context`](crate::LoadOptions::max_context).
         limit: usize,
     },
+    /// A quantized checkpoint was to be trained: what rounding took is not there to learn from.
+    #[cfg(feature = "train")]
+    #[error("{}: is quantized, and only a dense model can be trained", file.display())]
+    QuantizedForTraining {
+        /// The checkpoint.
+        file: PathBuf,
+    },
+    /// A model that is not trained by LoRA has no adapter to save.
+    #[cfg(feature = "train")]
+    #[error("a model whose method is `{method}` has no adapter: save the model")]
+    NoAdapter {
+        /// [`Method::describe`](crate::training::Method::describe).
+        method: String,
+    },
+    /// A training run failed halfway before, and the model was lost with it.
+    #[cfg(feature = "train")]
+    #[error("the last training run failed: open the model again, and resume from a checkpoint")]
+    TrainingFailed,
     /// There is no adapter of this name.
     #[error("adapter `{name}`: {reason}")]
     Adapter {
@@ -66,6 +86,30 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The engine's thread could not be started.
+    #[cfg(feature = "serve")]
+    #[error("the engine's thread: {source}")]
+    EngineThread {
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The server cannot listen.
+    #[cfg(feature = "serve")]
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The server's configuration is wrong.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Server(#[from] lightglm_serve::http::ServerConfigError),
+    /// A constraint on replies is wrong, or asks too much.
+    #[cfg(feature = "structured")]
+    #[error(transparent)]
+    Structured(#[from] lightglm_serve::structured::StructuredError),
     /// The folder that is to be written holds something, and may not be overwritten.
     #[error("{}: is not empty", folder.display())]
     FolderNotEmpty {
@@ -96,30 +140,6 @@ pub enum Error {
         /// Examples wanted.
         wanted: usize,
     },
-    /// The engine's thread could not be started.
-    #[cfg(feature = "serve")]
-    #[error("the engine's thread: {source}")]
-    EngineThread {
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The server cannot listen.
-    #[cfg(feature = "serve")]
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: String,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The server's configuration is wrong.
-    #[cfg(feature = "serve")]
-    #[error(transparent)]
-    Server(#[from] lightglm_serve::http::ServerConfigError),
-    /// A constraint on replies is wrong, or asks too much.
-    #[cfg(feature = "structured")]
-    #[error(transparent)]
-    Structured(#[from] lightglm_serve::structured::StructuredError),
     /// A file could not be read or written.
     #[error("{}: {source}", file.display())]
     Io {
@@ -156,9 +176,44 @@ pub enum Error {
     /// Thresholds or neurons do not fit the model.
     #[error(transparent)]
     Sparse(#[from] SparsityError),
+    /// A model cannot be made sparse so.
+    #[error(transparent)]
+    SparseModel(#[from] SparseModelError),
+    /// Each prompt chooses its neurons, so a model that is held so is for one conversation at a time.
+    #[error(
+        "{doing}: the model's neurons are chosen by each prompt (PromptNeurons), for one conversation at a time"
+    )]
+    OneConversation {
+        /// What was asked of it.
+        doing: &'static str,
+    },
     /// An adapter's files are malformed or do not fit the model.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// The configuration of adapters is impossible.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Lora(#[from] lightglm_train::lora::LoraError),
+    /// A file of rows cannot be read, or has a bad row.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Rows(#[from] lightglm_train::data::DataError),
+    /// Rows cannot be divided as wanted.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Split(#[from] lightglm_train::data::SplitError),
+    /// A row cannot be turned into tokens.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Tokenize(#[from] lightglm_train::data::TokenizeError),
+    /// Training could not begin, or failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Training(#[from] lightglm_train::trainer::TrainError),
+    /// A folder of training checkpoints cannot be used.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    TrainingCheckpoint(#[from] lightglm_train::checkpoint::CheckpointError),
     /// Text cannot be encoded, or the chat template refused it.
     #[error(transparent)]
     Text(#[from] ChatTextError),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::error::Error;
+
 /// How far a long call is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,6 +59,17 @@ impl ProgressSink {
     /// Tells where the work is.
     pub fn report(&self, progress: Progress) -> ControlFlow<()> {
         self.0.as_ref().map_or(ControlFlow::Continue(()), |callback| callback(progress))
+    }
+
+    /// Tells that `done` of `total` units of `doing` are done.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where the callback breaks off.
+    pub(crate) fn working(&self, doing: &'static str, done: u64, total: u64) -> Result<(), Error> {
+        match self.report(Progress::Working { doing, done, total }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Interrupted { doing }),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear, ReplaceWeight, SelectError, SelectLinear};
+use lightglm_core::{
+    EffectiveWeight, Linear, MasterWeight, ReplaceWeight, SelectError, SelectLinear,
+};
 use lightglm_kernels::{LmBackend, select_weight};
 
 /// `y = x W^T + b` with `W: [N, K]` in f32, f16 or bf16.
@@ -40,6 +42,12 @@ impl<B: LmBackend> EffectiveWeight<B> for DenseLinear<B> {
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
         self.bias.as_ref().map(Param::val)
+    }
+}
+
+impl<B: LmBackend> MasterWeight<B> for DenseLinear<B> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.weight.val()
     }
 }
 

@@ -5,7 +5,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{CausalLm, Embedding, FeedForward, KvCache, Linear, LmError, Span};
+use lightglm_core::{
+    CausalLm, Embedding, FeedForward, KvCache, LabelledSpan, Linear, LmError, Span,
+};
 use lightglm_kernels::LmBackend;
 
 use super::batch::PackedBatch;
@@ -22,7 +24,8 @@ use super::swiglu::SwiGlu;
 /// embedding table `E`.
 ///
 /// Dense, quantized, adapted and sparse models are this one type: [`Glm::map_linears`],
-/// [`Glm::map_feed_forwards`] and [`Glm::map_embedding`] replace the parts.
+/// [`Glm::map_feed_forwards`] and [`Glm::map_embedding`] replace the parts, [`Glm::for_each_linear`]
+/// shows them.
 #[derive(Module, Debug)]
 pub struct Glm<B: Backend, L: Module<B>, F: Module<B>, E: Module<B> = DenseEmbedding<B>> {
     /// `[V, D]`.
@@ -74,6 +77,41 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         Ok(self.logits(&batch, hidden))
     }
 
+    /// Logits of the rows of `batch` that have a target, in order: `[R, V]`; without a cache, and
+    /// differentiable as [`Self::forward_uncached`] is. What a teacher is asked for.
+    ///
+    /// # Errors
+    /// As [`CausalLm::forward`], and [`LmError::TokenOutOfRange`] for a target too.
+    pub fn labelled_logits(&self, batch: &[LabelledSpan<'_>]) -> Result<Tensor<B, 2>, LmError> {
+        let packed = self.pack_labelled(batch)?;
+        let hidden = self.blocks(&packed, None, &mut (), |hidden| hidden);
+        let device = hidden.device();
+        // Not `zeros`: CUDA refuses to launch a kernel over nothing.
+        let none = || Tensor::empty([0, self.vocab_size()], &device);
+        Ok(self.head_over_labelled(&packed, hidden).unwrap_or_else(none))
+    }
+
+    pub(super) fn pack_labelled(&self, batch: &[LabelledSpan<'_>]) -> Result<PackedBatch, LmError> {
+        PackedBatch::labelled(batch, self.vocab_size(), self.max_position_embeddings)
+    }
+
+    /// The final norm and the head over the rows that are asked for: `[R, V]`, `None` without any.
+    pub(super) fn head_over_labelled(
+        &self,
+        packed: &PackedBatch,
+        hidden: Tensor<B, 2>,
+    ) -> Option<Tensor<B, 2>> {
+        Some(self.head(self.norm.forward(packed.select_logit_rows(hidden)?)))
+    }
+
+    /// `rows: [R, D] -> [R, V]`.
+    fn head(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.lm_head {
+            Some(head) => head.forward(rows),
+            None => self.embed_tokens.project(rows),
+        }
+    }
+
     /// Bytes of weights that one step must read: every projection and norm, the head, and
     /// `rows` rows of the embedding table.
     pub fn bytes_read(&self, rows: usize) -> usize {
@@ -122,11 +160,10 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     /// The head over the requested rows: `[T, D] -> [R, V]`.
     fn logits(&self, batch: &PackedBatch, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = hidden.device();
-        match (batch.select_logit_rows(hidden), &self.lm_head) {
+        match batch.select_logit_rows(hidden) {
             // Not `zeros`: CUDA refuses to launch a kernel over nothing.
-            (None, _) => Tensor::empty([0, self.vocab_size()], &device),
-            (Some(rows), Some(head)) => head.forward(rows),
-            (Some(rows), None) => self.embed_tokens.project(rows),
+            None => Tensor::empty([0, self.vocab_size()], &device),
+            Some(rows) => self.head(rows),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod block;
 mod channel_linear;
+mod decoder_weights;
 mod dense_embedding;
 mod dense_linear;
 mod dense_parts;
@@ -19,11 +20,11 @@ mod train;
 
 pub use block::Block;
 pub use channel_linear::ChannelLinear;
+pub use decoder_weights::DecoderWeights;
 pub use dense_embedding::DenseEmbedding;
 pub use dense_linear::DenseLinear;
 pub use dense_parts::{DenseParts, LoadPrecision};
 pub use glm::{DenseGlm, Glm};
-pub use map::MapLinear;
 pub use norm::RmsNorm;
 pub use observe::{Observer, Site};
 pub use rotary::RotaryEmbedding;

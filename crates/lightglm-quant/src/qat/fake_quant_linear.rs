@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear};
+use lightglm_core::{EffectiveWeight, Linear, MasterWeight};
 use lightglm_kernels::LmBackend;
 
 use super::groups::untracked;
@@ -65,11 +65,7 @@ impl<B: LmBackend, L: EffectiveWeight<B>> FakeQuantLinear<B, L> {
 }
 
 /// Whether `out_features` are a whole number of heads.
-pub(super) fn check_heads(
-    name: &str,
-    out_features: usize,
-    head_dim: usize,
-) -> Result<(), QuantError> {
+fn check_heads(name: &str, out_features: usize, head_dim: usize) -> Result<(), QuantError> {
     match head_dim > 0 && out_features.is_multiple_of(head_dim) {
         true => Ok(()),
         false => Err(QuantError::Heads { name: name.to_owned(), out_features, head_dim }),
@@ -107,5 +103,14 @@ impl<B: LmBackend, L: EffectiveWeight<B>> EffectiveWeight<B> for FakeQuantLinear
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
         self.inner.bias()
+    }
+}
+
+/// The weight that is trained, unrounded.
+impl<B: LmBackend, L: EffectiveWeight<B> + MasterWeight<B>> MasterWeight<B>
+    for FakeQuantLinear<B, L>
+{
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.inner.master_weight()
     }
 }

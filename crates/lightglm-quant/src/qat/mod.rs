@@ -7,15 +7,16 @@
 //!
 //! ```text
 //! let mut prepare = Prepare::new(&policy);
-//! let model = model.map_linears(&mut |name: &str, linear| prepare.linear(name, linear));
-//! let model = model.map_embedding(|table| prepare.embedding("model.embed_tokens", table.weight));
+//! let table = "model.embed_tokens";
+//! let model = model.try_map_linears(|name, linear| prepare.linear(name, linear))?;
+//! let model = model.try_map_embedding(|embedding| prepare.embedding(table, embedding.weight))?;
 //! prepare.finish()?;
 //! // ... train, then on the inner backend:
 //! let mut convert = Convert::new();
 //! let model = model.valid();
-//! let served = model.map_linears(&mut |name: &str, linear| convert.linear(name, &linear));
-//! let served = served.map_embedding(|table| convert.embedding("model.embed_tokens", &table));
-//! let scales = convert.finish()?;
+//! let served = model.try_map_linears(|name, linear| convert.linear(name, &linear))?;
+//! let served = served.try_map_embedding(|embedding| convert.embedding(table, &embedding))?;
+//! let scales = convert.into_scales();
 //! ```
 //! To a file: export the trained weights in f32 (rounded to bf16 they would have other codes) and run
 //! [`Quantizer::save`](crate::Quantizer::save) with the same policy; where scales were learned, with

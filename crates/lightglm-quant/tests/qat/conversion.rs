@@ -169,9 +169,10 @@ fn files_hold_what_was_computed_with() {
             .iter()
             .zip(1..)
             .map(|(name, seed)| prepare.linear(name, DenseProjection::random(shape, false, seed)))
-            .collect();
+            .collect::<Result<_, _>>()
+            .unwrap();
         let table = Param::from_tensor(tensor(numbers(&mut SplitMix::new(9), 40 * 72, 1.0), shape));
-        let mut table = prepare.embedding("model.embed_tokens", table);
+        let mut table = prepare.embedding("model.embed_tokens", table).unwrap();
         prepare.finish().unwrap();
         let quantizers = layers.iter_mut().map(|layer| &mut layer.quantizer);
         for quantizer in quantizers.chain([&mut table.quantizer]) {
@@ -183,15 +184,15 @@ fn files_hold_what_was_computed_with() {
         let mut expected = Vec::new();
         let mut trained = TableSource::default();
         for (name, layer) in names.iter().zip(&layers) {
-            expected.push((*name, convert.linear(name, layer).weight));
+            expected.push((*name, convert.linear(name, layer).unwrap().weight));
             let weight = stored(&values(layer.inner.weight()), shape);
             trained.tensors.insert(format!("{name}.weight"), weight);
         }
         let name = "model.embed_tokens";
-        expected.push((name, convert.embedding(name, &table).weight));
+        expected.push((name, convert.embedding(name, &table).unwrap().weight));
         let weight = stored(&values(table.weight.val()), shape);
         trained.tensors.insert(format!("{name}.weight"), weight);
-        let scales = convert.finish().unwrap();
+        let scales = convert.into_scales();
         assert_eq!(scales == TrainedScales::default(), source == ScaleSource::Observed);
         assert_eq!(scales.names().count(), if source == ScaleSource::Learned { 3 } else { 0 });
 

@@ -6,8 +6,8 @@ use lightglm_core::EffectiveWeight;
 use lightglm_kernels::PackError;
 use lightglm_quant::qat::{Convert, FakeQuantEmbedding, FakeQuantLinear, Prepare, ScaleSource};
 use lightglm_quant::{
-    DenseMatrix, Granularity, MatrixWeight, Policy, PolicyError, QuantError, QuantizedScheme,
-    Scheme, WeightScheme,
+    DenseMatrix, Granularity, Policy, PolicyError, QuantError, QuantizedScheme, Scheme,
+    WeightScheme,
 };
 
 use crate::dense_projection::{DenseProjection, quantized, scheme, tensor, values};
@@ -92,11 +92,11 @@ fn learned_scales_of_another_shape_or_of_no_number_are_refused() {
 fn trained_scales_of_another_matrix_are_refused() {
     let policy: Policy = "int8wo-g8".parse().unwrap();
     let mut prepare = Prepare::new(&policy).with_scales(ScaleSource::Learned);
-    let layer = prepare.linear("w", Dense::random([4, 16], false, 1));
+    let layer = prepare.linear("w", Dense::random([4, 16], false, 1)).unwrap();
     prepare.finish().unwrap();
     let mut convert = Convert::new();
-    let _ = convert.linear("w", &layer);
-    let scales = convert.finish().unwrap();
+    convert.linear("w", &layer).unwrap();
+    let scales = convert.into_scales();
     let matrix = |weight, shape| {
         let scheme = quantized("int8wo-g8");
         scales.quantize(&DenseMatrix { name: "w", weight, shape, scheme })
@@ -121,43 +121,38 @@ fn outputs_that_are_no_whole_heads_are_refused() {
     let policy: Policy = "w8a8".parse().unwrap();
     let mut prepare = Prepare::new(&policy).with_int8_kv(3);
     let q = prepare.linear("model.layers.0.self_attn.q_proj", Dense::random([16, 8], false, 1));
+    assert_eq!(q.unwrap().output_heads, None);
     let v = prepare.linear("model.layers.0.self_attn.v_proj", Dense::random([16, 8], false, 1));
-    assert_eq!((q.output_heads, v.output_heads), (None, None));
-    assert!(matches!(prepare.finish(), Err(QuantError::Heads { head_dim: 3, .. })));
+    assert!(matches!(v, Err(QuantError::Heads { head_dim: 3, .. })));
     let mut prepare = Prepare::new(&policy).with_int8_kv(8);
     let parts = ["q_proj", "k_proj", "v_proj", "o_proj"].map(|part| {
         let name = format!("model.layers.0.self_attn.{part}");
-        prepare.linear(&name, Dense::random([16, 8], false, 1)).output_heads
+        prepare.linear(&name, Dense::random([16, 8], false, 1)).unwrap().output_heads
     });
     assert_eq!(parts, [None, Some(8), Some(8), None]);
     prepare.finish().unwrap();
 }
 
 #[test]
-fn the_first_error_is_kept_and_the_projection_stays_as_it_was() {
+fn errors_name_the_projection() {
     let policy: Policy = "*.a=int4wo-g8,*.b=int8wo,*=dense".parse().unwrap();
     let mut prepare = Prepare::new(&policy);
-    let bad = prepare.linear("x.a", with_nan());
-    let good = prepare.linear("x.b", Dense::random([4, 16], false, 1));
-    let _ = prepare.linear("y.a", with_nan());
-    assert_eq!(bad.quantizer.scheme(), Scheme::Dense);
-    assert_eq!(good.quantizer.scheme(), scheme("int8wo"));
-    let error = prepare.finish().unwrap_err();
+    let error = prepare.linear("x.a", with_nan()).unwrap_err();
     assert!(matches!(error, QuantError::NotFinite { ref name, .. } if name == "x.a"), "{error}");
+    let mut layer = prepare.linear("x.b", Dense::random([4, 16], false, 1)).unwrap();
+    assert_eq!(layer.quantizer.scheme(), scheme("int8wo"));
+    prepare.finish().unwrap();
 
-    let mut layer = good;
     layer.inner = with_nan();
-    let mut convert = Convert::new();
-    let served = convert.linear("x.b", &layer);
-    assert!(matches!(served.weight, MatrixWeight::Dense(_)));
-    assert!(matches!(convert.finish(), Err(QuantError::NotFinite { .. })));
+    let error = Convert::new().linear("x.b", &layer).unwrap_err();
+    assert!(matches!(error, QuantError::NotFinite { ref name, .. } if name == "x.b"), "{error}");
 }
 
 #[test]
 fn a_rule_that_matches_nothing_is_a_typing_error() {
     let policy: Policy = "*.down_porj=int8,*=int4".parse().unwrap();
     let mut prepare = Prepare::new(&policy);
-    let _ = prepare.linear("model.layers.0.mlp.down_proj", Dense::random([4, 16], false, 1));
+    prepare.linear("model.layers.0.mlp.down_proj", Dense::random([4, 16], false, 1)).unwrap();
     let error = prepare.finish().unwrap_err();
     assert!(matches!(error, QuantError::Policy(PolicyError::NoSuchMatrix { .. })), "{error}");
 }

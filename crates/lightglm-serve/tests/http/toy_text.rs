@@ -47,10 +47,11 @@ impl ChatText for ToyText {
         Ok([vec![BEGIN], bytes(text)].concat())
     }
 
-    fn encode_chat(
+    fn encode_conversation(
         &self,
         messages: &[Message],
         tools: &[Value],
+        add_generation_prompt: bool,
     ) -> Result<Vec<u32>, ChatTextError> {
         let mut tokens = vec![BEGIN];
         for tool in tools {
@@ -64,9 +65,11 @@ impl ChatText for ToyText {
                 return Err(ChatTextError::Template { reason: "as asked".into() });
             }
             let head = metadata.map(|name| format!(":{name}")).unwrap_or_default();
-            tokens.extend(bytes(&format!("{}{head}\n{content}", message.role)));
+            // As GLM calls it.
+            let role = if message.role == "tool" { "observation" } else { &message.role };
+            tokens.extend(bytes(&format!("{role}{head}\n{content}")));
         }
-        tokens.push(REPLY);
+        tokens.extend(add_generation_prompt.then_some(REPLY));
         Ok(tokens)
     }
 

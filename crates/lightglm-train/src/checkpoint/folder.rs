@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, TensorData};
-use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec};
+use lightglm_core::{
+    SafetensorsWriter, StoredDtype, TensorSpec, TrainableParameter, trainable_parameters,
+    with_values,
+};
 use lightglm_kernels::LmGradients;
 use safetensors::{Dtype, SafeTensors};
 
 use super::error::CheckpointError;
 use super::state::{FORMAT_VERSION, RunState};
 use crate::optimizer::{AdamW, AdamWConfig, Moments};
-use crate::parameters::{TrainableParameter, trainable_parameters, with_values};
 
 const PARAMETERS: &str = "parameters.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";

@@ -54,7 +54,7 @@ pub enum Role {
     User,
     /// Who answers: the model.
     Assistant,
-    /// What a tool returned; GLM's templates call it `observation`.
+    /// What a tool returned; the text side knows what the template calls it.
     Tool,
 }
 

@@ -15,8 +15,9 @@
 //! is said with file, line and field; bad rows end the reading, or are dropped and counted in a
 //! [`DropReport`].
 //!
-//! Tokens are not made here: the crate knows no tokenizer. Who has one turns [`Turn`]s into token
-//! ids, learns those with [`Turn::learn`], and reports what was too long.
+//! A [`ConversationTokenizer`] turns examples into token ids, of which the answers with
+//! [`Turn::learn`] are learnt; the tokenizer and the chat template are a
+//! [`ChatText`](lightglm_text::ChatText)'s.
 //!
 //! ```
 //! use std::path::Path;
@@ -56,6 +57,7 @@ mod reader;
 mod record;
 mod rows;
 mod split;
+mod tokenize;
 
 pub use drop_report::{DropReason, DropReport, Dropped, OnBadRow};
 pub use example::{Conversation, Example, Role, Text, Turn};
@@ -66,3 +68,4 @@ pub use packing::{PackError, PackOrder, pack};
 pub use random_order::{epoch_order, shuffle};
 pub use reader::{ExampleReader, ExampleSet, read_examples};
 pub use split::{Split, SplitError, ValidationSize, split, take_evenly, take_per_label};
+pub use tokenize::{ConversationTokenizer, TokenizeError};

@@ -8,7 +8,9 @@ use std::time::Instant;
 use burn::module::ParamId;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Tensor};
-use lightglm_core::{GradientSums, LabelledSpan, LmError, Objective, TrainableLm};
+use lightglm_core::{
+    GradientSums, LabelledSpan, LmError, Objective, TrainableLm, trainable_parameters, with_values,
+};
 use lightglm_kernels::LmGradients;
 
 use super::TokenizedExample;
@@ -19,7 +21,6 @@ use super::plan::Plan;
 use crate::checkpoint::{CheckpointError, CheckpointFolder, RunState};
 use crate::lora::DropoutSeed;
 use crate::optimizer::{AdamW, clip_factor, global_norm};
-use crate::parameters::{trainable_parameters, with_values};
 
 /// Trains a model: batches of examples, gradients summed over forward passes, clipping, AdamW,
 /// validation, early stopping, checkpoints.
@@ -117,7 +118,12 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         Ok((run.model, outcome(reason, &run.state)))
     }
 
-    fn check<M: TrainableLm<B>>(
+    /// What [`run`](Self::run) refuses before it does anything: settings, rows, and a model that has
+    /// nothing to train or is not in f32.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn check<M: TrainableLm<B>>(
         &self,
         model: &M,
         examples: &[TokenizedExample],

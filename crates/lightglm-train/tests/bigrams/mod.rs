@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 use burn::backend::Autodiff;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::trainable_parameters;
 use lightglm_testkit::BigramLm;
 use lightglm_train::objectives::CrossEntropy;
-use lightglm_train::trainable_parameters;
 use lightglm_train::trainer::{
     Outcome, TokenizedExample, TrainConfig, TrainError, TrainEvent, Trainer,
 };

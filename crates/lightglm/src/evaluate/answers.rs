@@ -76,6 +76,7 @@ impl Model {
     /// [`Error::Ask`] naming the prompt; [`Error::Option`] for a batch of none;
     /// [`Error::Interrupted`] where progress broke off before the first answer.
     pub fn answer(&self, questions: &QuestionSet, options: &AskOptions) -> Result<Answers, Error> {
+        self.refuse_one_conversation("answer")?;
         if options.batch == 0 {
             let reason = "must be at least 1".to_owned();
             return Err(Error::Option { option: "batch", reason });

@@ -54,6 +54,7 @@ impl Model {
     /// [`Error::Eval`] for impossible windows and for a text without two tokens;
     /// [`Error::Interrupted`].
     pub fn perplexity(&self, text: &str, options: &TextOptions) -> Result<Perplexity, Error> {
+        self.refuse_one_conversation("perplexity")?;
         options.protocol.check()?;
         let tokens = self.tokens(text, options)?;
         run_on(self.options().device, OfText { model: self, tokens: &tokens, options })?
@@ -71,6 +72,8 @@ impl Model {
         text: &str,
         options: &TextOptions,
     ) -> Result<KlDivergence, Error> {
+        self.refuse_one_conversation("kl_divergence")?;
+        reference.refuse_one_conversation("kl_divergence")?;
         options.protocol.check()?;
         let tokens = self.tokens(text, options)?;
         if tokens != reference.tokens(text, options)? {

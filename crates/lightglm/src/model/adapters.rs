@@ -30,8 +30,8 @@ where
         let shape =
             |wanted: &str| shapes.iter().find(|(name, _)| name == wanted).map(|&(_, shape)| shape);
         let lora = load_adapter(&path, name, &shape)?;
-        let mut wrap = |name: &str, linear: L| lora.wrap(name, linear);
-        let adapted: Arc<dyn LanguageModel<B>> = Arc::new(Glm::clone(&base).map_linears(&mut wrap));
+        let wrap = |name: &str, linear: L| lora.wrap(name, linear);
+        let adapted: Arc<dyn LanguageModel<B>> = Arc::new(Glm::clone(&base).map_linears(wrap));
         Ok(adapted)
     })
 }

@@ -5,6 +5,7 @@ use lightglm_text::{ChatText, Message};
 
 use super::Model;
 use super::reply::Reply;
+use super::runtime::{self, Session};
 use crate::error::Error;
 
 /// What is to be continued.
@@ -57,7 +58,7 @@ impl Model {
     /// # Errors
     /// Where the prompt cannot be encoded, is empty, or does not fit.
     pub fn complete(&self, request: impl Into<Request>) -> Result<Reply, Error> {
-        let mut replies = self.batch([request.into()])?;
+        let mut replies = self.run([request.into()], &mut |_, _| ())?;
         replies.remove(0)
     }
 
@@ -65,7 +66,8 @@ impl Model {
     /// Each gets what it would get alone.
     ///
     /// # Errors
-    /// Where no prompt could be run at all; what is wrong with a single one is its own result.
+    /// Where no prompt could be run at all ([`Error::OneConversation`]); what is wrong with a single
+    /// one is its own result.
     pub fn batch<R: Into<Request>>(
         &self,
         requests: impl IntoIterator<Item = R>,
@@ -82,12 +84,20 @@ impl Model {
         requests: impl IntoIterator<Item = R>,
         on_step: &mut dyn FnMut(usize, &Step),
     ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        self.refuse_one_conversation("batch")?;
+        self.run(requests.into_iter().map(Into::into), on_step)
+    }
+
+    fn run(
+        &self,
+        requests: impl IntoIterator<Item = Request>,
+        on_step: &mut dyn FnMut(usize, &Step),
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
         let text = self.text();
         let mut replies: Vec<Result<Reply, Error>> = Vec::new();
         let (mut ready, mut indices) = (Vec::new(), Vec::new());
         let mut longest = 0;
-        for request in requests {
-            let Request { prompt, sampling } = request.into();
+        for Request { prompt, sampling } in requests {
             let params = sampling.unwrap_or_else(|| self.sampling().clone());
             let encoded = match prompt {
                 Prompt::Chat(messages) => text.encode_chat(&messages, &[]),
@@ -109,17 +119,26 @@ impl Model {
             };
             longest = longest.max(tokens.len().saturating_add(params.max_tokens).min(limit));
             indices.push(replies.len());
-            let sequence = lightglm_core::SequenceId(ready.len());
             let eos = text.eos_token_ids().to_vec();
             let prompt_token_ids = tokens.clone();
-            ready.push(GenerationRequest::new(sequence, tokens, params, eos, text.detokenizer()));
+            ready.push(GenerationRequest::new(tokens, params, eos, text.detokenizer()));
             replies.push(Ok(Reply { prompt_token_ids, ..Reply::default() }));
         }
         if ready.is_empty() {
             return Ok(replies);
         }
+        if self.inner.runtime.is_for_one_conversation() {
+            let mut session = self.inner.runtime.session(longest);
+            for (&index, request) in indices.iter().zip(ready) {
+                let replied = complete_alone(&mut *session, request, &mut replies[index]);
+                if let Err(error) = replied {
+                    replies[index] = Err(error);
+                }
+            }
+            return Ok(replies);
+        }
         let mut tell = |ready: usize, step: &Step| on_step(indices[ready], step);
-        let generations = self.inner.runtime.batch(ready, longest, &mut tell);
+        let generations = self.inner.runtime.batch(ready, longest, &mut tell)?;
         for (&index, generation) in indices.iter().zip(generations) {
             match (generation, &mut replies[index]) {
                 (Ok(generation), Ok(reply)) => {
@@ -131,4 +150,19 @@ impl Model {
         }
         Ok(replies)
     }
+}
+
+/// Runs the request of [`Model::complete`] where sequences cannot share steps.
+fn complete_alone(
+    session: &mut dyn Session,
+    request: runtime::Request,
+    reply: &mut Result<Reply, Error>,
+) -> Result<(), Error> {
+    for step in session.generate(request, Box::new(|_| ()))? {
+        let step = step?;
+        if let Ok(reply) = reply {
+            reply.push(&step);
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use lightglm_kernels::LmBackend;
 use lightglm_model::decoder::Glm;
 
 use crate::error::Error;
+use crate::sparse::PromptNeurons;
 
 /// A language model that knows what a step of it reads.
 pub trait LanguageModel<B: LmBackend>: CausalLm<B> + Send + Sync {
@@ -41,6 +42,9 @@ pub struct Loaded<B: LmBackend> {
     pub integer: bool,
     /// Makes adapted models; `None` without [`LoadOptions::adapters`](crate::LoadOptions::adapters).
     pub adapters: Option<LoadAdapter<B>>,
+    /// Makes the model of a conversation, with
+    /// [`Sparsity::PromptNeurons`](crate::Sparsity::PromptNeurons); `model` is then the whole model.
+    pub prompt_neurons: Option<PromptNeurons<B>>,
     /// Where it is.
     pub device: B::Device,
 }

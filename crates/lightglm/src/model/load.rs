@@ -105,7 +105,8 @@ where
     let adapters = options.adapters.clone();
     let adapters =
         adapters.map(|folder| adapter_loader(Arc::clone(&model), checkpoint.config(), folder));
-    Loaded { model, scheme, integer, adapters, device: device.clone() }
+    let device = device.clone();
+    Loaded { model, scheme, integer, adapters, prompt_neurons: None, device }
 }
 
 /// A model whose projections can be sparse or cut: quantized on disk, quantized as the policy says,
@@ -192,6 +193,7 @@ pub fn load_source<B: LmBackend>(
         scheme,
         integer: false,
         adapters: None,
+        prompt_neurons: None,
         device: device.clone(),
     })
 }
@@ -199,7 +201,8 @@ pub fn load_source<B: LmBackend>(
 impl<B: LmBackend> From<(Quantized<B>, &B::Device)> for Loaded<B> {
     fn from((quantized, device): (Quantized<B>, &B::Device)) -> Self {
         let Quantized { model, scheme, integer } = quantized;
-        Self { model: Arc::new(model), scheme, integer, adapters: None, device: device.clone() }
+        let (model, device) = (Arc::new(model), device.clone());
+        Self { model, scheme, integer, adapters: None, prompt_neurons: None, device }
     }
 }
 

@@ -69,7 +69,8 @@ pub enum Sparsity {
     /// projection (TEAL), or behind the gates of the feed-forward parts (CATS), as the file says.
     Thresholds(PathBuf),
     /// Each prompt chooses this fraction of the feed-forward neurons, above 0 and at most 1, for the
-    /// reply to it (GRIFFIN). For one conversation at a time: a server refuses it.
+    /// reply to it (GRIFFIN). For one conversation at a time: batches, scores and servers refuse it.
+    /// A turn of a chat runs its whole conversation again, for all of it chooses.
     PromptNeurons(f64),
 }
 
@@ -129,6 +130,11 @@ impl LoadOptions {
             && !(keep > 0.0 && keep <= 1.0)
         {
             return wrong("sparsity", "the fraction of neurons to keep is above 0 and at most 1");
+        }
+        if let Sparsity::Thresholds(file) = &self.sparsity
+            && let Err(source) = std::fs::File::open(file)
+        {
+            return Err(Error::Io { file: file.clone(), source });
         }
         if let Some(folder) = &self.adapters {
             if self.sparsity != Sparsity::Dense {

@@ -19,11 +19,13 @@ use std::sync::Arc;
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
+pub(crate) use load::check;
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
+pub(crate) use runtime::EXACT_LAYERS;
 pub use sampling::recommended;
 
 use lightglm_generation::{ContiguousKvCache, SamplingParams};
@@ -101,6 +103,35 @@ impl Model {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// A decoder on the CPU that was made in memory, with the text side of `checkpoint`.
+    #[cfg(feature = "train")]
+    pub(crate) fn of_loaded(
+        checkpoint: Arc<Checkpoint>,
+        text: Arc<ModelText>,
+        loaded: Loaded<crate::Cpu>,
+        options: LoadOptions,
+    ) -> Result<Self, Error> {
+        let sampling = recommended(&checkpoint.generation_config()?);
+        sampling.validate()?;
+        let limit = checkpoint.config().max_position_embeddings;
+        let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
+        let name = name_of(checkpoint.path());
+        let cache = CacheOptions::new(checkpoint.config(), &options);
+        let runtime = Box::new(OnBackend { loaded, cache });
+        let inner = Inner {
+            checkpoint,
+            text,
+            sampling,
+            runtime,
+            options,
+            name,
+            max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: structured::Vocabulary::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// A conversation, with the checkpoint's own way to sample.
     pub fn chat(&self) -> Chat {
         Chat::new(self.clone())
@@ -142,10 +173,22 @@ impl Model {
     /// # Errors
     /// Where a text has no tokens, or prompt and continuation together are too long.
     pub fn score(&self, prompt: &str, continuations: &[&str]) -> Result<Vec<f64>, Error> {
+        self.refuse_one_conversation("score")?;
         let text = &self.inner.text;
         let encoded = continuations.iter().map(|continuation| text.encode(continuation));
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         self.inner.runtime.score(&text.encode_prompt(prompt)?, &encoded)
+    }
+
+    /// Refuses what runs several sequences at once on a model whose neurons each prompt chooses.
+    ///
+    /// # Errors
+    /// [`Error::OneConversation`].
+    pub(crate) fn refuse_one_conversation(&self, doing: &'static str) -> Result<(), Error> {
+        match self.inner.runtime.is_for_one_conversation() {
+            true => Err(Error::OneConversation { doing }),
+            false => Ok(()),
+        }
     }
 
     /// The model's files.

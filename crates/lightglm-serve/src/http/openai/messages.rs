@@ -96,10 +96,10 @@ struct MessageFunction {
     arguments: String,
 }
 
-/// The messages as a GLM template takes them.
+/// The messages as a text side takes them.
 ///
-/// A tool's answer has the role `observation`; a call is a message of the assistant with the
-/// function's name in `metadata` and the arguments as its content.
+/// A tool's answer has the role `tool`, and the text side calls it what its model does; a call is a
+/// message of the assistant with the function's name in `metadata` and the arguments as its content.
 ///
 /// # Errors
 /// [`ApiError::Field`].
@@ -133,7 +133,7 @@ pub(in crate::http) fn template_messages(
         match message.role {
             Role::System | Role::Developer => turns.extend(text.map(Message::system)),
             Role::User => turns.extend(text.map(Message::user)),
-            Role::Tool => turns.extend(text.map(Message::observation)),
+            Role::Tool => turns.extend(text.map(Message::tool)),
             Role::Assistant => {
                 let said = text.filter(|text| calls.is_empty() || !text.is_empty());
                 turns.extend(said.map(Message::assistant));

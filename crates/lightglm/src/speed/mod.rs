@@ -1,0 +1,12 @@
+//! How fast a model is, beside what the machine can do: roofs and model are measured in turns, for a
+//! shared machine changes its speed within seconds.
+
+mod bench;
+mod costs;
+mod peak_memory;
+mod workload;
+
+pub use bench::{Bench, BenchModel, BenchResult};
+pub use costs::{kv_bytes_read, prefill_flops};
+pub use peak_memory::peak_rss_bytes;
+pub use workload::{Speeds, Subject, Workload};
