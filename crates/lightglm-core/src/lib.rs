@@ -27,8 +27,8 @@ mod parameters;
 mod part_source;
 mod projection;
 mod safetensors_writer;
-mod select_linear;
 mod selected_kv;
+mod slice_linear;
 mod training;
 mod weights;
 
@@ -46,8 +46,8 @@ pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
 };
-pub use select_linear::{SelectError, SelectLinear};
 pub use selected_kv::{PageBudget, SelectedKvLayer};
+pub use slice_linear::{SliceError, SliceLinear};
 pub use training::{Activations, GradientSums, LabelledSpan, Objective, TrainableLm};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lightglm_core::{KvCacheError, LmError, WeightError};
 use lightglm_eval::EvalError;
-use lightglm_eval::data::DataError;
+use lightglm_eval::data::EvalDataError;
 use lightglm_eval::metrics::ScoreError;
 use lightglm_eval::prompting::AskError;
 use lightglm_generation::batched::BatchError;
@@ -246,7 +246,7 @@ pub enum Error {
     Export(#[from] FormatError),
     /// A file of questions or of predictions is malformed.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(#[from] EvalDataError),
     /// The model could not be asked.
     #[error(transparent)]
     Ask(#[from] AskError),

@@ -3,7 +3,9 @@
 //! Shapes: `R` rows of logits in a step, `V` vocab_size.
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{CausalLm, KV_BLOCK, KvCache, KvCacheError, LogitRows, SequenceId, Span};
+use lightglm_core::{
+    CausalLm, KV_BLOCK, KvCache, KvCacheError, LmError, LogitRows, SequenceId, Span,
+};
 
 use super::error::BatchError;
 use crate::forward::{ForwardError, forward};
@@ -73,7 +75,7 @@ impl<'a, B: Backend, C: KvCache<B>> BatchSubject<'a, B, C> {
         }
         let cache = (self.make_cache)(sequences, positions)?;
         let held = vec![Vec::new(); sequences];
-        Ok(Slots { model: self.model, truncate: self.truncate, cache, held })
+        Ok(Slots { model: self.model, truncate: self.truncate, cache, held, positions })
     }
 }
 
@@ -114,6 +116,9 @@ pub(super) struct Slots<'a, B: Backend, C> {
     truncate: Truncate<C>,
     cache: C,
     held: Vec<Vec<u32>>,
+    /// Positions that each may hold. Caches of whole blocks have room for a few more, and no result
+    /// should depend on that.
+    positions: usize,
 }
 
 impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
@@ -143,6 +148,13 @@ impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
 
     /// One forward pass; returns the requested rows `[R, V]` in order, row-major.
     pub(super) fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ForwardError> {
+        for feed in feeds {
+            let (requested, available) =
+                (self.held[feed.slot].len() + feed.tokens.len(), self.positions);
+            if requested > available {
+                return Err(LmError::Cache(KvCacheError::Full { requested, available }).into());
+            }
+        }
         let spans: Vec<Span<'_>> = feeds
             .iter()
             .map(|feed| Span {

@@ -5,7 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::{
-    EffectiveWeight, Linear, MasterWeight, ReplaceWeight, SelectError, SelectLinear,
+    EffectiveWeight, Linear, MasterWeight, ReplaceWeight, SliceError, SliceLinear,
 };
 use lightglm_kernels::{LmBackend, select_weight};
 
@@ -59,17 +59,17 @@ impl<B: LmBackend> ReplaceWeight<B> for DenseLinear<B> {
     }
 }
 
-impl<B: LmBackend> SelectLinear<B> for DenseLinear<B> {
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+impl<B: LmBackend> SliceLinear<B> for DenseLinear<B> {
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError> {
         let [n, _] = self.shape();
-        SelectError::check("output", outputs, n)?;
+        SliceError::check("output", outputs, n)?;
         let bias = self.bias.as_ref().map(|bias| select_weight(bias, 0, outputs));
         Ok(Self { weight: select_weight(&self.weight, 0, outputs), bias })
     }
 
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError> {
         let [_, k] = self.shape();
-        SelectError::check("input", inputs, k)?;
+        SliceError::check("input", inputs, k)?;
         let weight = select_weight(&self.weight, 1, inputs);
         Ok(Some(Self { weight, bias: self.bias.clone() }))
     }

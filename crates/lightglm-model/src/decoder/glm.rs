@@ -14,8 +14,8 @@ use super::batch::PackedBatch;
 use super::block::Block;
 use super::dense_embedding::DenseEmbedding;
 use super::dense_linear::{DenseLinear, bytes};
+use super::forward_hook::{ForwardHook, Site};
 use super::norm::RmsNorm;
-use super::observe::{Observer, Site};
 use super::rotary::RotaryEmbedding;
 use super::self_attention::StepInputs;
 use super::swiglu::SwiGlu;
@@ -58,19 +58,19 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         Ok(self.logits(&batch, hidden))
     }
 
-    /// [`CausalLm::forward`] with every [`Site`] shown to `observer`.
+    /// [`CausalLm::forward`] with every [`Site`] shown to `hook`.
     ///
     /// # Errors
     /// As [`CausalLm::forward`].
-    pub fn forward_observed(
+    pub fn forward_with_hook(
         &self,
         spans: &[Span<'_>],
         cache: &mut dyn KvCache<B>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
     ) -> Result<Tensor<B, 2>, LmError> {
         let limit = self.max_position_embeddings;
         let batch = PackedBatch::cached(spans, cache, self.vocab_size(), limit)?;
-        let hidden = self.hidden(&batch, Some(cache), observer);
+        let hidden = self.hidden(&batch, Some(cache), hook);
         for span in spans {
             cache.advance(span.sequence, span.tokens.len())?;
         }
@@ -127,11 +127,11 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         &self,
         batch: &PackedBatch,
         cache: Option<&mut dyn KvCache<B>>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
     ) -> Tensor<B, 2> {
-        let hidden = self.blocks(batch, cache, observer, |hidden| hidden);
+        let hidden = self.blocks(batch, cache, hook, |hidden| hidden);
         let hidden = self.norm.forward(hidden);
-        observer.observe(Site::FinalNorm, &hidden);
+        hook.observe(Site::FinalNorm, &hidden);
         hidden
     }
 
@@ -141,18 +141,18 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         &self,
         batch: &PackedBatch,
         mut cache: Option<&mut dyn KvCache<B>>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
         mut between: impl FnMut(Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
         let hidden = self.embed_tokens.forward(&batch.ids);
         let (cos, sin) = self.rotary.tables(&batch.positions, &hidden.device());
         let spans = batch.attention_spans();
         let step = StepInputs { cos, sin, spans: &spans };
-        observer.observe(Site::Embed, &hidden);
+        hook.observe(Site::Embed, &hidden);
         let mut hidden = between(hidden);
         for (index, block) in self.layers.iter().enumerate() {
             let layer = cache.as_deref_mut().map(|cache| cache.layer_mut(index));
-            hidden = between(block.forward(index, hidden, &step, layer, observer));
+            hidden = between(block.forward(index, hidden, &step, layer, hook));
         }
         hidden
     }
@@ -180,6 +180,6 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> CausalLm<B>
         spans: &[Span<'_>],
         cache: &mut dyn KvCache<B>,
     ) -> Result<Tensor<B, 2>, LmError> {
-        self.forward_observed(spans, cache, &mut ())
+        self.forward_with_hook(spans, cache, &mut ())
     }
 }

@@ -16,7 +16,7 @@ pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequan
 use lightglm_model::checkpoint::Checkpoint;
 pub use lightglm_quant::Footprint;
 use lightglm_quant::{
-    DenseMatrix, Policy, QuantError, QuantizedCheckpoint, Quantizer as CheckpointQuantizer, Scheme,
+    CheckpointQuantizer, DenseMatrix, Policy, QuantError, QuantizedCheckpoint, Scheme,
     round_to_nearest,
 };
 

@@ -355,7 +355,14 @@ const IN_MEMORY: &str = "trained weights";
 
 fn dense(model: Arc<dyn crate::model::LanguageModel<Cpu>>) -> Loaded<Cpu> {
     let scheme = "f32".to_owned();
-    Loaded { model, scheme, integer: false, adapters: None, device: Default::default() }
+    Loaded {
+        model,
+        scheme,
+        integer: false,
+        adapters: None,
+        prompt_neurons: None,
+        device: Default::default(),
+    }
 }
 
 /// A name that only this project knows: an adapter that calls its base so finds nobody else's.

@@ -18,18 +18,18 @@ pub enum Site {
 }
 
 /// Sees the values at each [`Site`] of a forward pass, in order.
-pub trait Observer<B: Backend> {
+pub trait ForwardHook<B: Backend> {
     /// Called with `value: [T, D]`, the packed rows of all spans.
     fn observe(&mut self, site: Site, value: &Tensor<B, 2>);
 }
 
 /// Looks away.
-impl<B: Backend> Observer<B> for () {
+impl<B: Backend> ForwardHook<B> for () {
     fn observe(&mut self, _: Site, _: &Tensor<B, 2>) {}
 }
 
 /// A closure observes.
-impl<B: Backend, F: FnMut(Site, &Tensor<B, 2>)> Observer<B> for F {
+impl<B: Backend, F: FnMut(Site, &Tensor<B, 2>)> ForwardHook<B> for F {
     fn observe(&mut self, site: Site, value: &Tensor<B, 2>) {
         self(site, value);
     }

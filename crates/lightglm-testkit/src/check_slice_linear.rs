@@ -1,7 +1,7 @@
-//! The promises of [`SelectLinear`].
+//! The promises of [`SliceLinear`].
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use lightglm_core::{SelectError, SelectLinear};
+use lightglm_core::{SliceError, SliceLinear};
 
 use crate::split_mix::SplitMix;
 
@@ -16,7 +16,7 @@ const TOLERANCE: f32 = 1e-5;
 ///
 /// # Panics
 /// Where a promise is broken.
-pub fn check_select_linear<B: Backend, L: SelectLinear<B>>(linear: &L, device: &B::Device) {
+pub fn check_slice_linear<B: Backend, L: SliceLinear<B>>(linear: &L, device: &B::Device) {
     let [n, k] = linear.shape();
     assert!(n * k > 0, "an empty projection: nothing would be checked");
     let mut random = SplitMix::new(0x5e1ec7);
@@ -36,7 +36,7 @@ pub fn check_select_linear<B: Backend, L: SelectLinear<B>>(linear: &L, device: &
         [all, some, odd, vec![count / 3]]
     };
     for chosen in choices(n).into_iter().filter(|chosen: &Vec<usize>| !chosen.is_empty()) {
-        let part = linear.select_outputs(&chosen).expect("outputs that are there");
+        let part = linear.slice_outputs(&chosen).expect("outputs that are there");
         assert_eq!(part.shape(), [chosen.len(), k]);
         let expected: Vec<f32> = (0..ROWS)
             .flat_map(|row| chosen.iter().map(move |&at| (row, at)))
@@ -45,7 +45,7 @@ pub fn check_select_linear<B: Backend, L: SelectLinear<B>>(linear: &L, device: &
         assert_same_bits(&run(&part, x.clone()), &expected, "outputs");
     }
     for chosen in choices(k).into_iter().filter(|chosen: &Vec<usize>| !chosen.is_empty()) {
-        let part = linear.select_inputs(&chosen).expect("inputs that are there");
+        let part = linear.slice_inputs(&chosen).expect("inputs that are there");
         let Some(part) = part else { continue };
         assert_eq!(part.shape(), [n, chosen.len()]);
         let (mut short, mut spread) = (Vec::new(), vec![0.0; ROWS * k]);
@@ -65,12 +65,12 @@ pub fn check_select_linear<B: Backend, L: SelectLinear<B>>(linear: &L, device: &
             assert!(gap <= TOLERANCE * largest, "{actual} instead of {expected}");
         }
     }
-    let index = |result: Result<(), SelectError>, count: usize| {
-        let expected = |error: &SelectError| matches!(error, SelectError::Index { index, count: of, .. } if (*index, *of) == (count, count));
+    let index = |result: Result<(), SliceError>, count: usize| {
+        let expected = |error: &SliceError| matches!(error, SliceError::Index { index, count: of, .. } if (*index, *of) == (count, count));
         assert!(result.as_ref().is_err_and(expected), "{result:?} for an index past the end");
     };
-    index(linear.select_outputs(&[0, n]).map(drop), n);
-    index(linear.select_inputs(&[0, k]).map(drop), k);
+    index(linear.slice_outputs(&[0, n]).map(drop), n);
+    index(linear.slice_inputs(&[0, k]).map(drop), k);
 }
 
 fn assert_same_bits(actual: &[f32], expected: &[f32], what: &str) {

@@ -1,4 +1,4 @@
-//! `Calibration`: how large the inputs of each projection are.
+//! `ActivationStatistics`: how large the inputs of each projection are.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ const BINS: usize = (0x7f80_0000u32 >> SHIFT) as usize;
 /// Counts magnitudes `|x|` of each projection's input in bins of constant relative width: the memory
 /// it needs does not depend on how much text it sees.
 #[derive(Debug, Default)]
-pub struct Calibration {
+pub struct ActivationStatistics {
     recorded: Mutex<Recorded>,
 }
 
@@ -33,7 +33,7 @@ struct Histogram {
     counts: Vec<u64>,
 }
 
-impl Calibration {
+impl ActivationStatistics {
     /// Counts `x: [T, width]`, row-major, as an input of the projection `name`.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Calibration {
     }
 }
 
-impl Recorder for Calibration {
+impl Recorder for ActivationStatistics {
     fn record(&self, name: &str, x: &[f32], width: usize) -> Result<(), SparsityError> {
         Self::record(self, name, x, width)
     }

@@ -1,4 +1,4 @@
-//! `SelectLinear`: projections of which a part can be run alone.
+//! `SliceLinear`: projections of which a part can be run alone.
 //!
 //! Shapes: `T` rows, `K` in_features, `N` out_features, `n` and `k` chosen ones of them.
 
@@ -10,13 +10,13 @@ use crate::Linear;
 ///
 /// What is cut out is a projection of its own: it shares no weights with the one it comes from, which
 /// stays as it is. Indices may stand in any order and more than once.
-pub trait SelectLinear<B: Backend>: Linear<B> {
+pub trait SliceLinear<B: Backend>: Linear<B> {
     /// The outputs `outputs`, in that order: `x: [T, K] -> [T, n]`, each with the bits it has in the
     /// whole projection.
     ///
     /// # Errors
-    /// [`SelectError::Index`].
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError>;
+    /// [`SliceError::Index`].
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError>;
 
     /// The projection of the inputs `inputs`, in that order, the others being zero:
     /// `x: [T, k] -> [T, N]`. The order of its sums may be another than that of the whole projection.
@@ -25,14 +25,14 @@ pub trait SelectLinear<B: Backend>: Linear<B> {
     /// projection is given zeros for the others instead.
     ///
     /// # Errors
-    /// [`SelectError::Index`].
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError>;
+    /// [`SliceError::Index`].
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError>;
 }
 
 /// Why a part of a projection could not be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SelectError {
+pub enum SliceError {
     /// There is no such output or input.
     #[error("there is no {axis} {index}: the projection has {count}")]
     Index {
@@ -45,11 +45,11 @@ pub enum SelectError {
     },
 }
 
-impl SelectError {
+impl SliceError {
     /// Checks that `indices` are below `count`; `axis` is `output` or `input`.
     ///
     /// # Errors
-    /// [`SelectError::Index`] with the first that is not.
+    /// [`SliceError::Index`] with the first that is not.
     pub fn check(axis: &'static str, indices: &[usize], count: usize) -> Result<(), Self> {
         match indices.iter().find(|&&index| index >= count) {
             Some(&index) => Err(Self::Index { axis, index, count }),

@@ -1,8 +1,8 @@
-//! `SelectedLinear`. Shapes: `T` rows, `N` out_features, `K` in_features, `k` chosen inputs.
+//! `SlicedLinear`. Shapes: `T` rows, `N` out_features, `K` in_features, `k` chosen inputs.
 
 use burn::module::Module;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, backend::Backend};
-use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_core::{Linear, SliceError, SliceLinear};
 
 /// A projection, or what was chosen of its outputs or inputs.
 ///
@@ -10,46 +10,46 @@ use lightglm_core::{Linear, SelectError, SelectLinear};
 /// with zeros in between, for a kernel that leaves zeros out; the result has the bits of the whole
 /// projection with [`KeptChannels`](crate::KeptChannels) before it.
 #[derive(Module, Debug)]
-pub struct SelectedLinear<B: Backend, L: Module<B>> {
+pub struct SlicedLinear<B: Backend, L: Module<B>> {
     /// The projection, cut down as far as it can be.
     pub inner: L,
     /// `[k]`: which of `inner`'s inputs are given, where they are not all.
     inputs: Option<Tensor<B, 1, Int>>,
 }
 
-impl<B: Backend, L: Linear<B>> SelectedLinear<B, L> {
+impl<B: Backend, L: Linear<B>> SlicedLinear<B, L> {
     /// All of `linear`.
     pub fn whole(linear: L) -> Self {
         Self { inner: linear, inputs: None }
     }
 }
 
-impl<B: Backend, L: SelectLinear<B>> SelectedLinear<B, L> {
+impl<B: Backend, L: SliceLinear<B>> SlicedLinear<B, L> {
     /// The outputs `outputs` of `linear`.
     ///
     /// # Errors
-    /// [`SelectError::Index`].
-    pub fn outputs(linear: &L, outputs: &[usize]) -> Result<Self, SelectError> {
-        linear.select_outputs(outputs).map(Self::whole)
+    /// [`SliceError::Index`].
+    pub fn outputs(linear: &L, outputs: &[usize]) -> Result<Self, SliceError> {
+        linear.slice_outputs(outputs).map(Self::whole)
     }
 
     /// The projection of the inputs `inputs` of `linear`, the others being zero: `x: [T, k]`.
     ///
     /// # Errors
-    /// [`SelectError::Index`].
-    pub fn inputs(linear: &L, inputs: &[usize], device: &B::Device) -> Result<Self, SelectError> {
-        if let Some(inner) = linear.select_inputs(inputs)? {
+    /// [`SliceError::Index`].
+    pub fn inputs(linear: &L, inputs: &[usize], device: &B::Device) -> Result<Self, SliceError> {
+        if let Some(inner) = linear.slice_inputs(inputs)? {
             return Ok(Self::whole(inner));
         }
         let [_, width] = linear.shape();
-        SelectError::check("input", inputs, width)?;
+        SliceError::check("input", inputs, width)?;
         let indices: Vec<i64> = inputs.iter().map(|&input| input as i64).collect();
         let data = TensorData::new(indices, [inputs.len()]);
         Ok(Self { inner: linear.clone(), inputs: Some(Tensor::from_data(data, device)) })
     }
 }
 
-impl<B: Backend, L: Linear<B>> Linear<B> for SelectedLinear<B, L> {
+impl<B: Backend, L: Linear<B>> Linear<B> for SlicedLinear<B, L> {
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let Some(inputs) = &self.inputs else { return self.inner.forward(x) };
         let ([rows, _], [_, width]) = (x.dims(), self.inner.shape());
