@@ -253,4 +253,8 @@ pub enum Error {
     /// Predictions could not be scored.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// A file of expectations cannot be compared with.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Expected(#[from] crate::verify::ExpectedError),
 }
