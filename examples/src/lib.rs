@@ -6,6 +6,7 @@
 pub mod calibrated;
 pub mod device;
 pub mod download_bar;
+pub mod evaluate_args;
 pub mod load;
 pub mod loaded;
 pub mod loss_plot;

@@ -6,6 +6,7 @@ pub use lightglm_model::checkpoint::Checkpoint;
 
 use crate::error::Error;
 use crate::progress::ProgressSink;
+pub use crate::summary::{QuantizedSummary, Summary};
 
 /// Opens a folder in Hugging Face layout or a `.gguf` file; with the feature `hub` also a hub id or
 /// `DEFAULT_MODEL`, which is fetched where it is not there yet, as the environment says

@@ -213,7 +213,7 @@ pub enum Error {
     /// A folder of training checkpoints cannot be used.
     #[cfg(feature = "train")]
     #[error(transparent)]
-    TrainingCheckpoint(#[from] lightglm_train::checkpoint::CheckpointError),
+    TrainingCheckpoint(#[from] lightglm_train::checkpoint::TrainCheckpointError),
     /// Text cannot be encoded, or the chat template refused it.
     #[error(transparent)]
     Text(#[from] ChatTextError),
@@ -253,4 +253,8 @@ pub enum Error {
     /// Predictions could not be scored.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// A file of expectations cannot be compared with.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Expected(#[from] crate::verify::ExpectedError),
 }

@@ -62,8 +62,11 @@ pub mod quantize;
 pub mod server;
 pub mod sparse;
 pub mod speed;
+mod summary;
 #[cfg(feature = "train")]
 pub mod training;
+#[cfg(feature = "train")]
+pub mod verify;
 mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};

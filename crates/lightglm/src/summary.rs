@@ -1,0 +1,102 @@
+//! `Summary`: what is in a checkpoint, from its headers alone.
+
+use std::collections::BTreeMap;
+
+use lightglm_model::checkpoint::{Checkpoint, Stored};
+use lightglm_quant::QuantizedCheckpoint;
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// What is in a checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Folder or file.
+    pub path: String,
+    /// `glm4` or `glm`.
+    pub model_type: String,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Of these, what a decoded token reads: all but the rows of the embedding table.
+    pub parameters_read_per_token: u64,
+    /// Tensors and elements by the type that they are stored in.
+    pub stored: BTreeMap<String, Stored>,
+    /// What a quantized checkpoint says of its matrices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantized: Option<QuantizedSummary>,
+    /// Bytes of keys and values in 16 bits, of one token.
+    pub kv_bytes_per_token_16_bit: u64,
+    /// Longest sequence that the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// The tokens that end a reply.
+    pub eos_token_ids: Vec<u32>,
+}
+
+/// What a quantized checkpoint says of its matrices.
+#[derive(Clone, Debug, Serialize)]
+pub struct QuantizedSummary {
+    /// The policy that it was quantized by.
+    pub policy: String,
+    /// Bytes of codes, scales and minimums.
+    pub weight_bytes: u64,
+    /// Bits a weight, scales included.
+    pub bits_per_weight: f64,
+    /// Matrices of each scheme, spelled out.
+    pub schemes: BTreeMap<String, usize>,
+}
+
+impl Summary {
+    /// Of `checkpoint`. No weight is read.
+    ///
+    /// # Errors
+    /// Where its files are malformed.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
+        let config = checkpoint.config();
+        Ok(Self {
+            path: checkpoint.path().display().to_string(),
+            model_type: config.model_type.name().to_owned(),
+            parameters: config.num_parameters(),
+            parameters_read_per_token: config.parameters_read_per_token(),
+            stored: checkpoint.stored_dtypes()?,
+            quantized: quantized(checkpoint)?,
+            kv_bytes_per_token_16_bit: config.kv_bytes_per_token(2),
+            max_position_embeddings: config.max_position_embeddings,
+            vocab_size: config.vocab_size,
+            eos_token_ids: checkpoint.eos_token_ids()?,
+        })
+    }
+
+    /// Bytes of all parameters at so many bits each.
+    pub fn weight_bytes(&self, bits: f64) -> u64 {
+        (self.parameters as f64 * bits / 8.0) as u64
+    }
+
+    /// Tokens of 16-bit keys and values, of all sequences together, that fit into `memory` bytes beside
+    /// weights of `bits` bits each; `None` where the weights alone do not fit.
+    pub fn context_tokens(&self, bits: f64, memory: u64) -> Option<u64> {
+        let rest = memory.checked_sub(self.weight_bytes(bits));
+        rest.map(|rest| rest / self.kv_bytes_per_token_16_bit.max(1))
+    }
+}
+
+/// `None` for a dense checkpoint.
+fn quantized(checkpoint: &Checkpoint) -> Result<Option<QuantizedSummary>, Error> {
+    let source = checkpoint.weights();
+    if !QuantizedCheckpoint::is_one(source) {
+        return Ok(None);
+    }
+    let packed = QuantizedCheckpoint::open(source, checkpoint.path())?;
+    let size = packed.footprint()?;
+    let mut schemes = BTreeMap::new();
+    for (_, entry) in packed.index().matrices() {
+        *schemes.entry(entry.scheme.spelled_out()).or_insert(0) += 1;
+    }
+    Ok(Some(QuantizedSummary {
+        policy: packed.index().policy().to_owned(),
+        weight_bytes: size.bytes,
+        bits_per_weight: size.bits_per_weight(),
+        schemes,
+    }))
+}

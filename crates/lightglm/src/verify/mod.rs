@@ -1,0 +1,83 @@
+//! Does our decoder compute what Hugging Face transformers computes?
+//!
+//! A folder of a fixture has a small model's config.json and weights, and `expected.safetensors`, which
+//! transformers wrote: each group of tensors in it (a prefix such as `nopad` or `leftpad`) is one batch.
+//! `input_ids` with `attention_mask` are prefilled with every inner value observed, then
+//! `decode_input_ids` are fed one by one, then the model continues greedily on its own. Padded rows are
+//! run as the shorter sequences they are. Where `expected_train.safetensors` is present, loss and
+//! gradients are compared as well.
+//!
+//! This is a module of the facade, not of the testkit, as it needs a decoder, its gradients and a device
+//! that is chosen at run time, which no crate below has together.
+
+mod batch;
+mod comparison;
+mod expected;
+mod training;
+
+use std::path::Path;
+
+use burn::backend::Autodiff;
+use lightglm_core::WeightDtype;
+use lightglm_kernels::LmGradients;
+use lightglm_model::checkpoint::CheckpointError;
+use lightglm_model::config::GlmConfig;
+use lightglm_model::decoder::{DenseGlm, LoadPrecision};
+use lightglm_model::weights::SafetensorsCheckpoint;
+
+use batch::Batch;
+use comparison::Comparisons;
+pub use comparison::{Comparison, Outcome};
+use expected::Expected;
+pub use expected::ExpectedError;
+
+use crate::device::{Device, DeviceJob, run_on};
+use crate::error::Error;
+
+/// Runs the model of `folder` with the configuration `config` on `device` and tells `on_comparison` what
+/// became of each expected tensor.
+///
+/// On CUDA, where burn multiplies f32 matrices in TF32 (10 bits of mantissa), norms are compared.
+///
+/// # Errors
+/// Where the folder's files are malformed ([`Error::Expected`] for the expectations), and where the
+/// device is not there. A comparison that failed is no error.
+pub fn verify(
+    folder: &Path,
+    config: &Path,
+    device: Device,
+    on_comparison: &mut dyn FnMut(&Comparison),
+) -> Result<(), Error> {
+    let comparisons = Comparisons { tf32: device == Device::Cuda, tell: on_comparison };
+    run_on(device, Verify { folder, config, comparisons })?
+}
+
+struct Verify<'a> {
+    folder: &'a Path,
+    config: &'a Path,
+    comparisons: Comparisons<'a>,
+}
+
+impl DeviceJob for Verify<'_> {
+    type Output = Result<(), Error>;
+
+    fn run<B: LmGradients>(mut self, device: B::Device) -> Self::Output {
+        let config = GlmConfig::from_file(self.config).map_err(CheckpointError::from)?;
+        let (folder, precision) = (self.folder, LoadPrecision::Convert(WeightDtype::F32));
+        let checkpoint = SafetensorsCheckpoint::open(folder)?;
+        let model = DenseGlm::<B>::load(&config, &checkpoint, folder, precision, &device)?;
+        let expected = Expected::read(&folder.join("expected.safetensors"))?;
+        for prefix in expected.prefixes() {
+            let batch = Batch { expected: &expected, prefix: &prefix, config: &config };
+            batch.verify(&model, &device, &mut self.comparisons)?;
+        }
+        let train = folder.join("expected_train.safetensors");
+        if train.exists() {
+            let train = Expected::read(&train)?;
+            let model =
+                DenseGlm::<Autodiff<B>>::load(&config, &checkpoint, folder, precision, &device)?;
+            training::verify(model, &train, &mut self.comparisons)?;
+        }
+        Ok(())
+    }
+}
