@@ -15,20 +15,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use lightglm::write_whole;
 use lightglm_examples::load::{Arrivals, Client, Prompts, Summary, run as load, svg};
-use lightglm_examples::server::ServeArgs;
-use lightglm_examples::whole_file::write_whole;
-use lightglm_examples::{exit, stop_on_ctrl_c, use_threads};
+use lightglm_examples::serve_args::ServeArgs;
+use lightglm_examples::{exit, stop_on_ctrl_c};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 #[derive(Parser)]
 #[command(about = "Put a server under load")]
 struct Args {
-    /// The server (http); one of this program's own where left out.
+    /// The server (http); one of this program's own if omitted.
     #[arg(long, conflicts_with_all = ["model", "scheme", "policy", "dtype", "threads"])]
     url: Option<String>,
     /// The model to ask for.
@@ -73,9 +72,6 @@ struct Args {
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Threads of the server of its own; all the machine has where left out.
-    #[arg(long)]
-    threads: Option<usize>,
     #[command(flatten)]
     serve: ServeArgs,
 }
@@ -94,9 +90,7 @@ fn run() -> Result<()> {
     if let Some(url) = &args.url {
         return runtime.block_on(measure(&args, url));
     }
-    use_threads(args.threads)?;
-    let engine = args.serve.start::<Flex>(&FlexDevice)?;
-    let server = engine.server(args.serve.server_config())?;
+    let server = args.serve.start(args.serve.options())?.server;
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -105,7 +99,7 @@ fn run() -> Result<()> {
             // Dropped or sent: both are the end.
             let _ = ended.await;
         };
-        let serving = server.serve(listener, shutdown);
+        let serving = server.serve_on(listener, shutdown);
         let measuring = async {
             let result = measure(&args, &url).await;
             drop(end);
@@ -114,9 +108,7 @@ fn run() -> Result<()> {
         let (served, measured) = tokio::join!(serving, measuring);
         served?;
         measured
-    })?;
-    engine.thread.join();
-    Ok(())
+    })
 }
 
 async fn measure(args: &Args, url: &str) -> Result<()> {

@@ -14,16 +14,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use lightglm_examples::device::{Device, DeviceJob, run_on};
-use lightglm_examples::server::ServeArgs;
-use lightglm_examples::use_threads;
-use lightglm_kernels::LmGradients;
-use lightglm_serve::http::ServerConfig;
+use lightglm::ServerOptions;
+use lightglm_examples::serve_args::{ServeArgs, Started};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(about = "Serve a model over HTTP")]
+#[command(
+    about = "Serve a model over HTTP",
+    after_help = "Dense weights (of GGUF files, too) are held as int8 unless --scheme, --policy or --dtype says \
+                  otherwise; folders that `quantize` wrote are served as they are."
+)]
 struct Args {
     #[command(flatten)]
     serve: ServeArgs,
@@ -54,12 +55,6 @@ struct Args {
     /// to notice.
     #[arg(long, default_value_t = 0)]
     notice_seconds: u64,
-    /// Threads; all the machine has where left out.
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    device: Device,
     /// Serve nothing: ask the server that listens on --host and --port whether it lives.
     #[arg(long)]
     check: bool,
@@ -90,20 +85,39 @@ fn run() -> Result<()> {
         args.host
     );
     // What can be refused is refused before a model is loaded.
-    let config = args.server_config();
-    config.check()?;
-    use_threads(args.threads)?;
-    run_on(args.device, Serve { args, config })
+    let options = args.options();
+    options.check()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The port first: who finds it taken should not wait for a model.
+    let address = (args.host, args.port);
+    let listener = runtime
+        .block_on(TcpListener::bind(address))
+        .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
+    let Started { server, scheme, .. } = args.serve.start(options)?;
+    let limits = server.handle().limits();
+    eprintln!(
+        "{} ({scheme}), {} requests at a time, {} tokens each at most, {:.0} MiB for keys and values",
+        args.serve.name(),
+        limits.max_running,
+        limits.max_positions,
+        server.kv_bytes() as f64 / f64::from(1 << 20)
+    );
+    println!("http://{}", listener.local_addr()?);
+    runtime.block_on(server.serve_on(listener, told_to_end()))?;
+    // A text or an adapter that somebody gave up waiting for may still be worked on.
+    runtime.shutdown_background();
+    Ok(())
 }
 
 impl Args {
-    fn server_config(&self) -> ServerConfig {
-        let mut config = self.serve.server_config();
-        config.api_keys.clone_from(&self.api_keys);
-        config.cors_origins.clone_from(&self.cors_origins);
-        config.drain_timeout = Duration::from_secs(self.drain_seconds);
-        config.drain_notice = Duration::from_secs(self.notice_seconds);
-        config
+    fn options(&self) -> ServerOptions {
+        ServerOptions {
+            api_keys: self.api_keys.clone(),
+            cors_origins: self.cors_origins.clone(),
+            drain_timeout: Duration::from_secs(self.drain_seconds),
+            drain_notice: Duration::from_secs(self.notice_seconds),
+            ..self.serve.options()
+        }
     }
 }
 
@@ -122,42 +136,6 @@ fn check(host: IpAddr, port: u16) -> Result<()> {
     stream.read_exact(&mut status)?;
     ensure!(&status == b"HTTP/1.1 200", "/health: {}", String::from_utf8_lossy(&status));
     Ok(())
-}
-
-struct Serve {
-    args: Args,
-    config: ServerConfig,
-}
-
-impl DeviceJob for Serve {
-    type Output = ();
-
-    fn run<B: LmGradients>(self, device: B::Device) -> Result<()> {
-        let Self { args, config } = self;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        // The port first: who finds it taken should not wait for a model.
-        let address = (args.host, args.port);
-        let listener = runtime
-            .block_on(TcpListener::bind(address))
-            .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
-        let engine = args.serve.start::<B>(&device)?;
-        let server = engine.server(config)?;
-        let limits = engine.thread.handle().limits();
-        eprintln!(
-            "{} ({}), {} requests at a time, {} tokens each at most, {:.0} MiB for keys and values",
-            engine.name,
-            engine.scheme,
-            limits.max_running,
-            limits.max_positions,
-            engine.kv_bytes as f64 / f64::from(1 << 20)
-        );
-        println!("http://{}", listener.local_addr()?);
-        runtime.block_on(server.serve(listener, told_to_end()))?;
-        engine.thread.join();
-        // A text or an adapter that somebody gave up waiting for may still be worked on.
-        runtime.shutdown_background();
-        Ok(())
-    }
 }
 
 /// Until Ctrl-C or SIGTERM; the next one ends the process at once.

@@ -237,7 +237,7 @@ impl Group<'_> {
         let mut sites = Vec::new();
         let mut observer = |site: Site, value: &Tensor<B, 2>| sites.push((site, host(value)));
         let spans = spans(rows, LogitRows::All);
-        let logits = host(&model.forward_observed(&spans, &mut cache, &mut observer)?);
+        let logits = host(&model.forward_with_hook(&spans, &mut cache, &mut observer)?);
         let mut seen = vec!["input_ids".to_string(), "attention_mask".to_string()];
         let mut compare = |name: &str, actual: &[f32]| -> Result<()> {
             if self.expected.has(&self.name(name)) {

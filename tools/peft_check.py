@@ -2,9 +2,9 @@
 """LoRA adapters against Hugging Face PEFT itself, in both directions.
 
     # an adapter that PEFT made and saved, and transformers' logits with it: the golden data of
-    # examples/tests/train/peft.rs; the base is a folder of shared/fixtures
-    tools/peft_check.py golden shared/fixtures/glm4 examples/tests/data/peft_glm4
-    tools/peft_check.py golden shared/fixtures/glm examples/tests/data/peft_glm --rslora
+    # crates/lightglm/tests/train/peft.rs; the base is a folder of shared/fixtures
+    tools/peft_check.py golden shared/fixtures/glm4 crates/lightglm/tests/data/peft_glm4
+    tools/peft_check.py golden shared/fixtures/glm crates/lightglm/tests/data/peft_glm --rslora
 
     # an adapter that we trained and saved, loaded by PEFT: logits against those beside it
     LIGHTGLM_PEFT_OUT=OUT cargo test --release --workspace --test train -- --ignored

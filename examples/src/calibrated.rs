@@ -14,8 +14,8 @@ use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseLinear, LoadPrecision};
 use lightglm_quant::methods::{
-    Calibration, ClipSearch, Gptq, Quantizer, SequentialLinear, SequentialQuantizer, calibrate,
-    calibrate_twice,
+    CalibrationConfig, ClipSearch, Gptq, QuantizationMethod, SequentialLinear, SequentialQuantizer,
+    calibrate, calibrate_twice,
 };
 use lightglm_quant::{Policy, Scheme};
 
@@ -50,7 +50,7 @@ pub fn calibrated(
     tokens: &[u32],
     stop: &Arc<AtomicBool>,
 ) -> Result<BTreeMap<String, QuantizedMatrix>> {
-    let quantizer: Box<dyn Quantizer> = match method {
+    let quantizer: Box<dyn QuantizationMethod> = match method {
         Method::Nearest => return Ok(BTreeMap::new()),
         Method::Clip => Box::new(ClipSearch),
         Method::Gptq | Method::GptqMatched => Box::new(Gptq::default()),
@@ -82,9 +82,13 @@ pub fn calibrated(
         let cache = ContiguousKvCache::new(shape, sequences, positions, dtype, &FlexDevice);
         Ok::<Box<dyn KvCache<Flex>>, KvCacheError>(Box::new(cache))
     };
-    let context_length = Calibration::default().context_length.min(config.max_position_embeddings);
-    let mut calibration =
-        Calibration { context_length, windows_per_step: usize::MAX, ..Calibration::default() };
+    let context_length =
+        CalibrationConfig::default().context_length.min(config.max_position_embeddings);
+    let mut calibration = CalibrationConfig {
+        context_length,
+        windows_per_step: usize::MAX,
+        ..CalibrationConfig::default()
+    };
     let run = if matching.is_some() { calibrate_twice::<Flex> } else { calibrate::<Flex> };
     run(&model, &mut make_cache, tokens, &mut calibration)?;
     bar.finish_and_clear();

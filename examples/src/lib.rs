@@ -15,14 +15,12 @@ pub mod precision;
 pub mod progress_bar;
 pub mod prompt_text;
 pub mod sampling;
-pub mod server;
+pub mod serve_args;
 pub mod serving;
 pub mod shape;
-pub mod shared_model;
 pub mod sparsity_plot;
-pub mod teaching;
 pub mod text_quality;
-pub mod trained_weights;
+pub mod training_args;
 pub mod training_watch;
 pub mod whole_file;
 

@@ -43,15 +43,12 @@ pub fn on_stderr() -> ProgressSink {
     })
 }
 
-/// As [`on_stderr`]; breaks off once `stop` is raised.
+/// As [`on_stderr`]; the work is broken off once `stop` is raised.
 pub fn on_stderr_until(stop: Arc<AtomicBool>) -> ProgressSink {
     let bars = on_stderr();
     ProgressSink::new(move |progress| {
-        let _ = bars.report(progress);
-        match stop.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        let going = bars.report(progress);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { going }
     })
 }
 

@@ -12,7 +12,7 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
 use lightglm_quant::{
-    Policy, QuantizedCheckpoint, QuantizedEmbedding, QuantizedLinear, Quantizer, Scheme,
+    CheckpointQuantizer, Policy, QuantizedCheckpoint, QuantizedEmbedding, QuantizedLinear, Scheme,
 };
 
 use crate::precision::Precision;
@@ -198,7 +198,7 @@ pub fn quantize_source<B: LmBackend>(
         bar.inc(weights);
         ControlFlow::Continue(())
     };
-    let quantizer = Quantizer::new(source, file, policy).with_progress(&progress);
+    let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&progress);
     let model = Glm::from_parts(config, &quantizer, device)?;
     bar.finish_and_clear();
     let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);

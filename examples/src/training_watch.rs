@@ -7,14 +7,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_train::checkpoint::CheckpointFolder;
-use lightglm_train::trainer::{MetricsFile, TrainEvent};
+use lightglm::training::{
+    CheckpointFolder, Checkpoints, MetricsFile, RunOptions, StopReason, TokenizedExample,
+    TrainConfig, TrainEvent, TrainOutcome, TrainingModel,
+};
+use lightglm::write_whole;
 
 use crate::loss_plot::{Curves, svg};
-use crate::whole_file::write_whole;
 
 /// How much of the last steps the loss shown is a mean of.
 const SMOOTHING: f64 = 0.9;
@@ -38,6 +41,63 @@ pub fn open_run(output: &Path, resume: bool) -> Result<(CheckpointFolder, Metric
         false => MetricsFile::create(&metrics)?,
     };
     Ok((folder, metrics))
+}
+
+/// A run whose folder is ready.
+pub struct WatchedRun<'a> {
+    output: &'a Path,
+    resume: bool,
+    title: String,
+    checkpoints: CheckpointFolder,
+    metrics: MetricsFile,
+}
+
+/// A run that came to its end.
+pub struct WatchedOutcome {
+    /// How it ended.
+    pub outcome: TrainOutcome,
+    /// Steps that this process has done.
+    pub steps: usize,
+    /// Seconds that they took.
+    pub seconds: f64,
+}
+
+impl<'a> WatchedRun<'a> {
+    /// As [`open_run`]; `title` stands above the curves.
+    ///
+    /// # Errors
+    /// Those of [`open_run`].
+    pub fn open(output: &'a Path, resume: bool, title: String) -> Result<Self> {
+        let (checkpoints, metrics) = open_run(output, resume)?;
+        Ok(Self { output, resume, title, checkpoints, metrics })
+    }
+
+    /// Trains `student`; `None` where `stop` was raised before the end.
+    ///
+    /// # Errors
+    /// Where training fails, or metrics or curves cannot be written.
+    pub fn train(
+        self,
+        student: &mut TrainingModel,
+        rows: &[TokenizedExample],
+        validation: &[TokenizedExample],
+        config: &TrainConfig,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Option<WatchedOutcome>> {
+        let mut watch = TrainingWatch::new(self.metrics, stop)?;
+        let checkpoints = Checkpoints { folder: &self.checkpoints, resume: self.resume };
+        let run = RunOptions { validation, checkpoints: Some(checkpoints) };
+        let started = Instant::now();
+        let trained = student.train_with(rows, config, run, |event| watch.see(event));
+        let seconds = started.elapsed().as_secs_f64();
+        let curves = watch.finish(&self.title, &self.output.join("loss.svg"))?;
+        let (outcome, steps) = (trained?, curves.train.len());
+        if outcome.reason == StopReason::Interrupted {
+            eprintln!("interrupted after step {}; go on with --resume", outcome.step);
+            return Ok(None);
+        }
+        Ok(Some(WatchedOutcome { outcome, steps, seconds }))
+    }
 }
 
 /// Sees a run's events.

@@ -16,9 +16,9 @@ use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::methods::{
-    Calibration, ClipSearch, Fold, FoldedWeights, Gptq, InputStatistics, MethodError,
-    ObservedLinear, Quantizer, Record, RoundToNearest, SequentialLinear, SequentialQuantizer,
-    StatisticsObserver, awq, calibrate, calibrate_twice, fold_pairs,
+    CalibrationConfig, ClipSearch, Fold, FoldedWeights, Gptq, InputStatistics, MethodError,
+    ObservedLinear, QuantizationMethod, Record, RoundToNearest, SequentialLinear,
+    SequentialQuantizer, StatisticsObserver, awq, calibrate, calibrate_twice, fold_pairs,
 };
 use lightglm_quant::{Granularity, WeightScheme, round_to_nearest};
 
@@ -71,7 +71,7 @@ fn observed(
     config: &GlmConfig,
     model: &DenseGlm<Flex>,
     record: Record,
-    calibration: &mut Calibration<'_>,
+    calibration: &mut CalibrationConfig<'_>,
     tokens: &[u32],
 ) -> Result<BTreeMap<String, InputStatistics>, MethodError> {
     let observer = Arc::new(StatisticsObserver::new(record));
@@ -121,11 +121,11 @@ fn statistics_are_those_of_the_text_and_observing_changes_nothing() {
     let record = Record { gram: true, samples: 8 };
     let mut seen = Vec::new();
     let mut progress = |done, total| seen.push((done, total));
-    let mut calibration = Calibration {
+    let mut calibration = CalibrationConfig {
         context_length: 16,
         windows_per_step: 2,
         progress: Some(&mut progress),
-        ..Calibration::default()
+        ..CalibrationConfig::default()
     };
     let found = observed(&config, &model, record, &mut calibration, &text(85)).unwrap();
     assert_eq!(seen, [(32, 80), (64, 80), (80, 80)]);
@@ -151,15 +151,15 @@ fn a_text_that_is_empty_and_a_stop_are_errors() {
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 3);
     let model = load(&config, &weights);
     let record = Record { gram: false, samples: 0 };
-    let empty = observed(&config, &model, record, &mut Calibration::default(), &[]);
+    let empty = observed(&config, &model, record, &mut CalibrationConfig::default(), &[]);
     assert!(matches!(empty, Err(MethodError::NoText { tokens: 0, least: 1 })));
     let stop = AtomicBool::new(true);
-    let mut calibration = Calibration { stop: Some(&stop), ..Calibration::default() };
+    let mut calibration = CalibrationConfig { stop: Some(&stop), ..CalibrationConfig::default() };
     let stopped = observed(&config, &model, record, &mut calibration, &text(20));
     assert!(matches!(stopped, Err(MethodError::Stopped { done: 0, total: 20 })));
-    let short = observed(&config, &model, record, &mut Calibration::default(), &text(3));
+    let short = observed(&config, &model, record, &mut CalibrationConfig::default(), &text(3));
     assert_eq!(short.unwrap()["lm_head"].rows(), 1);
-    let outside = observed(&config, &model, record, &mut Calibration::default(), &[7_000]);
+    let outside = observed(&config, &model, record, &mut CalibrationConfig::default(), &[7_000]);
     assert!(matches!(outside, Err(MethodError::Model(_))));
 }
 
@@ -168,15 +168,18 @@ fn a_model_is_quantized_in_one_pass() {
     let config = config(ModelType::Glm4);
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 3);
     let model = load(&config, &weights);
-    let run = |quantizer: Box<dyn Quantizer>, matching: Option<f32>| {
+    let run = |quantizer: Box<dyn QuantizationMethod>, matching: Option<f32>| {
         let policy = |name: &str| (name != "lm_head").then_some(FOUR);
         let shared = SequentialQuantizer::new(quantizer, Box::new(policy), matching);
         let model = model.clone().map_linears(&mut |name: &str, linear: DenseLinear<Flex>| {
             let bias = linear.bias.map(|bias| bias.val());
             SequentialLinear::new(name, linear.weight.val(), bias, shared.clone())
         });
-        let mut calibration =
-            Calibration { context_length: 32, windows_per_step: 8, ..Calibration::default() };
+        let mut calibration = CalibrationConfig {
+            context_length: 32,
+            windows_per_step: 8,
+            ..CalibrationConfig::default()
+        };
         match matching {
             None => calibrate(&model, &mut cache(&config), &text(256), &mut calibration).unwrap(),
             Some(_) => {
@@ -222,7 +225,8 @@ fn awq_runs_on_what_was_observed() {
     let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 3);
     let model = load(&config, &weights);
     let record = Record { gram: false, samples: 0 };
-    let found = observed(&config, &model, record, &mut Calibration::default(), &text(64)).unwrap();
+    let found =
+        observed(&config, &model, record, &mut CalibrationConfig::default(), &text(64)).unwrap();
     for pair in fold_pairs(&weights, config.head_dim).unwrap() {
         let inputs = &found[&pair.consumers[0]];
         let found = awq(&weights, &pair, inputs, &FOUR, 10).unwrap();

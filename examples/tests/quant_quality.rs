@@ -22,9 +22,10 @@ use lightglm_kernels::{ActivationBits, ActivationFormat, QuantizedMatrix, ScaleD
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_quant::methods::{
-    Calibration, ClipSearch, FoldedWeights, Gptq, InputStatistics, LayerPolicy, LayerWeight,
-    ObservedLinear, Quantizer, Record, RoundToNearest, SequentialLinear, SequentialQuantizer,
-    StatisticsObserver, awq, calibrate, calibrate_twice, fold_pairs, scheme_bytes,
+    CalibrationConfig, ClipSearch, FoldedWeights, Gptq, InputStatistics, LayerPolicy, LayerWeight,
+    ObservedLinear, QuantizationMethod, Record, RoundToNearest, SequentialLinear,
+    SequentialQuantizer, StatisticsObserver, awq, calibrate, calibrate_twice, fold_pairs,
+    scheme_bytes,
 };
 use lightglm_quant::{Granularity, WeightScheme};
 
@@ -104,7 +105,7 @@ impl Bench {
             self.model.clone().map_linears(&mut |name: &str, linear: DenseLinear<Flex>| {
                 ObservedLinear::new(name, linear, observer.clone())
             });
-        calibrate(&observed, &mut self.cache(), text, &mut Calibration::default()).unwrap();
+        calibrate(&observed, &mut self.cache(), text, &mut CalibrationConfig::default()).unwrap();
         observer.take().unwrap()
     }
 
@@ -127,7 +128,7 @@ impl Bench {
         name: &str,
         model: &Dense,
         text: &[u32],
-        quantizer: Box<dyn Quantizer>,
+        quantizer: Box<dyn QuantizationMethod>,
         policy: Box<LayerPolicy>,
         matching: Option<f32>,
     ) -> Loss {
@@ -144,7 +145,7 @@ impl Bench {
             SequentialLinear::new(name, linear.weight.val(), bias, shared.clone())
         });
         let mut calibration =
-            Calibration { windows_per_step: usize::MAX, ..Calibration::default() };
+            CalibrationConfig { windows_per_step: usize::MAX, ..CalibrationConfig::default() };
         let run = if matching.is_some() { calibrate_twice::<Flex> } else { calibrate::<Flex> };
         run(&observed, &mut self.cache(), text, &mut calibration).unwrap();
         let matrices: BTreeMap<String, QuantizedMatrix> = shared.take().unwrap();

@@ -14,7 +14,7 @@ use lightglm_model::checkpoint::{Checkpoint, CheckpointError};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::LoadPrecision;
 use lightglm_model::weights::{SeededWeights, write_random_checkpoint};
-use lightglm_quant::{Policy, Quantizer};
+use lightglm_quant::{CheckpointQuantizer, Policy};
 
 const TOKENS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 5];
 
@@ -43,7 +43,7 @@ fn distance(actual: &[f32], expected: &[f32]) -> f64 {
 fn saved(weights: &SeededWeights, policy: &Policy) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = weights.config();
-    Quantizer::new(weights, Path::new("seeded"), policy)
+    CheckpointQuantizer::new(weights, Path::new("seeded"), policy)
         .save(&folder.path().join("model.safetensors"), &config.tensor_shapes())
         .unwrap();
     fs::write(folder.path().join("config.json"), config.to_json()).unwrap();

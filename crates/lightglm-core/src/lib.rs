@@ -22,11 +22,13 @@ mod kv_cache;
 mod kv_dtype;
 mod kv_shape;
 mod lm;
+mod master_weight;
+mod parameters;
 mod part_source;
 mod projection;
 mod safetensors_writer;
-mod select_linear;
 mod selected_kv;
+mod slice_linear;
 mod training;
 mod weights;
 
@@ -37,13 +39,15 @@ pub use kv_cache::{
 pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use kv_shape::KvShape;
 pub use lm::{CausalLm, LmError, LogitRows, Span};
+pub use master_weight::MasterWeight;
+pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
 };
-pub use select_linear::{SelectError, SelectLinear};
 pub use selected_kv::{PageBudget, SelectedKvLayer};
+pub use slice_linear::{SliceError, SliceLinear};
 pub use training::{Activations, GradientSums, LabelledSpan, Objective, TrainableLm};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,

@@ -29,7 +29,7 @@
 //! averages away. The seams used are `CausalLm` and `KvCache` (docs/numerics.md, "Quality").
 //!
 //! SQuAD 2.0, CMRC 2018, GSM8K and BANKING77 are read by [`data`], asked by [`prompting`] through
-//! [`batched`] generation and log-likelihoods, scored by [`metrics`] and told by [`Report`]; each
+//! [`batched`](lightglm_generation::batched) generation and log-likelihoods, scored by [`metrics`] and told by [`Report`]; each
 //! can be used without the others. The program `evaluate` puts them together.
 
 pub mod data;

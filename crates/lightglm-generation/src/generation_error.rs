@@ -1,7 +1,8 @@
 //! `GenerationError`: why a generation broke off.
 
-use crate::{SampleError, SamplingError};
-use lightglm_core::LmError;
+use crate::forward::ForwardError;
+use crate::sample_error::SampleError;
+use crate::sampling_params::SamplingError;
 
 /// Why a generation could not start or go on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -13,18 +14,10 @@ pub enum GenerationError {
     /// The prompt has no tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,
-    /// The model or the cache refused.
+    /// A forward pass brought no logits.
     #[error(transparent)]
-    Model(#[from] LmError),
+    Forward(#[from] ForwardError),
     /// No token could be chosen.
     #[error(transparent)]
     Sample(#[from] SampleError),
-    /// The model did not return the rows it was asked for.
-    #[error("the model returned logits of shape {actual:?}, expected {expected:?}")]
-    LogitsShape {
-        /// `[R, V]` as asked for.
-        expected: [usize; 2],
-        /// `[R, V]` as returned.
-        actual: [usize; 2],
-    },
 }

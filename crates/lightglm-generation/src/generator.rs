@@ -2,23 +2,16 @@
 
 use std::num::NonZeroUsize;
 
-use crate::{FinishReason, LogitsProcessor, Step};
 use burn::tensor::backend::Backend;
-use lightglm_core::{CausalLm, KvCache};
+use lightglm_core::{CausalLm, KvCache, SequenceId, Span};
 use lightglm_text::Detokenize;
 
+use crate::forward::forward;
 use crate::generation_error::GenerationError;
+use crate::prefill_progress::PrefillProgress;
 use crate::request::{DEFAULT_PREFILL_CHUNK, GenerationRequest};
-use crate::sequence_run::{SequenceRun, run};
-
-/// How far a prompt is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefillProgress {
-    /// Prompt tokens the model has run.
-    pub done: usize,
-    /// Prompt tokens in all.
-    pub total: usize,
-}
+use crate::sequence_run::SequenceRun;
+use crate::step::{FinishReason, Step};
 
 /// Generates one sequence, a [`Step`] at a time.
 ///
@@ -27,27 +20,31 @@ pub struct PrefillProgress {
 /// [`finish`](Step::finish) reason, or after an error, the iterator is at its end. The cache then
 /// holds the prompt and every chosen token but the last.
 ///
-/// The text of all steps, put together, is the answer: no stop string, no half character.
+/// The text of all steps, put together, is the answer: no stop string, no half character. Collected,
+/// they are a [`Generation`](crate::Generation).
 pub struct Generator<'a, B: Backend, D: Detokenize> {
     model: &'a dyn CausalLm<B>,
     cache: &'a mut dyn KvCache<B>,
+    sequence: SequenceId,
     run: SequenceRun<D>,
     prefill_chunk: NonZeroUsize,
     on_prefill: Option<Box<dyn FnMut(PrefillProgress) + 'a>>,
 }
 
 impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
-    /// A generator that appends to the request's sequence in `cache`.
+    /// A generator that appends to `sequence` of `cache`.
     ///
     /// # Errors
     /// [`GenerationError::EmptyPrompt`], [`GenerationError::Sampling`].
     pub fn new(
         model: &'a dyn CausalLm<B>,
         cache: &'a mut dyn KvCache<B>,
+        sequence: SequenceId,
         request: GenerationRequest<D>,
     ) -> Result<Self, GenerationError> {
         let run = SequenceRun::new(request, model.vocab_size())?;
-        Ok(Self { model, cache, run, prefill_chunk: DEFAULT_PREFILL_CHUNK, on_prefill: None })
+        let (prefill_chunk, on_prefill) = (DEFAULT_PREFILL_CHUNK, None);
+        Ok(Self { model, cache, sequence, run, prefill_chunk, on_prefill })
     }
 
     /// Runs the prompt in chunks of `tokens`.
@@ -59,12 +56,6 @@ impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
     /// Calls `on_prefill` after every chunk of the prompt.
     pub fn with_prefill_callback(mut self, on_prefill: impl FnMut(PrefillProgress) + 'a) -> Self {
         self.on_prefill = Some(Box::new(on_prefill));
-        self
-    }
-
-    /// Adds a processor that acts after the penalties and before the temperature.
-    pub fn with_processor(mut self, processor: impl LogitsProcessor + 'static) -> Self {
-        self.run.push_processor(Box::new(processor));
         self
     }
 
@@ -80,8 +71,10 @@ impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
             }
             let budget = self.prefill_chunk.get();
             let in_prompt = !self.run.is_decoding();
-            let mut rows = match run(self.model, self.cache, &[self.run.span(budget)]) {
-                Err(GenerationError::Model(error)) if self.run.is_out_of_room(&error) => {
+            let (tokens, logits) = self.run.next(budget);
+            let span = Span { sequence: self.sequence, tokens, logits };
+            let mut row = match forward(self.model, self.cache, &[span]) {
+                Err(error) if self.run.is_out_of_room(&error) => {
                     return Ok(self.run.end(FinishReason::Length));
                 }
                 other => other?,
@@ -90,8 +83,8 @@ impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
             if let (true, Some(on_prefill)) = (in_prompt, &mut self.on_prefill) {
                 on_prefill(self.run.progress());
             }
-            if let Some(logits) = rows.first_mut() {
-                return self.run.step(logits);
+            if !row.is_empty() {
+                return Ok(self.run.step(&mut row)?);
             }
         }
     }

@@ -14,15 +14,18 @@ pub enum FinishReason {
     StopToken,
     /// `max_tokens`, the model's last position or the cache's end was reached.
     Length,
-    /// The request's [`CancelToken`](crate::CancelToken) was cancelled.
+    /// The request's [`CancelToken`](crate::CancelToken) was cancelled, or the batch was stopped.
     Cancelled,
+    /// The caller's predicate found the reply complete
+    /// ([`ReplyControl::is_complete`](crate::batched::ReplyControl::is_complete)).
+    Complete,
 }
 
 impl FinishReason {
     /// The name in OpenAI-style responses: `stop`, `length` or `cancelled`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Eos | Self::StopString | Self::StopToken => "stop",
+            Self::Eos | Self::StopString | Self::StopToken | Self::Complete => "stop",
             Self::Length => "length",
             Self::Cancelled => "cancelled",
         }
@@ -32,7 +35,8 @@ impl FinishReason {
 /// One step of a generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// The chosen token; `None` only in a last step that chose none (cancelled, or out of room).
+    /// The chosen token; `None` only in a last step that chose none (cancelled, out of room, or
+    /// complete).
     pub token: Option<u32>,
     /// Natural logarithm of the token's probability under the model, before bias, penalties,
     /// temperature and truncation; where the request asks for `logprobs`.

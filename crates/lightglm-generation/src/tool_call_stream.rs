@@ -1,7 +1,7 @@
 //! Tool calls while the reply arrives.
 
 use crate::json_scan::{ObjectScanner, Scan};
-use crate::tool_calls::ToolCall;
+use crate::tool_call::ToolCall;
 
 /// What a piece of the reply turned out to be.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,20 +4,8 @@
 //! tells a call from text is that the line is nothing but the name of a declared tool, and that a
 //! complete JSON object follows.
 
-use serde_json::Value;
-
+use crate::tool_call::ToolCall;
 use crate::tool_call_stream::{ToolCallEvent, ToolCallStream};
-
-/// One call of a tool.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ToolCall {
-    /// The declared tool.
-    pub name: String,
-    /// The arguments: always an object.
-    pub arguments: Value,
-    /// The arguments as the model wrote them.
-    pub raw_arguments: String,
-}
 
 /// A reply, taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{CausalLm, KV_BLOCK, KvCacheError, LogitRows, SequenceId, Span};
-use lightglm_generation::RunControl;
 use lightglm_generation::batched::{
-    BatchError, BatchOptions, BatchSubject, Ending, Finish, Generation, generate, log_likelihoods,
+    BatchError, BatchOptions, BatchSubject, ReplyControl, generate, log_likelihoods,
+};
+use lightglm_generation::{
+    FinishReason, Generation, GenerationError, GenerationRequest, RunControl, SamplingParams,
 };
 use lightglm_testkit::{ShuffledKvCache, SplitMix, TableLm};
 
@@ -43,27 +45,46 @@ fn prompts() -> Vec<Vec<u32>> {
     prompts
 }
 
-fn replies(options: BatchOptions) -> Vec<Option<Generation>> {
+type Request = GenerationRequest<fn(u32) -> Option<String>>;
+
+/// Greedy requests, whose replies have no text.
+fn greedy(prompts: &[Vec<u32>], end_tokens: &[u32], max_tokens: usize) -> Vec<Request> {
+    let request = |prompt: &Vec<u32>| {
+        let params = SamplingParams { max_tokens, ..SamplingParams::default() };
+        GenerationRequest::new(prompt.clone(), params, end_tokens.to_vec(), (|_| None) as _)
+    };
+    prompts.iter().map(request).collect()
+}
+
+fn options(sequences: usize, tokens_per_step: usize) -> BatchOptions {
+    BatchOptions { sequences, tokens_per_step, max_positions: None }
+}
+
+fn replies(options: BatchOptions) -> Vec<Result<Generation, GenerationError>> {
     let model = model();
     let mut make_cache = cache;
     let mut subject = BatchSubject::new(&model, &mut make_cache, ShuffledKvCache::truncate);
-    let is_complete = |reply: &[u32]| reply.len() > 2 && reply[reply.len() - 1] % 7 == 3;
-    let ending = Ending { end_tokens: &[4, 9], max_new_tokens: 24, is_complete: &is_complete };
+    let is_complete = |_, reply: &[u32]| reply.len() > 2 && reply[reply.len() - 1] % 7 == 3;
+    let mut replies = ReplyControl { is_complete: Some(&is_complete), ..ReplyControl::default() };
+    let requests = greedy(&prompts(), &[4, 9], 24);
     let control = &mut RunControl::default();
-    generate(&mut subject, &prompts(), &ending, &options, control).expect("replies")
+    generate(&mut subject, requests, &options, &mut replies, control).expect("replies")
 }
 
 #[test]
 fn batched_replies_are_those_of_one_prompt_at_a_time() {
-    let alone = replies(BatchOptions { sequences: 1, tokens_per_step: 1 });
-    assert!(alone.iter().all(Option::is_some));
+    let alone = replies(options(1, 1));
+    assert!(alone.iter().all(Result::is_ok));
     for (sequences, tokens_per_step) in [(1, 1000), (2, 3), (3, 16), (5, 1), (12, 64), (100, 9999)]
     {
-        let batched = replies(BatchOptions { sequences, tokens_per_step });
+        let batched = replies(options(sequences, tokens_per_step));
         assert_eq!(batched, alone, "{sequences} sequences, {tokens_per_step} tokens a step");
     }
-    let ends: Vec<Finish> = alone.iter().flatten().map(|reply| reply.finish).collect();
-    assert!(ends.contains(&Finish::EndToken) && ends.contains(&Finish::Complete), "{ends:?}");
+    let ends: Vec<FinishReason> = alone.iter().flatten().map(|reply| reply.finish).collect();
+    assert!(
+        ends.contains(&FinishReason::Eos) && ends.contains(&FinishReason::Complete),
+        "{ends:?}"
+    );
 }
 
 /// The model run over prompt and continuation at once, in a fresh cache.
@@ -118,9 +139,9 @@ fn log_likelihoods_are_those_of_the_whole_text_in_one_pass() {
 
 #[test]
 fn batched_log_likelihoods_are_those_of_one_prompt_at_a_time() {
-    let alone = scores(BatchOptions { sequences: 1, tokens_per_step: 1 }, 1);
+    let alone = scores(options(1, 1), 1);
     for (sequences, tokens_per_step, rows) in [(1, 999, 9), (2, 3, 5), (5, 1, 1), (12, 64, 128)] {
-        let batched = scores(BatchOptions { sequences, tokens_per_step }, rows);
+        let batched = scores(options(sequences, tokens_per_step), rows);
         assert_eq!(batched, alone, "{sequences} sequences, {tokens_per_step} tokens, {rows} rows");
     }
 }
@@ -131,23 +152,25 @@ fn a_scripted_model_says_its_script() {
     let model = TableLm::<Flex>::new(VOCAB, 2, 0, &FlexDevice).with_successors(&script);
     let mut make_cache = cache;
     let mut subject = BatchSubject::new(&model, &mut make_cache, ShuffledKvCache::truncate);
-    let mut run = |end_tokens: &[u32], max_new_tokens, is_complete: &dyn Fn(&[u32]) -> bool| {
-        let ending = Ending { end_tokens, max_new_tokens, is_complete };
-        let prompts = [vec![9, 1], vec![3]];
-        let options = BatchOptions::default();
-        let control = &mut RunControl::default();
-        let replies = generate(&mut subject, &prompts, &ending, &options, control);
-        let reply = |reply: Option<Generation>| reply.map(|reply| (reply.tokens, reply.finish));
-        replies.expect("replies").into_iter().map(reply).collect::<Vec<_>>()
+    let mut run = |end_tokens: &[u32], max_tokens, is_complete: &dyn Fn(usize, &[u32]) -> bool| {
+        let requests = greedy(&[vec![9, 1], vec![3]], end_tokens, max_tokens);
+        let mut replies =
+            ReplyControl { is_complete: Some(is_complete), ..ReplyControl::default() };
+        let (options, control) = (BatchOptions::default(), &mut RunControl::default());
+        let results = generate(&mut subject, requests, &options, &mut replies, control);
+        let reply = |reply: Result<Generation, GenerationError>| {
+            reply.map(|reply| (reply.content().to_vec(), reply.finish))
+        };
+        results.expect("replies").into_iter().map(reply).collect::<Result<Vec<_>, _>>()
     };
-    let expected = [(vec![2, 3, 4, 5], Finish::EndToken), (vec![4, 5], Finish::EndToken)];
-    assert_eq!(run(&[6], 9, &|_| false), expected.map(Some));
-    let expected = [(vec![2, 3], Finish::Length), (vec![4, 5], Finish::Length)];
-    assert_eq!(run(&[6], 2, &|_| false), expected.map(Some));
-    let expected = [(vec![2, 3, 4], Finish::Complete), (vec![4], Finish::Complete)];
-    assert_eq!(run(&[], 9, &|reply| reply.ends_with(&[4])), expected.map(Some));
-    let nothing = (Vec::new(), Finish::Length);
-    assert_eq!(run(&[], 0, &|_| false), [Some(nothing.clone()), Some(nothing)]);
+    let expected = [(vec![2, 3, 4, 5], FinishReason::Eos), (vec![4, 5], FinishReason::Eos)];
+    assert_eq!(run(&[6], 9, &|_, _| false), Ok(expected.into()));
+    let expected = [(vec![2, 3], FinishReason::Length), (vec![4, 5], FinishReason::Length)];
+    assert_eq!(run(&[6], 2, &|_, _| false), Ok(expected.into()));
+    let complete = FinishReason::Complete;
+    let expected = [(vec![2, 3, 4], complete), (vec![4], complete)];
+    assert_eq!(run(&[], 9, &|_, reply| reply.ends_with(&[4])), Ok(expected.into()));
+    assert!(matches!(run(&[], 0, &|_, _| false), Err(GenerationError::Sampling(_))));
 }
 
 #[test]
@@ -156,7 +179,7 @@ fn progress_is_told_and_the_stop_flag_leaves_what_was_done() {
     let mut make_cache = cache;
     let mut subject = BatchSubject::new(&model, &mut make_cache, ShuffledKvCache::truncate);
     let prompts = prompts();
-    let options = BatchOptions { sequences: 2, tokens_per_step: 64 };
+    let options = options(2, 64);
     let stop = AtomicBool::new(false);
     let mut told = Vec::new();
     let mut progress = |done, total| {
@@ -172,15 +195,6 @@ fn progress_is_told_and_the_stop_flag_leaves_what_was_done() {
         scores.iter().map(Option::is_some).collect::<Vec<_>>()[..5],
         [true, true, true, true, false]
     );
-
-    stop.store(false, Ordering::Relaxed);
-    let mut progress = |done, _| stop.store(done >= 3, Ordering::Relaxed);
-    let mut control =
-        RunControl { progress: Some(&mut progress), stop: Some(&stop), ..RunControl::default() };
-    let ending = Ending { end_tokens: &[], max_new_tokens: 5, is_complete: &|_| false };
-    let replies = generate(&mut subject, &prompts, &ending, &options, &mut control);
-    let done = replies.expect("replies").iter().flatten().count();
-    assert!((3..=4).contains(&done), "{done} replies");
 }
 
 #[test]
@@ -205,7 +219,7 @@ fn bad_batches_are_refused_by_name() {
     assert_eq!(score(&[vec![1]], &[vec![50]]), Err(outside));
     let error = score(&[vec![1; 5], vec![1; 21]], &[vec![1]]).unwrap_err();
     assert!(
-        matches!(&error, BatchError::Model { prompts, .. } if prompts[..] == [0, 1]),
+        matches!(&error, BatchError::Forward { prompts, .. } if prompts[..] == [0, 1]),
         "{error}"
     );
     let full = KvCacheError::Full { requested: 1, available: 0 };

@@ -99,9 +99,10 @@ fn the_detokenizers_rest_is_flushed_and_searched() {
         let params =
             SamplingParams { stop: vec![stop.into()], max_tokens: 5, ..Default::default() };
         let prompt = script[..1].to_vec();
-        let request = GenerationRequest::new(SequenceId(0), prompt, params, vec![EOS], Pairs(None));
+        let request = GenerationRequest::new(prompt, params, vec![EOS], Pairs(None));
         let mut cache = cache(1, 64);
-        let steps = Generator::new(&model, &mut cache, request).unwrap().map(Result::unwrap);
+        let steps =
+            Generator::new(&model, &mut cache, SequenceId(0), request).unwrap().map(Result::unwrap);
         let answer = collect(steps.collect());
         assert_eq!((answer.text.as_str(), answer.finish), (text, finish));
     }
@@ -124,10 +125,11 @@ fn prompt_chunks_do_not_show_and_are_reported() {
         let mut cache = cache(1, 256);
         let model = model();
         let seen = RefCell::new(Vec::new());
-        let generator = Generator::new(&model, &mut cache, request(0, &prompt, sampled(3)))
-            .unwrap()
-            .with_prefill_chunk(NonZeroUsize::new(chunk).unwrap())
-            .with_prefill_callback(|progress| seen.borrow_mut().push(progress.done));
+        let generator =
+            Generator::new(&model, &mut cache, SequenceId(0), request(&prompt, sampled(3)))
+                .unwrap()
+                .with_prefill_chunk(NonZeroUsize::new(chunk).unwrap())
+                .with_prefill_callback(|progress| seen.borrow_mut().push(progress.done));
         let steps = generator.map(Result::unwrap).collect();
         assert_eq!(collect(steps), whole, "chunks of {chunk}");
         let chunks = 1..=100usize.div_ceil(chunk);
@@ -142,8 +144,8 @@ fn cancelled_between_prompt_chunks_and_between_tokens() {
     let (model, cancel) = (model(), CancelToken::new());
     let mut cache = cache(1, 256);
     let params = SamplingParams { ignore_eos: true, ..Default::default() };
-    let request = || request(0, &prompt, params.clone()).with_cancel(cancel.clone());
-    let steps: Vec<Step> = Generator::new(&model, &mut cache, request())
+    let request = || request(&prompt, params.clone()).with_cancel(cancel.clone());
+    let steps: Vec<Step> = Generator::new(&model, &mut cache, SequenceId(0), request())
         .unwrap()
         .with_prefill_chunk(NonZeroUsize::new(10).unwrap())
         .with_prefill_callback(|progress| {
@@ -159,7 +161,7 @@ fn cancelled_between_prompt_chunks_and_between_tokens() {
 
     cancel.reset();
     cache.clear(SequenceId(0)).unwrap();
-    let mut generator = Generator::new(&model, &mut cache, request()).unwrap();
+    let mut generator = Generator::new(&model, &mut cache, SequenceId(0), request()).unwrap();
     for _ in 0..3 {
         assert_eq!(generator.next().unwrap().unwrap().finish, None);
     }
@@ -174,7 +176,8 @@ fn the_end_of_the_room_is_a_length_and_a_long_prompt_an_error() {
     let params = SamplingParams { ignore_eos: true, ..Default::default() };
     let in_cache = |positions: usize, model: &TableLm<B>, prompt: &[u32]| {
         let mut cache = cache(1, positions);
-        let generator = Generator::new(model, &mut cache, request(0, prompt, params.clone()));
+        let generator =
+            Generator::new(model, &mut cache, SequenceId(0), request(prompt, params.clone()));
         generator.unwrap().collect::<Vec<_>>()
     };
     let free = model();
@@ -189,7 +192,7 @@ fn the_end_of_the_room_is_a_length_and_a_long_prompt_an_error() {
         let full = KvCacheError::Full { requested: 21, available: 20 };
         let long = LmError::TooLong { position: 20, limit: 20 };
         let expected = if positions == 20 { LmError::Cache(full) } else { long };
-        assert_eq!(steps[0], Err(GenerationError::Model(expected)));
+        assert_eq!(steps[0], Err(GenerationError::Forward(expected.into())));
     }
 }
 
@@ -197,7 +200,7 @@ fn the_end_of_the_room_is_a_length_and_a_long_prompt_an_error() {
 fn bad_requests_are_refused() {
     let (model, mut cache) = (model(), cache(1, 64));
     let mut error = |prompt: &[u32], params: SamplingParams| {
-        Generator::new(&model, &mut cache, request(0, prompt, params)).err()
+        Generator::new(&model, &mut cache, SequenceId(0), request(prompt, params)).err()
     };
     assert_eq!(error(&[], SamplingParams::default()), Some(GenerationError::EmptyPrompt));
     let params = SamplingParams { stop_token_ids: vec![VOCAB as u32], ..Default::default() };
@@ -233,8 +236,13 @@ fn history_counts_in_penalties() {
     let params = SamplingParams { repetition_penalty: 1e6, max_tokens: 1, ..Default::default() };
     let first = |history: Vec<u32>| {
         let mut cache = cache(1, 64);
-        let request = request(0, &script[..1], params.clone()).with_history(history);
-        Generator::new(&model, &mut cache, request).unwrap().next().unwrap().unwrap().token
+        let request = request(&script[..1], params.clone()).with_history(history);
+        Generator::new(&model, &mut cache, SequenceId(0), request)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .token
     };
     assert_eq!(first(vec![]), Some(token('a')));
     assert_ne!(first(vec![token('a')]), Some(token('a')));

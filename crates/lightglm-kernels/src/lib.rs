@@ -40,7 +40,7 @@ pub use extension::LmBackend;
 pub use gradients::{AdamWState, AdamWStep, LmGradients};
 pub use map_file::{MappedFile, map_file, page_out};
 pub use packed::{
-    ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix,
-    PackedSizes, QuantizedMatrix, ScaleDtype, WeightBits,
+    ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackedFormat, PackedMatrix,
+    PackedSizes, PackingError, QuantizedMatrix, ScaleDtype, WeightBits,
 };
 pub use select::select_weight;

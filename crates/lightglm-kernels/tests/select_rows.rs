@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::SelectError;
+use lightglm_core::SliceError;
 use lightglm_kernels::{
     ActivationFormat, CodeOrder, PackedMatrix, QuantizedMatrix, ScaleDtype, WeightBits,
 };
@@ -77,7 +77,7 @@ fn a_row_past_the_end_is_an_error() {
     let matrix = random_matrix([33, 8], WeightBits::Eight, 8, false, &mut Rng(1));
     let whole = pack(&matrix, ScaleDtype::F32, CodeOrder::Panels);
     let error = whole.select_rows(&[0, 33]).expect_err("there are 33");
-    assert_eq!(error, SelectError::Index { axis: "output", index: 33, count: 33 });
+    assert_eq!(error, SliceError::Index { axis: "output", index: 33, count: 33 });
 }
 
 /// Half of the rows of the gate and up projections of the shape `mid`, once: what a prompt waits for.

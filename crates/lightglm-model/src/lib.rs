@@ -25,13 +25,12 @@
 //! let shape = KvShape::of(checkpoint.config());
 //! let mut cache = ContiguousKvCache::new(shape, 1, 4096, KvDtype::Bf16, &FlexDevice);
 //! let request = GenerationRequest::new(
-//!     SequenceId(0),
 //!     prompt,
 //!     SamplingParams::default(),
 //!     checkpoint.eos_token_ids()?,
 //!     tokenizer.decode_stream(true),
 //! );
-//! for step in Generator::new(&model, &mut cache, request)? {
+//! for step in Generator::new(&model, &mut cache, SequenceId(0), request)? {
 //!     print!("{}", step?.text);
 //! }
 //! # Ok(())

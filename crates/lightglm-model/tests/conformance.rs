@@ -12,7 +12,7 @@ use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{ChannelLinear, DenseGlm, DenseLinear, DenseParts, LoadPrecision};
 use lightglm_model::weights::{SafetensorsCheckpoint, SeededWeights, write_random_checkpoint};
 use lightglm_testkit::{
-    ShuffledKvCache, check_causal_lm, check_linear, check_part_source, check_select_linear,
+    ShuffledKvCache, check_causal_lm, check_linear, check_part_source, check_slice_linear,
     check_weight_source,
 };
 
@@ -67,7 +67,7 @@ fn dense_projections_are_linear() {
         let model = model(&config(ModelType::Glm4), dtype);
         model.for_each_linear(|_, linear| {
             check_linear(linear, &FlexDevice);
-            check_select_linear(linear, &FlexDevice);
+            check_slice_linear(linear, &FlexDevice);
         });
     }
 }

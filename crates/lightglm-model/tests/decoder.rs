@@ -5,14 +5,15 @@ use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
-    CausalLm, FeedForward, KvCache, KvCacheError, Linear, LmError, LogitRows, SequenceId, Span,
-    WeightDtype, WeightError,
+    CausalLm, FeedForward, KvCache, KvCacheError, LabelledSpan, Linear, LmError, LogitRows,
+    SequenceId, Span, WeightDtype, WeightError, WeightSource,
 };
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::config::{GlmConfig, ModelType};
-use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
+use lightglm_model::decoder::{DenseEmbedding, DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::weights::SeededWeights;
+use lightglm_testkit::check_weight_source;
 
 /// A small model of awkward sizes: nothing is a multiple of a vector.
 fn config(model_type: ModelType) -> GlmConfig {
@@ -174,10 +175,13 @@ fn replacing_the_parts_keeps_the_rest() {
     let spans = [span(0, &prompt, LogitRows::All)];
     let before = values(model.forward_uncached(&spans).unwrap());
     let mut names = Vec::new();
-    let model = model.map_linears(&mut |name: &str, linear: DenseLinear<Flex>| {
+    let mut seen = Vec::new();
+    model.for_each_linear(|name, linear| seen.push((name.to_string(), linear.shape())));
+    let model = model.map_linears(|name, linear: DenseLinear<Flex>| {
         names.push((name.to_string(), linear.shape()));
         linear
     });
+    assert_eq!(seen, names);
     let expected: Vec<_> = config
         .tensor_shapes()
         .into_iter()
@@ -194,6 +198,71 @@ fn replacing_the_parts_keeps_the_rest() {
     let bytes = 3 * config.intermediate_size * config.hidden_size * 4;
     assert_eq!(layers, [(0, bytes), (1, bytes), (2, bytes)]);
     assert!(values(model.forward_uncached(&spans).unwrap()) == before);
+}
+
+#[test]
+fn the_first_error_of_a_part_ends_the_replacement() {
+    let (_, model) = model(ModelType::Glm4, WeightDtype::F32);
+    let mut asked = 0;
+    let error = model.clone().try_map_linears(|name, linear: DenseLinear<Flex>| {
+        asked += 1;
+        if asked < 9 { Ok(linear) } else { Err(name.to_owned()) }
+    });
+    assert_eq!((error.unwrap_err().as_str(), asked), ("model.layers.1.self_attn.v_proj", 9));
+    let error = model.try_map_embedding(|_| Err::<DenseEmbedding<Flex>, _>("no table"));
+    assert_eq!(error.unwrap_err(), "no table");
+}
+
+#[test]
+fn weights_are_those_of_the_checkpoint() {
+    for (model_type, tie_word_embeddings) in
+        [(ModelType::Glm4, false), (ModelType::Glm, false), (ModelType::Glm4, true)]
+    {
+        let config = GlmConfig { tie_word_embeddings, ..config(model_type) };
+        let source = SeededWeights::new(config.clone(), WeightDtype::F32, 7);
+        let file = std::path::Path::new("seeded");
+        let model =
+            DenseGlm::<Flex>::load(&config, &source, file, LoadPrecision::Stored, &FlexDevice);
+        let weights = model.expect("seeded weights fit their configuration").weights();
+        check_weight_source(&weights);
+        let mut shapes = config.tensor_shapes();
+        shapes.sort();
+        assert_eq!(weights.shapes(), shapes);
+        for (name, _) in shapes {
+            let bytes =
+                |source: &dyn WeightSource| source.tensor(&name).expect("it is there").bytes;
+            assert!(bytes(&weights) == bytes(&source), "`{name}` differs");
+        }
+    }
+}
+
+#[test]
+fn labelled_logits_are_those_of_the_labelled_rows() {
+    let (config, model) = model(ModelType::Glm4, WeightDtype::Bf16);
+    let prompts = [tokens(20, 1), tokens(7, 2)];
+    let targets = [
+        (0..20).map(|i| (i % 3 == 1).then_some(i)).collect::<Vec<Option<u32>>>(),
+        vec![None, None, Some(130), None, None, None, Some(0)],
+    ];
+    let batch: Vec<LabelledSpan<'_>> = prompts
+        .iter()
+        .zip(&targets)
+        .map(|(tokens, targets)| LabelledSpan { tokens, targets })
+        .collect();
+    let spans = [span(0, &prompts[0], LogitRows::All), span(1, &prompts[1], LogitRows::All)];
+    let all = values(model.forward_uncached(&spans).unwrap());
+    let rows = all.chunks_exact(config.vocab_size).zip(targets.iter().flatten());
+    let expected: Vec<f32> =
+        rows.filter(|(_, target)| target.is_some()).flat_map(|(row, _)| row.to_vec()).collect();
+    assert!(values(model.labelled_logits(&batch).unwrap()) == expected);
+
+    let none = [None; 7];
+    let unlabelled = LabelledSpan { tokens: &prompts[1], targets: &none };
+    assert_eq!(model.labelled_logits(&[unlabelled]).unwrap().dims(), [0, config.vocab_size]);
+    let outside = [Some(131); 7];
+    let outside = LabelledSpan { tokens: &prompts[1], targets: &outside };
+    let error = model.labelled_logits(&[outside]).unwrap_err();
+    assert_eq!(error, LmError::TokenOutOfRange { token: 131, vocab_size: 131 });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lightglm_core::WeightError;
-use lightglm_kernels::PackError;
+use lightglm_kernels::PackingError;
 
 use crate::{PackedFileError, PolicyError};
 
@@ -18,7 +18,7 @@ pub enum QuantError {
         /// The layer's name, without `.weight`.
         name: String,
         /// What does not fit.
-        source: PackError,
+        source: PackingError,
     },
     /// A weight is NaN or infinite.
     #[error("`{name}`: the weight in row {row} and column {column} is {value}")]

@@ -1,8 +1,9 @@
 //! Quantization of language models, after training and in it: schemes, methods, packed projections,
 //! files, quantization-aware training.
 //!
-//! **Should I use this crate?** Yes, to hold a model in 8 or 4 bits a weight: [`Quantizer`] makes
-//! one from any checkpoint, in memory or as a file that [`QuantizedCheckpoint`] maps without a copy.
+//! **Should I use this crate?** Yes, to hold a model in 8 or 4 bits a weight:
+//! [`CheckpointQuantizer`] makes one from any checkpoint, in memory or as a file that
+//! [`QuantizedCheckpoint`] maps without a copy.
 //! The decoder itself is `lightglm-model`'s: `Glm::from_parts` takes its projections from here.
 //!
 //! ```
@@ -36,6 +37,6 @@ pub use checkpoint::{
 pub use error::QuantError;
 pub use layers::{MatrixWeight, QuantizedEmbedding, QuantizedLinear};
 pub use policy::{Footprint, Policy, PolicyError, footprint};
-pub use quantizer::{DenseMatrix, HostMatrix, PackedBytes, Quantizer};
+pub use quantizer::{CheckpointQuantizer, DenseMatrix, HostMatrix, PackedBytes};
 pub use round_to_nearest::{round_to_nearest, scale_of};
 pub use scheme::{Granularity, QuantizedScheme, Scheme, SchemeError, WeightScheme};

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{LoadPart, PartSource, QUANTIZATION_KEY, WeightError, WeightSource};
-use lightglm_kernels::{PackError, PackedMatrix, QuantizedMatrix};
+use lightglm_kernels::{PackedMatrix, PackingError, QuantizedMatrix};
 use lightglm_quant::{
-    HostMatrix, MatrixWeight, PackedFileError, Policy, PolicyError, QuantError,
-    QuantizedCheckpoint, Quantizer, round_to_nearest,
+    CheckpointQuantizer, HostMatrix, MatrixWeight, PackedFileError, Policy, PolicyError,
+    QuantError, QuantizedCheckpoint, round_to_nearest,
 };
 use table_source::TableSource;
 
@@ -46,7 +46,9 @@ fn saved(policy: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
     let policy: Policy = policy.parse().unwrap();
-    Quantizer::new(&source(), Path::new("table"), &policy).save(&file, &tensors()).unwrap();
+    CheckpointQuantizer::new(&source(), Path::new("table"), &policy)
+        .save(&file, &tensors())
+        .unwrap();
     (folder, file)
 }
 
@@ -77,7 +79,7 @@ fn what_is_loaded_is_what_quantizing_in_memory_gives() {
     for policy in [POLICY, "int8", "int4", "w8a8", "int4wo-g64", "dense"] {
         let (_folder, file) = saved(policy);
         let (dense, policy) = (source(), policy.parse().unwrap());
-        let in_memory = Quantizer::new(&dense, Path::new("table"), &policy);
+        let in_memory = CheckpointQuantizer::new(&dense, Path::new("table"), &policy);
         // At any alignment.
         for shift in [0, 1, 2] {
             let stored = TableSource::read(&file, shift);
@@ -128,7 +130,7 @@ fn blocks_of_rows_make_the_whole_matrix() {
     let shape = [2100, 1024];
     let source = TableSource::random(&[("p.weight", &shape)], 3);
     let policy: Policy = "int4wo-g32-zp".parse().unwrap();
-    let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
+    let quantizer = CheckpointQuantizer::new(&source, Path::new("table"), &policy);
     let lightglm_quant::Scheme::Quantized(scheme) = policy.scheme("p") else { panic!() };
     let view = source.tensor("p.weight").unwrap();
     let weight: Vec<f32> = view
@@ -167,7 +169,8 @@ fn a_method_must_return_what_was_asked_for() {
         let other = lightglm_quant::WeightScheme { symmetric: false, ..dense.scheme.weight };
         round_to_nearest(dense.name, dense.weight, dense.shape, &other)
     };
-    let quantizer = Quantizer::new(&source, Path::new("table"), &policy).with_method(&method);
+    let quantizer =
+        CheckpointQuantizer::new(&source, Path::new("table"), &policy).with_method(&method);
     let error = quantizer.matrix("lm_head", [50, 72]).unwrap_err();
     assert!(
         matches!(error, QuantError::OtherFormat { ref name, .. } if name == "lm_head"),
@@ -190,7 +193,7 @@ fn breaking_off_leaves_nothing_behind() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
+        let quantizer = CheckpointQuantizer::new(&source, Path::new("table"), &policy);
         let saved = quantizer.with_progress(&progress).save(&file, &tensors());
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         match saved {
@@ -207,7 +210,7 @@ fn what_does_not_fit_is_named() {
     let error = |policy: &str, source: &TableSource| {
         let folder = tempfile::tempdir().unwrap();
         let policy: Policy = policy.parse().unwrap();
-        let quantizer = Quantizer::new(source, Path::new("table"), &policy);
+        let quantizer = CheckpointQuantizer::new(source, Path::new("table"), &policy);
         let error = quantizer.save(&folder.path().join("m.safetensors"), &tensors()).unwrap_err();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{error}");
         error
@@ -215,7 +218,7 @@ fn what_does_not_fit_is_named() {
     match error("*.down_proj=w8a8-g24-ag64,*=int8", &source) {
         QuantError::Layer { name, source } => {
             assert_eq!(name, "model.layers.0.mlp.down_proj");
-            assert!(matches!(source, PackError::ActivationGroupSize { .. }));
+            assert!(matches!(source, PackingError::ActivationGroupSize { .. }));
         }
         other => panic!("{other}"),
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{LoadPart, PartSource};
-use lightglm_quant::{Policy, QuantizedCheckpoint, Quantizer};
-use lightglm_testkit::{check_embedding, check_linear, check_part_source, check_select_linear};
+use lightglm_quant::{CheckpointQuantizer, Policy, QuantizedCheckpoint};
+use lightglm_testkit::{check_embedding, check_linear, check_part_source, check_slice_linear};
 use table_source::TableSource;
 
 const SCHEMES: [&str; 9] = [
@@ -48,7 +48,7 @@ fn projections(schemes: &[&str]) {
         let source = TableSource::random(&[("p.weight", &shape), ("p.bias", &shape[..1])], 7);
         for scheme in schemes {
             let policy: Policy = scheme.parse().unwrap();
-            let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
+            let quantizer = CheckpointQuantizer::new(&source, Path::new("table"), &policy);
             for bias in [true, false] {
                 let linear = PartSource::<Flex>::linear(
                     &quantizer,
@@ -57,7 +57,7 @@ fn projections(schemes: &[&str]) {
                 )
                 .unwrap();
                 check_linear(&linear, &FlexDevice);
-                check_select_linear(&linear, &FlexDevice);
+                check_slice_linear(&linear, &FlexDevice);
             }
         }
     }
@@ -69,7 +69,7 @@ fn tables(schemes: &[&str]) {
         for scheme in schemes {
             // Named, so that 4 bits stay 4 bits.
             let policy: Policy = format!("model.embed_tokens={scheme}").parse().unwrap();
-            let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
+            let quantizer = CheckpointQuantizer::new(&source, Path::new("table"), &policy);
             let name = "model.embed_tokens";
             let table =
                 PartSource::<Flex>::embedding(&quantizer, &LoadPart::new(name, shape), &FlexDevice)
@@ -96,7 +96,7 @@ fn a_quantizer_and_what_it_wrote_are_sources_of_parts() {
     let table = LoadPart::new("model.embed_tokens", [50, 72]);
     for policy in ["dense", "int8", "*.down_proj=int4wo-g8-zp,*.q_proj=dense,*=w8a8"] {
         let policy: Policy = policy.parse().unwrap();
-        let quantizer = Quantizer::new(&source, Path::new("table"), &policy);
+        let quantizer = CheckpointQuantizer::new(&source, Path::new("table"), &policy);
         check_part_source::<Flex, _>(&quantizer, &linears, &table, &FlexDevice);
 
         let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{LoadPart, PartSource, QUANTIZATION_KEY};
-use lightglm_quant::{PackedIndex, Policy, QuantizedCheckpoint, Quantizer};
+use lightglm_quant::{CheckpointQuantizer, PackedIndex, Policy, QuantizedCheckpoint};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 use table_source::TableSource;
 
@@ -46,7 +46,9 @@ fn packed_index() {
     let mut stored = TableSource::default();
     for policy in ["a=int4wo-g32-zp,*=int8", "w8a8", "a=int4,*=dense"] {
         let policy: Policy = policy.parse().unwrap();
-        Quantizer::new(&source, Path::new("table"), &policy).save(&file, &tensors).unwrap();
+        CheckpointQuantizer::new(&source, Path::new("table"), &policy)
+            .save(&file, &tensors)
+            .unwrap();
         stored = TableSource::read(&file, 0);
         seeds.push(stored.metadata[QUANTIZATION_KEY].clone().into_bytes());
     }

@@ -1,9 +1,9 @@
 //! Methods against obvious references, and on inputs that real text does not have.
 
-use lightglm_kernels::{PackError, QuantizedMatrix, ScaleDtype, WeightBits};
+use lightglm_kernels::{PackingError, QuantizedMatrix, ScaleDtype, WeightBits};
 use lightglm_quant::methods::{
-    Choice, ClipSearch, Gptq, InputStatistics, LayerChoices, LayerWeight, MethodError, Quantizer,
-    Record, RoundToNearest, relative_output_error, scheme_bytes, search_budget,
+    Choice, ClipSearch, Gptq, InputStatistics, LayerChoices, LayerWeight, MethodError,
+    QuantizationMethod, Record, RoundToNearest, relative_output_error, scheme_bytes, search_budget,
 };
 use lightglm_quant::{Granularity, QuantError, WeightScheme, round_to_nearest};
 
@@ -234,7 +234,8 @@ fn degenerate_inputs_give_sane_codes() {
     let huge: Vec<f32> = one_token.iter().map(|x| x * 1e15).collect();
     for x in [&one_token, &dead_columns, &same_row, &nothing, &huge] {
         let inputs = statistics(x, k);
-        let quantizers: [&dyn Quantizer; 3] = [&Gptq::default(), &ClipSearch, &RoundToNearest];
+        let quantizers: [&dyn QuantizationMethod; 3] =
+            [&Gptq::default(), &ClipSearch, &RoundToNearest];
         for quantizer in quantizers {
             let layer = layer(&weight, [n, k]);
             let matrix = quantizer.quantize(&layer, &scheme, Some(&inputs)).unwrap();
@@ -297,7 +298,7 @@ fn what_is_not_a_number_is_named() {
     let quantized = ClipSearch.quantize(&layer(&weight[..8], [1, 8]), &odd, None);
     assert!(matches!(
         quantized,
-        Err(MethodError::Quant(QuantError::Layer { source: PackError::GroupSize { .. }, .. }))
+        Err(MethodError::Quant(QuantError::Layer { source: PackingError::GroupSize { .. }, .. }))
     ));
 }
 

@@ -1,6 +1,6 @@
 //! Schemes and policies as text, and what they weigh.
 
-use lightglm_kernels::{ActivationBits, ActivationFormat, PackError, ScaleDtype, WeightBits};
+use lightglm_kernels::{ActivationBits, ActivationFormat, PackingError, ScaleDtype, WeightBits};
 use lightglm_quant::{
     Footprint, Granularity, Policy, PolicyError, QuantError, QuantizedScheme, Scheme, SchemeError,
     WeightScheme, footprint,
@@ -147,7 +147,7 @@ fn sizes_are_counted_and_misfits_named() {
     match footprint(&policy, [("model.layers.3.mlp.down_proj", [64, 256])], 16).unwrap_err() {
         QuantError::Layer { name, source } => {
             assert_eq!(name, "model.layers.3.mlp.down_proj");
-            assert_eq!(source, PackError::ActivationGroupSize { weight: 24, activation: 128 });
+            assert_eq!(source, PackingError::ActivationGroupSize { weight: 24, activation: 128 });
         }
         other => panic!("{other}"),
     }

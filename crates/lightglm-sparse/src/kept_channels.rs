@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
-use lightglm_core::SelectError;
+use lightglm_core::SliceError;
 
 use crate::SparsityPolicy;
 use crate::policy::straight_through;
@@ -24,9 +24,9 @@ impl<B: Backend> KeptChannels<B> {
     /// Keeps `kept` of `channels` (`K`), in any order.
     ///
     /// # Errors
-    /// [`SelectError::Index`].
-    pub fn new(kept: &[usize], channels: usize, device: &B::Device) -> Result<Self, SelectError> {
-        SelectError::check("input", kept, channels)?;
+    /// [`SliceError::Index`].
+    pub fn new(kept: &[usize], channels: usize, device: &B::Device) -> Result<Self, SliceError> {
+        SliceError::check("input", kept, channels)?;
         let mut left_out = vec![true; channels];
         kept.iter().for_each(|&channel| left_out[channel] = false);
         let data = TensorData::new(left_out, [1, channels]);

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_core::{Linear, SliceError, SliceLinear};
 
 use crate::SparsityPolicy;
 
@@ -39,15 +39,13 @@ impl<B: Backend, L: Linear<B>, P: SparsityPolicy<B>> Linear<B> for SparseLinear<
 }
 
 /// Inputs stay together: a policy may know its channels by their place.
-impl<B: Backend, L: SelectLinear<B>, P: SparsityPolicy<B>> SelectLinear<B>
-    for SparseLinear<B, L, P>
-{
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
-        Ok(Self::new(self.inner.select_outputs(outputs)?, self.policy.clone()))
+impl<B: Backend, L: SliceLinear<B>, P: SparsityPolicy<B>> SliceLinear<B> for SparseLinear<B, L, P> {
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError> {
+        Ok(Self::new(self.inner.slice_outputs(outputs)?, self.policy.clone()))
     }
 
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError> {
         let [_, k] = self.shape();
-        SelectError::check("input", inputs, k).map(|()| None)
+        SliceError::check("input", inputs, k).map(|()| None)
     }
 }

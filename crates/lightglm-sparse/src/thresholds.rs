@@ -1,4 +1,4 @@
-//! `Thresholds`: what [`crate::Calibration`] finds, and the file that keeps it.
+//! `Thresholds`: what [`crate::ActivationStatistics`] finds, and the file that keeps it.
 
 use std::collections::BTreeMap;
 use std::io::Write;

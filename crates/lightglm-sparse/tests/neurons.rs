@@ -6,13 +6,13 @@ use burn::backend::Autodiff;
 use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{FeedForward, Linear, SelectError};
+use lightglm_core::{FeedForward, Linear, SliceError};
 use lightglm_kernels::{LmBackend, select_weight};
 use lightglm_sparse::{
-    Calibration, Dense, GatedFeedForward, KeptChannels, Magnitude, NeuronStatistics, Recorder,
-    Recording, SelectedLinear, SparseLinear, SparsityError, SparsityPolicy,
+    ActivationStatistics, Dense, GatedFeedForward, KeptChannels, Magnitude, NeuronStatistics,
+    Recorder, Recording, SlicedLinear, SparseLinear, SparsityError, SparsityPolicy,
 };
-use lightglm_testkit::{check_linear, check_select_linear};
+use lightglm_testkit::{check_linear, check_slice_linear};
 use plain::Plain;
 use proptest::prelude::*;
 
@@ -110,7 +110,7 @@ fn kept_channels_keep_their_bits() {
     let to_bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(to_bits(&masked), to_bits(&expected));
     let error = KeptChannels::<Flex>::new(&[5], 5, &FlexDevice).expect_err("there are five");
-    assert_eq!(error, SelectError::Index { axis: "input", index: 5, count: 5 });
+    assert_eq!(error, SliceError::Index { axis: "input", index: 5, count: 5 });
 }
 
 #[test]
@@ -130,12 +130,12 @@ fn selected_projections_are_the_masked_whole_to_the_bit() {
     let chosen: Vec<usize> = (0..65).filter(|at| at % 3 != 1).collect();
     let mask = KeptChannels::new(&chosen, 65, &FlexDevice).expect("channels");
     let masked = SparseLinear::new(linear.clone(), mask);
-    let selected = SelectedLinear::inputs(&linear, &chosen, &FlexDevice).expect("inputs");
+    let selected = SlicedLinear::inputs(&linear, &chosen, &FlexDevice).expect("inputs");
     assert_eq!(selected.shape(), [33, chosen.len()]);
     check_linear(&masked, &FlexDevice);
     check_linear(&selected, &FlexDevice);
-    check_select_linear(&masked, &FlexDevice);
-    check_select_linear(
+    check_slice_linear(&masked, &FlexDevice);
+    check_slice_linear(
         &SparseLinear::new(linear.clone(), Magnitude { threshold: 0.4 }),
         &FlexDevice,
     );
@@ -144,12 +144,12 @@ fn selected_projections_are_the_masked_whole_to_the_bit() {
     let short = select_weight(&short, 1, &chosen).val();
     assert_eq!(bits(selected.forward(short)), bits(masked.forward(x.clone())));
 
-    let outputs = SelectedLinear::outputs(&linear, &[32, 0]).expect("outputs");
-    let whole = values(SelectedLinear::whole(linear.clone()).forward(x.clone()));
+    let outputs = SlicedLinear::outputs(&linear, &[32, 0]).expect("outputs");
+    let whole = values(SlicedLinear::whole(linear.clone()).forward(x.clone()));
     let expected: Vec<f32> = whole.chunks(33).flat_map(|row| [row[32], row[0]]).collect();
     assert_eq!(values(outputs.forward(x)), expected);
-    let past = SelectedLinear::inputs(&linear, &[65], &FlexDevice).expect_err("there are 65");
-    assert_eq!(past, SelectError::Index { axis: "input", index: 65, count: 65 });
+    let past = SlicedLinear::inputs(&linear, &[65], &FlexDevice).expect_err("there are 65");
+    assert_eq!(past, SliceError::Index { axis: "input", index: 65, count: 65 });
 }
 
 /// `down(z)` of a SwiGLU, `z` where `|silu(gate)| >= threshold` and 0 elsewhere, neuron by neuron.
@@ -193,14 +193,14 @@ fn closed_gates_are_the_mask_of_the_formula() {
 #[test]
 fn gates_reach_the_sparsity_that_was_asked_for() {
     let (gate_up, down) = (plain::<Flex>(2 * 128, 32), plain::<Flex>(32, 128));
-    let calibration = Arc::new(Calibration::default());
+    let calibration = Arc::new(ActivationStatistics::default());
     let recording = Recording::new("gate", calibration.clone());
     let calibrating = GatedFeedForward::new(gate_up.clone(), down.clone(), recording);
     calibrating.forward(random(400, 32));
     for sparsity in [0.25, 0.5, 0.9] {
         let thresholds = calibration.uniform(sparsity).expect("recorded");
         let policy = Magnitude { threshold: thresholds.get("gate").expect("recorded") };
-        let counter = Arc::new(Calibration::default());
+        let counter = Arc::new(ActivationStatistics::default());
         let counting = SparseLinear::new(down.clone(), Recording::new("down", counter.clone()));
         GatedFeedForward::new(gate_up.clone(), counting, policy).forward(random(400, 32));
         let actual = counter.zeros("down").expect("recorded");

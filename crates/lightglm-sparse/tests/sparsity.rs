@@ -9,8 +9,8 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm_core::Linear;
 use lightglm_kernels::LmBackend;
 use lightglm_sparse::{
-    Calibration, Dense, Magnitude, ModelFingerprint, Recording, SparseLinear, SparsityError,
-    SparsityPolicy, Threshold, Thresholds,
+    ActivationStatistics, Dense, Magnitude, ModelFingerprint, Recording, SparseLinear,
+    SparsityError, SparsityPolicy, Threshold, Thresholds,
 };
 use lightglm_testkit::check_linear;
 use plain::Plain;
@@ -84,7 +84,7 @@ fn gradients_pass_straight_through_the_mask() {
 
 #[test]
 fn thresholds_reach_the_sparsity_on_text_that_was_held_back() {
-    let calibration = Arc::new(Calibration::default());
+    let calibration = Arc::new(ActivationStatistics::default());
     let random = || Tensor::random([400, 257], Distribution::Normal(0.0, 3.0), &FlexDevice);
     let recording = SparseLinear::new(plain(5, 257), Recording::new("down", calibration.clone()));
     let x: Tensor<Flex, 2> = random();
@@ -104,7 +104,7 @@ fn thresholds_reach_the_sparsity_on_text_that_was_held_back() {
 
 #[test]
 fn each_projection_has_its_own_sparsity() {
-    let calibration = Calibration::default();
+    let calibration = ActivationStatistics::default();
     let magnitudes: Vec<f32> = (1..=1000).map(|i| i as f32).collect();
     for name in ["q", "down"] {
         calibration.record(name, &magnitudes, 1).expect("fine");
@@ -123,7 +123,7 @@ fn each_projection_has_its_own_sparsity() {
 
 #[test]
 fn bad_calibration_is_an_error() {
-    let calibration = Calibration::default();
+    let calibration = ActivationStatistics::default();
     assert!(matches!(calibration.uniform(0.5), Err(SparsityError::NothingRecorded)));
     calibration.record("q", &[], 4).expect("no rows are no error");
     assert!(matches!(calibration.uniform(0.5), Err(SparsityError::NothingRecorded)));

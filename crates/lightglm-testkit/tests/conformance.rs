@@ -5,12 +5,12 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
 use bytes::Bytes;
 use lightglm_core::{
-    CausalLm, KvCache, KvCacheError, KvLayer, Linear, LmError, SelectError, SelectLinear,
-    SequenceId, Span, TensorView, WeightDtype, WeightError, WeightSource,
+    CausalLm, KvCache, KvCacheError, KvLayer, Linear, LmError, SequenceId, SliceError, SliceLinear,
+    Span, TensorView, WeightDtype, WeightError, WeightSource,
 };
 use lightglm_testkit::{
     ShuffledKvCache, SplitMix, TableLm, check_causal_lm, check_kv_cache, check_linear,
-    check_select_linear, check_weight_source,
+    check_slice_linear, check_weight_source,
 };
 
 type B = Flex;
@@ -266,10 +266,10 @@ impl<B: Backend> Linear<B> for Selectable<B> {
 }
 
 impl<B: Backend> Selectable<B> {
-    fn select(&self, dim: usize, chosen: &[usize]) -> Result<Self, SelectError> {
+    fn select(&self, dim: usize, chosen: &[usize]) -> Result<Self, SliceError> {
         let count = self.shape()[dim];
         if self.fault != SelectFault::WrapsIndices {
-            SelectError::check(["output", "input"][dim], chosen, count)?;
+            SliceError::check(["output", "input"][dim], chosen, count)?;
         }
         let indices: Vec<i64> = chosen.iter().map(|&index| (index % count) as i64).collect();
         let weight = self.inner.weight.clone();
@@ -279,8 +279,8 @@ impl<B: Backend> Selectable<B> {
     }
 }
 
-impl<B: Backend> SelectLinear<B> for Selectable<B> {
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+impl<B: Backend> SliceLinear<B> for Selectable<B> {
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError> {
         let mut outputs = outputs.to_vec();
         if self.fault == SelectFault::SortsOutputs {
             outputs.sort_unstable();
@@ -288,7 +288,7 @@ impl<B: Backend> SelectLinear<B> for Selectable<B> {
         self.select(0, &outputs)
     }
 
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError> {
         let first: Vec<usize> = (0..inputs.len()).collect();
         match self.fault {
             SelectFault::TakesTheFirstInputs => self.select(1, &first).map(Some),
@@ -303,7 +303,7 @@ fn select_suite_accepts_and_notices() {
     for fault in [None, SortsOutputs, TakesTheFirstInputs, WrapsIndices] {
         let check = move || {
             let linear = Selectable { inner: projection(false, 84), fault };
-            check_select_linear(&linear, &device());
+            check_slice_linear(&linear, &device());
         };
         match fault {
             None => check(),

@@ -43,9 +43,7 @@ pub mod lora;
 mod mixed_precision;
 pub mod objectives;
 pub mod optimizer;
-mod parameters;
 pub mod peft;
 pub mod trainer;
 
 pub use mixed_precision::{HalfPrecision, MixedPrecision};
-pub use parameters::{TrainableParameter, trainable_parameters};

@@ -4,7 +4,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear, ReplaceWeight};
+use lightglm_core::{EffectiveWeight, Linear, MasterWeight, ReplaceWeight};
 use lightglm_kernels::LmBackend;
 
 /// A 16-bit precision of products.
@@ -82,6 +82,15 @@ impl<B: LmBackend, L: EffectiveWeight<B>> EffectiveWeight<B> for MixedPrecision<
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
         self.inner.bias()
+    }
+}
+
+/// The weight before it is rounded to half precision.
+impl<B: LmBackend, L: EffectiveWeight<B> + MasterWeight<B>> MasterWeight<B>
+    for MixedPrecision<B, L>
+{
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.inner.master_weight()
     }
 }
 

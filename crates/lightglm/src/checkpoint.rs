@@ -77,3 +77,8 @@ fn fetching(sink: &ProgressSink) -> lightglm_hub::ProgressCallback {
         let _ = sink.report(Progress::Fetching { doing, file, done, total });
     })
 }
+
+/// Whether the checkpoint's matrices are packed: such weights are held as they are stored.
+pub fn is_quantized(checkpoint: &Checkpoint) -> bool {
+    lightglm_quant::QuantizedCheckpoint::is_one(checkpoint.weights())
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lightglm_core::{KvCacheError, LmError, WeightError};
 use lightglm_eval::EvalError;
-use lightglm_eval::data::DataError;
+use lightglm_eval::data::EvalDataError;
 use lightglm_eval::metrics::ScoreError;
 use lightglm_eval::prompting::AskError;
 use lightglm_generation::batched::BatchError;
@@ -60,6 +60,24 @@ pub enum Error {
         /// [`LoadOptions::max_context`](crate::LoadOptions::max_context).
         limit: usize,
     },
+    /// A quantized checkpoint was to be trained: what rounding took is not there to learn from.
+    #[cfg(feature = "train")]
+    #[error("{}: is quantized, and only a dense model can be trained", file.display())]
+    QuantizedForTraining {
+        /// The checkpoint.
+        file: PathBuf,
+    },
+    /// A model that is not trained by LoRA has no adapter to save.
+    #[cfg(feature = "train")]
+    #[error("a model whose method is `{method}` has no adapter: save the model")]
+    NoAdapter {
+        /// [`Method::describe`](crate::training::Method::describe).
+        method: String,
+    },
+    /// A training run failed halfway before, and the model was lost with it.
+    #[cfg(feature = "train")]
+    #[error("the last training run failed: open the model again, and resume from a checkpoint")]
+    TrainingFailed,
     /// There is no adapter of this name.
     #[error("adapter `{name}`: {reason}")]
     Adapter {
@@ -172,6 +190,30 @@ pub enum Error {
     /// An adapter's files are malformed or do not fit the model.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// The configuration of adapters is impossible.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Lora(#[from] lightglm_train::lora::LoraError),
+    /// A file of rows cannot be read, or has a bad row.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Rows(#[from] lightglm_train::data::DataError),
+    /// Rows cannot be divided as wanted.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Split(#[from] lightglm_train::data::SplitError),
+    /// A row cannot be turned into tokens.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Tokenize(#[from] lightglm_train::data::TokenizeError),
+    /// Training could not begin, or failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Training(#[from] lightglm_train::trainer::TrainError),
+    /// A folder of training checkpoints cannot be used.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    TrainingCheckpoint(#[from] lightglm_train::checkpoint::CheckpointError),
     /// Text cannot be encoded, or the chat template refused it.
     #[error(transparent)]
     Text(#[from] ChatTextError),
@@ -204,7 +246,7 @@ pub enum Error {
     Export(#[from] FormatError),
     /// A file of questions or of predictions is malformed.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(#[from] EvalDataError),
     /// The model could not be asked.
     #[error(transparent)]
     Ask(#[from] AskError),

@@ -3,7 +3,52 @@
 //!
 //! **Should I use this crate?** Yes, to use language models in a Rust program. The crates below it
 //! (`lightglm-core`, `-text`, `-generation`, `-model`, `-quant`, `-sparse`, `-train`, `-serve`,
-//! `-eval`) are for those who bring parts of their own; they are re-exported as modules.
+//! `-eval`, `-hub`) are for those who bring parts of their own: a backend, a cache, a projection, a loop.
+//!
+//! A folder, a GGUF file or a name on a hub; an answer as it comes:
+//!
+//! ```no_run
+//! use lightglm::{LoadOptions, Model};
+//!
+//! # fn main() -> Result<(), lightglm::Error> {
+//! let model = Model::open("GLM-4-9B-0414", LoadOptions::default())?;
+//! let mut chat = model.chat();
+//! for piece in chat.ask("How do I return an order?")? {
+//!     print!("{}", piece?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A GGUF file as 8-bit codes behind an OpenAI-compatible server (feature `serve`):
+//!
+#![cfg_attr(feature = "serve", doc = "```no_run")]
+#![cfg_attr(not(feature = "serve"), doc = "```ignore")]
+//! use lightglm::{LoadOptions, Model, Server, ServerOptions, Weights};
+//!
+//! # async fn serve() -> Result<(), lightglm::Error> {
+//! let int8 = LoadOptions { weights: Weights::scheme("int8")?, ..Default::default() };
+//! let model = Model::open("model.gguf", int8)?;
+//! let server = Server::new(model, ServerOptions::default())?;
+//! server.serve("127.0.0.1:8080", std::future::pending()).await
+//! # }
+//! ```
+//!
+//! Adapters from a company's own rows, and quantization-aware training, are in `training` (feature
+//! `train`); folders of packed weights in [`quantize`]; quality as a number in [`evaluate`]; models that
+//! read only what a token needs in [`sparse`].
+//!
+//! | feature | adds |
+//! |---|---|
+//! | (default) | the CPU, text, GGUF and safetensors, every kind of weights |
+//! | `hub` | models by name: Hugging Face, ModelScope, the default model |
+//! | `serve` | `Server`: continuous batching, OpenAI's API, a web page |
+//! | `structured` | replies that follow a JSON schema, a regular expression or a grammar |
+//! | `train` | fine-tuning and quantization-aware training |
+//! | `wgpu`, `cuda` | GPU backends of burn |
+//!
+//! Everything blocks but the server. Long calls tell how far they are through a [`ProgressSink`], which
+//! can end them. Errors keep what the crates below said ([`Error`]).
 
 pub mod checkpoint;
 mod device;
@@ -17,6 +62,8 @@ pub mod quantize;
 pub mod server;
 pub mod sparse;
 pub mod speed;
+#[cfg(feature = "train")]
+pub mod training;
 mod whole_file;
 
 pub use device::{Cpu, Device, DeviceJob, run_on};

@@ -15,7 +15,7 @@ use lightglm_text::ChatText;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
 use crate::error::Error;
-use crate::model::{Model, Sparsity};
+use crate::model::{LoadOptions, Model, Sparsity};
 
 /// How much of the machine a server may take, and whom it answers. The defaults suit a small company's
 /// one machine: 32 requests at a time, no keys.
@@ -170,13 +170,7 @@ impl Server {
     pub fn new(model: Model, options: ServerOptions) -> Result<Self, Error> {
         options.check()?;
         let loaded = model.options();
-        if matches!(loaded.sparsity, Sparsity::PromptNeurons(_)) {
-            return Err(wrong("sparsity", "neurons chosen by a prompt are not for a server"));
-        }
-        if loaded.kv_budget.is_some() {
-            let reason = "a server attends to all positions, for answers may not depend on company";
-            return Err(wrong("kv_budget", reason));
-        }
+        Self::check_model(loaded)?;
         let shape = KvShape::of(model.config());
         let per_block = KV_BLOCK * shape.bytes_per_position(loaded.kv_dtype);
         let blocks = options.blocks(model.max_context(), per_block)?;
@@ -201,6 +195,21 @@ impl Server {
             http.with_constrain(Arc::new(structured))
         };
         Ok(Self { http, engine, kv_bytes: blocks * per_block })
+    }
+
+    /// Refuses what [`Self::new`] refuses, before a model is loaded in vain.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check_model(options: &LoadOptions) -> Result<(), Error> {
+        if matches!(options.sparsity, Sparsity::PromptNeurons(_)) {
+            return Err(wrong("sparsity", "neurons chosen by a prompt are not for a server"));
+        }
+        if options.kv_budget.is_some() {
+            let reason = "a server attends to all positions, for answers may not depend on company";
+            return Err(wrong("kv_budget", reason));
+        }
+        Ok(())
     }
 
     /// What the engine is asked through; clones ask the same engine.

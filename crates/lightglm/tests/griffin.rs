@@ -166,7 +166,7 @@ fn neurons_are_those_of_the_formula() {
     assert_eq!(neurons.len(), config.num_hidden_layers);
     let mut hidden = Vec::new();
     model
-        .forward_observed(&[span(&PROMPT)], &mut cache(&config), &mut |site, x: &Tensor<_, 2>| {
+        .forward_with_hook(&[span(&PROMPT)], &mut cache(&config), &mut |site, x: &Tensor<_, 2>| {
             hidden.push((site, x.clone()));
         })
         .unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::bytes::read_text;
-use super::error::DataError;
+use super::error::EvalDataError;
 use super::records::records;
 
 /// A text and its label.
@@ -24,22 +24,22 @@ pub struct LabeledText {
 /// Reads the official CSV (with the header `text,category`) or JSON lines with these fields.
 ///
 /// # Errors
-/// [`DataError`], naming line and field.
-pub fn read_labeled_texts(path: &Path) -> Result<Vec<LabeledText>, DataError> {
+/// [`EvalDataError`], naming line and field.
+pub fn read_labeled_texts(path: &Path) -> Result<Vec<LabeledText>, EvalDataError> {
     let text = read_text(path)?;
     if text.trim().is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(EvalDataError::Empty { path: path.to_owned() });
     }
     let rows = if text.trim_start().starts_with(['{', '[']) {
         let records = records(path, &text)?.into_iter();
         records
             .map(|record| Ok((record.line, record.parse::<Row>(path)?)))
-            .collect::<Result<Vec<_>, DataError>>()?
+            .collect::<Result<Vec<_>, EvalDataError>>()?
     } else {
         csv_rows(path, &text)?
     };
     if rows.is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(EvalDataError::Empty { path: path.to_owned() });
     }
     let labeled = |(number, (line, row)): (usize, (usize, Row))| LabeledText {
         id: row.idx.unwrap_or(number as u64).to_string(),
@@ -53,9 +53,9 @@ pub fn read_labeled_texts(path: &Path) -> Result<Vec<LabeledText>, DataError> {
 /// Reads a JSON array of labels.
 ///
 /// # Errors
-/// [`DataError`], naming line and field; [`DataError::DuplicateId`] for a label that is there
+/// [`EvalDataError`], naming line and field; [`EvalDataError::DuplicateId`] for a label that is there
 /// twice.
-pub fn read_labels(path: &Path) -> Result<Vec<String>, DataError> {
+pub fn read_labels(path: &Path) -> Result<Vec<String>, EvalDataError> {
     let text = read_text(path)?;
     let mut labels: Vec<String> = Vec::new();
     for (number, record) in records(path, &text)?.into_iter().enumerate() {
@@ -63,11 +63,16 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>, DataError> {
         let label = match record.value {
             serde_json::Value::String(label) if !label.is_empty() => label,
             _ => {
-                return Err(DataError::malformed(path, line, format!("[{number}]"), "not a label"));
+                return Err(EvalDataError::malformed(
+                    path,
+                    line,
+                    format!("[{number}]"),
+                    "not a label",
+                ));
             }
         };
         if labels.contains(&label) {
-            return Err(DataError::DuplicateId { path: path.to_owned(), id: label });
+            return Err(EvalDataError::DuplicateId { path: path.to_owned(), id: label });
         }
         labels.push(label);
     }
@@ -85,10 +90,10 @@ impl LabeledText {
     /// Checks that all `texts`, read from `path`, have one of `labels`.
     ///
     /// # Errors
-    /// [`DataError::UnknownLabel`].
-    pub fn check(texts: &[Self], path: &Path, labels: &[String]) -> Result<(), DataError> {
+    /// [`EvalDataError::UnknownLabel`].
+    pub fn check(texts: &[Self], path: &Path, labels: &[String]) -> Result<(), EvalDataError> {
         match texts.iter().find(|text| !labels.contains(&text.label)) {
-            Some(text) => Err(DataError::UnknownLabel {
+            Some(text) => Err(EvalDataError::UnknownLabel {
                 path: path.to_owned(),
                 line: text.line,
                 label: text.label.clone(),
@@ -107,16 +112,16 @@ struct Row {
     idx: Option<u64>,
 }
 
-fn csv_rows(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, DataError> {
+fn csv_rows(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, EvalDataError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let failed = |error: csv::Error| {
         let line = error.position().map_or(1, |position| position.line() as usize);
-        DataError::malformed(path, line, "", error)
+        EvalDataError::malformed(path, line, "", error)
     };
     let headers = reader.headers().map_err(failed)?;
     let column = |name: &str| {
         let found = headers.iter().position(|header| header == name);
-        found.ok_or_else(|| DataError::malformed(path, 1, name, "no such column"))
+        found.ok_or_else(|| EvalDataError::malformed(path, 1, name, "no such column"))
     };
     let (text_column, label_column) = (column("text")?, column("category")?);
     let mut rows = Vec::new();
@@ -126,7 +131,7 @@ fn csv_rows(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, DataError> {
         let field = |column: usize| record.get(column).unwrap_or_default().to_owned();
         let (text, category) = (field(text_column), field(label_column));
         if category.is_empty() {
-            return Err(DataError::malformed(path, line, "category", "it is empty"));
+            return Err(EvalDataError::malformed(path, line, "category", "it is empty"));
         }
         rows.push((line, Row { text, category, idx: None }));
     }

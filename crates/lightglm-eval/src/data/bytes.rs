@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::error::DataError;
+use super::error::EvalDataError;
 
 /// Bytes, decompressed, past which a file is refused: a small gzip file can hold any number.
 const LIMIT: u64 = 4 << 30;
@@ -12,17 +12,17 @@ const LIMIT: u64 = 4 << 30;
 /// The bytes of a file, decompressed where it is gzip or zstd.
 ///
 /// # Errors
-/// [`DataError::Read`], also where a compressed file ends too early; [`DataError::TooLarge`].
-pub fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
+/// [`EvalDataError::Read`], also where a compressed file ends too early; [`EvalDataError::TooLarge`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, EvalDataError> {
     read_up_to(path, LIMIT)
 }
 
 /// The text of a file, decompressed where it is gzip or zstd, without a byte order mark.
 ///
 /// # Errors
-/// Those of [`read_bytes`], and [`DataError::NotText`].
-pub fn read_text(path: &Path) -> Result<String, DataError> {
-    let text = String::from_utf8(read_bytes(path)?).map_err(|error| DataError::NotText {
+/// Those of [`read_bytes`], and [`EvalDataError::NotText`].
+pub fn read_text(path: &Path) -> Result<String, EvalDataError> {
+    let text = String::from_utf8(read_bytes(path)?).map_err(|error| EvalDataError::NotText {
         path: path.to_owned(),
         valid_up_to: error.utf8_error().valid_up_to(),
     })?;
@@ -32,8 +32,8 @@ pub fn read_text(path: &Path) -> Result<String, DataError> {
     })
 }
 
-fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
-    let failed = |source| DataError::Read { path: path.to_owned(), source };
+fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, EvalDataError> {
+    let failed = |source| EvalDataError::Read { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let mut magic = Vec::new();
     file.by_ref().take(4).read_to_end(&mut magic).map_err(failed)?;
@@ -49,7 +49,7 @@ fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     reader.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
-        return Err(DataError::TooLarge { path: path.to_owned(), limit });
+        return Err(EvalDataError::TooLarge { path: path.to_owned(), limit });
     }
     Ok(bytes)
 }
@@ -68,6 +68,6 @@ mod tests {
         file.write_all(&encoder.finish().expect("in memory")).expect("a file");
         assert_eq!(read_up_to(file.path(), 1000).expect("small enough").len(), 1000);
         let error = read_up_to(file.path(), 999).expect_err("one too many");
-        assert!(matches!(error, DataError::TooLarge { limit: 999, .. }), "{error}");
+        assert!(matches!(error, EvalDataError::TooLarge { limit: 999, .. }), "{error}");
     }
 }

@@ -1,11 +1,11 @@
-//! `DataError`: why a file could not be read.
+//! `EvalDataError`: why a file could not be read.
 
 use std::path::{Path, PathBuf};
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum DataError {
+pub enum EvalDataError {
     /// The file could not be opened, read or decompressed.
     #[error("{}: {source}", path.display())]
     Read {
@@ -71,7 +71,7 @@ pub enum DataError {
     },
 }
 
-impl DataError {
+impl EvalDataError {
     pub(super) fn malformed(
         path: &Path,
         line: usize,
@@ -83,7 +83,7 @@ impl DataError {
     }
 }
 
-/// Shows the field of a [`DataError::Malformed`], if there is one.
+/// Shows the field of a [`EvalDataError::Malformed`], if there is one.
 struct Field<'a>(&'a str);
 
 impl std::fmt::Display for Field<'_> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::bytes::read_text;
-use super::error::DataError;
+use super::error::EvalDataError;
 use super::records::records;
 use crate::metrics::final_answer;
 
@@ -25,15 +25,15 @@ pub struct Problem {
 /// Reads JSON lines with `question` and `answer`, in the file's order.
 ///
 /// # Errors
-/// [`DataError`], naming line and field: also where a solution has no final answer.
-pub fn read_problems(path: &Path) -> Result<Vec<Problem>, DataError> {
+/// [`EvalDataError`], naming line and field: also where a solution has no final answer.
+pub fn read_problems(path: &Path) -> Result<Vec<Problem>, EvalDataError> {
     let text = read_text(path)?;
     let mut problems = Vec::new();
     for (number, record) in records(path, &text)?.into_iter().enumerate() {
         let line = record.line;
         let Row { question, answer: solution, idx } = record.parse(path)?;
         let answer = final_answer(&solution).ok_or_else(|| {
-            DataError::malformed(path, line, "answer", "no final answer after `#### `")
+            EvalDataError::malformed(path, line, "answer", "no final answer after `#### `")
         })?;
         let id = idx.unwrap_or(number as u64).to_string();
         problems.push(Problem { id, question, solution, answer });

@@ -13,7 +13,7 @@ mod span_questions;
 
 pub use banking77::{LabeledText, labels_of, read_labeled_texts, read_labels};
 pub use bytes::{read_bytes, read_text};
-pub use error::DataError;
+pub use error::EvalDataError;
 pub use gsm8k::{Problem, read_problems};
 pub use predictions::{Predictions, read_na_probs};
 pub use span_questions::{Question, read_questions};

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::bytes::read_text;
-use super::error::DataError;
+use super::error::EvalDataError;
 use crate::metrics::{Missing, ScoreError};
 
 /// Answers by question id, in the order they were given.
@@ -26,12 +26,12 @@ impl Predictions {
     /// Reads a JSON object `{id: answer}`, the official scorers' format.
     ///
     /// # Errors
-    /// [`DataError`], naming the id of an answer that is not a text.
-    pub fn read(path: &Path) -> Result<Self, DataError> {
+    /// [`EvalDataError`], naming the id of an answer that is not a text.
+    pub fn read(path: &Path) -> Result<Self, EvalDataError> {
         let mut predictions = Self::new(path.display().to_string());
         for (id, value) in read_object(path)? {
             let Value::String(answer) = value else {
-                return Err(DataError::malformed(path, 1, id, "the prediction is not a text"));
+                return Err(EvalDataError::malformed(path, 1, id, "the prediction is not a text"));
             };
             predictions.insert(id, answer);
         }
@@ -109,20 +109,20 @@ impl Predictions {
 /// Reads a JSON object `{id: probability}`, in the file's order.
 ///
 /// # Errors
-/// [`DataError`], naming the id of a value that is not a number.
-pub fn read_na_probs(path: &Path) -> Result<Vec<(String, f64)>, DataError> {
+/// [`EvalDataError`], naming the id of a value that is not a number.
+pub fn read_na_probs(path: &Path) -> Result<Vec<(String, f64)>, EvalDataError> {
     let number = |(id, value): (String, Value)| match value.as_f64() {
         Some(number) => Ok((id, number)),
-        None => Err(DataError::malformed(path, 1, id, "the probability is not a number")),
+        None => Err(EvalDataError::malformed(path, 1, id, "the probability is not a number")),
     };
     read_object(path)?.into_iter().map(number).collect()
 }
 
-fn read_object(path: &Path) -> Result<Map<String, Value>, DataError> {
+fn read_object(path: &Path) -> Result<Map<String, Value>, EvalDataError> {
     let text = read_text(path)?;
     if text.trim().is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(EvalDataError::Empty { path: path.to_owned() });
     }
     serde_json::from_str(&text)
-        .map_err(|error| DataError::malformed(path, error.line().max(1), "", error))
+        .map_err(|error| EvalDataError::malformed(path, error.line().max(1), "", error))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::error::DataError;
+use super::error::EvalDataError;
 
 /// A JSON value and the line, counting from 1, that it begins on (1 for the elements of an array).
 pub(super) struct Record {
@@ -15,11 +15,11 @@ pub(super) struct Record {
 
 /// The records of `text`: one a line, where the first line is a whole value; the elements, where
 /// the text is one array; the text itself otherwise. Blank lines are passed over.
-pub(super) fn records(path: &Path, text: &str) -> Result<Vec<Record>, DataError> {
+pub(super) fn records(path: &Path, text: &str) -> Result<Vec<Record>, EvalDataError> {
     let lines = text.lines().zip(1_usize..).filter(|(line, _)| !line.trim().is_empty());
     let mut lines = lines.peekable();
     let Some(&(first, _)) = lines.peek() else {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(EvalDataError::Empty { path: path.to_owned() });
     };
     let parse = |text: &str, line: usize| {
         serde_json::from_str::<Value>(text).map_err(|error| {
@@ -27,7 +27,7 @@ pub(super) fn records(path: &Path, text: &str) -> Result<Vec<Record>, DataError>
             // serde_json counts lines within what it was given.
             let reason = reason.split(" at line ").next().unwrap_or(&reason);
             let reason = format!("{reason} at column {}", error.column());
-            DataError::malformed(path, line + error.line().saturating_sub(1), "", reason)
+            EvalDataError::malformed(path, line + error.line().saturating_sub(1), "", reason)
         })
     };
     if serde_json::from_str::<Value>(first).is_ok_and(|value| value.is_object())
@@ -40,7 +40,7 @@ pub(super) fn records(path: &Path, text: &str) -> Result<Vec<Record>, DataError>
         value => vec![value],
     };
     if values.is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(EvalDataError::Empty { path: path.to_owned() });
     }
     Ok(values.into_iter().map(|value| Record { line: 1, value }).collect())
 }
@@ -61,13 +61,13 @@ impl Record {
     }
 
     /// The record as a `T`.
-    pub(super) fn parse<T: DeserializeOwned>(self, path: &Path) -> Result<T, DataError> {
+    pub(super) fn parse<T: DeserializeOwned>(self, path: &Path) -> Result<T, EvalDataError> {
         serde_path_to_error::deserialize(self.value).map_err(|error| {
             let field = match error.path().to_string() {
                 root if root == "." => String::new(),
                 field => field,
             };
-            DataError::malformed(path, self.line, field, error.inner())
+            EvalDataError::malformed(path, self.line, field, error.inner())
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::bytes::read_text;
-use super::error::DataError;
+use super::error::EvalDataError;
 use super::records::records;
 
 /// A question about a text.
@@ -37,8 +37,8 @@ impl Question {
 /// file's order.
 ///
 /// # Errors
-/// [`DataError`], naming line and field; [`DataError::Empty`] where there is no question.
-pub fn read_questions(path: &Path) -> Result<Vec<Question>, DataError> {
+/// [`EvalDataError`], naming line and field; [`EvalDataError::Empty`] where there is no question.
+pub fn read_questions(path: &Path) -> Result<Vec<Question>, EvalDataError> {
     let text = read_text(path)?;
     let mut questions = Vec::new();
     for record in records(path, &text)? {
@@ -55,11 +55,13 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, DataError> {
         }
     }
     if questions.is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(EvalDataError::Empty { path: path.to_owned() });
     }
     let mut seen = HashSet::new();
     match questions.iter().find(|question| !seen.insert(question.id.as_str())) {
-        Some(twice) => Err(DataError::DuplicateId { path: path.to_owned(), id: twice.id.clone() }),
+        Some(twice) => {
+            Err(EvalDataError::DuplicateId { path: path.to_owned(), id: twice.id.clone() })
+        }
         None => Ok(questions),
     }
 }

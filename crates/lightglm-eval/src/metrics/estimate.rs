@@ -39,6 +39,19 @@ pub struct Interval {
     pub method: IntervalMethod,
 }
 
+impl Interval {
+    /// Wilson's interval of the share `right` of `n` questions, in percent; all of `[0, 100]` where
+    /// `n` is 0.
+    ///
+    /// ```text
+    /// (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    /// ```
+    pub fn wilson(right: usize, n: usize) -> Self {
+        let [low, high] = wilson(right, n);
+        Self { low, high, method: IntervalMethod::Wilson }
+    }
+}
+
 /// The value of a [`Metric`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -106,35 +119,33 @@ impl Estimates {
         let value = 100.0 * scores.iter().sum::<f64>() / scores.len() as f64;
         if scores.iter().all(|&score| score == 0.0 || score == 1.0) {
             let right = scores.iter().filter(|&&score| score == 1.0).count();
-            return Metric::within(
-                name,
-                value,
-                wilson(right, scores.len()),
-                IntervalMethod::Wilson,
-            );
+            let interval = Interval::wilson(right, scores.len());
+            return Metric { interval: Some(interval), ..Metric::number(name, value) };
         }
-        let resamples = self.resamples.max(1);
-        let method = IntervalMethod::Bootstrap { resamples, seed: self.seed };
-        Metric::within(name, value, self.bootstrap(scores, resamples), method)
+        Metric { interval: Some(self.bootstrap(scores)), ..Metric::number(name, value) }
     }
 
-    /// The 2.5 % and 97.5 % percentiles of `100 * mean` over `resamples` resamples.
-    fn bootstrap(&self, scores: &[f64], resamples: usize) -> [f64; 2] {
+    /// The 2.5 % and 97.5 % percentiles of `100 * mean` of `scores` over resamples of them.
+    ///
+    /// # Panics
+    /// Where there are no scores.
+    pub fn bootstrap(&self, scores: &[f64]) -> Interval {
+        assert!(!scores.is_empty(), "an interval of no scores");
+        let resamples = self.resamples.max(1);
         let mut random = Seeded::new(self.seed);
         let n = scores.len();
         let mut mean = || (0..n).map(|_| scores[random.below(n)]).sum::<f64>() / n as f64 * 100.0;
         let mut means: Vec<f64> = (0..resamples).map(|_| mean()).collect();
         means.sort_unstable_by(f64::total_cmp);
-        [quantile(&means, 0.025), quantile(&means, 0.975)]
+        let method = IntervalMethod::Bootstrap { resamples, seed: self.seed };
+        Interval { low: quantile(&means, 0.025), high: quantile(&means, 0.975), method }
     }
 }
 
-/// Wilson's 95 % interval of `right` out of `n`, in percent.
-///
-/// ```text
-/// (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-/// ```
 fn wilson(right: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 100.0];
+    }
     let (p, n, z2) = (right as f64 / n as f64, n as f64, Z_95 * Z_95);
     let middle = p + z2 / (2.0 * n);
     let margin = Z_95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
@@ -155,6 +166,7 @@ mod tests {
         close(wilson(10, 20), [29.9298, 70.0702]);
         close(wilson(0, 10), [0.0, 27.7533]);
         close(wilson(81, 263), [25.5289, 36.6210]);
+        close(wilson(0, 0), [0.0, 100.0]);
     }
 
     #[test]

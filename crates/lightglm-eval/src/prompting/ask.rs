@@ -2,9 +2,11 @@
 
 use burn::tensor::backend::Backend;
 use lightglm_core::KvCache;
-use lightglm_generation::RunControl;
 use lightglm_generation::batched::{
-    BatchError, BatchOptions, BatchSubject, Ending, generate, log_likelihoods,
+    BatchError, BatchOptions, BatchSubject, ReplyControl, generate, log_likelihoods,
+};
+use lightglm_generation::{
+    FinishReason, Generation, GenerationError, GenerationRequest, RunControl, SamplingParams,
 };
 
 use super::prompt::{Prompt, PromptText, TextFailure};
@@ -30,6 +32,14 @@ pub enum AskError {
         /// What the tokenizer said.
         source: TextFailure,
     },
+    /// The model could not answer a prompt.
+    #[error("prompt {prompt}: {source}")]
+    Reply {
+        /// Its index.
+        prompt: usize,
+        /// What the model or the sampler said.
+        source: GenerationError,
+    },
     /// The batch could not be run.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -37,7 +47,8 @@ pub enum AskError {
 
 /// Greedy replies as texts; `None` where the stop flag was raised before one was complete.
 ///
-/// A reply ends with one of `end_tokens`, after `max_new_tokens`, or where `is_complete` says so.
+/// A reply ends with one of `end_tokens`, after `max_new_tokens`, or where `is_complete` says so. The
+/// first prompt that fails ends them all.
 ///
 /// # Errors
 /// [`AskError`].
@@ -51,10 +62,21 @@ pub fn ask<B: Backend, C: KvCache<B>>(
     control: &mut RunControl<'_>,
 ) -> Result<Vec<Option<String>>, AskError> {
     let ids = encode(text, prompts)?;
-    let is_complete = |reply: &[u32]| is_complete(&text.decode(reply));
-    let ending = Ending { end_tokens, max_new_tokens, is_complete: &is_complete };
-    let replies = generate(subject, &ids, &ending, options, control)?;
-    Ok(replies.into_iter().map(|reply| Some(text.decode(&reply?.tokens))).collect())
+    let params = SamplingParams { max_tokens: max_new_tokens, ..SamplingParams::default() };
+    // Replies are decoded as a whole, by whoever tells prompts from text.
+    let no_text = |_: u32| None;
+    let request = |ids| GenerationRequest::new(ids, params.clone(), end_tokens.to_vec(), no_text);
+    let requests = ids.into_iter().map(request).collect();
+    let is_complete = |_, reply: &[u32]| is_complete(&text.decode(reply));
+    let mut replies =
+        ReplyControl { is_complete: Some(&is_complete), stop_at_error: true, ..Default::default() };
+    let results = generate(subject, requests, options, &mut replies, control)?;
+    let reply = |(prompt, result): (usize, Result<Generation, GenerationError>)| {
+        let reply = result.map_err(|source| AskError::Reply { prompt, source })?;
+        let is_whole = reply.finish != FinishReason::Cancelled;
+        Ok(is_whole.then(|| text.decode(reply.content())))
+    };
+    results.into_iter().enumerate().map(reply).collect()
 }
 
 /// For each prompt the index of the likeliest of `answers`, by the sum of the log-likelihoods of

@@ -1,6 +1,8 @@
 //! `BatchError`: why a batch could not be run.
 
-use lightglm_core::{KvCacheError, LmError};
+use lightglm_core::KvCacheError;
+
+use crate::forward::ForwardError;
 
 /// Why a batch could not be run. Prompts and continuations are named by their index.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,27 +39,21 @@ pub enum BatchError {
         #[from]
         source: KvCacheError,
     },
-    /// The model refused a batch.
-    #[error("the model refused prompts {prompts:?}: {source}")]
-    Model {
-        /// Indices of the prompts whose tokens were in the batch.
+    /// The cache would have 2^32 blocks or more.
+    #[error("a cache of {sequences} sequences of {positions} positions is more than there can be")]
+    TooLarge {
+        /// Sequences at once.
+        sequences: usize,
+        /// Positions of each: the longest prompt and what is to follow it.
+        positions: usize,
+    },
+    /// A forward pass brought no logits.
+    #[error("prompts {prompts:?}: {source}")]
+    Forward {
+        /// Indices of the prompts whose tokens were in it.
         prompts: Vec<usize>,
-        /// What it said.
-        source: LmError,
-    },
-    /// The model returned logits of another shape than `CausalLm` promises.
-    #[error("the model returned logits of shape {actual:?} where {expected:?} was due")]
-    LogitsShape {
-        /// `[rows, vocab_size]`.
-        expected: [usize; 2],
-        /// What came.
-        actual: [usize; 2],
-    },
-    /// The logits could not be read back from the device.
-    #[error("reading the logits: {reason}")]
-    ReadLogits {
-        /// What the backend said.
-        reason: String,
+        /// What the model or the backend said.
+        source: ForwardError,
     },
     /// A row of logits has a NaN or no finite maximum, or gives a continuation no probability.
     #[error("the logits after prompt {prompt} give no finite score")]

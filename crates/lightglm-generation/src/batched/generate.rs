@@ -1,168 +1,262 @@
-//! `generate`: greedy replies to many prompts, with sequences that take the next prompt as soon as
-//! they are free.
+//! `generate`: replies to many requests, over sequences that take the next request as soon as they
+//! are free.
 //!
-//! Shapes: `V` vocab_size.
+//! Shapes: `R` rows of logits in a step, `V` vocab_size.
+
+use std::collections::VecDeque;
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{KvCache, LogitRows};
+use lightglm_core::{KvCache, LmError};
+use lightglm_text::Detokenize;
 
 use super::error::BatchError;
+use super::reply_control::ReplyControl;
 use super::slots::{BatchOptions, BatchSubject, Feed, Slots};
-use crate::log_softmax::argmax;
+use crate::forward::ForwardError;
+use crate::generation::Generation;
+use crate::generation_error::GenerationError;
+use crate::request::GenerationRequest;
 use crate::run_control::RunControl;
+use crate::sequence_run::SequenceRun;
+use crate::step::{FinishReason, Step};
 
-/// When a reply ends.
-pub struct Ending<'a> {
-    /// A token of these ends the reply and is not part of it.
-    pub end_tokens: &'a [u32],
-    /// Longest reply, in tokens.
-    pub max_new_tokens: usize,
-    /// Looks at the reply after every token; true where it need not go on.
-    pub is_complete: &'a dyn Fn(&[u32]) -> bool,
-}
-
-/// Why a reply ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The model said one of [`Ending::end_tokens`].
-    EndToken,
-    /// [`Ending::is_complete`].
-    Complete,
-    /// [`Ending::max_new_tokens`].
-    Length,
-}
-
-/// A reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generation {
-    /// Its tokens, without an end token.
-    pub tokens: Vec<u32>,
-    /// Why it ended.
-    pub finish: Finish,
-}
-
-/// The most likely token after each prompt, and so on (the lowest id among equals).
+/// Generates all `requests`, [`BatchOptions::sequences`] at once, and returns their results in the
+/// same order.
 ///
-/// Entry `i` of the result is the reply to `prompts[i]`; `None` where the stop flag was raised
-/// before it was complete. Progress counts replies. `control.rows_per_step` has no effect: a step
-/// takes one row a sequence.
+/// Every forward pass takes one token of each sequence that decodes, and prompt tokens of the others
+/// as far as [`BatchOptions::tokens_per_step`] goes. A sequence that ends takes the next request and
+/// keeps the tokens that both begin with. Each request gets the reply it would get alone: the same
+/// tokens, text and log-probabilities.
+///
+/// A request's error (an empty prompt, a token out of range, a prompt longer than the cache, logits
+/// that are not finite) is its own result; the others go on, unless
+/// [`ReplyControl::stop_at_error`]. Once the stop flag of `control` is up, what has not ended yet
+/// ends with [`FinishReason::Cancelled`] and the tokens that it has. Progress counts requests that
+/// have ended; `control.rows_per_step` bounds the rows of logits of a step.
 ///
 /// # Errors
-/// [`BatchError`].
-pub fn generate<B: Backend, C: KvCache<B>>(
+/// [`BatchError::Cache`] and [`BatchError::TooLarge`], before anything is run.
+pub fn generate<B: Backend, C: KvCache<B>, D: Detokenize>(
     subject: &mut BatchSubject<'_, B, C>,
-    prompts: &[Vec<u32>],
-    ending: &Ending<'_>,
+    requests: Vec<GenerationRequest<D>>,
     options: &BatchOptions,
+    replies: &mut ReplyControl<'_>,
     control: &mut RunControl<'_>,
-) -> Result<Vec<Option<Generation>>, BatchError> {
-    subject.check("prompt", prompts)?;
-    let mut replies: Vec<Option<Generation>> = vec![None; prompts.len()];
-    let Some(longest) = prompts.iter().map(Vec::len).max() else { return Ok(replies) };
-    if ending.max_new_tokens == 0 {
-        let empty = Generation { tokens: Vec::new(), finish: Finish::Length };
-        return Ok(vec![Some(empty); prompts.len()]);
-    }
-    let sequences = options.sequences.clamp(1, prompts.len());
-    // The last token of a reply is never fed.
-    let slots = subject.slots(sequences, longest + ending.max_new_tokens - 1)?;
-    let mut run = Run { slots, ending, vocab_size: subject.vocab_size() };
-    let mut waiting = 0..prompts.len();
-    let mut active: Vec<Option<Active>> = (0..sequences).map(|_| None).collect();
-    let mut done = 0;
-    control.report(done, prompts.len());
-    while !control.is_stopped() {
-        for (slot, place) in active.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
-            let Some(prompt) = waiting.next() else { break };
-            let pending = run.slots.begin(slot, &prompts[prompt])?.to_vec();
-            *place = Some(Active { prompt, pending, reply: Vec::new() });
-        }
-        if active.iter().all(Option::is_none) {
-            break;
-        }
-        for (prompt, reply) in run.step(&mut active, options.tokens_per_step.max(1))? {
-            replies[prompt] = Some(reply);
-            done += 1;
-            control.report(done, prompts.len());
+) -> Result<Vec<Result<Generation, GenerationError>>, BatchError> {
+    let vocab_size = subject.vocab_size();
+    let mut results: Vec<Reply> = Vec::new();
+    results.resize_with(requests.len(), || None);
+    let mut waiting = VecDeque::new();
+    for (request, asked) in requests.into_iter().enumerate() {
+        match SequenceRun::new(asked, vocab_size) {
+            Ok(run) => waiting.push_back(Running { request, run, steps: Vec::new() }),
+            Err(error) => results[request] = Some(Err(error)),
         }
     }
-    Ok(replies)
+    let ended = results.iter().flatten().count();
+    let is_failed = ended > 0;
+    let longest = waiting.iter().map(|running| running.run.positions()).max().unwrap_or(0);
+    let slots = subject.slots(options, waiting.len(), longest)?;
+    let active = (0..slots.count()).map(|_| None).collect();
+    let mut batch =
+        Batch { slots, vocab_size, waiting, active, results, ended, is_failed, replies };
+    batch.run(options, control);
+    let ended = |result: Reply| result.expect("the batch runs until every request has ended");
+    Ok(batch.results.into_iter().map(ended).collect())
 }
 
-/// A prompt and its reply on their way through a sequence.
-struct Active {
-    prompt: usize,
-    /// Tokens to feed before the next token of the reply is known.
-    pending: Vec<u32>,
-    reply: Vec<u32>,
+/// A request's result, once it has ended.
+type Reply = Option<Result<Generation, GenerationError>>;
+
+/// A slot, and how many tokens it may run.
+type Share = (usize, usize);
+
+/// A request that waits for a sequence, or runs in one.
+struct Running<D> {
+    request: usize,
+    run: SequenceRun<D>,
+    steps: Vec<Step>,
 }
 
-struct Run<'a, B: Backend, C> {
+struct Batch<'a, 'r, 'c, B: Backend, C, D> {
     slots: Slots<'a, B, C>,
-    ending: &'a Ending<'a>,
     vocab_size: usize,
+    waiting: VecDeque<Running<D>>,
+    /// What runs in each slot.
+    active: Vec<Option<Running<D>>>,
+    results: Vec<Reply>,
+    /// Entries of `results` that are there.
+    ended: usize,
+    is_failed: bool,
+    replies: &'r mut ReplyControl<'c>,
 }
 
-impl<B: Backend, C: KvCache<B>> Run<'_, B, C> {
-    /// One forward pass of at most `budget` tokens; returns the replies that are complete now.
-    fn step(
-        &mut self,
-        active: &mut [Option<Active>],
-        mut budget: usize,
-    ) -> Result<Vec<(usize, Generation)>, BatchError> {
-        // A reply in progress asks for one token: it never waits for somebody's long prompt.
-        let mut order: Vec<usize> = (0..active.len()).filter(|&i| active[i].is_some()).collect();
-        order.sort_by_key(|&slot| active[slot].as_ref().map_or(0, |a| a.pending.len()));
-        let mut feeds = Vec::with_capacity(order.len());
-        for slot in order {
-            let Some(Active { prompt, pending, .. }) = &active[slot] else { continue };
-            let count = pending.len().min(budget);
-            if count == 0 {
+impl<B: Backend, C: KvCache<B>, D: Detokenize> Batch<'_, '_, '_, B, C, D> {
+    fn run(&mut self, options: &BatchOptions, control: &mut RunControl<'_>) {
+        let total = self.results.len();
+        let mut told = 0;
+        control.report(told, total);
+        loop {
+            if control.is_stopped() || (self.replies.stop_at_error && self.is_failed) {
+                self.cancel_all();
+            }
+            self.end_cancelled();
+            self.admit();
+            let plan = self.plan(options.tokens_per_step.max(1), control.rows_per_step.max(1));
+            self.advance(&plan);
+            while told < self.ended {
+                told += 1;
+                control.report(told, total);
+            }
+            if plan.is_empty() {
                 break;
             }
-            budget -= count;
-            let whole = count == pending.len();
-            let logits = if whole { LogitRows::Last } else { LogitRows::None };
-            feeds.push(Feed { slot, prompt: *prompt, tokens: &pending[..count], logits });
         }
-        let logits = self.slots.forward(&feeds)?;
-        let fed: Vec<_> = feeds.iter().map(|f| (f.slot, f.tokens.len(), f.logits)).collect();
-        let mut rows = logits.chunks_exact(self.vocab_size);
-        let mut finished = Vec::new();
-        for (slot, count, wanted) in fed {
-            let Some(state) = &mut active[slot] else { continue };
-            if wanted == LogitRows::None {
-                state.pending.drain(..count);
-                continue;
-            }
-            let Some(row) = rows.next() else { continue };
-            if let Some(finish) = self.take(state, row)? {
-                let tokens = std::mem::take(&mut state.reply);
-                finished.push((state.prompt, Generation { tokens, finish }));
-                active[slot] = None;
-            }
-        }
-        Ok(finished)
     }
 
-    /// Adds the most likely token of `row: [V]` to the reply, unless it ends it.
-    fn take(&self, state: &mut Active, row: &[f32]) -> Result<Option<Finish>, BatchError> {
-        let token = argmax(row);
-        if !row[token].is_finite() || row.iter().any(|x| x.is_nan()) {
-            return Err(BatchError::NotFinite { prompt: state.prompt });
+    fn cancel_all(&mut self) {
+        let running = self.active.iter_mut().filter_map(Option::take);
+        let unfinished: Vec<Running<D>> = running.chain(self.waiting.drain(..)).collect();
+        for running in unfinished {
+            self.end(running, FinishReason::Cancelled);
         }
-        let token = token as u32;
-        if self.ending.end_tokens.contains(&token) {
-            return Ok(Some(Finish::EndToken));
+    }
+
+    fn end_cancelled(&mut self) {
+        for slot in 0..self.active.len() {
+            let cancelled = self.active[slot].take_if(|running| running.run.is_cancelled());
+            if let Some(running) = cancelled {
+                self.end(running, FinishReason::Cancelled);
+            }
         }
-        state.reply.push(token);
-        if (self.ending.is_complete)(&state.reply) {
-            return Ok(Some(Finish::Complete));
+    }
+
+    /// Gives the free slots to the requests that wait, first come first served.
+    fn admit(&mut self) {
+        for slot in 0..self.active.len() {
+            while self.active[slot].is_none() {
+                let Some(mut running) = self.waiting.pop_front() else { return };
+                if running.run.is_cancelled() {
+                    self.end(running, FinishReason::Cancelled);
+                    continue;
+                }
+                match self.slots.begin(slot, running.run.context()) {
+                    Ok(held) => {
+                        running.run.hold(held);
+                        self.active[slot] = Some(running);
+                    }
+                    Err(error) => {
+                        let error = ForwardError::Model(LmError::Cache(error));
+                        self.settle(running.request, Err(error.into()));
+                    }
+                }
+            }
         }
-        if state.reply.len() == self.ending.max_new_tokens {
-            return Ok(Some(Finish::Length));
+    }
+
+    /// Who runs next: all that decode, then prompts, first come first served, while there are tokens
+    /// and rows of logits left. Never nothing while a slot is taken.
+    fn plan(&self, mut tokens: usize, mut rows: usize) -> Vec<Share> {
+        let mut order: Vec<(usize, &Running<D>)> = Vec::with_capacity(self.active.len());
+        order.extend(
+            self.active.iter().enumerate().filter_map(|(i, place)| Some((i, place.as_ref()?))),
+        );
+        // A reply in progress asks for one token: it never waits for somebody's long prompt.
+        order.sort_by_key(|(_, running)| (!running.run.is_decoding(), running.request));
+        let mut plan = Vec::with_capacity(order.len());
+        for (slot, running) in order {
+            let (next, logits) = running.run.next(tokens);
+            let wanted = logits.count(next.len());
+            if next.is_empty() || wanted > rows {
+                continue;
+            }
+            plan.push((slot, next.len()));
+            tokens -= next.len();
+            rows -= wanted;
         }
-        state.pending = vec![token];
-        Ok(None)
+        plan
+    }
+
+    /// Runs the shares together; where they are refused, each by itself, to find out whose fault it
+    /// is.
+    fn advance(&mut self, plan: &[Share]) {
+        if plan.is_empty() {
+            return;
+        }
+        let feed = |&(slot, share): &Share| {
+            let Running { request, run, .. } = self.active[slot].as_ref()?;
+            let (tokens, logits) = run.next(share);
+            Some(Feed { slot, prompt: *request, tokens, logits })
+        };
+        let feeds: Vec<Feed<'_>> = plan.iter().filter_map(feed).collect();
+        let wanted: Vec<usize> =
+            feeds.iter().map(|feed| feed.logits.count(feed.tokens.len())).collect();
+        match self.slots.forward(&feeds) {
+            Ok(mut logits) => {
+                let mut rows = logits.chunks_exact_mut(self.vocab_size);
+                for (&share, wanted) in plan.iter().zip(wanted) {
+                    let row = if wanted == 1 { rows.next() } else { None };
+                    self.accept(share, row);
+                }
+            }
+            // Nothing was run, so it can be tried again.
+            Err(ForwardError::Model(_)) if plan.len() > 1 => {
+                plan.iter().for_each(|&share| self.advance(&[share]));
+            }
+            Err(error) => plan.iter().for_each(|&(slot, _)| self.refuse(slot, &error)),
+        }
+    }
+
+    /// Takes what a pass brought: the row `[V]` behind a prompt or a token, if it was wanted.
+    fn accept(&mut self, (slot, share): Share, row: Option<&mut [f32]>) {
+        let Some(mut running) = self.active[slot].take() else { return };
+        running.run.note_run(share);
+        if let Some(row) = row {
+            match running.run.step(row) {
+                Ok(step) => self.keep(&mut running, step),
+                Err(error) => return self.settle(running.request, Err(error.into())),
+            }
+            if running.run.is_finished() {
+                return self.finish(running);
+            }
+            let is_complete = self.replies.is_complete;
+            if is_complete.is_some_and(|check| check(running.request, running.run.generated())) {
+                return self.end(running, FinishReason::Complete);
+            }
+        }
+        self.active[slot] = Some(running);
+    }
+
+    fn refuse(&mut self, slot: usize, error: &ForwardError) {
+        let Some(running) = self.active[slot].take() else { return };
+        if running.run.is_out_of_room(error) {
+            self.end(running, FinishReason::Length);
+        } else {
+            self.settle(running.request, Err(error.clone().into()));
+        }
+    }
+
+    /// Ends a request with a step that chooses no token.
+    fn end(&mut self, mut running: Running<D>, reason: FinishReason) {
+        let step = running.run.end(reason);
+        self.keep(&mut running, step);
+        self.finish(running);
+    }
+
+    fn keep(&mut self, running: &mut Running<D>, step: Step) {
+        if let Some(on_step) = &mut self.replies.on_step {
+            on_step(running.request, &step);
+        }
+        running.steps.push(step);
+    }
+
+    fn finish(&mut self, running: Running<D>) {
+        self.settle(running.request, Ok(running.steps.into_iter().collect()));
+    }
+
+    fn settle(&mut self, request: usize, result: Result<Generation, GenerationError>) {
+        self.ended += 1;
+        self.is_failed |= result.is_err();
+        self.results[request] = Some(result);
     }
 }

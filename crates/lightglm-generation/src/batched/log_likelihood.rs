@@ -36,9 +36,9 @@ pub fn log_likelihoods<B: Backend, C: KvCache<B>>(
     let mut results: Vec<Option<Vec<f64>>> = vec![None; prompts.len()];
     let Some(longest) = prompts.iter().map(Vec::len).max() else { return Ok(results) };
     let added = continuations.iter().map(Vec::len).max().unwrap_or(0);
-    let sequences = options.sequences.clamp(1, prompts.len());
     // The last token of a continuation is never fed.
-    let slots = subject.slots(sequences, longest + added.saturating_sub(1))?;
+    let slots = subject.slots(options, prompts.len(), longest + added.saturating_sub(1))?;
+    let sequences = slots.count();
     let tree = ContinuationTree::new(continuations);
     let rows_per_step = control.rows_per_step.max(1);
     let mut walk = Walk {
@@ -107,7 +107,8 @@ impl<B: Backend, C: KvCache<B>> Walk<'_, B, C> {
     ) -> Result<Option<Vec<Vec<f64>>>, BatchError> {
         let mut pending = Vec::with_capacity(group.indices.len());
         for (slot, &prompt) in group.indices.iter().enumerate() {
-            pending.push(self.slots.begin(slot, &group.prompts[prompt])?);
+            let tokens = &group.prompts[prompt];
+            pending.push(&tokens[self.slots.begin(slot, tokens)?..]);
         }
         let mut next = vec![Vec::new(); pending.len()];
         while pending.iter().any(|tokens| !tokens.is_empty()) {
@@ -125,7 +126,7 @@ impl<B: Backend, C: KvCache<B>> Walk<'_, B, C> {
                 }
                 *tokens = later;
             }
-            let logits = self.slots.forward(&feeds)?;
+            let logits = self.forward(&feeds)?;
             let ended = feeds.iter().filter(|feed| feed.logits == LogitRows::Last);
             for (feed, row) in ended.zip(logits.chunks_exact(self.vocab_size)) {
                 next[feed.slot] = self.children(ContinuationTree::ROOT, row);
@@ -184,7 +185,7 @@ impl<B: Backend, C: KvCache<B>> Walk<'_, B, C> {
                 Feed { slot, prompt, tokens: &tokens, logits: LogitRows::All }
             };
             let feeds: Vec<Feed<'_>> = slots.iter().map(feed).collect();
-            let logits = self.slots.forward(&feeds)?;
+            let logits = self.forward(&feeds)?;
             let (tree, vocab_size) = (self.tree, self.vocab_size);
             let rows: Vec<Vec<f64>> = logits
                 .par_chunks_exact(vocab_size)
@@ -217,6 +218,13 @@ impl<B: Backend, C: KvCache<B>> Walk<'_, B, C> {
             }
         }
         Ok(())
+    }
+
+    fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, BatchError> {
+        self.slots.forward(feeds).map_err(|source| {
+            let prompts = feeds.iter().map(|feed| feed.prompt).collect();
+            BatchError::Forward { prompts, source }
+        })
     }
 
     fn children(&self, node: usize, row: &[f32]) -> Vec<f64> {

@@ -1,5 +1,4 @@
-//! Many prompts at once over the core seam: greedy generation, and log-likelihoods of
-//! continuations.
+//! Many prompts at once: generation, and log-likelihoods of continuations.
 //!
 //! A batch holds some sequences of one cache. A sequence that is done takes the next prompt and
 //! keeps what the two have in common, so that shots, instructions and contexts that consecutive
@@ -11,9 +10,11 @@ mod continuation_tree;
 mod error;
 mod generate;
 mod log_likelihood;
+mod reply_control;
 mod slots;
 
 pub use error::BatchError;
-pub use generate::{Ending, Finish, Generation, generate};
+pub use generate::generate;
 pub use log_likelihood::log_likelihoods;
+pub use reply_control::ReplyControl;
 pub use slots::{BatchOptions, BatchSubject};

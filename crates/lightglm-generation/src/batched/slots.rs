@@ -3,9 +3,12 @@
 //! Shapes: `R` rows of logits in a step, `V` vocab_size.
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{CausalLm, KvCache, KvCacheError, LogitRows, SequenceId, Span};
+use lightglm_core::{
+    CausalLm, KV_BLOCK, KvCache, KvCacheError, LmError, LogitRows, SequenceId, Span,
+};
 
 use super::error::BatchError;
+use crate::forward::{ForwardError, forward};
 
 /// Makes an empty cache: so many sequences (ids from 0) with room for so many positions each.
 type MakeCache<'a, C> = dyn FnMut(usize, usize) -> Result<C, KvCacheError> + 'a;
@@ -13,7 +16,7 @@ type MakeCache<'a, C> = dyn FnMut(usize, usize) -> Result<C, KvCacheError> + 'a;
 /// Forgets all but the first so many positions of a sequence.
 type Truncate<C> = fn(&mut C, SequenceId, usize) -> Result<(), KvCacheError>;
 
-/// A model under evaluation with the means to make it a cache of many sequences.
+/// A model with the means to make it a cache of many sequences.
 pub struct BatchSubject<'a, B: Backend, C> {
     pub(super) model: &'a dyn CausalLm<B>,
     make_cache: &'a mut MakeCache<'a, C>,
@@ -55,19 +58,29 @@ impl<'a, B: Backend, C: KvCache<B>> BatchSubject<'a, B, C> {
         Ok(())
     }
 
-    /// A cache of `sequences` with room for `positions` each, all empty.
+    /// A cache for `prompts` prompts of `positions` positions at most, replies included: as many
+    /// empty sequences as `options` allows.
     pub(super) fn slots(
         &mut self,
-        sequences: usize,
+        options: &BatchOptions,
+        prompts: usize,
         positions: usize,
     ) -> Result<Slots<'a, B, C>, BatchError> {
+        let sequences = options.sequences.max(1).min(prompts);
+        let positions = options.max_positions.map_or(positions, |most| positions.min(most));
+        // A pool has less than 2^32 blocks.
+        let blocks = positions.div_ceil(KV_BLOCK).checked_mul(sequences);
+        if blocks.is_none_or(|blocks| u32::try_from(blocks).is_err()) {
+            return Err(BatchError::TooLarge { sequences, positions });
+        }
         let cache = (self.make_cache)(sequences, positions)?;
         let held = vec![Vec::new(); sequences];
-        Ok(Slots { model: self.model, truncate: self.truncate, cache, held })
+        Ok(Slots { model: self.model, truncate: self.truncate, cache, held, positions })
     }
 }
 
-/// How prompts are batched. None of this changes a result.
+/// How prompts are batched. None of this changes a result, but for prompts that
+/// [`Self::max_positions`] leaves no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
     /// Prompts that are worked on at once, at least 1 (0 counts as 1): the cache holds as many
@@ -75,12 +88,16 @@ pub struct BatchOptions {
     pub sequences: usize,
     /// Tokens of all sequences that go through the model in one step, at least 1 (0 counts as 1).
     pub tokens_per_step: usize,
+    /// Positions of a sequence, at most: a model's `max_position_embeddings`, say. A reply that
+    /// reaches them ends, a prompt beyond them is refused. If omitted, the longest prompt and reply
+    /// decide alone how large the cache is.
+    pub max_positions: Option<usize>,
 }
 
 impl Default for BatchOptions {
-    /// 8 sequences, 1024 tokens a step.
+    /// 8 sequences, 1024 tokens a step, as many positions as are asked for.
     fn default() -> Self {
-        Self { sequences: 8, tokens_per_step: 1024 }
+        Self { sequences: 8, tokens_per_step: 1024, max_positions: None }
     }
 }
 
@@ -99,25 +116,29 @@ pub(super) struct Slots<'a, B: Backend, C> {
     truncate: Truncate<C>,
     cache: C,
     held: Vec<Vec<u32>>,
+    /// Positions that each may hold. Caches of whole blocks have room for a few more, and no result
+    /// should depend on that.
+    positions: usize,
 }
 
 impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
-    /// Makes `slot` hold a prefix of `prompt`, as long as it has one already, and returns the
-    /// tokens that are still to be fed: at least the last one, whose logits are wanted.
-    pub(super) fn begin<'p>(
-        &mut self,
-        slot: usize,
-        prompt: &'p [u32],
-    ) -> Result<&'p [u32], BatchError> {
+    /// How many sequences there are.
+    pub(super) fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Makes `slot` hold a prefix of `prompt`, as long as it has one already, and returns its length:
+    /// at least the last token, whose logits are wanted, is still to be fed.
+    pub(super) fn begin(&mut self, slot: usize, prompt: &[u32]) -> Result<usize, KvCacheError> {
         let pairs = self.held[slot].iter().zip(prompt);
         let common = pairs.take_while(|(held, wanted)| held == wanted).count();
         let kept = common.min(prompt.len().saturating_sub(1));
         self.rewind(slot, kept)?;
-        Ok(&prompt[kept..])
+        Ok(kept)
     }
 
     /// Forgets all but the first `len` tokens of `slot`.
-    pub(super) fn rewind(&mut self, slot: usize, len: usize) -> Result<(), BatchError> {
+    pub(super) fn rewind(&mut self, slot: usize, len: usize) -> Result<(), KvCacheError> {
         if self.held[slot].len() > len {
             (self.truncate)(&mut self.cache, SequenceId(slot), len)?;
             self.held[slot].truncate(len);
@@ -126,8 +147,14 @@ impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
     }
 
     /// One forward pass; returns the requested rows `[R, V]` in order, row-major.
-    pub(super) fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, BatchError> {
-        let rows = feeds.iter().map(|feed| feed.logits.count(feed.tokens.len())).sum();
+    pub(super) fn forward(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<f32>, ForwardError> {
+        for feed in feeds {
+            let (requested, available) =
+                (self.held[feed.slot].len() + feed.tokens.len(), self.positions);
+            if requested > available {
+                return Err(LmError::Cache(KvCacheError::Full { requested, available }).into());
+            }
+        }
         let spans: Vec<Span<'_>> = feeds
             .iter()
             .map(|feed| Span {
@@ -136,25 +163,13 @@ impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
                 logits: feed.logits,
             })
             .collect();
-        let logits = self.model.forward(&spans, &mut self.cache).map_err(|source| {
-            let prompts = feeds.iter().map(|feed| feed.prompt).collect();
-            BatchError::Model { prompts, source }
-        })?;
-        for feed in feeds {
-            self.held[feed.slot].extend_from_slice(feed.tokens);
+        let logits = forward(self.model, &mut self.cache, &spans);
+        // What the model has not refused is in the cache, even where its logits are lost.
+        if !matches!(logits, Err(ForwardError::Model(_))) {
+            for feed in feeds {
+                self.held[feed.slot].extend_from_slice(feed.tokens);
+            }
         }
-        if rows == 0 {
-            return Ok(Vec::new());
-        }
-        let (expected, actual) = ([rows, self.model.vocab_size()], logits.dims());
-        if actual != expected {
-            return Err(BatchError::LogitsShape { expected, actual });
-        }
-        let data = logits
-            .try_into_data()
-            .map_err(|error| BatchError::ReadLogits { reason: format!("{error:?}") })?;
-        data.convert::<f32>()
-            .into_vec::<f32>()
-            .map_err(|error| BatchError::ReadLogits { reason: format!("{error:?}") })
+        logits
     }
 }

@@ -36,22 +36,23 @@ pub fn token(letter: char) -> u32 {
 
 pub type Request = GenerationRequest<fn(u32) -> Option<String>>;
 
-pub fn request(sequence: usize, prompt: &[u32], params: SamplingParams) -> Request {
+pub fn request(prompt: &[u32], params: SamplingParams) -> Request {
     let detokenizer = letter as fn(u32) -> Option<String>;
-    GenerationRequest::new(SequenceId(sequence), prompt.to_vec(), params, vec![EOS], detokenizer)
+    GenerationRequest::new(prompt.to_vec(), params, vec![EOS], detokenizer)
 }
 
 pub fn collect(steps: Vec<Step>) -> Generation {
-    let tokens = steps.iter().filter_map(|step| step.token).collect();
-    let text = steps.iter().map(|step| step.text.as_str()).collect();
-    let finish = steps.last().unwrap().finish.expect("the last step says why");
-    assert!(steps[..steps.len() - 1].iter().all(|step| step.finish.is_none()));
-    Generation { tokens, text, steps, finish }
+    let reply: Generation = steps.into_iter().collect();
+    let (last, others) = reply.steps.split_last().expect("a step");
+    assert_eq!(last.finish, Some(reply.finish), "the last step says why");
+    assert!(others.iter().all(|step| step.finish.is_none()));
+    reply
 }
 
 pub fn generate(model: &TableLm<B>, prompt: &[u32], params: SamplingParams) -> Generation {
     let mut cache = cache(1, 256);
-    let generator = Generator::new(model, &mut cache, request(0, prompt, params)).unwrap();
+    let generator =
+        Generator::new(model, &mut cache, SequenceId(0), request(prompt, params)).unwrap();
     collect(generator.map(Result::unwrap).collect())
 }
 

@@ -1,9 +1,9 @@
-//! `PackError`: why a matrix does not fit a format.
+//! `PackingError`: why a matrix does not fit a format.
 
 /// Why codes, scales and a format do not make a matrix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum PackError {
+pub enum PackingError {
     /// A group is no multiple of eight columns (and not the whole row), or empty.
     #[error(
         "groups of {group_size} columns do not fit rows of {in_features}: a group is the whole row or a multiple of 8"

@@ -1,6 +1,6 @@
 //! How a matrix and the activations that meet it are quantized.
 
-use super::PackError;
+use super::PackingError;
 
 /// Bits of a weight's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,8 +136,8 @@ impl PackedFormat {
     /// Checks the format against rows of `in_features` columns.
     ///
     /// # Errors
-    /// [`PackError::GroupSize`], [`PackError::ActivationGroupSize`].
-    pub fn check(&self, in_features: usize) -> Result<(), PackError> {
+    /// [`PackingError::GroupSize`], [`PackingError::ActivationGroupSize`].
+    pub fn check(&self, in_features: usize) -> Result<(), PackingError> {
         check_group(self.group_size, in_features)?;
         let Some(activation) = self.activation.group_size else { return Ok(()) };
         check_group(activation, in_features)?;
@@ -148,7 +148,7 @@ impl PackedFormat {
             || activation.is_multiple_of(weight);
         match fits {
             true => Ok(()),
-            false => Err(PackError::ActivationGroupSize { weight, activation }),
+            false => Err(PackingError::ActivationGroupSize { weight, activation }),
         }
     }
 
@@ -158,10 +158,10 @@ impl PackedFormat {
     }
 }
 
-pub(super) fn check_group(group_size: usize, in_features: usize) -> Result<(), PackError> {
+pub(super) fn check_group(group_size: usize, in_features: usize) -> Result<(), PackingError> {
     let whole = group_size >= in_features && group_size > 0;
     match whole || (group_size > 0 && group_size.is_multiple_of(8)) {
         true => Ok(()),
-        false => Err(PackError::GroupSize { group_size, in_features }),
+        false => Err(PackingError::GroupSize { group_size, in_features }),
     }
 }

@@ -18,12 +18,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, backend::Backend};
 use half::f16;
-use lightglm_core::SelectError;
+use lightglm_core::SliceError;
 
 use super::channels::{ChannelLayout, pack_channels, unpack_channels};
 use super::layout::{filler, gather_rows, pack_codes, unpack_codes};
 use super::scales::ScaleLayout;
-use super::{ActivationFormat, CodeOrder, PackError, PackedFormat, QuantizedMatrix, ScaleDtype};
+use super::{ActivationFormat, CodeOrder, PackedFormat, PackingError, QuantizedMatrix, ScaleDtype};
 
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = 32;
@@ -78,13 +78,13 @@ impl<B: Backend> PackedMatrix<B> {
     /// Packs `matrix`; scales are rounded to `scale_dtype`.
     ///
     /// # Errors
-    /// [`PackError`] where `matrix` contradicts itself or the activations' groups do not fit.
+    /// [`PackingError`] where `matrix` contradicts itself or the activations' groups do not fit.
     pub fn pack(
         matrix: &QuantizedMatrix,
         scale_dtype: ScaleDtype,
         activation: ActivationFormat,
         device: &B::Device,
-    ) -> Result<Self, PackError> {
+    ) -> Result<Self, PackingError> {
         matrix.check()?;
         check_range(matrix, scale_dtype)?;
         let format = PackedFormat {
@@ -103,7 +103,7 @@ impl<B: Backend> PackedMatrix<B> {
         matrix: &QuantizedMatrix,
         format: PackedFormat,
         device: &B::Device,
-    ) -> Result<Self, PackError> {
+    ) -> Result<Self, PackingError> {
         let shape = matrix.shape;
         let codes = match format.order {
             CodeOrder::Panels => pack_codes(&matrix.codes, shape, &format),
@@ -121,7 +121,7 @@ impl<B: Backend> PackedMatrix<B> {
     /// A matrix from parts that are packed already, which may lie in a mapped file.
     ///
     /// # Errors
-    /// [`PackError`] where the parts do not have the sizes that shape and format ask for.
+    /// [`PackingError`] where the parts do not have the sizes that shape and format ask for.
     pub fn from_bytes(
         shape: [usize; 2],
         format: PackedFormat,
@@ -129,12 +129,12 @@ impl<B: Backend> PackedMatrix<B> {
         scales: Bytes,
         minimums: Option<Bytes>,
         device: &B::Device,
-    ) -> Result<Self, PackError> {
+    ) -> Result<Self, PackingError> {
         format.check(shape[1])?;
         let sizes = PackedSizes::new(shape, &format);
         let length = |part, expected: usize, actual: usize| match expected == actual {
             true => Ok(()),
-            false => Err(PackError::Length { part, expected, actual }),
+            false => Err(PackingError::Length { part, expected, actual }),
         };
         length("codes", sizes.codes, codes.len())?;
         let scale_size = format.scale_dtype.size();
@@ -197,10 +197,10 @@ impl<B: Backend> PackedMatrix<B> {
     /// back from the device and gathered on the host.
     ///
     /// # Errors
-    /// [`SelectError::Index`].
-    pub fn select_rows(&self, rows: &[usize]) -> Result<Self, SelectError> {
+    /// [`SliceError::Index`].
+    pub fn select_rows(&self, rows: &[usize]) -> Result<Self, SliceError> {
         let [n, k] = self.shape;
-        SelectError::check("output", rows, n)?;
+        SliceError::check("output", rows, n)?;
         if self.format.order != CodeOrder::Panels {
             let panels = self.clone().with_order(CodeOrder::Panels).select_rows(rows)?;
             return Ok(panels.with_order(self.format.order));
@@ -260,7 +260,7 @@ impl<B: Backend> PackedMatrix<B> {
 }
 
 /// Whether scales and minimums stay finite in `dtype`.
-fn check_range(matrix: &QuantizedMatrix, dtype: ScaleDtype) -> Result<(), PackError> {
+fn check_range(matrix: &QuantizedMatrix, dtype: ScaleDtype) -> Result<(), PackingError> {
     if dtype == ScaleDtype::F32 {
         return Ok(());
     }
@@ -269,7 +269,7 @@ fn check_range(matrix: &QuantizedMatrix, dtype: ScaleDtype) -> Result<(), PackEr
     for (part, values) in parts {
         let too_large = |value: &f32| f16::from_f32(*value).is_infinite();
         if let Some(at) = values.and_then(|values| values.iter().position(too_large)) {
-            return Err(PackError::NotFinite { part, row: at / groups });
+            return Err(PackingError::NotFinite { part, row: at / groups });
         }
     }
     Ok(())

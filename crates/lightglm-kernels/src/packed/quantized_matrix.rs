@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::format::check_group;
-use super::{PackError, ScaleDtype, WeightBits};
+use super::{PackingError, ScaleDtype, WeightBits};
 
 /// A quantized matrix in plain order: what quantizers make, files of other programs hold, and tests
 /// compare.
@@ -33,14 +33,14 @@ impl QuantizedMatrix {
     /// Checks that the parts fit each other.
     ///
     /// # Errors
-    /// [`PackError`].
-    pub fn check(&self) -> Result<(), PackError> {
+    /// [`PackingError`].
+    pub fn check(&self) -> Result<(), PackingError> {
         let [n, k] = self.shape;
         check_group(self.group_size, k)?;
         let groups = self.groups();
         let length = |part, expected, actual| match expected == actual {
             true => Ok(()),
-            false => Err(PackError::Length { part, expected, actual }),
+            false => Err(PackingError::Length { part, expected, actual }),
         };
         length("codes", n * k, self.codes.len())?;
         let largest = self.bits.largest();
@@ -50,14 +50,14 @@ impl QuantizedMatrix {
             let first = chunk * 4096;
             let inside = self.codes[first..].iter().position(|&code| code > largest);
             let at = first + inside.unwrap_or(0);
-            return Err(PackError::Code { code: self.codes[at], row: at / k, largest });
+            return Err(PackingError::Code { code: self.codes[at], row: at / k, largest });
         }
         let parts = [("scales", Some(&self.scales)), ("minimums", self.minimums.as_ref())];
         for (part, values) in parts {
             let Some(values) = values else { continue };
             length(part, n * groups, values.len())?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                return Err(PackError::NotFinite { part, row: at / groups });
+                return Err(PackingError::NotFinite { part, row: at / groups });
             }
         }
         Ok(())

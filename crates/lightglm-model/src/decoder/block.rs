@@ -8,8 +8,8 @@ use lightglm_core::{FeedForward, KvLayer, Linear};
 use lightglm_kernels::LmBackend;
 
 use super::dense_linear::bytes;
+use super::forward_hook::{ForwardHook, Site};
 use super::norm::RmsNorm;
-use super::observe::{Observer, Site};
 use super::self_attention::{SelfAttention, StepInputs};
 
 /// Attention and feed-forward, each between a norm and a residual addition.
@@ -42,17 +42,17 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Block<B, L, F> {
         hidden: Tensor<B, 2>,
         step: &StepInputs<'_, B>,
         layer: Option<&mut KvLayer<B>>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
     ) -> Tensor<B, 2> {
         let normed = self.input_layernorm.forward(hidden.clone());
         let branch = self.self_attn.forward(normed, step, layer);
-        observer.observe(Site::SelfAttnOut(index), &branch);
+        hook.observe(Site::SelfAttnOut(index), &branch);
         let hidden = add_branch(&self.post_self_attn_layernorm, branch, hidden);
         let normed = self.post_attention_layernorm.forward(hidden.clone());
         let branch = self.mlp.forward(normed);
-        observer.observe(Site::MlpOut(index), &branch);
+        hook.observe(Site::MlpOut(index), &branch);
         let hidden = add_branch(&self.post_mlp_layernorm, branch, hidden);
-        observer.observe(Site::Layer(index), &hidden);
+        hook.observe(Site::Layer(index), &hidden);
         hidden
     }
 

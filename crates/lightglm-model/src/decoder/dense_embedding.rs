@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::Embedding;
+use lightglm_core::{Embedding, MasterWeight};
 use lightglm_kernels::LmBackend;
 
 use super::dense_linear::bytes;
@@ -14,6 +14,12 @@ use super::dense_linear::bytes;
 pub struct DenseEmbedding<B: Backend> {
     /// `[V, D]`.
     pub weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: LmBackend> MasterWeight<B> for DenseEmbedding<B> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.weight.val()
+    }
 }
 
 impl<B: LmBackend> Embedding<B> for DenseEmbedding<B> {

@@ -4,7 +4,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear, ReplaceWeight, SelectError, SelectLinear};
+use lightglm_core::{
+    EffectiveWeight, Linear, MasterWeight, ReplaceWeight, SliceError, SliceLinear,
+};
 use lightglm_kernels::{LmBackend, select_weight};
 
 /// `y = x W^T + b` with `W: [N, K]` in f32, f16 or bf16.
@@ -43,6 +45,12 @@ impl<B: LmBackend> EffectiveWeight<B> for DenseLinear<B> {
     }
 }
 
+impl<B: LmBackend> MasterWeight<B> for DenseLinear<B> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.weight.val()
+    }
+}
+
 impl<B: LmBackend> ReplaceWeight<B> for DenseLinear<B> {
     fn with_weight(self, weight: Tensor<B, 2>) -> Self {
         let (id, old, mapper) = self.weight.consume();
@@ -51,17 +59,17 @@ impl<B: LmBackend> ReplaceWeight<B> for DenseLinear<B> {
     }
 }
 
-impl<B: LmBackend> SelectLinear<B> for DenseLinear<B> {
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+impl<B: LmBackend> SliceLinear<B> for DenseLinear<B> {
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError> {
         let [n, _] = self.shape();
-        SelectError::check("output", outputs, n)?;
+        SliceError::check("output", outputs, n)?;
         let bias = self.bias.as_ref().map(|bias| select_weight(bias, 0, outputs));
         Ok(Self { weight: select_weight(&self.weight, 0, outputs), bias })
     }
 
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError> {
         let [_, k] = self.shape();
-        SelectError::check("input", inputs, k)?;
+        SliceError::check("input", inputs, k)?;
         let weight = select_weight(&self.weight, 1, inputs);
         Ok(Some(Self { weight, bias: self.bias.clone() }))
     }

@@ -5,15 +5,17 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{CausalLm, Embedding, FeedForward, KvCache, Linear, LmError, Span};
+use lightglm_core::{
+    CausalLm, Embedding, FeedForward, KvCache, LabelledSpan, Linear, LmError, Span,
+};
 use lightglm_kernels::LmBackend;
 
 use super::batch::PackedBatch;
 use super::block::Block;
 use super::dense_embedding::DenseEmbedding;
 use super::dense_linear::{DenseLinear, bytes};
+use super::forward_hook::{ForwardHook, Site};
 use super::norm::RmsNorm;
-use super::observe::{Observer, Site};
 use super::rotary::RotaryEmbedding;
 use super::self_attention::StepInputs;
 use super::swiglu::SwiGlu;
@@ -56,23 +58,58 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         Ok(self.logits(&batch, hidden))
     }
 
-    /// [`CausalLm::forward`] with every [`Site`] shown to `observer`.
+    /// [`CausalLm::forward`] with every [`Site`] shown to `hook`.
     ///
     /// # Errors
     /// As [`CausalLm::forward`].
-    pub fn forward_observed(
+    pub fn forward_with_hook(
         &self,
         spans: &[Span<'_>],
         cache: &mut dyn KvCache<B>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
     ) -> Result<Tensor<B, 2>, LmError> {
         let limit = self.max_position_embeddings;
         let batch = PackedBatch::cached(spans, cache, self.vocab_size(), limit)?;
-        let hidden = self.hidden(&batch, Some(cache), observer);
+        let hidden = self.hidden(&batch, Some(cache), hook);
         for span in spans {
             cache.advance(span.sequence, span.tokens.len())?;
         }
         Ok(self.logits(&batch, hidden))
+    }
+
+    /// Logits of the rows of `batch` that have a target, in order: `[R, V]`; without a cache, and
+    /// differentiable as [`Self::forward_uncached`] is. What a teacher is asked for.
+    ///
+    /// # Errors
+    /// As [`CausalLm::forward`], and [`LmError::TokenOutOfRange`] for a target too.
+    pub fn labelled_logits(&self, batch: &[LabelledSpan<'_>]) -> Result<Tensor<B, 2>, LmError> {
+        let packed = self.pack_labelled(batch)?;
+        let hidden = self.blocks(&packed, None, &mut (), |hidden| hidden);
+        let device = hidden.device();
+        // Not `zeros`: CUDA refuses to launch a kernel over nothing.
+        let none = || Tensor::empty([0, self.vocab_size()], &device);
+        Ok(self.head_over_labelled(&packed, hidden).unwrap_or_else(none))
+    }
+
+    pub(super) fn pack_labelled(&self, batch: &[LabelledSpan<'_>]) -> Result<PackedBatch, LmError> {
+        PackedBatch::labelled(batch, self.vocab_size(), self.max_position_embeddings)
+    }
+
+    /// The final norm and the head over the rows that are asked for: `[R, V]`, `None` without any.
+    pub(super) fn head_over_labelled(
+        &self,
+        packed: &PackedBatch,
+        hidden: Tensor<B, 2>,
+    ) -> Option<Tensor<B, 2>> {
+        Some(self.head(self.norm.forward(packed.select_logit_rows(hidden)?)))
+    }
+
+    /// `rows: [R, D] -> [R, V]`.
+    fn head(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.lm_head {
+            Some(head) => head.forward(rows),
+            None => self.embed_tokens.project(rows),
+        }
     }
 
     /// Bytes of weights that one step must read: every projection and norm, the head, and
@@ -90,11 +127,11 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         &self,
         batch: &PackedBatch,
         cache: Option<&mut dyn KvCache<B>>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
     ) -> Tensor<B, 2> {
-        let hidden = self.blocks(batch, cache, observer, |hidden| hidden);
+        let hidden = self.blocks(batch, cache, hook, |hidden| hidden);
         let hidden = self.norm.forward(hidden);
-        observer.observe(Site::FinalNorm, &hidden);
+        hook.observe(Site::FinalNorm, &hidden);
         hidden
     }
 
@@ -104,18 +141,18 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         &self,
         batch: &PackedBatch,
         mut cache: Option<&mut dyn KvCache<B>>,
-        observer: &mut impl Observer<B>,
+        hook: &mut impl ForwardHook<B>,
         mut between: impl FnMut(Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
         let hidden = self.embed_tokens.forward(&batch.ids);
         let (cos, sin) = self.rotary.tables(&batch.positions, &hidden.device());
         let spans = batch.attention_spans();
         let step = StepInputs { cos, sin, spans: &spans };
-        observer.observe(Site::Embed, &hidden);
+        hook.observe(Site::Embed, &hidden);
         let mut hidden = between(hidden);
         for (index, block) in self.layers.iter().enumerate() {
             let layer = cache.as_deref_mut().map(|cache| cache.layer_mut(index));
-            hidden = between(block.forward(index, hidden, &step, layer, observer));
+            hidden = between(block.forward(index, hidden, &step, layer, hook));
         }
         hidden
     }
@@ -123,11 +160,10 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     /// The head over the requested rows: `[T, D] -> [R, V]`.
     fn logits(&self, batch: &PackedBatch, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = hidden.device();
-        match (batch.select_logit_rows(hidden), &self.lm_head) {
+        match batch.select_logit_rows(hidden) {
             // Not `zeros`: CUDA refuses to launch a kernel over nothing.
-            (None, _) => Tensor::empty([0, self.vocab_size()], &device),
-            (Some(rows), Some(head)) => head.forward(rows),
-            (Some(rows), None) => self.embed_tokens.project(rows),
+            None => Tensor::empty([0, self.vocab_size()], &device),
+            Some(rows) => self.head(rows),
         }
     }
 }
@@ -144,6 +180,6 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> CausalLm<B>
         spans: &[Span<'_>],
         cache: &mut dyn KvCache<B>,
     ) -> Result<Tensor<B, 2>, LmError> {
-        self.forward_observed(spans, cache, &mut ())
+        self.forward_with_hook(spans, cache, &mut ())
     }
 }

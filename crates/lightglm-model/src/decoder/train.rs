@@ -26,9 +26,9 @@ where
         batch: &[LabelledSpan<'_>],
         objective: &dyn Objective<B>,
     ) -> Result<f64, LmError> {
-        let packed = self.pack(batch)?;
+        let packed = self.pack_labelled(batch)?;
         let Some(hidden) = self.between_blocks(&packed).pop() else { return Ok(0.0) };
-        match self.labelled_logits(&packed, Tensor::from_inner(hidden)) {
+        match self.head_over_labelled(&packed, Tensor::from_inner(hidden)) {
             Some(logits) => Ok(value(&objective.loss(logits, batch)?)),
             None => Ok(0.0),
         }
@@ -41,14 +41,14 @@ where
         activations: Activations,
         sums: &mut GradientSums<B>,
     ) -> Result<f64, LmError> {
-        let packed = self.pack(batch)?;
+        let packed = self.pack_labelled(batch)?;
         if packed.has_no_logits() {
             return Ok(0.0);
         }
         match activations {
             Activations::Keep => {
                 let hidden = self.blocks(&packed, None, &mut (), |hidden| hidden);
-                let logits = self.labelled_logits(&packed, hidden).expect("rows are labelled");
+                let logits = self.head_over_labelled(&packed, hidden).expect("rows are labelled");
                 let loss = objective.loss(logits, batch)?;
                 let value = value(&loss);
                 sums.collect(self, &mut loss.backward());
@@ -66,10 +66,6 @@ where
     F: FeedForward<B> + AutodiffModule<B, InnerModule: ModuleDisplay>,
     E: Embedding<B> + AutodiffModule<B, InnerModule: ModuleDisplay>,
 {
-    fn pack(&self, batch: &[LabelledSpan<'_>]) -> Result<PackedBatch, LmError> {
-        PackedBatch::labelled(batch, self.embed_tokens.shape()[0], self.max_position_embeddings)
-    }
-
     /// The residual stream in front of each block and behind the last one, without a graph.
     fn between_blocks(&self, packed: &PackedBatch) -> Vec<Tensor<B::InnerBackend, 2>> {
         let mut all = Vec::with_capacity(self.layers.len() + 1);
@@ -79,15 +75,6 @@ where
             Tensor::from_inner(hidden)
         });
         all
-    }
-
-    /// The final norm and the head over the labelled rows: `[R, V]`, `None` without any.
-    fn labelled_logits(&self, packed: &PackedBatch, hidden: Tensor<B, 2>) -> Option<Tensor<B, 2>> {
-        let rows = self.norm.forward(packed.select_logit_rows(hidden)?);
-        Some(match &self.lm_head {
-            Some(head) => head.forward(rows),
-            None => self.embed_tokens.project(rows),
-        })
     }
 
     /// [`Activations::Recompute`]: the loss from the last block's output, then block after block
@@ -101,7 +88,7 @@ where
     ) -> Result<f64, LmError> {
         let mut inputs = self.between_blocks(packed);
         let hidden = leaf(inputs.pop().expect("the embedded tokens at least"));
-        let logits = self.labelled_logits(packed, hidden.clone()).expect("rows are labelled");
+        let logits = self.head_over_labelled(packed, hidden.clone()).expect("rows are labelled");
         let loss = objective.loss(logits, batch)?;
         let value = value(&loss);
         let mut gradients = loss.backward();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lightglm_kernels::PackError;
+use lightglm_kernels::PackingError;
 
 /// Why a file is no quantized checkpoint that we read, or not this one.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,6 @@ pub enum PackedFileError {
         /// The matrix's name.
         name: String,
         /// What does not fit.
-        source: PackError,
+        source: PackingError,
     },
 }

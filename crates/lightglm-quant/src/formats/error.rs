@@ -1,7 +1,7 @@
 //! `FormatError`: why another program's quantized tensors could not be read or written.
 
 use lightglm_core::WeightError;
-use lightglm_kernels::PackError;
+use lightglm_kernels::PackingError;
 
 use crate::QuantError;
 
@@ -22,7 +22,7 @@ pub enum FormatError {
         /// The tensor's name, or the layer's.
         name: String,
         /// What does not fit.
-        source: PackError,
+        source: PackingError,
     },
     /// A tensor has an element type that is not one of the format's.
     #[error("`{name}` is stored as {dtype}, expected {expected}")]

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_core::{Linear, SliceError, SliceLinear};
 use lightglm_kernels::{LmBackend, select_weight};
 
 use super::MatrixWeight;
@@ -32,10 +32,10 @@ impl<B: LmBackend> Linear<B> for QuantizedLinear<B> {
 }
 
 /// Rows are gathered with their scales. Inputs can be taken apart where the weight is dense.
-impl<B: LmBackend> SelectLinear<B> for QuantizedLinear<B> {
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
+impl<B: LmBackend> SliceLinear<B> for QuantizedLinear<B> {
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError> {
         let [n, _] = self.shape();
-        SelectError::check("output", outputs, n)?;
+        SliceError::check("output", outputs, n)?;
         let weight = match &self.weight {
             MatrixWeight::Dense(weight) => MatrixWeight::Dense(select_weight(weight, 0, outputs)),
             MatrixWeight::Packed(packed) => MatrixWeight::Packed(packed.select_rows(outputs)?),
@@ -44,9 +44,9 @@ impl<B: LmBackend> SelectLinear<B> for QuantizedLinear<B> {
         Ok(Self { weight, bias })
     }
 
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError> {
         let [_, k] = self.shape();
-        SelectError::check("input", inputs, k)?;
+        SliceError::check("input", inputs, k)?;
         let MatrixWeight::Dense(weight) = &self.weight else { return Ok(None) };
         let weight = MatrixWeight::Dense(select_weight(weight, 1, inputs));
         Ok(Some(Self { weight, bias: self.bias.clone() }))

@@ -6,7 +6,7 @@ use lightglm_kernels::QuantizedMatrix;
 use rayon::prelude::*;
 
 use super::MethodError;
-use super::quantizer::LayerWeight;
+use super::layer_weight::LayerWeight;
 use super::statistics::InputStatistics;
 use crate::WeightScheme;
 

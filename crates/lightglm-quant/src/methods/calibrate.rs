@@ -13,7 +13,7 @@ pub type MakeCache<'a, B> =
     dyn FnMut(usize, usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> + 'a;
 
 /// How a calibration text is cut, whom the run tells, and what stops it.
-pub struct Calibration<'a> {
+pub struct CalibrationConfig<'a> {
     /// Tokens of a window; at least 1.
     pub context_length: usize,
     /// Windows that go through the model together; at least 1.
@@ -25,7 +25,7 @@ pub struct Calibration<'a> {
     pub stop: Option<&'a AtomicBool>,
 }
 
-impl Default for Calibration<'_> {
+impl Default for CalibrationConfig<'_> {
     /// Windows of 512 tokens, one at a time, silent, not to be stopped.
     fn default() -> Self {
         Self { context_length: 512, windows_per_step: 1, progress: None, stop: None }
@@ -41,7 +41,7 @@ pub fn calibrate<B: Backend>(
     model: &dyn CausalLm<B>,
     make_cache: &mut MakeCache<'_, B>,
     tokens: &[u32],
-    calibration: &mut Calibration<'_>,
+    calibration: &mut CalibrationConfig<'_>,
 ) -> Result<(), MethodError> {
     run(model, make_cache, tokens, calibration, 1)
 }
@@ -56,7 +56,7 @@ pub fn calibrate_twice<B: Backend>(
     model: &dyn CausalLm<B>,
     make_cache: &mut MakeCache<'_, B>,
     tokens: &[u32],
-    calibration: &mut Calibration<'_>,
+    calibration: &mut CalibrationConfig<'_>,
 ) -> Result<(), MethodError> {
     run(model, make_cache, tokens, calibration, 2)
 }
@@ -65,7 +65,7 @@ fn run<B: Backend>(
     model: &dyn CausalLm<B>,
     make_cache: &mut MakeCache<'_, B>,
     tokens: &[u32],
-    calibration: &mut Calibration<'_>,
+    calibration: &mut CalibrationConfig<'_>,
     copies: usize,
 ) -> Result<(), MethodError> {
     if tokens.is_empty() {

@@ -7,7 +7,7 @@ use lightglm_kernels::{QuantizedMatrix, ScaleDtype, WeightBits};
 use rayon::prelude::*;
 
 use super::MethodError;
-use super::quantizer::LayerWeight;
+use super::layer_weight::LayerWeight;
 use crate::WeightScheme;
 use crate::round_to_nearest::{code, scale_of};
 

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::MethodError;
 use super::cholesky::cholesky;
 use super::clip::{clipped_scales, value, with_scales};
-use super::quantizer::{ClipSearch, LayerWeight, Quantizer};
+use super::layer_weight::LayerWeight;
+use super::quantization_method::{ClipSearch, QuantizationMethod};
 use super::statistics::InputStatistics;
 use crate::WeightScheme;
 use crate::round_to_nearest::{code, scale_of};
@@ -57,7 +58,7 @@ impl Default for Gptq {
     }
 }
 
-impl Quantizer for Gptq {
+impl QuantizationMethod for Gptq {
     fn quantize(
         &self,
         layer: &LayerWeight<'_>,

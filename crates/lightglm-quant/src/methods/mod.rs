@@ -10,8 +10,9 @@ mod clip;
 mod error;
 mod fold;
 mod gptq;
+mod layer_weight;
 mod observer;
-mod quantizer;
+mod quantization_method;
 mod scale_search;
 mod sequential;
 mod statistics;
@@ -19,13 +20,14 @@ mod statistics;
 pub use budget::{
     Assignment, Choice, LayerChoices, relative_output_error, scheme_bytes, search_budget,
 };
-pub use calibrate::{Calibration, MakeCache, calibrate, calibrate_twice};
+pub use calibrate::{CalibrationConfig, MakeCache, calibrate, calibrate_twice};
 pub use clip::clipped_scale;
 pub use error::MethodError;
 pub use fold::{Fold, FoldPair, FoldSource, FoldedWeights, fold_pairs};
 pub use gptq::Gptq;
+pub use layer_weight::LayerWeight;
 pub use observer::{ObservedLinear, Observer, StatisticsObserver};
-pub use quantizer::{ClipSearch, LayerWeight, Quantizer, RoundToNearest};
+pub use quantization_method::{ClipSearch, QuantizationMethod, RoundToNearest};
 pub use scale_search::{ScaleSearch, awq, smooth_quant};
 pub use sequential::{LayerPolicy, SequentialLinear, SequentialQuantizer};
 pub use statistics::{InputStatistics, Record};

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::MethodError;
 use super::clip::value;
 use super::fold::{Fold, FoldPair, to_f32};
-use super::quantizer::LayerWeight;
+use super::layer_weight::LayerWeight;
 use super::statistics::InputStatistics;
 use crate::round_to_nearest::scale_of;
 use crate::{WeightScheme, round_to_nearest};

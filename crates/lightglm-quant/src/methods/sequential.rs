@@ -17,7 +17,8 @@ use rayon::prelude::*;
 
 use super::MethodError;
 use super::cholesky::{cholesky, solve};
-use super::quantizer::{LayerWeight, Quantizer};
+use super::layer_weight::LayerWeight;
+use super::quantization_method::QuantizationMethod;
 use super::statistics::{InputStatistics, Record, add_cross, transpose};
 use crate::WeightScheme;
 
@@ -32,7 +33,7 @@ pub type LayerPolicy = dyn Fn(&str) -> Option<WeightScheme> + Send + Sync;
 
 /// What the [`SequentialLinear`]s of a model share: the method, the policy and the results.
 pub struct SequentialQuantizer {
-    quantizer: Box<dyn Quantizer>,
+    quantizer: Box<dyn QuantizationMethod>,
     policy: Box<LayerPolicy>,
     matching: Option<f32>,
     done: Mutex<Done>,
@@ -56,7 +57,7 @@ impl SequentialQuantizer {
     /// Source: Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric
     /// Calibration", for the objective; the ridge regression before the walk is ours.
     pub fn new(
-        quantizer: Box<dyn Quantizer>,
+        quantizer: Box<dyn QuantizationMethod>,
         policy: Box<LayerPolicy>,
         matching: Option<f32>,
     ) -> Arc<Self> {
@@ -141,7 +142,7 @@ fn match_outputs(
 /// the quantized weight from then on.
 ///
 /// So the whole calibration text must come in one call of the model
-/// ([`Calibration::windows_per_step`](super::Calibration::windows_per_step)).
+/// ([`CalibrationConfig::windows_per_step`](super::CalibrationConfig::windows_per_step)).
 #[derive(Module, Debug)]
 pub struct SequentialLinear<B: Backend> {
     weight: Tensor<B, 2>,

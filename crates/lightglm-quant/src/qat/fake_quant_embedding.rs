@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::Embedding;
+use lightglm_core::{Embedding, MasterWeight};
 use lightglm_kernels::LmBackend;
 
 use super::{FakeQuantizer, ScaleSource};
@@ -60,5 +60,12 @@ impl<B: LmBackend> Embedding<B> for FakeQuantEmbedding<B> {
 
     fn bytes(&self) -> usize {
         self.weight.shape().num_elements() * self.weight.dtype().size()
+    }
+}
+
+/// The table that is trained, unrounded.
+impl<B: LmBackend> MasterWeight<B> for FakeQuantEmbedding<B> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.weight.val()
     }
 }

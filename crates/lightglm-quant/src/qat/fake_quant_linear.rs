@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear};
+use lightglm_core::{EffectiveWeight, Linear, MasterWeight};
 use lightglm_kernels::LmBackend;
 
 use super::groups::untracked;
@@ -103,5 +103,14 @@ impl<B: LmBackend, L: EffectiveWeight<B>> EffectiveWeight<B> for FakeQuantLinear
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
         self.inner.bias()
+    }
+}
+
+/// The weight that is trained, unrounded.
+impl<B: LmBackend, L: EffectiveWeight<B> + MasterWeight<B>> MasterWeight<B>
+    for FakeQuantLinear<B, L>
+{
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.inner.master_weight()
     }
 }

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_kernels::{ActivationBits, LmBackend, PackError, QuantizedMatrix};
+use lightglm_kernels::{ActivationBits, LmBackend, PackingError, QuantizedMatrix};
 
 use super::groups::{grouped, untracked};
 use super::observed_scales::observed;
@@ -156,7 +156,7 @@ impl<B: LmBackend> FakeQuantizer<B> {
 }
 
 fn check(name: &str, shape: [usize; 2], scheme: &QuantizedScheme) -> Result<(), QuantError> {
-    let misfit = |source: PackError| QuantError::Layer { name: name.to_owned(), source };
+    let misfit = |source: PackingError| QuantError::Layer { name: name.to_owned(), source };
     scheme.format(shape[1]).map(|_| ()).map_err(misfit)
 }
 

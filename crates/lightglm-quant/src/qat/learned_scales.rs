@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_kernels::{LmBackend, PackError, ScaleDtype};
+use lightglm_kernels::{LmBackend, PackingError, ScaleDtype};
 
 use super::groups::untracked;
 use super::observed_scales::{GroupScales, stored};
@@ -55,14 +55,14 @@ impl<B: LmBackend> LearnedScales<B> {
     }
 
     /// Whether the parameters are finite. What they are computed as always is, so that would not show.
-    pub(super) fn check(&self) -> Result<(), PackError> {
+    pub(super) fn check(&self) -> Result<(), PackingError> {
         for (part, values) in [("scales", Some(&self.scales)), ("minimums", self.minimums.as_ref())]
         {
             let Some(values) = values else { continue };
             let [_, groups] = values.dims();
             let data = values.val().into_data();
             if let Some(at) = data.iter::<f32>().position(|value| !value.is_finite()) {
-                return Err(PackError::NotFinite { part, row: at / groups });
+                return Err(PackingError::NotFinite { part, row: at / groups });
             }
         }
         Ok(())

@@ -18,9 +18,9 @@
 //! let served = served.try_map_embedding(|embedding| convert.embedding(table, &embedding))?;
 //! let scales = convert.into_scales();
 //! ```
-//! To a file: export the trained weights in f32 (rounded to bf16 they would have other codes) and run
-//! [`Quantizer::save`](crate::Quantizer::save) with the same policy; where scales were learned, with
-//! [`TrainedScales::quantize`] as its method.
+//! To a file: take the model's weights in f32 (`Glm::weights`; rounded to bf16 they would have other
+//! codes) and run [`CheckpointQuantizer::save`](crate::CheckpointQuantizer::save) with the same policy;
+//! where scales were learned, with [`TrainedScales::quantize`] as its method.
 //!
 //! # What is simulated, and what is not
 //! - Weights: exactly, in every [`WeightScheme`](crate::WeightScheme).

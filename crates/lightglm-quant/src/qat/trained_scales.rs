@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lightglm_kernels::{PackError, QuantizedMatrix};
+use lightglm_kernels::{PackingError, QuantizedMatrix};
 
 use crate::round_to_nearest::code;
 use crate::{DenseMatrix, QuantError, WeightScheme, round_to_nearest};
@@ -11,7 +11,7 @@ use crate::{DenseMatrix, QuantError, WeightScheme, round_to_nearest};
 /// The learned scales of a model's matrices, which choose codes in place of the observed ones.
 ///
 /// ```text
-/// let quantizer = Quantizer::new(&trained, file, &policy);
+/// let quantizer = CheckpointQuantizer::new(&trained, file, &policy);
 /// quantizer.with_method(&|matrix| scales.quantize(matrix)).save(path, &tensors)?;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,12 +58,12 @@ impl TrainedScales {
         let [n, k] = shape;
         let group_size = scheme.group_size(k);
         if group_size == 0 {
-            return Err(misfit(PackError::GroupSize { group_size, in_features: k }));
+            return Err(misfit(PackingError::GroupSize { group_size, in_features: k }));
         }
         let groups = k.div_ceil(group_size);
         let length = |part, expected, actual| match expected == actual {
             true => Ok(()),
-            false => Err(misfit(PackError::Length { part, expected, actual })),
+            false => Err(misfit(PackingError::Length { part, expected, actual })),
         };
         length("codes", n * k, weight.len())?;
         length("scales", n * groups, scales.len())?;

@@ -1,4 +1,4 @@
-//! `Quantizer`: a checkpoint's matrices one at a time, as a policy wants them.
+//! `CheckpointQuantizer`: a checkpoint's matrices one at a time, as a policy wants them.
 
 mod elements;
 mod packed_bytes;
@@ -53,7 +53,7 @@ type Progress<'a> = dyn Fn(u64) -> ControlFlow<()> + Sync + 'a;
 ///
 /// Rounding to nearest works on blocks of rows and never holds even one whole matrix in f32; what it
 /// has read of a mapped file is given back. The result does not depend on the number of threads.
-pub struct Quantizer<'a> {
+pub struct CheckpointQuantizer<'a> {
     source: &'a dyn WeightSource,
     file: PathBuf,
     policy: &'a Policy,
@@ -61,14 +61,14 @@ pub struct Quantizer<'a> {
     progress: Option<&'a Progress<'a>>,
 }
 
-impl fmt::Debug for Quantizer<'_> {
+impl fmt::Debug for CheckpointQuantizer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, policy, .. } = self;
-        f.debug_struct("Quantizer").field("file", file).field("policy", policy).finish()
+        f.debug_struct("CheckpointQuantizer").field("file", file).field("policy", policy).finish()
     }
 }
 
-impl<'a> Quantizer<'a> {
+impl<'a> CheckpointQuantizer<'a> {
     /// For the checkpoint `source`, which `file` names in errors; rounds to nearest.
     pub fn new(source: &'a dyn WeightSource, file: &Path, policy: &'a Policy) -> Self {
         Self { source, file: file.to_owned(), policy, method: None, progress: None }
@@ -192,7 +192,7 @@ impl<'a> Quantizer<'a> {
     }
 }
 
-impl<B: LmBackend> PartSource<B> for Quantizer<'_> {
+impl<B: LmBackend> PartSource<B> for CheckpointQuantizer<'_> {
     type Linear = QuantizedLinear<B>;
     type Embedding = QuantizedEmbedding<B>;
     type Error = QuantError;

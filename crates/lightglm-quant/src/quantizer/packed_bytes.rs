@@ -8,7 +8,7 @@ use std::ops::Range;
 use burn::tensor::{Bytes, Tensor, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_kernels::{
-    CodeOrder, PANEL_ROWS, PackError, PackedFormat, PackedMatrix, PackedSizes, QuantizedMatrix,
+    CodeOrder, PANEL_ROWS, PackedFormat, PackedMatrix, PackedSizes, PackingError, QuantizedMatrix,
 };
 use rayon::prelude::*;
 
@@ -36,9 +36,9 @@ impl PackedBytes {
     /// Packs `matrix` in `format`, whose bits, groups and minimums it has.
     ///
     /// # Errors
-    /// [`PackError`] where the matrix contradicts itself or the format, or the format's order is not
+    /// [`PackingError`] where the matrix contradicts itself or the format, or the format's order is not
     /// that of panels.
-    pub fn pack(matrix: &QuantizedMatrix, format: PackedFormat) -> Result<Self, PackError> {
+    pub fn pack(matrix: &QuantizedMatrix, format: PackedFormat) -> Result<Self, PackingError> {
         matrix.check()?;
         let (k, groups) = (matrix.shape[1], matrix.groups());
         let packed = Self::from_rows("", matrix.shape, format, &|rows| {
@@ -73,7 +73,7 @@ impl PackedBytes {
         let misfit = |source| QuantError::Layer { name: name.to_owned(), source };
         format.check(shape[1]).map_err(misfit)?;
         if format.order != CodeOrder::Panels {
-            return Err(misfit(PackError::Order));
+            return Err(misfit(PackingError::Order));
         }
         let sizes = PackedSizes::new(shape, &format);
         let panels = (BLOCK / (PANEL_ROWS * shape[1].max(1))).max(1);
@@ -119,8 +119,11 @@ impl PackedBytes {
     /// The matrix on `device`; on the CPU without a copy of the codes.
     ///
     /// # Errors
-    /// [`PackError`] where the parts do not have the sizes that shape and format ask for.
-    pub fn into_matrix<B: Backend>(self, device: &B::Device) -> Result<PackedMatrix<B>, PackError> {
+    /// [`PackingError`] where the parts do not have the sizes that shape and format ask for.
+    pub fn into_matrix<B: Backend>(
+        self,
+        device: &B::Device,
+    ) -> Result<PackedMatrix<B>, PackingError> {
         let size = self.format.scale_dtype.size();
         // Vectors of bytes need not be aligned for their elements.
         let floats = |bytes: Vec<u8>| match size {

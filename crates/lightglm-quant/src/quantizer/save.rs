@@ -6,11 +6,11 @@ use std::path::Path;
 use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec};
 use lightglm_kernels::{PackedFormat, PackedSizes, ScaleDtype};
 
-use super::{HostMatrix, PackedBytes, Quantizer};
+use super::{CheckpointQuantizer, HostMatrix, PackedBytes};
 use crate::checkpoint::{CODES, MINIMUMS, PackedIndex, PackedMatrixEntry, SCALES, part_shapes};
 use crate::{QuantError, Scheme};
 
-impl Quantizer<'_> {
+impl CheckpointQuantizer<'_> {
     /// Writes `tensors` (names and shapes; what the model's configuration asks for) of the checkpoint
     /// to the safetensors file `path`, quantized as the policy says.
     ///

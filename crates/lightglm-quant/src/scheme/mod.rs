@@ -8,8 +8,8 @@ pub use error::SchemeError;
 pub use weight_scheme::{Granularity, WeightScheme};
 
 use lightglm_kernels::{
-    ActivationBits, ActivationFormat, CodeOrder, PackError, PackedFormat, PackedSizes, ScaleDtype,
-    WeightBits,
+    ActivationBits, ActivationFormat, CodeOrder, PackedFormat, PackedSizes, PackingError,
+    ScaleDtype, WeightBits,
 };
 
 /// Columns of a group of activations where a scheme does not say.
@@ -116,8 +116,8 @@ impl QuantizedScheme {
     /// The packed format of a matrix with rows of `in_features` columns.
     ///
     /// # Errors
-    /// [`PackError`] where the groups do not fit.
-    pub fn format(&self, in_features: usize) -> Result<PackedFormat, PackError> {
+    /// [`PackingError`] where the groups do not fit.
+    pub fn format(&self, in_features: usize) -> Result<PackedFormat, PackingError> {
         let format = PackedFormat {
             bits: self.weight.bits,
             group_size: self.weight.group_size(in_features),
@@ -133,7 +133,7 @@ impl QuantizedScheme {
     ///
     /// # Errors
     /// As [`Self::format`].
-    pub fn bytes(&self, shape: [usize; 2]) -> Result<u64, PackError> {
+    pub fn bytes(&self, shape: [usize; 2]) -> Result<u64, PackingError> {
         let format = self.format(shape[1])?;
         let sizes = PackedSizes::new(shape, &format);
         let floats = sizes.scales * if format.has_minimums { 2 } else { 1 };

@@ -11,7 +11,7 @@ use lightglm_quant::qat::{
     Convert, FakeQuantEmbedding, FakeQuantLinear, Prepare, ScaleSource, TrainedScales,
 };
 use lightglm_quant::{
-    HostMatrix, MatrixWeight, Policy, QuantizedCheckpoint, Quantizer, round_to_nearest,
+    CheckpointQuantizer, HostMatrix, MatrixWeight, Policy, QuantizedCheckpoint, round_to_nearest,
 };
 use lightglm_testkit::SplitMix;
 
@@ -204,7 +204,7 @@ fn files_hold_what_was_computed_with() {
             .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
             .collect();
         let method = |matrix: &lightglm_quant::DenseMatrix<'_>| scales.quantize(matrix);
-        let quantizer = Quantizer::new(&trained, Path::new("trained"), &policy);
+        let quantizer = CheckpointQuantizer::new(&trained, Path::new("trained"), &policy);
         quantizer.with_method(&method).save(&path, &tensors).unwrap();
 
         let file = TableSource::read(&path, 0);
@@ -226,7 +226,7 @@ fn files_hold_what_was_computed_with() {
         }
         // Observed scales need no method at all.
         if source == ScaleSource::Observed {
-            let quantizer = Quantizer::new(&trained, Path::new("trained"), &policy);
+            let quantizer = CheckpointQuantizer::new(&trained, Path::new("trained"), &policy);
             let HostMatrix::Packed(bytes) = quantizer.matrix(names[0], shape).unwrap() else {
                 panic!("dense")
             };

@@ -1,5 +1,5 @@
 //! Quantization-aware training, layer by layer. Whole models are trained and converted in
-//! `examples/tests/qat_model.rs`.
+//! `crates/lightglm/tests/train/qat_model.rs`.
 
 mod conformance;
 mod conversion;

@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn_flex::Flex;
 use lightglm_core::EffectiveWeight;
-use lightglm_kernels::PackError;
+use lightglm_kernels::PackingError;
 use lightglm_quant::qat::{Convert, FakeQuantEmbedding, FakeQuantLinear, Prepare, ScaleSource};
 use lightglm_quant::{
     DenseMatrix, Granularity, Policy, PolicyError, QuantError, QuantizedScheme, Scheme,
@@ -53,7 +53,8 @@ fn groups_that_do_not_fit_are_refused() {
         for scales in [ScaleSource::Observed, ScaleSource::Learned] {
             let dense = Dense::random([4, 16], false, 1);
             let error = FakeQuantLinear::new("w", dense, misfit, scales).unwrap_err();
-            let QuantError::Layer { name, source: PackError::GroupSize { group_size, .. } } = error
+            let QuantError::Layer { name, source: PackingError::GroupSize { group_size, .. } } =
+                error
             else {
                 panic!("{error}")
             };
@@ -73,7 +74,7 @@ fn learned_scales_of_another_shape_or_of_no_number_are_refused() {
         layer.convert("w").unwrap_err()
     };
     let error = learned(vec![1.0; 4], [4, 1]);
-    let expected = PackError::Length { part: "scales", expected: 8, actual: 4 };
+    let expected = PackingError::Length { part: "scales", expected: 8, actual: 4 };
     assert!(
         matches!(error, QuantError::Layer { ref source, .. } if *source == expected),
         "{error}"
@@ -81,7 +82,7 @@ fn learned_scales_of_another_shape_or_of_no_number_are_refused() {
     let mut scales = vec![1.0; 8];
     scales[5] = f32::NAN;
     let error = learned(scales, [4, 2]);
-    let expected = PackError::NotFinite { part: "scales", row: 2 };
+    let expected = PackingError::NotFinite { part: "scales", row: 2 };
     assert!(
         matches!(error, QuantError::Layer { ref source, .. } if *source == expected),
         "{error}"

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{Linear, SelectError, SelectLinear};
+use lightglm_core::{Linear, SliceError, SliceLinear};
 use lightglm_kernels::{LmBackend, select_weight};
 
 /// A projection in f32 whose inputs cannot be taken apart.
@@ -26,13 +26,13 @@ impl<B: LmBackend> Linear<B> for Plain<B> {
     }
 }
 
-impl<B: LmBackend> SelectLinear<B> for Plain<B> {
-    fn select_outputs(&self, outputs: &[usize]) -> Result<Self, SelectError> {
-        SelectError::check("output", outputs, self.weight.dims()[0])?;
+impl<B: LmBackend> SliceLinear<B> for Plain<B> {
+    fn slice_outputs(&self, outputs: &[usize]) -> Result<Self, SliceError> {
+        SliceError::check("output", outputs, self.weight.dims()[0])?;
         Ok(Self { weight: select_weight(&self.weight, 0, outputs) })
     }
 
-    fn select_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SelectError> {
-        SelectError::check("input", inputs, self.weight.dims()[1]).map(|()| None)
+    fn slice_inputs(&self, inputs: &[usize]) -> Result<Option<Self>, SliceError> {
+        SliceError::check("input", inputs, self.weight.dims()[1]).map(|()| None)
     }
 }

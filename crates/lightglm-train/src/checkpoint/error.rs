@@ -1,4 +1,4 @@
-//! `CheckpointError`.
+//! `TrainCheckpointError`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use lightglm_core::WeightError;
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CheckpointError {
+pub enum TrainCheckpointError {
     /// The operating system said no. Nothing half-written stays.
     #[error("{file}: {source}")]
     Io {
@@ -65,7 +65,7 @@ pub enum CheckpointError {
     },
 }
 
-impl CheckpointError {
+impl TrainCheckpointError {
     pub(super) fn io(file: &Path) -> impl Fn(std::io::Error) -> Self {
         move |source| Self::Io { file: file.to_path_buf(), source }
     }

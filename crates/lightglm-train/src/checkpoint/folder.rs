@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, TensorData};
-use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec};
+use lightglm_core::{
+    SafetensorsWriter, StoredDtype, TensorSpec, TrainableParameter, trainable_parameters,
+    with_values,
+};
 use lightglm_kernels::LmGradients;
 use safetensors::{Dtype, SafeTensors};
 
-use super::error::CheckpointError;
+use super::error::TrainCheckpointError;
 use super::state::{FORMAT_VERSION, RunState};
 use crate::optimizer::{AdamW, AdamWConfig, Moments};
-use crate::parameters::{TrainableParameter, trainable_parameters, with_values};
 
 const PARAMETERS: &str = "parameters.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -36,18 +38,18 @@ impl CheckpointFolder {
     /// What an interrupted run left half-written is removed.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`].
-    pub fn open(path: &Path, keep: usize) -> Result<Self, CheckpointError> {
-        fs::create_dir_all(path).map_err(CheckpointError::io(path))?;
+    /// [`TrainCheckpointError::Io`].
+    pub fn open(path: &Path, keep: usize) -> Result<Self, TrainCheckpointError> {
+        fs::create_dir_all(path).map_err(TrainCheckpointError::io(path))?;
         let folder = Self { path: path.to_path_buf(), keep: keep.max(1) };
-        for entry in fs::read_dir(path).map_err(CheckpointError::io(path))?.flatten() {
+        for entry in fs::read_dir(path).map_err(TrainCheckpointError::io(path))?.flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();
             if name.starts_with(".step-") {
-                fs::remove_dir_all(&path).map_err(CheckpointError::io(&path))?;
+                fs::remove_dir_all(&path).map_err(TrainCheckpointError::io(&path))?;
             } else if name.starts_with('.') && name.ends_with(".partial") {
                 // What `temporary_in` began for the best parameters.
-                fs::remove_file(&path).map_err(CheckpointError::io(&path))?;
+                fs::remove_file(&path).map_err(TrainCheckpointError::io(&path))?;
             }
         }
         Ok(folder)
@@ -61,9 +63,9 @@ impl CheckpointFolder {
     /// The steps that there are checkpoints of, ascending.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`].
-    pub fn steps(&self) -> Result<Vec<u64>, CheckpointError> {
-        let entries = fs::read_dir(&self.path).map_err(CheckpointError::io(&self.path))?;
+    /// [`TrainCheckpointError::Io`].
+    pub fn steps(&self) -> Result<Vec<u64>, TrainCheckpointError> {
+        let entries = fs::read_dir(&self.path).map_err(TrainCheckpointError::io(&self.path))?;
         let step = |name: &str| {
             let step = name.strip_prefix("step-")?.parse().ok()?;
             (folder_name(step) == name).then_some(step)
@@ -82,13 +84,13 @@ impl CheckpointFolder {
     /// Writes the checkpoint of `state.step` and removes those that are one too many.
     ///
     /// # Errors
-    /// [`CheckpointError`]; the checkpoints that were there stay.
+    /// [`TrainCheckpointError`]; the checkpoints that were there stay.
     pub fn save<B, M>(
         &self,
         module: &M,
         optimizer: &AdamW<B>,
         state: &RunState,
-    ) -> Result<PathBuf, CheckpointError>
+    ) -> Result<PathBuf, TrainCheckpointError>
     where
         B: AutodiffBackend<InnerBackend: LmGradients>,
         M: Module<B>,
@@ -99,14 +101,15 @@ impl CheckpointFolder {
             return Ok(target);
         }
         let name = format!(".step-{:08}-", state.step);
-        let partial = partial_folder(&name, &self.path).map_err(CheckpointError::io(&self.path))?;
+        let partial =
+            partial_folder(&name, &self.path).map_err(TrainCheckpointError::io(&self.path))?;
         let parameters = trainable_parameters(module);
         write_values(&partial.path().join(PARAMETERS), &parameters)?;
         write_moments(&partial.path().join(OPTIMIZER), &parameters, optimizer)?;
         let json = serde_json::to_vec_pretty(state).expect("numbers and strings are JSON");
         write_whole(&partial.path().join(RUN), &json)?;
         sync_folder(partial.path())?;
-        fs::rename(partial.path(), &target).map_err(CheckpointError::io(&target))?;
+        fs::rename(partial.path(), &target).map_err(TrainCheckpointError::io(&target))?;
         // Its old name is nobody's now, and nothing is to be removed.
         let _ = partial.keep();
         sync_folder(&self.path)?;
@@ -115,8 +118,8 @@ impl CheckpointFolder {
             let old = self.of_step(*step);
             // Renamed first, so that what is left of an interrupted removal is not taken for whole.
             let going = self.path.join(format!(".step-{step:08}-old"));
-            fs::rename(&old, &going).map_err(CheckpointError::io(&old))?;
-            fs::remove_dir_all(&going).map_err(CheckpointError::io(&going))?;
+            fs::rename(&old, &going).map_err(TrainCheckpointError::io(&old))?;
+            fs::remove_dir_all(&going).map_err(TrainCheckpointError::io(&going))?;
         }
         Ok(target)
     }
@@ -124,13 +127,13 @@ impl CheckpointFolder {
     /// Puts the checkpoint of `step` into `module`; returns it with the optimizer and the state.
     ///
     /// # Errors
-    /// [`CheckpointError`] naming file and tensor.
+    /// [`TrainCheckpointError`] naming file and tensor.
     pub fn load<B, M>(
         &self,
         step: u64,
         module: M,
         config: AdamWConfig,
-    ) -> Result<(M, AdamW<B>, RunState), CheckpointError>
+    ) -> Result<(M, AdamW<B>, RunState), TrainCheckpointError>
     where
         B: AutodiffBackend<InnerBackend: LmGradients>,
         M: Module<B>,
@@ -139,7 +142,7 @@ impl CheckpointFolder {
         let state = read_state(&folder.join(RUN))?;
         if state.step != step {
             let reason = format!("is of step {}, the folder of step {step}", state.step);
-            return Err(CheckpointError::malformed(&folder.join(RUN), reason));
+            return Err(TrainCheckpointError::malformed(&folder.join(RUN), reason));
         }
         let module = load_values(&folder.join(PARAMETERS), module)?;
         let moments = read_moments(&folder.join(OPTIMIZER), &trainable_parameters(&module))?;
@@ -149,22 +152,22 @@ impl CheckpointFolder {
     /// Keeps the parameters as the best so far.
     ///
     /// # Errors
-    /// [`CheckpointError`]; what was the best before stays.
+    /// [`TrainCheckpointError`]; what was the best before stays.
     pub fn save_best<B: AutodiffBackend, M: Module<B>>(
         &self,
         module: &M,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<(), TrainCheckpointError> {
         write_values(&self.path.join(BEST), &trainable_parameters(module))
     }
 
     /// Puts the best parameters into `module`.
     ///
     /// # Errors
-    /// [`CheckpointError`].
+    /// [`TrainCheckpointError`].
     pub fn load_best<B: AutodiffBackend, M: Module<B>>(
         &self,
         module: M,
-    ) -> Result<M, CheckpointError> {
+    ) -> Result<M, TrainCheckpointError> {
         load_values(&self.path.join(BEST), module)
     }
 }
@@ -189,7 +192,7 @@ fn partial_folder(prefix: &str, parent: &Path) -> std::io::Result<tempfile::Temp
 fn write_values<B: Backend>(
     file: &Path,
     parameters: &[TrainableParameter<B>],
-) -> Result<(), CheckpointError> {
+) -> Result<(), TrainCheckpointError> {
     let specs = parameters.iter().map(|p| spec(&p.name, &p.shape));
     let mut writer = SafetensorsWriter::create(file, specs, &BTreeMap::new())?;
     let by_name: BTreeMap<_, _> = parameters.iter().map(|p| (p.name.as_str(), p)).collect();
@@ -203,7 +206,7 @@ fn write_moments<B: AutodiffBackend<InnerBackend: LmGradients>>(
     file: &Path,
     parameters: &[TrainableParameter<B::InnerBackend>],
     optimizer: &AdamW<B>,
-) -> Result<(), CheckpointError> {
+) -> Result<(), TrainCheckpointError> {
     let mut tensors = BTreeMap::new();
     for parameter in parameters {
         if let Some(Moments { first, second }) = optimizer.moments(parameter.id) {
@@ -233,8 +236,8 @@ fn bytes<B: Backend>(values: &Tensor<B, 1>) -> Vec<u8> {
 fn load_values<B: AutodiffBackend, M: Module<B>>(
     file: &Path,
     module: M,
-) -> Result<M, CheckpointError> {
-    let buffer = fs::read(file).map_err(CheckpointError::io(file))?;
+) -> Result<M, TrainCheckpointError> {
+    let buffer = fs::read(file).map_err(TrainCheckpointError::io(file))?;
     let tensors = Tensors::parse(file, &buffer)?;
     let parameters = trainable_parameters(&module);
     tensors.check_names(parameters.iter().map(|p| p.name.clone()).collect())?;
@@ -248,8 +251,8 @@ fn load_values<B: AutodiffBackend, M: Module<B>>(
 fn read_moments<B: Backend>(
     file: &Path,
     parameters: &[TrainableParameter<B>],
-) -> Result<BTreeMap<burn::module::ParamId, Moments<B>>, CheckpointError> {
-    let buffer = fs::read(file).map_err(CheckpointError::io(file))?;
+) -> Result<BTreeMap<burn::module::ParamId, Moments<B>>, TrainCheckpointError> {
+    let buffer = fs::read(file).map_err(TrainCheckpointError::io(file))?;
     let tensors = Tensors::parse(file, &buffer)?;
     let mut moments = BTreeMap::new();
     let mut known = BTreeSet::new();
@@ -267,20 +270,21 @@ fn read_moments<B: Backend>(
     Ok(moments)
 }
 
-fn read_state(file: &Path) -> Result<RunState, CheckpointError> {
-    let text = fs::read(file).map_err(CheckpointError::io(file))?;
-    let malformed = |error| CheckpointError::malformed(file, error);
+fn read_state(file: &Path) -> Result<RunState, TrainCheckpointError> {
+    let text = fs::read(file).map_err(TrainCheckpointError::io(file))?;
+    let malformed = |error| TrainCheckpointError::malformed(file, error);
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(malformed)?;
     let found = value["version"].as_u64().unwrap_or(0);
     if found != u64::from(FORMAT_VERSION) {
         let found = u32::try_from(found).unwrap_or(u32::MAX);
-        return Err(CheckpointError::Version {
+        return Err(TrainCheckpointError::Version {
             file: file.to_path_buf(),
             found,
             known: FORMAT_VERSION,
         });
     }
-    serde_path_to_error::deserialize(value).map_err(|error| CheckpointError::malformed(file, error))
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| TrainCheckpointError::malformed(file, error))
 }
 
 /// A safetensors file in memory, with errors that name it.
@@ -290,9 +294,9 @@ struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    fn parse(file: &'a Path, buffer: &'a [u8]) -> Result<Self, CheckpointError> {
+    fn parse(file: &'a Path, buffer: &'a [u8]) -> Result<Self, TrainCheckpointError> {
         let tensors = SafeTensors::deserialize(buffer);
-        let tensors = tensors.map_err(|error| CheckpointError::malformed(file, error))?;
+        let tensors = tensors.map_err(|error| TrainCheckpointError::malformed(file, error))?;
         Ok(Self { file, tensors })
     }
 
@@ -301,7 +305,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// No tensor may be there that nobody asks for: it would be lost silently.
-    fn check_names(&self, known: BTreeSet<String>) -> Result<(), CheckpointError> {
+    fn check_names(&self, known: BTreeSet<String>) -> Result<(), TrainCheckpointError> {
         match self.tensors.names().into_iter().find(|name| !known.contains(*name)) {
             Some(name) => Err(self.wrong(name, "the model has no such parameter".into())),
             None => Ok(()),
@@ -313,7 +317,7 @@ impl<'a> Tensors<'a> {
         name: &str,
         shape: &[usize],
         device: &B::Device,
-    ) -> Result<Tensor<B, 1>, CheckpointError> {
+    ) -> Result<Tensor<B, 1>, TrainCheckpointError> {
         let tensor =
             self.tensors.tensor(name).map_err(|error| self.wrong(name, error.to_string()))?;
         if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
@@ -329,23 +333,27 @@ impl<'a> Tensors<'a> {
         Ok(Tensor::from_data(TensorData::new(values, [n]), device))
     }
 
-    fn wrong(&self, name: &str, reason: String) -> CheckpointError {
-        CheckpointError::Tensor { file: self.file.to_path_buf(), name: name.to_owned(), reason }
+    fn wrong(&self, name: &str, reason: String) -> TrainCheckpointError {
+        TrainCheckpointError::Tensor {
+            file: self.file.to_path_buf(),
+            name: name.to_owned(),
+            reason,
+        }
     }
 }
 
 /// Writes a file and waits until the disk has it.
-fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), TrainCheckpointError> {
     use std::io::Write;
-    let mut out = fs::File::create(file).map_err(CheckpointError::io(file))?;
-    out.write_all(bytes).and_then(|()| out.sync_all()).map_err(CheckpointError::io(file))
+    let mut out = fs::File::create(file).map_err(TrainCheckpointError::io(file))?;
+    out.write_all(bytes).and_then(|()| out.sync_all()).map_err(TrainCheckpointError::io(file))
 }
 
 /// Waits until the disk has a folder's entries, where the system can say so.
-fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
+fn sync_folder(folder: &Path) -> Result<(), TrainCheckpointError> {
     if cfg!(unix) {
         let open = fs::File::open(folder).and_then(|folder| folder.sync_all());
-        open.map_err(CheckpointError::io(folder))?;
+        open.map_err(TrainCheckpointError::io(folder))?;
     }
     Ok(())
 }

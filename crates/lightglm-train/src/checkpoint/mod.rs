@@ -8,6 +8,6 @@ mod error;
 mod folder;
 mod state;
 
-pub use error::CheckpointError;
+pub use error::TrainCheckpointError;
 pub use folder::CheckpointFolder;
 pub use state::{FORMAT_VERSION, RunState};

@@ -34,7 +34,11 @@ pub struct ExampleSet {
 ///
 /// # Errors
 /// [`DataError`]: with file, line and field where a row is bad and bad rows are not dropped.
-pub fn read_examples(path: &Path, options: &ReadOptions) -> Result<ExampleSet, DataError> {
+pub fn read_examples(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+) -> Result<ExampleSet, DataError> {
+    let path = path.as_ref();
     let mut reader = ExampleReader::open(path, options.clone())?;
     let examples = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
     let path = || path.to_owned();

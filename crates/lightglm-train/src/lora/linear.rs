@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_core::{EffectiveWeight, Linear, ReplaceWeight};
+use lightglm_core::{EffectiveWeight, Linear, MasterWeight, ReplaceWeight};
 use lightglm_kernels::LmBackend;
 
 use super::dropout::DropoutSeed;
@@ -99,6 +99,17 @@ impl<B: Backend, L: Linear<B>> LoraLinear<B, L> {
     fn enabled(&self) -> impl Iterator<Item = &LoraAdapter<B>> {
         self.adapters.iter().filter(|adapter| adapter.enabled && !self.merged)
     }
+
+    /// `weight: [N, K]` with the enabled adapters' updates added.
+    fn updated(&self, mut weight: Tensor<B, 2>) -> Tensor<B, 2> {
+        for adapter in self.enabled() {
+            if weight.dtype() != DType::F32 {
+                weight = weight.cast(DType::F32);
+            }
+            weight = weight + adapter.update();
+        }
+        weight
+    }
 }
 
 impl<B: LmBackend, L: Linear<B>> Linear<B> for LoraLinear<B, L> {
@@ -125,18 +136,18 @@ impl<B: LmBackend, L: Linear<B>> Linear<B> for LoraLinear<B, L> {
 
 impl<B: LmBackend, L: EffectiveWeight<B>> EffectiveWeight<B> for LoraLinear<B, L> {
     fn weight(&self) -> Tensor<B, 2> {
-        let mut weight = self.base.weight();
-        for adapter in self.enabled() {
-            if weight.dtype() != DType::F32 {
-                weight = weight.cast(DType::F32);
-            }
-            weight = weight + adapter.update();
-        }
-        weight
+        self.updated(self.base.weight())
     }
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
         self.base.bias()
+    }
+}
+
+/// The base's with the enabled adapters added, in f32 where there are any.
+impl<B: LmBackend, L: Linear<B> + MasterWeight<B>> MasterWeight<B> for LoraLinear<B, L> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.updated(self.base.master_weight())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lightglm_core::LmError;
 
 use super::config::TrainConfigError;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::TrainCheckpointError;
 
 /// Why training ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub enum TrainError {
     },
     /// A checkpoint could not be written or read.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] TrainCheckpointError),
 }
 
 fn saved(checkpoint: &Option<PathBuf>) -> String {

@@ -76,7 +76,7 @@ pub enum StopReason {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct TrainOutcome {
     /// Why it ended.
     pub reason: StopReason,
     /// Steps done.

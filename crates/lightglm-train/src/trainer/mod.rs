@@ -9,7 +9,7 @@ mod run;
 
 pub use config::{TrainConfig, TrainConfigError};
 pub use error::TrainError;
-pub use event::{Outcome, StepReport, StopReason, TrainEvent};
+pub use event::{StepReport, StopReason, TrainEvent, TrainOutcome};
 pub use metrics_file::MetricsFile;
 pub use run::Trainer;
 

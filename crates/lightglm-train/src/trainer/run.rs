@@ -8,18 +8,19 @@ use std::time::Instant;
 use burn::module::ParamId;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Tensor};
-use lightglm_core::{GradientSums, LabelledSpan, LmError, Objective, TrainableLm};
+use lightglm_core::{
+    GradientSums, LabelledSpan, LmError, Objective, TrainableLm, trainable_parameters, with_values,
+};
 use lightglm_kernels::LmGradients;
 
 use super::TokenizedExample;
 use super::config::TrainConfig;
 use super::error::TrainError;
-use super::event::{Outcome, StepReport, StopReason, TrainEvent};
+use super::event::{StepReport, StopReason, TrainEvent, TrainOutcome};
 use super::plan::Plan;
-use crate::checkpoint::{CheckpointError, CheckpointFolder, RunState};
+use crate::checkpoint::{CheckpointFolder, RunState, TrainCheckpointError};
 use crate::lora::DropoutSeed;
 use crate::optimizer::{AdamW, clip_factor, global_norm};
-use crate::parameters::{trainable_parameters, with_values};
 
 /// Trains a model: batches of examples, gradients summed over forward passes, clipping, AdamW,
 /// validation, early stopping, checkpoints.
@@ -79,7 +80,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         model: M,
         examples: &[TokenizedExample],
         watch: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-    ) -> Result<(M, Outcome), TrainError> {
+    ) -> Result<(M, TrainOutcome), TrainError> {
         self.check(&model, examples)?;
         let plan = Plan::new(self.config, examples.len());
         let mut run = self.begin(model, examples)?;
@@ -117,7 +118,12 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         Ok((run.model, outcome(reason, &run.state)))
     }
 
-    fn check<M: TrainableLm<B>>(
+    /// What [`run`](Self::run) refuses before it does anything: settings, rows, and a model that has
+    /// nothing to train or is not in f32.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn check<M: TrainableLm<B>>(
         &self,
         model: &M,
         examples: &[TokenizedExample],
@@ -161,14 +167,15 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         match (folder.steps()?.pop(), resume) {
             (None, _) => Ok(fresh(model)),
             (Some(step), false) => {
-                Err(CheckpointError::InUse { folder: folder.path().to_path_buf(), step }.into())
+                Err(TrainCheckpointError::InUse { folder: folder.path().to_path_buf(), step }
+                    .into())
             }
             (Some(step), true) => {
                 let (model, optimizer, found) = folder.load(step, model, self.config.optimizer)?;
                 if found.fingerprint != state.fingerprint {
                     let reason = format!("`{}`, now `{}`", found.fingerprint, state.fingerprint);
                     let folder = folder.of_step(step);
-                    return Err(CheckpointError::OtherRun { folder, reason }.into());
+                    return Err(TrainCheckpointError::OtherRun { folder, reason }.into());
                 }
                 Ok(Run { model, optimizer, state: found, best: None })
             }
@@ -362,9 +369,9 @@ where
     parameters.map(|p| B::InnerBackend::sum_of_squares(p.values)).sum::<f64>().sqrt()
 }
 
-fn outcome(reason: StopReason, state: &RunState) -> Outcome {
+fn outcome(reason: StopReason, state: &RunState) -> TrainOutcome {
     let best = state.best_loss().map(|loss| (loss, state.best_step));
-    Outcome { reason, step: state.step, best, tokens: state.tokens }
+    TrainOutcome { reason, step: state.step, best, tokens: state.tokens }
 }
 
 fn both(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {

@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 
 use burn::backend::Autodiff;
 use burn_flex::{Flex, FlexDevice};
+use lightglm_core::trainable_parameters;
 use lightglm_testkit::BigramLm;
 use lightglm_train::objectives::CrossEntropy;
-use lightglm_train::trainable_parameters;
 use lightglm_train::trainer::{
-    Outcome, TokenizedExample, TrainConfig, TrainError, TrainEvent, Trainer,
+    TokenizedExample, TrainConfig, TrainError, TrainEvent, TrainOutcome, Trainer,
 };
 
 pub(crate) type Train = Autodiff<Flex>;
@@ -61,7 +61,7 @@ pub(crate) fn bits(model: &BigramLm<Train>) -> Vec<u32> {
 /// What a run came to.
 pub(crate) struct Ran {
     pub(crate) model: BigramLm<Train>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: TrainOutcome,
     pub(crate) events: Vec<TrainEvent>,
 }
 

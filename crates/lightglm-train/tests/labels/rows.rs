@@ -80,6 +80,9 @@ fn an_answer_ends_where_the_model_ends_it() {
     assert_eq!(learnt(&glm, &told).1, ["\nb", "\nd<|user|>"]);
     // This template has the system's turns in front of all others.
     assert_eq!(learnt(&glm4_0414(), &told).1, ["\nb<|user|>", "\nd<|user|>"]);
+    let both = [(User, "a"), (Assistant, "b"), (Assistant, "c"), (System, "s"), (User, "d")];
+    let both = conversation(&[&both[..], &[(Assistant, "e")]].concat());
+    assert_eq!(learnt(&glm4_0414(), &both).1, ["\nb<|assistant|>\nc<|user|>", "\ne<|user|>"]);
 }
 
 #[test]

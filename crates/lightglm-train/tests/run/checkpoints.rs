@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexDevice;
 use lightglm_core::{LabelledSpan, LmError, Objective, SafetensorsWriter, StoredDtype, TensorSpec};
 use lightglm_testkit::BigramLm;
-use lightglm_train::checkpoint::{CheckpointError, CheckpointFolder};
+use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
 use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::optimizer::AdamWConfig;
 use lightglm_train::trainer::{StopReason, TrainConfig, TrainError, TrainEvent, Trainer};
@@ -104,7 +104,8 @@ fn other_runs_are_refused() {
     let trainer = Trainer::new(&config, &CrossEntropy).with_checkpoints(&folder, false);
     run(&trainer, model(1), &examples, Some(3)).unwrap();
     let error = run(&trainer, model(1), &examples, None).map(|_| ()).unwrap_err();
-    let TrainError::Checkpoint(CheckpointError::InUse { step: 3, folder: named }) = error else {
+    let TrainError::Checkpoint(TrainCheckpointError::InUse { step: 3, folder: named }) = error
+    else {
         panic!("{error}")
     };
     assert_eq!(named, parent.path());
@@ -144,7 +145,7 @@ fn other_runs_are_refused() {
 #[track_caller]
 fn assert_other(result: Result<(), TrainError>, folder: &CheckpointFolder) {
     match result {
-        Err(TrainError::Checkpoint(CheckpointError::OtherRun { folder: named, .. })) => {
+        Err(TrainError::Checkpoint(TrainCheckpointError::OtherRun { folder: named, .. })) => {
             assert_eq!(named, folder.of_step(3));
         }
         other => panic!("{other:?}"),
@@ -251,7 +252,7 @@ fn saved(parent: &Path) -> CheckpointFolder {
     folder
 }
 
-fn load(folder: &CheckpointFolder) -> Result<BigramLm<Train>, CheckpointError> {
+fn load(folder: &CheckpointFolder) -> Result<BigramLm<Train>, TrainCheckpointError> {
     Ok(folder.load(3, model(2), AdamWConfig::default())?.0)
 }
 
@@ -280,23 +281,23 @@ fn files_that_are_not_whole() {
         for len in 0..whole.len() {
             fs::write(&file, &whole[..len]).unwrap();
             match load(&folder).map(|_| ()).unwrap_err() {
-                CheckpointError::Malformed { file: named, .. } => assert_eq!(named, file),
+                TrainCheckpointError::Malformed { file: named, .. } => assert_eq!(named, file),
                 // A truncated JSON of a whole number: `{"version": 1` never closes, so this is not it.
                 other => panic!("{len} bytes of {name}: {other}"),
             }
         }
         fs::remove_file(&file).unwrap();
         let error = load(&folder).map(|_| ()).unwrap_err();
-        assert!(matches!(&error, CheckpointError::Io { file: named, .. } if *named == file));
+        assert!(matches!(&error, TrainCheckpointError::Io { file: named, .. } if *named == file));
         assert!(error.to_string().contains(name), "{error}");
         fs::write(&file, &whole).unwrap();
     }
     load(&folder).unwrap();
     assert!(matches!(
         folder.load(4, model(2), AdamWConfig::default()).map(|_| ()),
-        Err(CheckpointError::Io { .. })
+        Err(TrainCheckpointError::Io { .. })
     ));
-    assert!(matches!(folder.load_best(model(2)).map(|_| ()), Err(CheckpointError::Io { .. })));
+    assert!(matches!(folder.load_best(model(2)).map(|_| ()), Err(TrainCheckpointError::Io { .. })));
 }
 
 #[test]
@@ -328,7 +329,7 @@ fn tensors_that_do_not_fit() {
         safetensors(&file, tensors);
         let error = load(&folder).map(|_| ()).unwrap_err();
         let message = error.to_string();
-        let CheckpointError::Tensor { file: named, name: tensor, .. } = error else {
+        let TrainCheckpointError::Tensor { file: named, name: tensor, .. } = error else {
             panic!("{tensors:?}: {message}")
         };
         assert_eq!((named, tensor.as_str()), (file.clone(), wrong), "{message}");
@@ -339,10 +340,10 @@ fn tensors_that_do_not_fit() {
     // A model of another size.
     let other = BigramLm::<Train>::new(VOCAB + 1, 1, &FlexDevice);
     let error = folder.load(3, other, AdamWConfig::default()).map(|_| ()).unwrap_err();
-    assert!(matches!(error, CheckpointError::Tensor { name, .. } if name == "table"));
+    assert!(matches!(error, TrainCheckpointError::Tensor { name, .. } if name == "table"));
     // Nothing to put the parameters into.
     let error = folder.load(3, model(1).no_grad(), AdamWConfig::default()).map(|_| ()).unwrap_err();
-    assert!(matches!(error, CheckpointError::Tensor { name, .. } if name == "table"));
+    assert!(matches!(error, TrainCheckpointError::Tensor { name, .. } if name == "table"));
     // A model whose optimizer has not begun.
     safetensors(&folder.of_step(3).join(optimizer), &[]);
     load(&folder).unwrap();
@@ -363,7 +364,7 @@ fn states_that_say_something_else() {
     for (version, found) in [(2.into(), 2), (0.into(), 0), (u64::MAX.into(), u32::MAX)] {
         let error = with("version", version);
         let message = error.to_string();
-        let CheckpointError::Version { file: named, found: f, known: 1 } = error else {
+        let TrainCheckpointError::Version { file: named, found: f, known: 1 } = error else {
             panic!("{error}")
         };
         assert_eq!((named, f), (file.clone(), found), "{message}");
@@ -380,7 +381,7 @@ fn states_that_say_something_else() {
     for (field, value) in impossible {
         let error = with(field, value);
         let message = error.to_string();
-        assert!(matches!(&error, CheckpointError::Malformed { file: f, .. } if *f == file));
+        assert!(matches!(&error, TrainCheckpointError::Malformed { file: f, .. } if *f == file));
         assert!(message.contains(field), "{message} does not name {field}");
     }
     for text in ["", "null", "[]", "3", "{\"version\": 1}", "{\"version\": 1,", "\u{0}"] {
@@ -389,7 +390,7 @@ fn states_that_say_something_else() {
         assert!(error.to_string().contains("run.json"), "{error}");
         let typed = matches!(
             error,
-            CheckpointError::Malformed { .. } | CheckpointError::Version { found: 0, .. }
+            TrainCheckpointError::Malformed { .. } | TrainCheckpointError::Version { found: 0, .. }
         );
         assert!(typed, "{text}: {error}");
     }

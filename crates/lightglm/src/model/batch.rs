@@ -119,10 +119,9 @@ impl Model {
             };
             longest = longest.max(tokens.len().saturating_add(params.max_tokens).min(limit));
             indices.push(replies.len());
-            let sequence = lightglm_core::SequenceId(ready.len());
             let eos = text.eos_token_ids().to_vec();
             let prompt_token_ids = tokens.clone();
-            ready.push(GenerationRequest::new(sequence, tokens, params, eos, text.detokenizer()));
+            ready.push(GenerationRequest::new(tokens, params, eos, text.detokenizer()));
             replies.push(Ok(Reply { prompt_token_ids, ..Reply::default() }));
         }
         if ready.is_empty() {
@@ -139,7 +138,7 @@ impl Model {
             return Ok(replies);
         }
         let mut tell = |ready: usize, step: &Step| on_step(indices[ready], step);
-        let generations = self.inner.runtime.batch(ready, longest, &mut tell);
+        let generations = self.inner.runtime.batch(ready, longest, &mut tell)?;
         for (&index, generation) in indices.iter().zip(generations) {
             match (generation, &mut replies[index]) {
                 (Ok(generation), Ok(reply)) => {
@@ -159,7 +158,7 @@ fn complete_alone(
     request: runtime::Request,
     reply: &mut Result<Reply, Error>,
 ) -> Result<(), Error> {
-    for step in session.generate(request, Vec::new(), Box::new(|_| ()))? {
+    for step in session.generate(request, Box::new(|_| ()))? {
         let step = step?;
         if let Ok(reply) = reply {
             reply.push(&step);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Model;
 use super::reply::{Reply, Speed};
-use super::runtime::{SEQUENCE, Session, Steps};
+use super::runtime::{Session, Steps};
 use crate::error::Error;
 
 /// Called after every chunk of a prompt that the model has read.
@@ -131,12 +131,8 @@ impl Chat {
             return Err(Error::ConversationTooLong { tokens: prompt.len(), limit });
         }
         #[cfg(feature = "structured")]
-        let processors = match &state.constraint {
-            Some(constraint) => vec![model.constrain(constraint)?],
-            None => Vec::new(),
-        };
-        #[cfg(not(feature = "structured"))]
-        let processors = Vec::new();
+        let processor =
+            state.constraint.as_ref().map(|constraint| model.constrain(constraint)).transpose()?;
         // Keep what the cache holds already, but run at least one token for its logits.
         state.tokens.truncate(session.reusable());
         let shared = state.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
@@ -145,7 +141,6 @@ impl Chat {
         state.tokens.truncate(shared);
         state.cancel.reset();
         let request = GenerationRequest::new(
-            SEQUENCE,
             prompt[shared..].to_vec(),
             state.params.clone(),
             text.eos_token_ids().to_vec(),
@@ -153,10 +148,11 @@ impl Chat {
         )
         .with_history(prompt[..shared].to_vec())
         .with_cancel(state.cancel.clone());
+        #[cfg(feature = "structured")]
+        let request = processor.into_iter().fold(request, GenerationRequest::with_processor);
         let speed = Speed { prompt_tokens: prompt.len() - shared, ..Speed::default() };
         let steps = session.generate(
             request,
-            processors,
             Box::new(move |progress| {
                 if let Some(on_prefill) = on_prefill {
                     on_prefill(progress);

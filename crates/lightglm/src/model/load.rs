@@ -11,7 +11,8 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
 use lightglm_quant::{
-    Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding, QuantizedLinear, Quantizer, Scheme,
+    CheckpointQuantizer, Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding,
+    QuantizedLinear, Scheme,
 };
 
 use super::adapters::adapter_loader;
@@ -169,7 +170,7 @@ pub fn quantize_source<B: LmBackend>(
         let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
         progress.report(Progress::Quantizing { done, total })
     };
-    let quantizer = Quantizer::new(source, file, policy).with_progress(&tell);
+    let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&tell);
     let model = Glm::from_parts(config, &quantizer, device).map_err(part_error)?;
     let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
     Ok(Quantized { model, scheme: short(&policy.to_string()), integer })

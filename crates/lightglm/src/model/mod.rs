@@ -103,6 +103,35 @@ impl Model {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// A decoder on the CPU that was made in memory, with the text side of `checkpoint`.
+    #[cfg(feature = "train")]
+    pub(crate) fn of_loaded(
+        checkpoint: Arc<Checkpoint>,
+        text: Arc<ModelText>,
+        loaded: Loaded<crate::Cpu>,
+        options: LoadOptions,
+    ) -> Result<Self, Error> {
+        let sampling = recommended(&checkpoint.generation_config()?);
+        sampling.validate()?;
+        let limit = checkpoint.config().max_position_embeddings;
+        let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
+        let name = name_of(checkpoint.path());
+        let cache = CacheOptions::new(checkpoint.config(), &options);
+        let runtime = Box::new(OnBackend { loaded, cache });
+        let inner = Inner {
+            checkpoint,
+            text,
+            sampling,
+            runtime,
+            options,
+            name,
+            max_context,
+            #[cfg(feature = "structured")]
+            vocabulary: structured::Vocabulary::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// A conversation, with the checkpoint's own way to sample.
     pub fn chat(&self) -> Chat {
         Chat::new(self.clone())

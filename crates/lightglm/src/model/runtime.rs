@@ -5,11 +5,16 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
-use lightglm_generation::batched::{BatchOptions, BatchSubject, log_likelihoods};
+use burn::tensor::{Int, Tensor, TensorData};
+use lightglm_core::{
+    CausalLm, KvCache, KvDtype, KvShape, LmError, LogitRows, PageBudget, SequenceId, Span,
+};
+use lightglm_generation::batched::{
+    self, BatchOptions, BatchSubject, ReplyControl, log_likelihoods,
+};
 use lightglm_generation::{
-    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, LogitsProcessor,
-    PrefillProgress, RunControl, Step, generate_batch,
+    ContiguousKvCache, Generation, GenerationError, GenerationRequest, Generator, PrefillProgress,
+    RunControl, Step,
 };
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -25,6 +30,9 @@ use crate::sparse::PromptNeuronsLm;
 /// Source: Tang et al. 2024, "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference",
 /// section 4.1.
 pub(crate) const EXACT_LAYERS: usize = 2;
+
+/// Requests of a batch that are worked on at once.
+const SEQUENCES: usize = 16;
 
 /// Turns one reply's tokens into text.
 pub(crate) type BoxedDetokenizer = Box<dyn Detokenize + Send>;
@@ -43,16 +51,19 @@ pub(crate) trait Runtime: Send + Sync {
     /// Whether prompts choose their neurons, so that sequences cannot share steps.
     fn is_for_one_conversation(&self) -> bool;
 
-    /// Runs `requests` together; request `i` gets sequence `i`, with room for `positions` each.
+    /// Runs `requests`, [`SEQUENCES`] at a time, with room for `positions` each.
     fn batch(
         &self,
         requests: Vec<Request>,
         positions: usize,
         on_step: &mut dyn FnMut(usize, &Step),
-    ) -> Vec<Result<Generation, GenerationError>>;
+    ) -> Result<Vec<Result<Generation, GenerationError>>, Error>;
 
     /// `ln p(continuation | prompt)` for each continuation.
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error>;
+
+    /// The loss in nats of each target that there is, each token attending to those in front of it.
+    fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error>;
 
     /// The same with an adapter.
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error>;
@@ -92,13 +103,12 @@ pub(crate) trait Session: Send {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError>;
 }
 
 /// The one sequence of a session's cache.
-pub(crate) const SEQUENCE: SequenceId = SequenceId(0);
+const SEQUENCE: SequenceId = SequenceId(0);
 
 /// What caches are made of.
 #[derive(Clone, Copy)]
@@ -153,10 +163,17 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         requests: Vec<Request>,
         positions: usize,
         on_step: &mut dyn FnMut(usize, &Step),
-    ) -> Vec<Result<Generation, GenerationError>> {
-        let mut cache = self.cache.cache::<B>(requests.len(), positions, &self.loaded.device);
-        let chunk = lightglm_generation::DEFAULT_PREFILL_CHUNK;
-        generate_batch(as_causal(&*self.loaded.model), &mut cache, requests, chunk, on_step)
+    ) -> Result<Vec<Result<Generation, GenerationError>>, Error> {
+        let mut make_cache = |sequences, positions| {
+            Ok(self.cache.cache::<B>(sequences, positions, &self.loaded.device))
+        };
+        let model = as_causal(&*self.loaded.model);
+        let mut subject = BatchSubject::new(model, &mut make_cache, ContiguousKvCache::truncate);
+        let max_positions = Some(positions);
+        let options = BatchOptions { sequences: SEQUENCES, max_positions, ..Default::default() };
+        let mut replies = ReplyControl { on_step: Some(on_step), ..ReplyControl::default() };
+        let control = &mut RunControl::default();
+        Ok(batched::generate(&mut subject, requests, &options, &mut replies, control)?)
     }
 
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error> {
@@ -171,6 +188,27 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
             log_likelihoods(&mut subject, &prompts, continuations, &options, &mut control)?;
         // Nobody can raise a stop flag, so the one prompt is done.
         Ok(scores.pop().flatten().unwrap_or_default())
+    }
+
+    fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error> {
+        let (model, device) = (&self.loaded.model, &self.loaded.device);
+        let labelled = targets.iter().enumerate().filter_map(|(row, target)| target.zip(Some(row)));
+        let (labels, rows): (Vec<u32>, Vec<i32>) =
+            labelled.map(|(target, row)| (target, row as i32)).unzip();
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let vocab_size = model.vocab_size();
+        if let Some(&token) = labels.iter().find(|&&label| label as usize >= vocab_size) {
+            return Err(LmError::TokenOutOfRange { token, vocab_size }.into());
+        }
+        let mut cache = self.cache.cache::<B>(1, tokens.len(), device);
+        let span = Span { sequence: SEQUENCE, tokens, logits: LogitRows::All };
+        let logits = model.forward(&[span], &mut cache)?;
+        let rows = TensorData::new(rows, [labels.len()]);
+        let logits = logits.select(0, Tensor::<B, 1, Int>::from_data(rows, device));
+        let losses = B::cross_entropy(logits, &labels).into_data().convert::<f32>();
+        Ok(losses.into_vec().expect("converted to f32"))
     }
 
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error> {
@@ -244,11 +282,10 @@ impl<B: LmBackend> Session for OneSequence<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
-        let generator = Generator::new(as_causal(&*self.model), &mut self.cache, request)?;
-        let generator = processors.into_iter().fold(generator, Generator::with_processor);
+        let generator =
+            Generator::new(as_causal(&*self.model), &mut self.cache, SEQUENCE, request)?;
         let steps = generator.with_prefill_callback(on_prefill);
         Ok(Box::new(steps.map(|step| step.map_err(Error::from))))
     }
@@ -277,13 +314,11 @@ impl<B: LmBackend> Session for OneConversation<B> {
     fn generate<'a>(
         &'a mut self,
         request: Request,
-        processors: Vec<Box<dyn LogitsProcessor>>,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
         let prompt = request.prompt.len();
         let model = &self.model;
-        let generator = Generator::new(model, &mut self.cache, request)?;
-        let generator = processors.into_iter().fold(generator, Generator::with_processor);
+        let generator = Generator::new(model, &mut self.cache, SEQUENCE, request)?;
         model.begin_prompt(prompt);
         let mut steps = generator.with_prefill_callback(on_prefill);
         let mut failed = false;

@@ -11,9 +11,8 @@ use lightglm_kernels::QuantizedMatrix;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseLinear, LoadPrecision};
 use lightglm_quant::methods::{
-    Calibration as CalibrationConfig, ClipSearch, Gptq, MethodError,
-    Quantizer as QuantizationMethod, SequentialLinear, SequentialQuantizer, calibrate,
-    calibrate_twice,
+    CalibrationConfig, ClipSearch, Gptq, MethodError, QuantizationMethod, SequentialLinear,
+    SequentialQuantizer, calibrate, calibrate_twice,
 };
 use lightglm_quant::{Policy, Scheme};
 

@@ -1,5 +1,9 @@
 //! `Codes`: how the codes of a quantized matrix are chosen.
 
+use std::str::FromStr;
+
+use crate::error::Error;
+
 /// How codes are chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,4 +30,30 @@ pub enum CalibratedMethod {
     Gptq,
     /// GPTQ on weights moved to where the quantized model gives the original's outputs.
     GptqMatched,
+}
+
+impl CalibratedMethod {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Clip, Self::Gptq, Self::GptqMatched];
+
+    /// `clip`, `gptq` or `gptq-matched`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clip => "clip",
+            Self::Gptq => "gptq",
+            Self::GptqMatched => "gptq-matched",
+        }
+    }
+}
+
+impl FromStr for CalibratedMethod {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = Self::ALL.into_iter().find(|method| method.name() == name);
+        found.ok_or_else(|| {
+            let reason = format!("`{name}` is none of clip, gptq, gptq-matched");
+            Error::Option { option: "method", reason }
+        })
+    }
 }

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use codes::{CalibratedMethod, Codes};
 pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequantized};
 use lightglm_model::checkpoint::Checkpoint;
+pub use lightglm_quant::Footprint;
 use lightglm_quant::{
-    DenseMatrix, Footprint, Policy, QuantError, QuantizedCheckpoint,
-    Quantizer as CheckpointQuantizer, Scheme, round_to_nearest,
+    CheckpointQuantizer, DenseMatrix, Policy, QuantError, QuantizedCheckpoint, Scheme,
+    round_to_nearest,
 };
 
 use crate::error::Error;

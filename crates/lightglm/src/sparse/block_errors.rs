@@ -218,7 +218,7 @@ fn run<B: LmBackend, L: Linear<B>>(
             output = Some(value.clone());
         }
     };
-    block.forward_observed(&[span], &mut cache, &mut observer)?;
+    block.forward_with_hook(&[span], &mut cache, &mut observer)?;
     Ok(output.ok_or_else(|| SparseModelError::NotRun { name: projection(0, "*") })?)
 }
 
@@ -274,7 +274,7 @@ mod tests {
             }
         };
         let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::None };
-        model.forward_observed(&[span], &mut cache, &mut observer).expect("fine");
+        model.forward_with_hook(&[span], &mut cache, &mut observer).expect("fine");
         for layer in 0..config.num_hidden_layers {
             let block = alone(&model, layer, expected[layer].clone());
             let output = run(&block, &config).expect("fine");

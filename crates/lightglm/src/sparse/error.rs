@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lightglm_core::SelectError;
+use lightglm_core::SliceError;
 use lightglm_sparse::SparsityError;
 
 /// Why a model cannot be made sparse.
@@ -53,7 +53,7 @@ pub enum SparseModelError {
         /// The projection.
         name: String,
         /// Which one.
-        source: SelectError,
+        source: SliceError,
     },
     /// The errors of a block that was made sparse are no curve.
     #[error("`{name}`")]

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use lightglm_core::{CausalLm, Embedding, KvCache, Linear, SelectError, SelectLinear, Span};
+use lightglm_core::{CausalLm, Embedding, KvCache, Linear, SliceError, SliceLinear, Span};
 use lightglm_kernels::{CodeOrder, LmBackend};
 use lightglm_model::decoder::{Glm, SwiGlu};
 use lightglm_quant::{MatrixWeight, QuantizedLinear};
 use lightglm_sparse::{
-    KeptChannels, KeptNeurons, NeuronStatistics, Recording, SelectedLinear, SparseLinear,
+    KeptChannels, KeptNeurons, NeuronStatistics, Recording, SlicedLinear, SparseLinear,
 };
 
 use super::error::SparseModelError;
@@ -22,7 +22,7 @@ use crate::model::QuantizedGlm;
 pub type GlmOf<B, L, E> = Glm<B, L, SwiGlu<B, L>, E>;
 
 /// A decoder cut down to some neurons.
-pub type CompactGlm<B, L, E> = GlmOf<B, SelectedLinear<B, L>, E>;
+pub type CompactGlm<B, L, E> = GlmOf<B, SlicedLinear<B, L>, E>;
 
 /// A decoder with a mask before each `down_proj`.
 pub type NeuronMaskedGlm<B, L, E> = GlmOf<B, SparseLinear<B, L, Option<KeptChannels<B>>>, E>;
@@ -45,7 +45,7 @@ pub struct Selected<B: LmBackend, L: Linear<B>, E: Embedding<B>> {
 ///
 /// # Errors
 /// Where a prompt does not fit, an activation is not finite, or `keep` is not above 0 and at most 1.
-pub fn select<B: LmBackend, L: SelectLinear<B>, E: Embedding<B>>(
+pub fn select<B: LmBackend, L: SliceLinear<B>, E: Embedding<B>>(
     model: &GlmOf<B, L, E>,
     spans: &[Span<'_>],
     cache: &mut dyn KvCache<B>,
@@ -88,24 +88,24 @@ pub fn prefill<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
 ///
 /// # Errors
 /// Where a layer has no neurons to keep, or not those.
-pub fn compact<B: LmBackend, L: SelectLinear<B>, E: Embedding<B>>(
+pub fn compact<B: LmBackend, L: SliceLinear<B>, E: Embedding<B>>(
     model: &GlmOf<B, L, E>,
     neurons: &KeptNeurons,
 ) -> Result<CompactGlm<B, L, E>, Error> {
     let device = model.norm.weight.device();
     model.clone().try_map_linears(|name: &str, linear: L| {
         if name.ends_with(DOWN) {
-            let inputs = SelectedLinear::inputs(&linear, kept(neurons, name)?, &device);
-            return inputs.map_err(|source| select_error(name, source));
+            let inputs = SlicedLinear::inputs(&linear, kept(neurons, name)?, &device);
+            return inputs.map_err(|source| slice_error(name, source));
         }
         let Some(layer) = name.strip_suffix(GATE_UP) else {
-            return Ok(SelectedLinear::whole(linear));
+            return Ok(SlicedLinear::whole(linear));
         };
         let gates = kept(neurons, &format!("{layer}{DOWN}"))?;
         let [gates_and_ups, _] = linear.shape();
         let ups = gates.iter().map(|&neuron| gates_and_ups / 2 + neuron);
         let rows: Vec<usize> = gates.iter().copied().chain(ups).collect();
-        SelectedLinear::outputs(&linear, &rows).map_err(|source| select_error(name, source))
+        SlicedLinear::outputs(&linear, &rows).map_err(|source| slice_error(name, source))
     })
 }
 
@@ -124,7 +124,7 @@ pub fn masked<B: LmBackend, L: Linear<B>, E: Embedding<B>>(
         }
         let [_, channels] = linear.shape();
         let mask = KeptChannels::new(kept(neurons, name)?, channels, &device);
-        let mask = mask.map_err(|source| select_error(name, source))?;
+        let mask = mask.map_err(|source| slice_error(name, source))?;
         Ok(SparseLinear::new(linear, Some(mask)))
     })
 }
@@ -151,6 +151,6 @@ fn kept<'a>(neurons: &'a KeptNeurons, down_proj: &str) -> Result<&'a [usize], Sp
     neurons.get(down_proj).map(Vec::as_slice).ok_or_else(missing)
 }
 
-fn select_error(name: &str, source: SelectError) -> Error {
+fn slice_error(name: &str, source: SliceError) -> Error {
     SparseModelError::Select { name: name.to_owned(), source }.into()
 }

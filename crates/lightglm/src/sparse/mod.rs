@@ -51,7 +51,7 @@ pub use block_errors::BlockErrors;
 pub use calibrated::{Allocation, Calibrated};
 pub use comparison::{Comparer, Comparison, SparseQuality};
 pub use error::SparseModelError;
-pub use lightglm_sparse::{Calibration as ActivationStatistics, KeptNeurons, Thresholds};
+pub use lightglm_sparse::{ActivationStatistics, KeptNeurons, Thresholds};
 pub use prompt_neurons::{PromptNeurons, PromptNeuronsLm};
 pub use thresholds::{SparseModel, sparsify};
 

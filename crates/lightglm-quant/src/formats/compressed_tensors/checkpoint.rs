@@ -222,7 +222,7 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
         };
         if let Some(&code) = zeros.iter().find(|&&code| code > bits.largest()) {
             let source =
-                lightglm_kernels::PackError::Code { code, row: 0, largest: bits.largest() };
+                lightglm_kernels::PackingError::Code { code, row: 0, largest: bits.largest() };
             return Err(FormatError::Matrix { name, source });
         }
         let zeros = spread(zeros, n, group.weights.strategy);

@@ -30,7 +30,7 @@ use prefix_end::PrefixEnd;
 ///
 /// # fn text() -> ModelText { unimplemented!() }
 /// let text: ModelText = text();
-/// let mut rows = read_examples("faq.jsonl".as_ref(), &ReadOptions::default())?;
+/// let mut rows = read_examples("faq.jsonl", &ReadOptions::default())?;
 /// let tokenizer = ConversationTokenizer::new(&text);
 /// let examples = tokenizer.tokenize(&rows.examples, 1024, &mut rows.report)?;
 /// println!("{} examples\n{}", examples.len(), rows.report);
@@ -118,7 +118,7 @@ impl<'a> ConversationTokenizer<'a> {
             match (answer.is_ended, follows) {
                 (true, _) => {}
                 (false, Some(next)) => {
-                    if rendering.is_end(&tokens, index, answer.end, next)? {
+                    if rendering.is_end(&tokens, &answer, index, next)? {
                         learn[answer.end] = true;
                     }
                 }
@@ -154,6 +154,8 @@ struct Answer {
     end: usize,
     /// Whether the last of them is one that ends an answer.
     is_ended: bool,
+    /// The conversation up to and with this turn, and whatever of the rest is written in front of it.
+    messages: Vec<Message>,
 }
 
 impl<'a> Rendering<'a> {
@@ -210,7 +212,7 @@ impl<'a> Rendering<'a> {
             // GLM-4-0414's template gathers the system's turns in front of all others.
             range = self.range(tokens, index, &later)?;
         }
-        let Some((start, end)) = range else {
+        let Some((start, end, messages)) = range else {
             let (line, turns) = (self.line, self.messages.len());
             return Err(TokenizeError::Rewritten { line, turn: index + 1, turns });
         };
@@ -219,25 +221,26 @@ impl<'a> Rendering<'a> {
         let ends = self.text.eos_token_ids();
         let ended = said.iter().position(|token| ends.contains(token));
         Ok(match ended {
-            Some(at) => Answer { start, end: start + at + 1, is_ended: true },
-            None => Answer { start, end, is_ended: false },
+            Some(at) => Answer { start, end: start + at + 1, is_ended: true, messages },
+            None => Answer { start, end, is_ended: false, messages },
         })
     }
 
-    /// Where what the template adds for turn `index` begins and ends, with `later` messages behind.
+    /// Where what the template adds for turn `index` begins and ends, with `later` messages behind; and
+    /// those messages.
     fn range(
         &self,
         tokens: &[u32],
         index: usize,
         later: &[Message],
-    ) -> Result<Option<(usize, usize)>, TokenizeError> {
+    ) -> Result<Option<(usize, usize, Vec<Message>)>, TokenizeError> {
         let before = [&self.messages[..index], later].concat();
-        let with = [&self.messages[..=index], later].concat();
+        let messages = [&self.messages[..=index], later].concat();
         let before = self.up_to(&before, index, true)?;
-        let with = self.up_to(&with, index, false)?;
+        let with = self.up_to(&messages, index, false)?;
         let start = PrefixEnd::find(self.text, tokens, &before);
         let end = PrefixEnd::find(self.text, tokens, &with);
-        Ok(start.zip(end).map(|(start, end)| (start.behind, end.within)))
+        Ok(start.zip(end).map(|(start, end)| (start.behind, end.within, messages)))
     }
 
     /// Whether the token behind the answer of turn `index`, where `next` begins, is the model's to
@@ -245,19 +248,19 @@ impl<'a> Rendering<'a> {
     fn is_end(
         &self,
         tokens: &[u32],
+        answer: &Answer,
         index: usize,
-        at: usize,
         next: &Turn,
     ) -> Result<bool, TokenizeError> {
-        let Some(&token) = tokens.get(at) else { return Ok(false) };
+        let Some(&token) = tokens.get(answer.end) else { return Ok(false) };
         if self.text.eos_token_ids().contains(&token) {
             return Ok(true);
         }
         if next.role != Role::Assistant || self.text.token_bytes(token).is_some() {
             return Ok(false);
         }
-        let prompt = self.up_to(&self.messages[..=index], index, true)?;
-        Ok(prompt.get(at) == Some(&token))
+        let prompt = self.up_to(&answer.messages, index, true)?;
+        Ok(prompt.get(answer.end) == Some(&token))
     }
 
     /// The token that ends the last answer, the conversation's `len` tokens being written: what the

@@ -1,0 +1,117 @@
+//! What a model answers to the questions of rows, how much of that is right, and how likely it finds
+//! the wanted answers.
+
+use std::ops::ControlFlow;
+
+use lightglm_generation::SamplingParams;
+use lightglm_text::ChatText;
+use lightglm_train::data::{Conversation, ConversationTokenizer, Example};
+use lightglm_train::trainer::TokenizedExample;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::model::{Model, Prompt, Request};
+use crate::progress::{Progress, ProgressSink};
+
+/// Questions that are answered at once: a decode step reads every weight once for all of them.
+const SEQUENCES: usize = 32;
+
+/// How many answers are right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// Questions asked.
+    pub asked: usize,
+    /// Answers that are the wanted one, or contain what is expected where the row says so.
+    pub right: usize,
+    /// `right / asked`.
+    pub accuracy: f64,
+}
+
+impl Accuracy {
+    /// Compares `answers` with what the conversations want, one by one, upper and lower case alike. A
+    /// row with a field `expect` wants an answer that contains one of its texts.
+    pub fn of(conversations: &[&Conversation], answers: &[String]) -> Self {
+        let mut total = Self::default();
+        for (conversation, answer) in conversations.iter().zip(answers) {
+            let same = answer.trim().eq_ignore_ascii_case(conversation.answer().trim());
+            total.asked += 1;
+            total.right += usize::from(conversation.meets_expectations(answer).unwrap_or(same));
+        }
+        total.accuracy = total.right as f64 / total.asked.max(1) as f64;
+        total
+    }
+}
+
+/// The conversations among `examples`.
+pub fn conversations(examples: &[Example]) -> Vec<&Conversation> {
+    examples.iter().filter_map(Example::conversation).collect()
+}
+
+/// The model's likeliest answers to the conversations' last questions, each at most as long as the
+/// longest wanted answer and a quarter.
+///
+/// # Errors
+/// [`Error::Tokenize`] with the line of a question that cannot be encoded; where the model refuses one;
+/// [`Error::Interrupted`].
+pub fn answers(
+    model: &Model,
+    conversations: &[&Conversation],
+    progress: &ProgressSink,
+) -> Result<Vec<String>, Error> {
+    let text = model.text();
+    let mut longest = 0;
+    for conversation in conversations {
+        longest = longest.max(text.encode(conversation.answer())?.len());
+    }
+    let max_tokens = longest + longest / 4 + 2;
+    let greedy = SamplingParams { temperature: 0.0, max_tokens, ..SamplingParams::default() };
+    let tokenizer = ConversationTokenizer::new(text);
+    let mut answers = Vec::with_capacity(conversations.len());
+    report(progress, "asking", 0, conversations.len())?;
+    for batch in conversations.chunks(SEQUENCES) {
+        let requests = batch.iter().map(|conversation| {
+            let prompt = Prompt::Tokens(tokenizer.question(conversation)?);
+            Ok(Request { prompt, sampling: Some(greedy.clone()) })
+        });
+        for reply in model.batch(requests.collect::<Result<Vec<_>, Error>>()?)? {
+            answers.push(reply?.text);
+        }
+        report(progress, "asking", answers.len(), conversations.len())?;
+    }
+    Ok(answers)
+}
+
+/// Perplexity over the labels of `rows`, each row on its own: `exp` of the mean loss of a label.
+///
+/// # Errors
+/// [`Error::Option`] where no row has a label; where the model refuses a row; [`Error::Interrupted`].
+pub fn perplexity(
+    model: &Model,
+    rows: &[TokenizedExample],
+    progress: &ProgressSink,
+) -> Result<f64, Error> {
+    let (mut loss, mut labels) = (0.0, 0);
+    for (done, row) in rows.iter().enumerate() {
+        report(progress, "measuring", done, rows.len())?;
+        let losses = model.inner.runtime.label_losses(&row.tokens, &row.targets)?;
+        loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        labels += losses.len();
+    }
+    report(progress, "measuring", rows.len(), rows.len())?;
+    if labels == 0 {
+        return Err(Error::Option { option: "rows", reason: "no row has a label".to_owned() });
+    }
+    Ok((loss / labels as f64).exp())
+}
+
+fn report(
+    progress: &ProgressSink,
+    doing: &'static str,
+    done: usize,
+    total: usize,
+) -> Result<(), Error> {
+    match progress.report(Progress::Working { doing, done: done as u64, total: total as u64 }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted { doing }),
+    }
+}

@@ -1,0 +1,56 @@
+//! Fine-tuning and quantization-aware training, on the CPU.
+//!
+//! Rows become token ids through the model's own chat template, and exactly the answers are learnt.
+//!
+//! Adapters from a company's own questions and answers, which PEFT loads too:
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use lightglm::training::{LoraConfig, Method, ReadOptions, TrainingModel, read_examples};
+//!
+//! # fn main() -> Result<(), lightglm::Error> {
+//! let lora = Method::Lora(LoraConfig { rank: 16, ..LoraConfig::default() });
+//! let mut student = TrainingModel::open("glm-4-9b-0414", lora)?;
+//! let rows = student.tokenize(&read_examples("faq.jsonl", &ReadOptions::default())?)?;
+//! let outcome = student.train(&rows, &student.recommended(), |_| ControlFlow::Continue(()))?;
+//! println!("{outcome:?}");
+//! student.save_adapter("adapter")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A model that bears its own quantization, in a folder that [`Model::open`](crate::Model::open)
+//! opens; any text of the kind that it will meet does:
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use lightglm::training::{Method, ReadOptions, TrainingModel, read_examples};
+//!
+//! # fn main() -> Result<(), lightglm::Error> {
+//! let mut student = TrainingModel::open("model", Method::qat("int4wo-g128")?)?;
+//! let rows = student.tokenize(&read_examples("text.txt", &ReadOptions::default())?)?;
+//! student.train(&rows, &student.recommended(), |_| ControlFlow::Continue(()))?;
+//! student.save("packed")?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod answers;
+mod method;
+mod student;
+mod training_model;
+
+pub use answers::{Accuracy, answers, conversations, perplexity};
+pub use lightglm_core::Activations;
+pub use lightglm_train::checkpoint::CheckpointFolder;
+pub use lightglm_train::data::{
+    self, Conversation, ConversationTokenizer, DataFormat, DropReport, Example, ExampleSet,
+    OnBadRow, ReadOptions, TextUnit, read_examples,
+};
+pub use lightglm_train::lora::LoraConfig;
+pub use lightglm_train::optimizer::ScheduleShape;
+pub use lightglm_train::trainer::{
+    MetricsFile, Outcome as TrainOutcome, StopReason, TokenizedExample, TrainConfig, TrainEvent,
+};
+pub use method::{Method, QatConfig};
+pub use training_model::{Checkpoints, RunOptions, TokenizedRows, TrainingModel, TrainingOptions};

@@ -1,0 +1,171 @@
+//! `Student`: a decoder in training, whatever its projections are.
+//!
+//! The price of not naming its type is one virtual call a run.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::backend::Autodiff;
+use burn::module::{AutodiffModule, Module};
+use burn::tensor::backend::AutodiffBackend;
+use lightglm_core::{
+    EffectiveWeight, Embedding, MasterWeight, TrainableLm, WeightDtype, trainable_parameters,
+};
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision, SwiGlu};
+use lightglm_quant::qat::Prepare;
+use lightglm_train::lora::Lora;
+use lightglm_train::peft::save_adapter;
+use lightglm_train::trainer::{Outcome as TrainOutcome, TokenizedExample, TrainEvent, Trainer};
+
+use super::method::{EMBEDDING, Method, QatConfig};
+use crate::device::Cpu;
+use crate::error::Error;
+use crate::model::LanguageModel;
+
+/// The backend of training.
+pub(super) type Train = Autodiff<Cpu>;
+
+/// Whom a run tells what happens.
+pub(super) type Watch<'a> = &'a mut dyn FnMut(&TrainEvent) -> ControlFlow<()>;
+
+/// A decoder in training.
+pub(super) trait Student: Send {
+    /// Trains it. What a run can be refused for at once leaves it as it is; a run that fails later
+    /// costs it.
+    fn train(
+        &mut self,
+        trainer: &Trainer<'_, Train>,
+        rows: &[TokenizedExample],
+        watch: Watch<'_>,
+    ) -> Result<TrainOutcome, Error>;
+
+    /// Elements of the parameters that are trained.
+    fn trainable_parameters(&self) -> Result<usize, Error>;
+
+    /// The decoder without gradients; tensors are shared.
+    fn inference(&self) -> Result<Arc<dyn LanguageModel<Cpu>>, Error>;
+
+    /// Its weights in f32, with adapters added, before any rounding: a copy.
+    fn weights(&self) -> Result<DecoderWeights, Error>;
+
+    /// Writes the adapters that `lora` made.
+    fn save_adapter(&self, lora: &Lora, base: &str, folder: &Path) -> Result<(), Error>;
+}
+
+/// What [`open`] makes of a checkpoint.
+pub(super) struct Opened {
+    pub(super) student: Box<dyn Student>,
+    /// What made the adapters.
+    pub(super) lora: Option<Lora>,
+    /// The model before quantization.
+    pub(super) teacher: Option<DenseGlm<Cpu>>,
+}
+
+/// Loads a checkpoint in f32, prepared for `method`.
+pub(super) fn open(checkpoint: &Checkpoint, method: &Method, seed: u64) -> Result<Opened, Error> {
+    let f32 = LoadPrecision::Convert(WeightDtype::F32);
+    let model = checkpoint.load::<Train>(f32, &Default::default())?;
+    let new_lora = |config| Lora::new("default", config, seed);
+    let lora = method.lora().cloned().map(new_lora).transpose()?;
+    let (student, teacher): (Box<dyn Student>, _) = match (method, &lora) {
+        (Method::Qat(config), _) => {
+            let teacher = model.valid();
+            (simulated(model, config, lora.as_ref(), checkpoint)?, Some(teacher))
+        }
+        (_, Some(lora)) => {
+            let adapted = model.no_grad().map_linears(|name, linear| lora.wrap(name, linear));
+            (InTraining::new(adapted), None)
+        }
+        (_, None) => (InTraining::new(model), None),
+    };
+    Ok(Opened { student, lora, teacher })
+}
+
+/// `model` with its quantization simulated.
+fn simulated(
+    model: DenseGlm<Train>,
+    config: &QatConfig,
+    lora: Option<&Lora>,
+    checkpoint: &Checkpoint,
+) -> Result<Box<dyn Student>, Error> {
+    let mut prepare = Prepare::new(&config.policy);
+    if config.int8_kv {
+        prepare = prepare.with_int8_kv(checkpoint.config().head_dim);
+    }
+    Ok(match lora {
+        None => {
+            let model = model
+                .try_map_linears(|name, linear| prepare.linear(name, linear))?
+                .try_map_embedding(|table| prepare.embedding(EMBEDDING, table.weight))?;
+            prepare.finish()?;
+            InTraining::new(model)
+        }
+        Some(lora) => {
+            let model = model
+                .no_grad()
+                .try_map_linears(|name, linear| prepare.linear(name, lora.wrap(name, linear)))?
+                .try_map_embedding(|table| prepare.embedding(EMBEDDING, table.weight))?;
+            prepare.finish()?;
+            InTraining::new(model)
+        }
+    })
+}
+
+type Decoder<L, E> = Glm<Train, L, SwiGlu<Train, L>, E>;
+
+/// A decoder whose type is known; `None` once a run has failed halfway.
+struct InTraining<M>(Option<M>);
+
+impl<M> InTraining<M> {
+    fn new(decoder: M) -> Box<dyn Student>
+    where
+        Self: Student + 'static,
+    {
+        Box::new(Self(Some(decoder)))
+    }
+
+    fn decoder(&self) -> Result<&M, Error> {
+        self.0.as_ref().ok_or(Error::TrainingFailed)
+    }
+}
+
+impl<L, E> Student for InTraining<Decoder<L, E>>
+where
+    L: EffectiveWeight<Train> + MasterWeight<Train> + Send,
+    E: Embedding<Train> + MasterWeight<Train> + Send,
+    Decoder<L, E>: TrainableLm<Train>,
+    <Decoder<L, E> as AutodiffModule<Train>>::InnerModule:
+        LanguageModel<<Train as AutodiffBackend>::InnerBackend> + 'static,
+{
+    fn train(
+        &mut self,
+        trainer: &Trainer<'_, Train>,
+        rows: &[TokenizedExample],
+        watch: Watch<'_>,
+    ) -> Result<TrainOutcome, Error> {
+        trainer.check(self.decoder()?, rows)?;
+        let decoder = self.0.take().ok_or(Error::TrainingFailed)?;
+        let (decoder, outcome) = trainer.run(decoder, rows, watch)?;
+        self.0 = Some(decoder);
+        Ok(outcome)
+    }
+
+    fn trainable_parameters(&self) -> Result<usize, Error> {
+        let parameters = trainable_parameters(self.decoder()?);
+        Ok(parameters.iter().map(|parameter| parameter.values.dims()[0]).sum())
+    }
+
+    fn inference(&self) -> Result<Arc<dyn LanguageModel<Cpu>>, Error> {
+        Ok(Arc::new(self.decoder()?.valid()))
+    }
+
+    fn weights(&self) -> Result<DecoderWeights, Error> {
+        Ok(self.decoder()?.weights())
+    }
+
+    fn save_adapter(&self, lora: &Lora, base: &str, folder: &Path) -> Result<(), Error> {
+        Ok(save_adapter::<Train, _>(self.decoder()?, lora, Some(base), folder)?)
+    }
+}

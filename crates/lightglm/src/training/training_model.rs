@@ -1,0 +1,377 @@
+//! `TrainingModel`: a model that learns, whatever the method.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{ControlFlow, Deref};
+use std::path::Path;
+use std::sync::Arc;
+
+use lightglm_core::{KvDtype, LabelledSpan, Objective, save_safetensors};
+use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::decoder::DenseGlm;
+use lightglm_quant::{QuantizedCheckpoint, Quantizer};
+use lightglm_text::ModelText;
+use lightglm_train::checkpoint::{CheckpointError as TrainCheckpointError, CheckpointFolder};
+use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet};
+use lightglm_train::lora::Lora;
+use lightglm_train::objectives::{CrossEntropy, TowardsTeacher};
+use lightglm_train::trainer::{
+    Outcome as TrainOutcome, TokenizedExample, TrainConfig, TrainError, TrainEvent, Trainer,
+};
+
+use super::method::Method;
+use super::student::{self, Opened, Student, Train, Watch};
+use crate::device::Cpu;
+use crate::error::Error;
+use crate::model::{LoadOptions, Loaded, Model, quantize_source};
+use crate::model_folder::ModelFolder;
+use crate::progress::ProgressSink;
+
+/// How a model is opened for training.
+#[derive(Clone, Debug)]
+pub struct TrainingOptions {
+    /// Tokens of a row at most: longer conversations are left out, longer texts are cut. 1024 by
+    /// default, or what the model was made for where that is less.
+    pub max_tokens: usize,
+    /// Decides the adapters' first values.
+    pub seed: u64,
+    /// What an adapter's configuration calls the model below it: a name on the hub, or a folder; if
+    /// omitted what the model was opened by.
+    pub base_model: Option<String>,
+    /// Told how far loading is.
+    pub progress: ProgressSink,
+}
+
+impl Default for TrainingOptions {
+    fn default() -> Self {
+        Self { max_tokens: 1024, seed: 0, base_model: None, progress: ProgressSink::default() }
+    }
+}
+
+/// Rows as token ids, of which the answers are learnt; and what was left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenizedRows {
+    /// The rows.
+    pub rows: Vec<TokenizedExample>,
+    /// What was left out, in reading and for its length.
+    pub report: DropReport,
+}
+
+impl Deref for TokenizedRows {
+    type Target = [TokenizedExample];
+
+    fn deref(&self) -> &[TokenizedExample] {
+        &self.rows
+    }
+}
+
+/// What a training run has beside rows and settings.
+#[derive(Clone, Copy, Default)]
+pub struct RunOptions<'a> {
+    /// Rows that are scored and not learnt.
+    pub validation: &'a [TokenizedExample],
+    /// Where checkpoints are kept; if omitted nowhere.
+    pub checkpoints: Option<Checkpoints<'a>>,
+}
+
+/// Where a run keeps its checkpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoints<'a> {
+    /// The folder.
+    pub folder: &'a CheckpointFolder,
+    /// Whether the run goes on after the last checkpoint there, if there is one.
+    pub resume: bool,
+}
+
+/// A model that learns on the CPU, in f32: all parameters, LoRA adapters, or weights that are about
+/// to be quantized, as [`Method`] says.
+///
+/// See the [module](super) for programs.
+pub struct TrainingModel {
+    checkpoint: Arc<Checkpoint>,
+    text: Arc<ModelText>,
+    method: Method,
+    options: TrainingOptions,
+    base_model: String,
+    student: Box<dyn Student>,
+    lora: Option<Lora>,
+    teacher: Option<DenseGlm<Cpu>>,
+}
+
+impl TrainingModel {
+    /// Opens a model for training, by path or name as [`Model::open`] does.
+    ///
+    /// # Errors
+    /// Where the method is impossible or does not fit the model ([`Error::Lora`], [`Error::Option`],
+    /// [`Error::Policy`]), before weights are read; where the model cannot be found, fetched or read,
+    /// or is quantized.
+    pub fn open(model: impl AsRef<Path>, method: Method) -> Result<Self, Error> {
+        Self::open_with(model, method, TrainingOptions::default())
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        model: impl AsRef<Path>,
+        method: Method,
+        mut options: TrainingOptions,
+    ) -> Result<Self, Error> {
+        method.check()?;
+        let model = model.as_ref();
+        let checkpoint = crate::checkpoint::open(model, &options.progress)?;
+        if !is_nickname(model) {
+            options.base_model.get_or_insert_with(|| model.display().to_string());
+        }
+        Self::from_checkpoint(checkpoint, method, options)
+    }
+
+    /// A checkpoint that was opened already, to look at it first.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_checkpoint(
+        checkpoint: Checkpoint,
+        method: Method,
+        options: TrainingOptions,
+    ) -> Result<Self, Error> {
+        method.check()?;
+        if options.max_tokens < 2 {
+            let reason = "must be at least 2".to_owned();
+            return Err(Error::Option { option: "max_tokens", reason });
+        }
+        if QuantizedCheckpoint::is_one(checkpoint.weights()) {
+            return Err(Error::QuantizedForTraining { file: checkpoint.path().to_owned() });
+        }
+        method.check_for(checkpoint.config())?;
+        let text = Arc::new(checkpoint.text()?);
+        let Opened { student, lora, teacher } = student::open(&checkpoint, &method, options.seed)?;
+        let path = || checkpoint.path().display().to_string();
+        let base_model = options.base_model.clone().unwrap_or_else(path);
+        let checkpoint = Arc::new(checkpoint);
+        Ok(Self { checkpoint, text, method, options, base_model, student, lora, teacher })
+    }
+
+    /// The rows as token ids, through the model's tokenizer and chat template, of which exactly the
+    /// answers are learnt, each with the token that ends it ([`ConversationTokenizer`]).
+    ///
+    /// # Errors
+    /// [`Error::Tokenize`] with the line of the row that the template or the tokenizer refuses.
+    pub fn tokenize(&self, examples: &ExampleSet) -> Result<TokenizedRows, Error> {
+        self.tokenize_with(&examples.examples, examples.report.clone())
+    }
+
+    /// As [`tokenize`](Self::tokenize), for examples from anywhere.
+    ///
+    /// # Errors
+    /// As [`tokenize`](Self::tokenize).
+    pub fn tokenize_examples(&self, examples: &[Example]) -> Result<TokenizedRows, Error> {
+        let report = DropReport { rows: examples.len(), ..DropReport::default() };
+        self.tokenize_with(examples, report)
+    }
+
+    fn tokenize_with(
+        &self,
+        examples: &[Example],
+        mut report: DropReport,
+    ) -> Result<TokenizedRows, Error> {
+        let limit = self.options.max_tokens.min(self.checkpoint.config().max_position_embeddings);
+        let tokenizer = ConversationTokenizer::new(&*self.text);
+        let rows = tokenizer.tokenize(examples, limit, &mut report)?;
+        Ok(TokenizedRows { rows, report })
+    }
+
+    /// Settings that suit the method, for rows of [`TrainingOptions::max_tokens`] tokens.
+    pub fn recommended(&self) -> TrainConfig {
+        let config = self.method.recommended();
+        let micro_batch_tokens = config.micro_batch_tokens.max(self.options.max_tokens);
+        TrainConfig { micro_batch_tokens, ..config }
+    }
+
+    /// Learns from `rows`. `watch` hears of every step and can end the run.
+    ///
+    /// # Errors
+    /// [`Error::Training`]. Where settings or rows are at fault the model is as it was; where a run
+    /// fails halfway (numbers that are not finite, a full disk) the model is lost, and says
+    /// [`Error::TrainingFailed`] from then on.
+    pub fn train(
+        &mut self,
+        rows: &[TokenizedExample],
+        config: &TrainConfig,
+        watch: impl FnMut(&TrainEvent) -> ControlFlow<()>,
+    ) -> Result<TrainOutcome, Error> {
+        self.train_with(rows, config, RunOptions::default(), watch)
+    }
+
+    /// As [`train`](Self::train), with validation rows, and checkpoints from which an interrupted run
+    /// is resumed to the bit.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn train_with(
+        &mut self,
+        rows: &[TokenizedExample],
+        config: &TrainConfig,
+        run: RunOptions<'_>,
+        mut watch: impl FnMut(&TrainEvent) -> ControlFlow<()>,
+    ) -> Result<TrainOutcome, Error> {
+        let Self { method, student, lora, teacher, .. } = self;
+        let towards_teacher;
+        let objective: &dyn Objective<Train> = match (method, teacher) {
+            (Method::Qat(config), Some(teacher)) => {
+                let logits = |batch: &[LabelledSpan<'_>]| teacher.labelled_logits(batch);
+                towards_teacher = TowardsTeacher::new(logits, config.kl_weight, 1.0);
+                &towards_teacher
+            }
+            _ => &CrossEntropy,
+        };
+        let mut trainer = Trainer::new(config, objective).with_validation(run.validation);
+        if let Some(Checkpoints { folder, resume }) = run.checkpoints {
+            if let (false, Some(step)) = (resume, folder.steps().map_err(TrainError::from)?.pop()) {
+                let folder = folder.path().to_path_buf();
+                return Err(TrainError::from(TrainCheckpointError::InUse { folder, step }).into());
+            }
+            trainer = trainer.with_checkpoints(folder, resume);
+        }
+        if let Some(lora) = lora {
+            trainer = trainer.with_dropout(lora.dropout_seed());
+        }
+        let watch: Watch<'_> = &mut watch;
+        student.train(&trainer, rows, watch)
+    }
+
+    /// The model as it is now, to be asked: with [`Method::Qat`] the packed one, otherwise in f32.
+    /// What is not quantized shares its memory with this one.
+    ///
+    /// # Errors
+    /// [`Error::Quantization`]; [`Error::TrainingFailed`].
+    pub fn model(&self) -> Result<Model, Error> {
+        let device = Default::default();
+        let loaded = match &self.method {
+            Method::Qat(qat) => {
+                let (weights, file) = (self.student.weights()?, Path::new(IN_MEMORY));
+                let config = self.checkpoint.config();
+                let progress = &self.options.progress;
+                let packed =
+                    quantize_source(config, &weights, file, &qat.policy, progress, &device)?;
+                Loaded::from((packed, &device))
+            }
+            Method::Full | Method::Lora(_) => dense(self.student.inference()?),
+        };
+        self.answering(loaded)
+    }
+
+    /// The model before quantization, which [`Method::Qat`] trains towards; `None` with other methods.
+    ///
+    /// # Errors
+    /// Where the checkpoint's generation_config.json is malformed.
+    pub fn teacher(&self) -> Result<Option<Model>, Error> {
+        let teacher = self.teacher.as_ref();
+        teacher.map(|teacher| self.answering(dense(Arc::new(teacher.clone())))).transpose()
+    }
+
+    fn answering(&self, loaded: Loaded<Cpu>) -> Result<Model, Error> {
+        let options = LoadOptions { kv_dtype: KvDtype::F32, ..LoadOptions::default() };
+        Model::of_loaded(Arc::clone(&self.checkpoint), Arc::clone(&self.text), loaded, options)
+    }
+
+    /// Writes the model as it is now to a folder that [`Model::open`] opens: in f32 with
+    /// [`Method::Full`], in f32 with the adapters added to the weights with [`Method::Lora`], packed
+    /// with [`Method::Qat`].
+    ///
+    /// A model that is in the folder already is replaced; an unfinished folder is no model.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written to; [`Error::TrainingFailed`].
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
+        let weights = self.student.weights()?;
+        let (folder, checkpoint) = (folder.as_ref(), &*self.checkpoint);
+        let output = match &self.method {
+            Method::Qat(qat) => {
+                let output = ModelFolder::begin(folder, checkpoint, Some(&qat.policy))?;
+                let quantizer = Quantizer::new(&weights, Path::new(IN_MEMORY), &qat.policy);
+                quantizer.save(&output.weights(), &weights.shapes())?;
+                output
+            }
+            Method::Full | Method::Lora(_) => {
+                let output = ModelFolder::begin(folder, checkpoint, None)?;
+                save_safetensors(output.weights(), &weights, &BTreeMap::new())?;
+                output
+            }
+        };
+        output.finish()
+    }
+
+    /// Writes the adapters of [`Method::Lora`] in PEFT's layout: what
+    /// [`Model::with_adapter`] and PEFT load.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with other methods, before anything is written; [`Error::Peft`];
+    /// [`Error::TrainingFailed`].
+    pub fn save_adapter(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
+        match (&self.method, &self.lora) {
+            (Method::Lora(_), Some(lora)) => {
+                self.student.save_adapter(lora, &self.base_model, folder.as_ref())
+            }
+            // Adapters that were trained for rounded weights do not fit others.
+            _ => Err(Error::NoAdapter { method: self.method.describe() }),
+        }
+    }
+
+    /// Elements of the parameters that are trained.
+    ///
+    /// # Errors
+    /// [`Error::TrainingFailed`].
+    pub fn trainable_parameters(&self) -> Result<usize, Error> {
+        self.student.trainable_parameters()
+    }
+
+    /// How it is trained.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The files that it came from.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Its text side: tokenizer and chat template.
+    pub fn text(&self) -> &ModelText {
+        &self.text
+    }
+}
+
+impl fmt::Debug for TrainingModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.checkpoint.path();
+        f.debug_struct("TrainingModel").field("path", &path).field("method", &self.method).finish()
+    }
+}
+
+/// What errors call the weights of a model in training.
+const IN_MEMORY: &str = "trained weights";
+
+fn dense(model: Arc<dyn crate::model::LanguageModel<Cpu>>) -> Loaded<Cpu> {
+    let scheme = "f32".to_owned();
+    Loaded {
+        model,
+        scheme,
+        integer: false,
+        adapters: None,
+        prompt_neurons: None,
+        device: Default::default(),
+    }
+}
+
+/// A name that only this project knows: an adapter that calls its base so finds nobody else's.
+#[cfg(feature = "hub")]
+fn is_nickname(model: &Path) -> bool {
+    model.to_str() == Some(lightglm_hub::DEFAULT_MODEL)
+}
+
+#[cfg(not(feature = "hub"))]
+fn is_nickname(_: &Path) -> bool {
+    false
+}

@@ -1,0 +1,14 @@
+//! Training, with the whole decoder: one program, as each costs half a minute to build.
+
+mod accuracy;
+mod checkpoint_folder;
+mod conformance;
+mod golden;
+mod lora;
+mod master_weights;
+mod mixed_precision;
+mod peft;
+mod qat_model;
+mod qlora;
+mod refusals;
+mod training_model;

@@ -1,0 +1,209 @@
+//! `TrainingModel`: every method learns, and what is saved opens as what was trained.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use lightglm::training::{
+    CheckpointFolder, Checkpoints, LoraConfig, Method, QatConfig, RunOptions, StopReason,
+    TrainConfig, TrainEvent, TrainingModel, answers, conversations, perplexity,
+};
+use lightglm::{LoadOptions, Model, ProgressSink, Prompt, Request, SamplingParams};
+use lightglm_core::WeightSource;
+use lightglm_model::checkpoint::Checkpoint;
+
+use crate::checkpoint_folder::{rows, write_model};
+
+/// Losses of the same weights added up in another order (adapters beside a weight or in it), of the
+/// perplexity.
+const REORDERED: f64 = 1e-4;
+
+fn lora() -> Method {
+    Method::Lora(LoraConfig { rank: 8, alpha: 16.0, ..LoraConfig::default() })
+}
+
+fn settings(student: &TrainingModel, learning_rate: f64) -> TrainConfig {
+    TrainConfig { epochs: 6, batch_size: 4, learning_rate, ..student.recommended() }
+}
+
+/// Trains on all rows; returns the losses of the steps.
+fn teach(student: &mut TrainingModel, folder: &Path, learning_rate: f64) -> Vec<f64> {
+    let rows = student.tokenize(&rows(folder)).unwrap();
+    assert_eq!((rows.len(), rows.report.total_dropped()), (20, 0));
+    let config = settings(student, learning_rate);
+    let mut losses = Vec::new();
+    let outcome = student.train(&rows, &config, |event| {
+        if let TrainEvent::Step(step) = event {
+            losses.push(step.loss);
+        }
+        ControlFlow::Continue(())
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.reason, outcome.step), (StopReason::Finished, 30));
+    losses
+}
+
+fn mean(losses: &[f64]) -> f64 {
+    losses.iter().sum::<f64>() / losses.len() as f64
+}
+
+/// Perplexity over the rows' answers, and the tokens of a greedy answer.
+fn measure(model: &Model, student: &TrainingModel, folder: &Path) -> (f64, Vec<u32>) {
+    let rows = student.tokenize(&rows(folder)).unwrap();
+    let perplexity = perplexity(model, &rows, &ProgressSink::default()).unwrap();
+    let greedy = SamplingParams { temperature: 0.0, max_tokens: 16, ..SamplingParams::default() };
+    let prompt = Prompt::Tokens(rows[0].tokens[..12].to_vec());
+    let reply = model.complete(Request { prompt, sampling: Some(greedy) }).unwrap();
+    (perplexity, reply.token_ids)
+}
+
+fn open(folder: &Path, options: LoadOptions) -> Model {
+    Model::open(folder, LoadOptions { kv_dtype: lightglm::KvDtype::F32, ..options }).unwrap()
+}
+
+fn assert_near(a: f64, b: f64) {
+    assert!((a / b - 1.0).abs() < REORDERED, "{a} {b}");
+}
+
+#[test]
+fn adapters_are_learnt_saved_and_opened_by_name() {
+    for tied in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let base = write_model(folder.path(), tied);
+        let mut student = TrainingModel::open(&base, lora()).unwrap();
+        // Rank 8 beside q, k, v, o, gate_up and down of two layers.
+        let sides = (64 + 64) + 2 * (64 + 32) + (64 + 64) + (64 + 224) + (112 + 64);
+        assert_eq!(student.trainable_parameters().unwrap(), 2 * 8 * sides);
+        let (before, _) = measure(&student.model().unwrap(), &student, folder.path());
+        let losses = teach(&mut student, folder.path(), 1e-2);
+        assert!(mean(&losses[25..]) < 0.5 * mean(&losses[..5]), "{losses:?}");
+        let (trained, said) = measure(&student.model().unwrap(), &student, folder.path());
+        assert!(trained < 0.5 * before, "{before} {trained}");
+
+        student.save_adapter(folder.path().join("adapters/parcels")).unwrap();
+        let adapters = Some(folder.path().join("adapters"));
+        let options = LoadOptions { adapters, ..LoadOptions::default() };
+        let opened = open(&base, options).with_adapter("parcels").unwrap();
+        let (again, said_again) = measure(&opened, &student, folder.path());
+        assert_near(again, trained);
+        assert_eq!(said_again, said);
+        let json = fs::read_to_string(folder.path().join("adapters/parcels/adapter_config.json"));
+        let json: serde_json::Value = serde_json::from_str(&json.unwrap()).unwrap();
+        assert_eq!(json["base_model_name_or_path"], base.display().to_string());
+
+        student.save(folder.path().join("merged")).unwrap();
+        let merged = open(&folder.path().join("merged"), LoadOptions::default());
+        let (again, said_again) = measure(&merged, &student, folder.path());
+        assert_near(again, trained);
+        assert_eq!(said_again, said);
+    }
+}
+
+#[test]
+fn all_parameters_are_learnt_and_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = write_model(folder.path(), true);
+    let mut student = TrainingModel::open(&base, Method::Full).unwrap();
+    let all = student.checkpoint().config().num_parameters();
+    assert_eq!(student.trainable_parameters().unwrap() as u64, all);
+    let losses = teach(&mut student, folder.path(), 3e-3);
+    assert!(mean(&losses[25..]) < 0.5 * mean(&losses[..5]), "{losses:?}");
+    let (trained, said) = measure(&student.model().unwrap(), &student, folder.path());
+    student.save(folder.path().join("model")).unwrap();
+    let saved = open(&folder.path().join("model"), LoadOptions::default());
+    assert_eq!(measure(&saved, &student, folder.path()), (trained, said));
+    // What is asked is what was learnt.
+    let rows = rows(folder.path());
+    let asked = conversations(&rows.examples);
+    let answers = answers(&saved, &asked, &ProgressSink::default()).unwrap();
+    assert_eq!(answers.len(), 20);
+    assert!(answers.iter().any(|answer| answer.contains("in") || answer.contains("on")));
+}
+
+/// The codes on disk are those of the trained weights, rounded as the policy says, and the model that
+/// is opened computes what the one in memory does.
+#[test]
+fn quantized_models_open_with_the_codes_that_were_trained() {
+    let adapters = LoraConfig { rank: 4, alpha: 8.0, ..LoraConfig::default() };
+    for (scheme, tied, lora) in
+        [("w8a8", false, None), ("int4wo-g32", true, None), ("w8a8", true, Some(adapters))]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let base = write_model(folder.path(), tied);
+        let Method::Qat(config) = Method::qat(scheme).unwrap() else { panic!("not QAT") };
+        let rate = if lora.is_some() { 1e-2 } else { 3e-3 };
+        // The rows' answers count as well, so that weights move.
+        let config = QatConfig { lora, kl_weight: 0.2, int8_kv: true, ..config };
+        let mut student = TrainingModel::open(&base, Method::Qat(config)).unwrap();
+        let teacher = student.teacher().unwrap().expect("QAT has a teacher");
+        let (dense, _) = measure(&teacher, &student, folder.path());
+        assert_eq!(measure(&open(&base, LoadOptions::default()), &student, folder.path()).0, dense);
+        let losses = teach(&mut student, folder.path(), rate);
+        assert!(mean(&losses[25..]) < mean(&losses[..5]), "{losses:?}");
+        let trained = measure(&student.model().unwrap(), &student, folder.path());
+
+        let packed = folder.path().join("packed");
+        student.save(&packed).unwrap();
+        assert_eq!(
+            measure(&open(&packed, LoadOptions::default()), &student, folder.path()),
+            trained
+        );
+        assert!(trained.0 < dense, "{scheme}: nothing was learnt: {} {dense}", trained.0);
+
+        // Rounded without training the codes are others.
+        let untrained = TrainingModel::open(&base, student.method().clone()).unwrap();
+        let rounded = folder.path().join("rounded");
+        untrained.save(&rounded).unwrap();
+        let codes = |folder: &Path| {
+            let checkpoint = Checkpoint::open(folder).unwrap();
+            let name = "model.layers.0.mlp.down_proj.codes";
+            checkpoint.weights().stored(name).unwrap().parts.concat()
+        };
+        assert_ne!(codes(&packed), codes(&rounded));
+    }
+}
+
+/// An interrupted run goes on where it was, and ends with the weights of one that was not.
+#[test]
+fn a_run_is_resumed_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = write_model(folder.path(), false);
+    let mut whole = TrainingModel::open(&base, lora()).unwrap();
+    let tokenized = whole.tokenize(&rows(folder.path())).unwrap();
+    let (train, validation) = tokenized.split_at(16);
+    let config = settings(&whole, 1e-2);
+    let run = RunOptions { validation, ..RunOptions::default() };
+    let mut validations = 0;
+    let outcome = whole.train_with(train, &config, run, |event| {
+        validations += usize::from(matches!(event, TrainEvent::Validation { .. }));
+        ControlFlow::Continue(())
+    });
+    assert!(outcome.unwrap().best.is_some());
+    assert_eq!(validations, 6);
+
+    let checkpoints = CheckpointFolder::open(&folder.path().join("checkpoints"), 2).unwrap();
+    let run = |resume| RunOptions {
+        validation,
+        checkpoints: Some(Checkpoints { folder: &checkpoints, resume }),
+    };
+    let mut first = TrainingModel::open(&base, lora()).unwrap();
+    let outcome = first.train_with(train, &config, run(false), |event| match event {
+        TrainEvent::Step(step) if step.step == 7 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.reason, outcome.step), (StopReason::Interrupted, 7));
+    let mut second = TrainingModel::open(&base, lora()).unwrap();
+    let go_on = |_: &TrainEvent| ControlFlow::Continue(());
+    // A fresh run does not overwrite what is there, and the model is as it was.
+    let error = second.train_with(train, &config, run(false), go_on).unwrap_err();
+    assert!(error.to_string().contains("holds checkpoints up to step 7"), "{error}");
+    let outcome = second.train_with(train, &config, run(true), go_on).unwrap();
+    assert_eq!(outcome.reason, StopReason::Finished);
+    for name in ["whole", "second"] {
+        let student = if name == "whole" { &whole } else { &second };
+        student.save_adapter(folder.path().join(name)).unwrap();
+    }
+    let file = |name: &str| fs::read(folder.path().join(name).join("adapter_model.safetensors"));
+    assert_eq!(file("whole").unwrap(), file("second").unwrap());
+}

@@ -1,0 +1,94 @@
+//! `ServeArgs`: which model is served, and how much of the machine it may take.
+
+use anyhow::Result;
+use lightglm::{KvDtype, LoadOptions, Model, Policy, Scheme, Server, ServerOptions, Weights};
+
+use crate::model_args::ModelArgs;
+
+/// Which model is served, and how much of the machine it may take.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// The model. Dense weights (of GGUF, too) become int8 unless --scheme, --policy or --dtype says
+    /// otherwise; folders that `quantize` wrote are served as they are.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The model's name in requests; the last part of --model if omitted.
+    #[arg(long)]
+    pub model_name: Option<String>,
+    /// Memory for keys and values, in MiB; if omitted what --max-running requests of 1024 tokens need,
+    /// and one of --max-context.
+    #[arg(long, value_name = "MIB")]
+    pub kv_memory: Option<usize>,
+    /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow.
+    #[arg(long, default_value_t = 8192)]
+    pub max_context: usize,
+    /// Requests that run at the same time.
+    #[arg(long, default_value_t = 32)]
+    pub max_running: usize,
+    /// Requests that wait; more get a 429.
+    #[arg(long, default_value_t = 256)]
+    pub max_waiting: usize,
+    /// Requests of one API key (or user) that wait or run.
+    #[arg(long)]
+    pub max_open_per_key: Option<usize>,
+    /// Tokens of one forward pass.
+    #[arg(long, default_value_t = 512)]
+    pub token_budget: usize,
+    /// Never guess tokens ahead.
+    #[arg(long)]
+    pub no_speculation: bool,
+}
+
+impl ServeArgs {
+    /// The server's options as the library takes them.
+    pub fn options(&self) -> ServerOptions {
+        ServerOptions {
+            model_name: Some(self.name()),
+            kv_memory: self.kv_memory.map(|mib| mib.saturating_mul(1 << 20)),
+            max_running: self.max_running,
+            max_waiting: self.max_waiting,
+            max_open_per_key: self.max_open_per_key,
+            token_budget: self.token_budget,
+            speculation: !self.no_speculation,
+            ..ServerOptions::default()
+        }
+    }
+
+    /// Loads the model and starts its engine.
+    ///
+    /// # Errors
+    /// Where the model or an option is at fault; what can be refused is refused before the weights are
+    /// read.
+    pub fn start(&self, options: ServerOptions) -> Result<Started> {
+        options.check()?;
+        let mut load = LoadOptions { max_context: Some(self.max_context), ..self.model.options() };
+        Server::check_model(&load)?;
+        let checkpoint = self.model.checkpoint()?;
+        if load.weights == Weights::Stored && !lightglm::checkpoint::is_quantized(&checkpoint) {
+            load.weights = Weights::Policy(Policy::uniform(Scheme::INT8));
+        }
+        let model = Model::from_checkpoint(checkpoint, load)?;
+        let (scheme, kv_dtype) = (model.scheme().to_owned(), self.model.kv_dtype);
+        Ok(Started { server: Server::new(model, options)?, scheme, kv_dtype })
+    }
+
+    /// `--model-name`, or the last part of `--model`.
+    pub fn name(&self) -> String {
+        let given = self.model_name.clone();
+        given.unwrap_or_else(|| {
+            let model = self.model.name().trim_end_matches('/');
+            let last = model.rsplit(['/', '\\']).next().unwrap_or(model);
+            last.strip_suffix(".gguf").unwrap_or(last).to_owned()
+        })
+    }
+}
+
+/// A server whose engine runs.
+pub struct Started {
+    /// The server.
+    pub server: Server,
+    /// How weights are held.
+    pub scheme: String,
+    /// How keys and values are held.
+    pub kv_dtype: KvDtype,
+}
