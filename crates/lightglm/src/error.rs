@@ -213,7 +213,7 @@ pub enum Error {
     /// A folder of training checkpoints cannot be used.
     #[cfg(feature = "train")]
     #[error(transparent)]
-    TrainingCheckpoint(#[from] lightglm_train::checkpoint::CheckpointError),
+    TrainingCheckpoint(#[from] lightglm_train::checkpoint::TrainCheckpointError),
     /// Text cannot be encoded, or the chat template refused it.
     #[error(transparent)]
     Text(#[from] ChatTextError),

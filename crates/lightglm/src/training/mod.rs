@@ -50,7 +50,7 @@ pub use lightglm_train::data::{
 pub use lightglm_train::lora::LoraConfig;
 pub use lightglm_train::optimizer::ScheduleShape;
 pub use lightglm_train::trainer::{
-    MetricsFile, Outcome as TrainOutcome, StopReason, TokenizedExample, TrainConfig, TrainEvent,
+    MetricsFile, StopReason, TokenizedExample, TrainConfig, TrainEvent, TrainOutcome,
 };
 pub use method::{Method, QatConfig};
 pub use training_model::{Checkpoints, RunOptions, TokenizedRows, TrainingModel, TrainingOptions};

@@ -17,7 +17,7 @@ use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision, SwiG
 use lightglm_quant::qat::Prepare;
 use lightglm_train::lora::Lora;
 use lightglm_train::peft::save_adapter;
-use lightglm_train::trainer::{Outcome as TrainOutcome, TokenizedExample, TrainEvent, Trainer};
+use lightglm_train::trainer::{TokenizedExample, TrainEvent, TrainOutcome, Trainer};
 
 use super::method::{EMBEDDING, Method, QatConfig};
 use crate::device::Cpu;

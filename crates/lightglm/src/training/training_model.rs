@@ -9,14 +9,14 @@ use std::sync::Arc;
 use lightglm_core::{KvDtype, LabelledSpan, Objective, save_safetensors};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::DenseGlm;
-use lightglm_quant::{QuantizedCheckpoint, Quantizer};
+use lightglm_quant::{CheckpointQuantizer, QuantizedCheckpoint};
 use lightglm_text::ModelText;
-use lightglm_train::checkpoint::{CheckpointError as TrainCheckpointError, CheckpointFolder};
+use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
 use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet};
 use lightglm_train::lora::Lora;
 use lightglm_train::objectives::{CrossEntropy, TowardsTeacher};
 use lightglm_train::trainer::{
-    Outcome as TrainOutcome, TokenizedExample, TrainConfig, TrainError, TrainEvent, Trainer,
+    TokenizedExample, TrainConfig, TrainError, TrainEvent, TrainOutcome, Trainer,
 };
 
 use super::method::Method;
@@ -290,7 +290,8 @@ impl TrainingModel {
         let output = match &self.method {
             Method::Qat(qat) => {
                 let output = ModelFolder::begin(folder, checkpoint, Some(&qat.policy))?;
-                let quantizer = Quantizer::new(&weights, Path::new(IN_MEMORY), &qat.policy);
+                let quantizer =
+                    CheckpointQuantizer::new(&weights, Path::new(IN_MEMORY), &qat.policy);
                 quantizer.save(&output.weights(), &weights.shapes())?;
                 output
             }
