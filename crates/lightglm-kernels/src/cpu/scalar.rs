@@ -1,4 +1,8 @@
 //! The portable implementation, and the reference that the others must match bit for bit.
+//!
+//! What is more than a few instructions a lane is called, not inlined: no instruction set has to reach it,
+//! and sixteen lanes of a tile, unrolled, were half of the code of this crate and of the time that it took
+//! to compile.
 
 use half::{bf16, f16};
 
@@ -45,28 +49,28 @@ impl Simd for Scalar {
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_f16(from: *const u16) -> Self {
         // SAFETY: the caller vouches for 16 readable lanes.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
         Self(bits.map(|b| f16::from_bits(b).to_f32()))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: the caller vouches for 16 readable lanes.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
         Self(bits.map(|b| f32::from_bits(u32::from(b) << 16)))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn store_f16(self, to: *mut u16) {
         let bits = self.0.map(|x| f16::from_f32(x).to_bits());
         // SAFETY: the caller vouches for 16 writable lanes.
         unsafe { to.cast::<[u16; LANES]>().write_unaligned(bits) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn store_bf16(self, to: *mut u16) {
         let bits = self.0.map(|x| bf16::from_f32(x).to_bits());
         // SAFETY: the caller vouches for 16 writable lanes.
@@ -93,7 +97,7 @@ impl Simd for Scalar {
         self.zip(other, |a, b| a / b)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i].mul_add(b.0[i], c.0[i])))
     }
@@ -113,7 +117,7 @@ impl Simd for Scalar {
         Self(std::array::from_fn(|i| self.0[i ^ 1]))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn exp2_halves(self) -> (Self, Self) {
         let exponent = |x: f32| x.to_bits().wrapping_sub(0x4B40_0000).cast_signed();
         let power = |n: i32| f32::from_bits((n.wrapping_add(127).cast_unsigned()) << 23);
@@ -122,7 +126,7 @@ impl Simd for Scalar {
         (low, high)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn reduce_add(self) -> f32 {
         let a = self.0;
         let s8: [f32; 8] = std::array::from_fn(|i| a[i] + a[i + 8]);
@@ -130,12 +134,12 @@ impl Simd for Scalar {
         (s4[0] + s4[2]) + (s4[1] + s4[3])
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn reduce_max(self) -> f32 {
         self.0.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn reduce_add_4(vectors: [Self; 4], to: *mut f32) {
         for (i, v) in vectors.into_iter().enumerate() {
             // SAFETY: the caller vouches for four writable elements.
@@ -143,7 +147,7 @@ impl Simd for Scalar {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn transpose_4(vectors: [Self; 4]) -> [Self; 4] {
         std::array::from_fn(|j| {
             Self(std::array::from_fn(|lane| vectors[lane % 4].0[lane / 4 * 4 + j]))

@@ -1,4 +1,5 @@
-//! The portable implementation, and the reference that the others must match bit for bit.
+//! The portable implementation, and the reference that the others must match bit for bit. Called, not
+//! inlined, for the reason that [`Scalar`] gives.
 
 use super::super::scalar::Scalar;
 use super::super::simd::LANES;
@@ -25,7 +26,7 @@ impl Dot for Plain {
         unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_nibbles(from: *const u8) -> [[[u8; 4]; LANES]; 2] {
         // SAFETY: the caller vouches for 64 bytes.
         let both = unsafe { Self::load_bytes(from) };
@@ -38,7 +39,7 @@ impl Dot for Plain {
         unsafe { from.cast::<[i8; 4]>().read_unaligned() }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn dot_bytes(self, weights: [[u8; 4]; LANES], x: [i8; 4]) -> Self {
         Self(std::array::from_fn(|lane| {
             let products = weights[lane].iter().zip(x).map(|(&w, x)| i32::from(w) * i32::from(x));
@@ -52,7 +53,7 @@ impl Dot for Plain {
         unsafe { self.dot_bytes(weights, x) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [[[u8; 4]; LANES]; 4] {
         // SAFETY: the caller vouches for 64 bytes of each channel.
         let channels =
@@ -64,7 +65,7 @@ impl Dot for Plain {
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn interleave_nibbles(channels: [*const u8; 4]) -> [[[u8; 4]; LANES]; 8] {
         // SAFETY: the caller vouches for 64 bytes of each channel.
         let both = unsafe { Self::interleave_bytes(channels) };
@@ -74,13 +75,13 @@ impl Dot for Plain {
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn store_bytes(codes: [[u8; 4]; LANES], to: *mut u8) {
         // SAFETY: the caller vouches for 64 writable bytes.
         unsafe { to.cast::<[[u8; 4]; LANES]>().write_unaligned(codes) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn store_nibbles(low: [[u8; 4]; LANES], high: [[u8; 4]; LANES], to: *mut u8) {
         let both = std::array::from_fn(|row| {
             std::array::from_fn(|column| low[row][column] | high[row][column] << 4)
@@ -89,7 +90,7 @@ impl Dot for Plain {
         unsafe { Self::store_bytes(both, to) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn to_float(self) -> Scalar {
         Scalar(self.0.map(|sum| sum as f32))
     }
