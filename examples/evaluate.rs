@@ -16,7 +16,7 @@
 //! `--predictions FILE` scores answers that somebody else's model gave. Ctrl-C ends the run with
 //! the score of what was answered by then.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
