@@ -65,7 +65,12 @@ impl ChatText for Tokens {
         self.encode(text)
     }
 
-    fn encode_chat(&self, _: &[Message], _: &[Value]) -> Result<Vec<u32>, ChatTextError> {
+    fn encode_conversation(
+        &self,
+        _: &[Message],
+        _: &[Value],
+        _: bool,
+    ) -> Result<Vec<u32>, ChatTextError> {
         Ok(Vec::new())
     }
 
