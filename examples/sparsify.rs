@@ -31,20 +31,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use lightglm::checkpoint::{self, Checkpoint};
+use lightglm::checkpoint;
 use lightglm::evaluate::{first_tokens, read_text};
 use lightglm::sparse::{
-    ActivationThresholds, Allocation, Calibrated, Comparer, Comparison, SparseQuality,
+    Allocation, ComparedThresholds, SparseQuality, Sparsify, SparsifyReport, WantedThresholds,
 };
-use lightglm::{
-    DEFAULT_MODEL, Device, DeviceJob, Error, Policy, ProgressSink, Scheme, Weights, load_quantized,
-    run_on, write_whole,
-};
+use lightglm::{DEFAULT_MODEL, Device, Error, Policy, Scheme, write_whole};
 use lightglm_examples::model_args::device;
 use lightglm_examples::sparsity_plot::plot;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
-use lightglm_kernels::LmGradients;
-use lightglm_quant::QuantizedCheckpoint;
 use serde::Serialize;
 
 /// A few paragraphs in English and Chinese.
@@ -110,17 +105,8 @@ struct Outcome {
     calibration_tokens: usize,
     context: usize,
     threads: usize,
-    rows: Vec<Row>,
+    rows: Vec<ComparedThresholds>,
     interrupted: bool,
-}
-
-/// One sparse model.
-#[derive(Serialize)]
-struct Row {
-    allocation: String,
-    #[serde(flatten)]
-    comparison: Comparison,
-    thresholds: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -145,25 +131,49 @@ fn run() -> Result<()> {
     let context = args.context.min(checkpoint.config().max_position_embeddings);
     let most = args.limit.saturating_mul(context).saturating_add(args.calibration_tokens);
     let tokens = first_tokens(&checkpoint.tokenizer()?, &text, most)?;
-    let (calibration, rest) = split(&tokens, &args, context)?;
+    let (calibration, check) = split(&tokens, &args, context)?;
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
-    let mut outcome = Outcome {
-        model: args.model.clone(),
-        scheme: String::new(),
+    let mut allocations = args.allocation.clone();
+    if args.gates && !allocations.contains(&Allocation::Gates) {
+        allocations.push(Allocation::Gates);
+    }
+    if allocations.is_empty() {
+        allocations.push(Allocation::Block);
+    }
+    let wanted = match &args.thresholds {
+        Some(file) => WantedThresholds::File(file),
+        None => WantedThresholds::New {
+            allocations: &allocations,
+            sparsities: &args.sparsity,
+            folder: &args.output,
+        },
+    };
+    let sparsify = Sparsify {
+        checkpoint: &checkpoint,
+        policy: args.policy.clone().or(args.scheme.map(Policy::uniform)),
+        device: args.device,
+        calibration,
+        check,
+        context,
+        progress,
+    };
+    let mut report = SparsifyReport::default();
+    let finished = sparsify.run(wanted, &mut report);
+    let done = report.rows.len();
+    let interrupted = matches!(finished, Err(Error::Interrupted { .. })) && done > 0;
+    if !interrupted {
+        finished?;
+    }
+    let outcome = Outcome {
+        scheme: report.scheme,
         text: text_name(&args).unwrap_or("built-in".into()),
         calibration_tokens: calibration.len(),
         context,
         threads,
-        rows: Vec::new(),
-        interrupted: false,
+        rows: report.rows,
+        interrupted,
+        model: args.model,
     };
-    let job = Job { args: &args, checkpoint, calibration, rest, progress, outcome: &mut outcome };
-    let finished = run_on(args.device, job)?;
-    let done = outcome.rows.len();
-    match finished {
-        Err(Error::Interrupted { .. }) if done > 0 => outcome.interrupted = true,
-        finished => finished?,
-    }
     write(&args.output, &outcome)?;
     match args.json {
         true => println!("{}", serde_json::to_string(&outcome)?),
@@ -189,66 +199,6 @@ fn split<'a>(tokens: &'a [u32], args: &Args, context: usize) -> Result<(&'a [u32
     Ok((calibration, &rest[..rest.len().min(args.limit.saturating_mul(context))]))
 }
 
-/// Every allocation at every sparsity, or the one file; what is done is in `outcome`, also where an
-/// error ends it.
-struct Job<'a> {
-    args: &'a Args,
-    checkpoint: Checkpoint,
-    calibration: &'a [u32],
-    rest: &'a [u32],
-    progress: ProgressSink,
-    outcome: &'a mut Outcome,
-}
-
-impl DeviceJob for Job<'_> {
-    type Output = Result<(), Error>;
-
-    fn run<B: LmGradients>(self, device: B::Device) -> Result<(), Error> {
-        let Self { args, checkpoint, calibration, rest, progress, outcome } = self;
-        let policy = args.policy.clone().or(args.scheme.map(Policy::uniform));
-        let weights = match QuantizedCheckpoint::is_one(checkpoint.weights()) || policy.is_some() {
-            true => policy.map_or(Weights::Stored, Weights::Policy),
-            false => Weights::Policy(Policy::uniform(Scheme::INT8)),
-        };
-        let quantized = load_quantized::<B>(&checkpoint, &weights, &progress, &device)?;
-        outcome.scheme = quantized.scheme;
-        let (dense, config, context) = (&quantized.model, checkpoint.config(), outcome.context);
-        let comparer = Comparer { dense, config, tokens: rest, context, device: &device };
-        let mut row = |allocation: &str, found: &ActivationThresholds, file: PathBuf| {
-            let comparison = comparer.compare(found, &progress)?;
-            outcome.rows.push(Row {
-                allocation: allocation.to_owned(),
-                comparison,
-                thresholds: file,
-            });
-            Ok::<(), Error>(())
-        };
-        if let Some(file) = &args.thresholds {
-            return row("file", &ActivationThresholds::load(file, dense)?, file.clone());
-        }
-        let mut allocations = args.allocation.clone();
-        if args.gates && !allocations.contains(&Allocation::Gates) {
-            allocations.push(Allocation::Gates);
-        }
-        if allocations.is_empty() {
-            allocations.push(Allocation::Block);
-        }
-        let windows: Vec<&[u32]> = calibration.chunks(context).collect();
-        let calibrated = Calibrated::run(dense, config, &windows, &allocations, &progress)?;
-        for allocation in allocations {
-            for &sparsity in &args.sparsity {
-                let found = calibrated.thresholds(allocation, sparsity)?;
-                let percent = (1e5 * sparsity).round() / 1e3;
-                let name = format!("thresholds-{}-{percent}.json", allocation.name());
-                let file = args.output.join(name);
-                row(allocation.name(), &found, file.clone())?;
-                found.save(&file, dense)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// `sparsify.json` and `sparsify.svg`.
 fn write(folder: &Path, outcome: &Outcome) -> Result<()> {
     let json = format!("{}\n", serde_json::to_string_pretty(outcome)?);
@@ -268,7 +218,7 @@ fn table(outcome: &Outcome) -> String {
          second half: perplexity | KL divergence | top-1 | tokens/s |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
-    for Row { allocation, comparison: row, .. } in &outcome.rows {
+    for ComparedThresholds { allocation, comparison: row, .. } in &outcome.rows {
         let quality = |q: &SparseQuality| {
             let (rise, top1) = (100.0 * q.perplexity_rise, 100.0 * q.top1_agreement);
             format!(

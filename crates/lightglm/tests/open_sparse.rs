@@ -2,16 +2,18 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::module::Param;
 use burn::tensor::Tensor;
 use lightglm::sparse::griffin::{down_by_channels, select};
 use lightglm::sparse::{
-    ActivationThresholds, Allocation, Calibrated, PromptNeurons, SparseModelError,
+    ActivationThresholds, Allocation, Calibrated, PromptNeurons, SparseModelError, Sparsify,
+    SparsifyReport, WantedThresholds,
 };
 use lightglm::{
-    Cpu, Error, LoadOptions, Model, ProgressSink, Prompt, QuantizedGlm, Request, SamplingParams,
-    Sparsity, WeightDtype, Weights, load_quantized,
+    Cpu, Device, Error, LoadOptions, Model, Progress, ProgressSink, Prompt, QuantizedGlm, Request,
+    SamplingParams, Sparsity, WeightDtype, Weights, load_quantized,
 };
 use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, SequenceId, Span};
 use lightglm_generation::{ContiguousKvCache, DEFAULT_PREFILL_CHUNK};
@@ -151,9 +153,10 @@ fn an_allocation_is_asked_for_before_the_text_is_run() {
         assert!(calibrated.thresholds(asked, 0.5).is_ok());
         assert!(calibrated.thresholds(asked, 1.5).is_err());
         let other = calibrated.thresholds(Allocation::Block, 0.5);
-        let refused = Err::<(), _>(SparseModelError::NotCalibrated { allocation: "block" });
-        let (other, refused) = (other.unwrap_err().to_string(), refused.unwrap_err().to_string());
-        assert_eq!(other, refused);
+        assert!(matches!(
+            other.unwrap_err(),
+            Error::SparseModel(SparseModelError::NotCalibrated { allocation: "block" })
+        ));
     }
     assert!("blocks".parse::<Allocation>().is_err());
 }
@@ -327,4 +330,66 @@ fn files_of_other_models_or_values_are_refused() {
     }
     let error = changed(&file, &|all| *all = json!({}));
     assert!(matches!(error, Error::SparseModel(SparseModelError::File { .. })), "{error}");
+}
+
+/// Files that were found and compared are files that models are opened with.
+#[test]
+fn thresholds_are_found_compared_and_kept() {
+    let folder = checkpoint(3);
+    let silent = ProgressSink::default();
+    let checkpoint = lightglm::checkpoint::open(folder.path(), &silent).unwrap();
+    let text = tokens(192);
+    let (calibration, check) = text.split_at(96);
+    let sparsify = |progress| Sparsify {
+        checkpoint: &checkpoint,
+        policy: None,
+        device: Device::Cpu,
+        calibration,
+        check,
+        context: 32,
+        progress,
+    };
+    let allocations = [Allocation::Uniform, Allocation::Gates];
+    let (sparsities, output) = ([0.0, 0.5], folder.path());
+    let wanted = WantedThresholds::New {
+        allocations: &allocations,
+        sparsities: &sparsities,
+        folder: output,
+    };
+    let mut report = SparsifyReport::default();
+    sparsify(silent.clone()).run(wanted, &mut report).unwrap();
+    assert_eq!((report.scheme.as_str(), report.rows.len()), ("int8", 4));
+    for (row, (allocation, sparsity)) in
+        report.rows.iter().zip([("uniform", 0.0), ("uniform", 0.5), ("gates", 0.0), ("gates", 0.5)])
+    {
+        assert_eq!(
+            (row.allocation.as_str(), row.comparison.sparsity_aimed),
+            (allocation, sparsity)
+        );
+        let (all, half) = (&row.comparison.all_tokens, &row.comparison.second_half);
+        assert_eq!((all.tokens, half.tokens), (93, 45));
+        for quality in [all, half] {
+            assert_eq!(quality.kl_divergence == 0.0, sparsity == 0.0, "{allocation} {sparsity}");
+        }
+        let model =
+            Model::open(output, options("int8", Sparsity::Thresholds(row.thresholds.clone())));
+        assert!(model.is_ok(), "{allocation} {sparsity}");
+        let mut again = SparsifyReport::default();
+        sparsify(silent.clone()).run(WantedThresholds::File(&row.thresholds), &mut again).unwrap();
+        assert_eq!(again.rows[0].comparison.all_tokens, *all);
+    }
+    // What is done when it is broken off stays.
+    let speeds = AtomicU64::new(0);
+    let stopping = ProgressSink::new(move |progress| match progress {
+        Progress::Working { doing: "measuring speed", done: 0, .. }
+            if speeds.fetch_add(1, Ordering::Relaxed) == 1 =>
+        {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    let mut report = SparsifyReport::default();
+    let stopped = sparsify(stopping).run(wanted, &mut report);
+    assert!(matches!(stopped, Err(Error::Interrupted { .. })), "{stopped:?}");
+    assert_eq!(report.rows.len(), 1);
 }

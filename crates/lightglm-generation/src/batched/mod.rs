@@ -16,5 +16,5 @@ mod slots;
 pub use error::BatchError;
 pub use generate::generate;
 pub use log_likelihood::log_likelihoods;
-pub use reply_control::ReplyControl;
+pub use reply_control::{IsComplete, OnStep, ReplyControl};
 pub use slots::{BatchOptions, BatchSubject};

@@ -40,6 +40,7 @@ mod comparison;
 mod error;
 pub mod griffin;
 mod prompt_neurons;
+mod sparsify;
 pub mod thresholds;
 
 use lightglm_core::{LogitRows, SequenceId, Span};
@@ -53,6 +54,7 @@ pub use comparison::{Comparer, Comparison, SparseQuality};
 pub use error::SparseModelError;
 pub use lightglm_sparse::{ActivationStatistics, KeptNeurons, Thresholds};
 pub use prompt_neurons::{PromptNeurons, PromptNeuronsLm};
+pub use sparsify::{ComparedThresholds, Sparsify, SparsifyReport, WantedThresholds};
 pub use thresholds::{SparseModel, sparsify};
 
 use crate::error::Error;
