@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm_examples::precision::Precision;
+use lightglm::WeightDtype;
+use lightglm_examples::model_args::weight_dtype;
 use lightglm_examples::shape::Shape;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
@@ -32,9 +33,9 @@ struct Args {
     /// The shape of this config.json.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Precision of the weights.
-    #[arg(long, value_enum, default_value_t = Precision::Bf16)]
-    dtype: Precision,
+    /// Precision of the weights: f32, f16, bf16.
+    #[arg(long, default_value = "bf16", value_parser = weight_dtype)]
+    dtype: WeightDtype,
     /// Equal seeds make equal weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     let config = shape(&args)?;
-    let dtype = args.dtype.weight();
+    let dtype = args.dtype;
     let total = config.num_parameters() * dtype.size() as u64;
     println!("{} parameters, {total} bytes to {}", config.num_parameters(), args.out_dir.display());
 

@@ -1,48 +1,23 @@
-//! What the example programs share: opening a model, with a bar while it is downloaded; choosing a
-//! device; prompts for a model; files that are written whole or not at all.
+//! What the example programs share: groups of options, progress bars, plots, and the load generator.
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
-pub mod calibrated;
-pub mod device;
-pub mod download_bar;
 pub mod evaluate_args;
 pub mod load;
-pub mod loaded;
 pub mod loss_plot;
 pub mod model_args;
-pub mod model_folder;
-pub mod precision;
 pub mod progress_bar;
-pub mod prompt_text;
-pub mod sampling;
 pub mod serve_args;
-pub mod serving;
 pub mod shape;
 pub mod sparsity_plot;
-pub mod text_quality;
 pub mod training_args;
 pub mod training_watch;
-pub mod whole_file;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lightglm_hub::{DEFAULT_MODEL, ResolveOptions, resolve};
 use lightglm_kernels::cpu::team;
-use lightglm_model::checkpoint::Checkpoint;
-
-/// Opens `--model` (see [`resolve`]), or the default model.
-///
-/// # Errors
-/// Where the model cannot be found, fetched or read.
-pub fn open_model(model: Option<&str>) -> anyhow::Result<Checkpoint> {
-    let options =
-        ResolveOptions { progress: download_bar::on_stderr(), ..ResolveOptions::from_env()? };
-    let path = resolve(model.unwrap_or(DEFAULT_MODEL), &options)?;
-    Ok(Checkpoint::open(&path)?)
-}
 
 /// Ends a program: an error is one line on stderr, each cause told once, and exit status 1.
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use burn_flex::{Flex, FlexDevice};
 use fake_quant::{Dense, Loss, Reference, fake};
+use lightglm::{DEFAULT_MODEL, ProgressSink};
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
 use lightglm_core::{KvDtype, KvShape};
-use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::{ActivationBits, ActivationFormat, QuantizedMatrix, ScaleDtype, WeightBits};
 use lightglm_model::checkpoint::Checkpoint;
@@ -57,7 +57,7 @@ impl Bench {
     fn new() -> Option<Self> {
         let mut ids = wikitext::token_ids();
         ids.truncate(WINDOWS * CONTEXT);
-        let checkpoint = match open_model(None) {
+        let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
             Ok(checkpoint) => checkpoint,
             Err(error) => {
                 println!("skipped: the default model is out of reach: {error:#}");

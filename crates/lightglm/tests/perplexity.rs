@@ -7,10 +7,10 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm::evaluate::first_tokens;
+use lightglm::{DEFAULT_MODEL, ProgressSink};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, perplexity};
-use lightglm_examples::open_model;
-use lightglm_examples::text_quality::first_tokens;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_generation::RunControl;
 use lightglm_model::decoder::LoadPrecision;
@@ -21,12 +21,12 @@ mod wikitext;
 const RELATIVE: f64 = 1e-3;
 
 fn agrees(windows: usize) {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../crates/lightglm-eval/tests/data/smollm2_wikitext2");
+    let data =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../lightglm-eval/tests/data/smollm2_wikitext2");
     let reference = std::fs::read(data.join("reference.json")).unwrap();
     let reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
     let ids = wikitext::token_ids();
-    let checkpoint = match open_model(None) {
+    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");
@@ -72,7 +72,7 @@ fn all_windows_agree_with_transformers() {
 
 #[test]
 fn the_start_of_a_long_text_has_the_tokens_of_the_whole() {
-    let checkpoint = match open_model(None) {
+    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");
@@ -80,7 +80,7 @@ fn the_start_of_a_long_text_has_the_tokens_of_the_whole() {
         }
     };
     let tokenizer = checkpoint.tokenizer().unwrap();
-    let text = include_str!("../text/english_and_chinese.txt").repeat(4);
+    let text = include_str!("../../../examples/text/english_and_chinese.txt").repeat(4);
     let whole = tokenizer.encode_text(&text).unwrap();
     for most in [0, 1, 100, 1000, whole.len() - 1, whole.len(), usize::MAX] {
         let first = first_tokens(&tokenizer, &text, most).unwrap();

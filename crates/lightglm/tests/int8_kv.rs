@@ -2,10 +2,10 @@
 //! eight-bit keys and values against f32 ones, on WikiText-2.
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm::{DEFAULT_MODEL, ProgressSink};
 use lightglm_core::KvCache;
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, kl_divergence};
-use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_generation::RunControl;
 use lightglm_model::decoder::LoadPrecision;
@@ -17,7 +17,7 @@ const MOST: f64 = 1e-3;
 
 fn loses_little(dtype: KvDtype, windows: usize) {
     let ids = wikitext::token_ids();
-    let checkpoint = match open_model(None) {
+    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");

@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm::{DEFAULT_MODEL, ProgressSink};
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span};
 use lightglm_core::{KvDtype, KvShape};
-use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::decoder::LoadPrecision;
 use lightglm_text::Message;
@@ -35,14 +35,14 @@ const GAP: f32 = 0.3;
 #[test]
 fn follows_the_recorded_continuations() {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(std::path::PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let file = shared.unwrap_or(beside).join("smollm2_greedy.json");
     let Ok(text) = std::fs::read_to_string(&file) else {
         println!("skipped: {} is not there", file.display());
         return;
     };
     let recording: Recording = serde_json::from_str(&text).expect("a recording");
-    let checkpoint = match open_model(None) {
+    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm::{DEFAULT_MODEL, ProgressSink};
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, TensorView, WeightDtype, WeightError};
 use lightglm_core::{KvDtype, KvShape};
-use lightglm_examples::open_model;
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
@@ -32,7 +32,8 @@ fn f32s(view: &TensorView) -> Vec<f32> {
 #[test]
 fn every_matrix_of_a_gguf_file_keeps_its_bits() {
     let other = std::env::var("LIGHTGLM_TEST_GGUF").ok();
-    let checkpoint = match open_model(other.as_deref()) {
+    let name = other.as_deref().unwrap_or(DEFAULT_MODEL);
+    let checkpoint = match lightglm::checkpoint::open(name, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");
@@ -74,7 +75,7 @@ fn every_matrix_of_a_gguf_file_keeps_its_bits() {
 #[test]
 fn an_export_has_the_logits_that_transformers_gives_it() {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(std::path::PathBuf::from);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let fixture = shared.unwrap_or(root.join("shared")).join("fixtures/glm4");
     if !fixture.is_dir() {
         println!("skipped: {} is not there", fixture.display());

@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm::{Error, LoadOptions, Loaded, ProgressSink, Weights, load, load_source};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_core::{LogitRows, SequenceId, Span, WeightDtype, WeightError};
-use lightglm_examples::precision::Precision;
-use lightglm_examples::serving::{Served, serve, serve_source};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::checkpoint::{Checkpoint, CheckpointError};
 use lightglm_model::config::GlmConfig;
@@ -26,10 +25,29 @@ fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
     ContiguousKvCache::new(KvShape::of(config), sequences, 32, KvDtype::F32, &FlexDevice)
 }
 
-fn logits(served: &Served<Flex>, config: &GlmConfig) -> Vec<f32> {
+fn logits(served: &Loaded<Flex>, config: &GlmConfig) -> Vec<f32> {
     let span = Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::All };
     let logits = served.model.forward(&[span], &mut cache(config, 1)).unwrap();
     logits.into_data().to_vec().unwrap()
+}
+
+/// As the folder has it.
+fn stored(checkpoint: &Checkpoint) -> Result<Loaded<Flex>, Error> {
+    load(checkpoint, &LoadOptions::default(), &FlexDevice)
+}
+
+/// Held otherwise.
+fn held(checkpoint: &Checkpoint, weights: Weights) -> Result<Loaded<Flex>, Error> {
+    load(checkpoint, &LoadOptions { weights, ..LoadOptions::default() }, &FlexDevice)
+}
+
+/// Quantized in memory.
+fn quantized(weights: &SeededWeights, policy: &Policy) -> Loaded<Flex> {
+    let (file, progress) = (Path::new("seeded"), ProgressSink::default());
+    let config = weights.config();
+    let quantized =
+        lightglm::quantize_source::<Flex>(config, weights, file, policy, &progress, &FlexDevice);
+    (quantized.unwrap(), &FlexDevice).into()
 }
 
 /// The root mean square of the difference over that of `expected`.
@@ -65,16 +83,14 @@ fn saved_and_quantized_in_memory_are_one_model_near_the_dense_one() {
         let config = config(tied);
         let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 5);
         let file = Path::new("seeded");
-        let dense = serve_source(&config, &weights, file, None, Precision::Bf16, &FlexDevice);
+        let dense = load_source(&config, &weights, file, WeightDtype::Bf16, &FlexDevice);
         let dense = logits(&dense.unwrap(), &config);
         for (policy, tolerance) in cases {
             let policy: Policy = policy.parse().unwrap();
-            let in_memory =
-                serve_source(&config, &weights, file, Some(&policy), Precision::Bf16, &FlexDevice);
-            let in_memory = in_memory.unwrap();
+            let in_memory = quantized(&weights, &policy);
             let folder = saved(&weights, &policy);
             let checkpoint = Checkpoint::open(folder.path()).unwrap();
-            let mapped: Served<Flex> = serve(&checkpoint, None, None, &FlexDevice).unwrap();
+            let mapped = stored(&checkpoint).unwrap();
             assert!(mapped.integer && in_memory.integer);
             assert_eq!(mapped.scheme, in_memory.scheme);
             assert_eq!(mapped.model.bytes_read(3), in_memory.model.bytes_read(3));
@@ -88,7 +104,7 @@ fn saved_and_quantized_in_memory_are_one_model_near_the_dense_one() {
         // Nothing quantized is the dense model itself.
         let folder = saved(&weights, &"dense".parse().unwrap());
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        let same: Served<Flex> = serve(&checkpoint, None, None, &FlexDevice).unwrap();
+        let same = stored(&checkpoint).unwrap();
         assert_eq!(logits(&same, &config), dense);
     }
 }
@@ -99,10 +115,7 @@ fn logits_do_not_depend_on_the_batch() {
     let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 6);
     for policy in ["int8", "int4", "w8a8", "int8wo", "int4wo-g32-zp"] {
         let policy: Policy = policy.parse().unwrap();
-        let file = Path::new("seeded");
-        let served =
-            serve_source(&config, &weights, file, Some(&policy), Precision::Bf16, &FlexDevice);
-        let served: Served<Flex> = served.unwrap();
+        let served = quantized(&weights, &policy);
         let alone = logits(&served, &config);
         for others in [1_usize, 3, 16] {
             let mut cache = cache(&config, others + 1);
@@ -141,16 +154,19 @@ fn a_quantized_folder_is_not_mistaken_for_another() {
         other => panic!("{other}"),
     }
     // Twice, or in another precision.
-    assert!(serve::<Flex>(&checkpoint, Some(&policy), None, &FlexDevice).is_err());
-    assert!(serve::<Flex>(&checkpoint, None, Some(Precision::F32), &FlexDevice).is_err());
+    for weights in [Weights::Policy(policy), Weights::Dtype(WeightDtype::F32)] {
+        match held(&checkpoint, weights) {
+            Err(Error::AlreadyQuantized { file }) => assert_eq!(file, folder.path()),
+            other => panic!("{:?}", other.err()),
+        }
+    }
     // With the configuration of another model.
     let wider = GlmConfig { intermediate_size: 2 * config.intermediate_size, ..config.clone() };
     fs::write(folder.path().join("config.json"), wider.to_json()).unwrap();
-    let error =
-        match serve::<Flex>(&Checkpoint::open(folder.path()).unwrap(), None, None, &FlexDevice) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("another model's configuration was taken"),
-        };
+    let error = match stored(&Checkpoint::open(folder.path()).unwrap()) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("another model's configuration was taken"),
+    };
     assert!(error.contains("gate_up_proj") && error.contains("configuration"), "{error}");
     fs::write(folder.path().join("config.json"), config.to_json()).unwrap();
     // Cut short at many places: never a panic, always the file's name.
@@ -173,14 +189,12 @@ fn a_dense_folder_is_quantized_while_it_is_loaded() {
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert!(checkpoint.weights().metadata("lightglm.quantization").is_none());
     let policy: Policy = "int4".parse().unwrap();
-    let served: Served<Flex> = serve(&checkpoint, Some(&policy), None, &FlexDevice).unwrap();
+    let served = held(&checkpoint, Weights::Policy(policy.clone())).unwrap();
     let weights = SeededWeights::new(config.clone(), WeightDtype::Bf16, 5);
-    let seeded = Path::new("seeded");
-    let same = serve_source(&config, &weights, seeded, Some(&policy), Precision::Bf16, &FlexDevice);
-    assert_eq!(logits(&served, &config), logits(&same.unwrap(), &config));
+    assert_eq!(logits(&served, &config), logits(&quantized(&weights, &policy), &config));
     // A rule that matches nothing is a typing error, and is told.
     let policy: Policy = "*.donw_proj=int8,*=int4".parse().unwrap();
-    let error = match serve::<Flex>(&checkpoint, Some(&policy), None, &FlexDevice) {
+    let error = match held(&checkpoint, Weights::Policy(policy)) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("a rule without a matrix was taken"),
     };
