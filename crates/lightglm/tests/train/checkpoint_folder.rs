@@ -13,7 +13,7 @@ use lightglm_model::weights::write_random_checkpoint;
 const ENDS: [u32; 3] = [302, 309, 311];
 
 /// Writes a tiny model to `folder`, with a tokenizer; the chat template is the built-in one.
-pub fn write_model(folder: &Path, tied: bool) -> PathBuf {
+pub(crate) fn write_model(folder: &Path, tied: bool) -> PathBuf {
     let config =
         GlmConfig { eos_token_ids: ENDS.to_vec(), tie_word_embeddings: tied, ..GlmConfig::tiny() };
     let model = folder.join("base");
@@ -26,7 +26,7 @@ pub fn write_model(folder: &Path, tied: bool) -> PathBuf {
 }
 
 /// Twenty questions and answers.
-pub fn rows(folder: &Path) -> ExampleSet {
+pub(crate) fn rows(folder: &Path) -> ExampleSet {
     let row = |i: usize| {
         let question = format!("Where is parcel {i}?");
         let answer = if i.is_multiple_of(2) { "on its way" } else { "in the shop" };

@@ -55,9 +55,9 @@ fn adapters_are_merged_into_the_weights() {
     let plain = model.weights();
     let adapted = model.map_linears(|name, linear: Dense| lora.wrap(name, linear));
     // Merged in f32, which the adapted weights are given in; the base may be stored in less.
-    let merged = adapted.clone().map_linears(|_, linear: LoraLinear<Flex, Dense>| {
-        let weight = linear.base.weight.clone().map(|w| w.cast(burn::tensor::DType::F32));
-        LoraLinear { base: DenseLinear { weight, ..linear.base.clone() }, ..linear }.into_merged()
+    let merged = adapted.clone().map_linears(|_, mut linear: LoraLinear<Flex, Dense>| {
+        linear.base.weight = linear.base.weight.map(|w| w.cast(burn::tensor::DType::F32));
+        linear.into_merged()
     });
     let weights = adapted.weights();
     check_weight_source(&weights);

@@ -9,7 +9,6 @@ use lightglm::training::{
     TrainConfig, TrainEvent, TrainingModel, answers, conversations, perplexity,
 };
 use lightglm::{LoadOptions, Model, ProgressSink, Prompt, Request, SamplingParams};
-use lightglm_core::WeightSource;
 use lightglm_model::checkpoint::Checkpoint;
 
 use crate::checkpoint_folder::{rows, write_model};
