@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{Linear, WeightDtype, WeightSource};
 use lightglm_model::config::GlmConfig;
@@ -56,7 +57,7 @@ fn adapters_are_merged_into_the_weights() {
     let adapted = model.map_linears(|name, linear: Dense| lora.wrap(name, linear));
     // Merged in f32, which the adapted weights are given in; the base may be stored in less.
     let merged = adapted.clone().map_linears(|_, mut linear: LoraLinear<Flex, Dense>| {
-        linear.base.weight = linear.base.weight.map(|w| w.cast(burn::tensor::DType::F32));
+        linear.base.weight = linear.base.weight.map(|weight| weight.cast(DType::F32));
         linear.into_merged()
     });
     let weights = adapted.weights();
