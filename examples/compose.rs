@@ -7,10 +7,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lightglm::training::{
-    Method, QatConfig, ReadOptions, TrainConfig, TrainingModel, perplexity, read_examples,
-};
-use lightglm::{KvDtype, LoadOptions, Model, Policy, ProgressSink, Sparsity, WeightDtype};
+use lightglm::training::*;
+use lightglm::{KvDtype, LoadOptions, Model, ProgressSink, Sparsity, WeightDtype};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
 
@@ -20,16 +18,17 @@ fn main() -> Result<()> {
 
     // 1. Quantization-aware training: each step computes with weights and activations as rounded as they
     //    will be. The head and what reads the residual stream last get eight bits, the rest four.
-    let policy: Policy = "lm_head=int8,*.down_proj=w8a8,*=int4".parse()?;
-    let method = Method::Qat(QatConfig { int8_kv: true, kl_weight: 0.5, ..QatConfig::new(policy) });
+    let config = QatConfig::new("lm_head=int8,*.down_proj=w8a8,*=int4".parse()?);
+    let method = Method::Qat(QatConfig { int8_kv: true, kl_weight: 0.5, ..config });
     let mut student = TrainingModel::open(&dense, method)?;
     let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/faq_train.jsonl");
-    let rows = student.tokenize(&read_examples(rows, &ReadOptions::default())?)?;
+    let mut rows = student.tokenize(&read_examples(rows, &ReadOptions::default())?)?.rows;
+    rows.truncate(32);
     let silent = ProgressSink::default();
-    let measure = |student: &TrainingModel| perplexity(&student.model()?, &rows[..8], &silent);
+    let measure = |student: &TrainingModel| perplexity(&student.model()?, &rows, &silent);
     let rounded = measure(&student)?;
     let config = TrainConfig { learning_rate: 1e-3, ..student.recommended() };
-    let outcome = student.train(&rows[..32], &config, |_| ControlFlow::Continue(()))?;
+    let outcome = student.train(&rows, &config, |_| ControlFlow::Continue(()))?;
     let trained = measure(&student)?;
     println!("perplexity {rounded:.1} rounded, {trained:.1} after {} steps", outcome.step);
 
@@ -39,13 +38,9 @@ fn main() -> Result<()> {
 
     // 3. Sparse: each prompt chooses the half of the feed-forward neurons that its reply is computed
     //    with. And keys and values are held in the eight bits that training has seen.
-    let options = LoadOptions {
-        sparsity: Sparsity::PromptNeurons(0.5),
-        kv_dtype: KvDtype::Int8,
-        ..LoadOptions::default()
-    };
+    let sparsity = Sparsity::PromptNeurons(0.5);
+    let options = LoadOptions { sparsity, kv_dtype: KvDtype::Int8, ..LoadOptions::default() };
     let model = Model::open(&packed, options)?;
-    println!("{}: {} bytes of weights a token", model.scheme(), model.bytes_read(1));
     let reply = model.chat().ask("How long do I have to return something?")?.finish()?;
     println!("{} tokens: {:?}", reply.token_ids.len(), reply.text);
     Ok(())
@@ -58,8 +53,8 @@ fn tiny_model(folder: &Path) -> Result<PathBuf> {
     let model = folder.join("dense");
     let go_on = &mut |_| ControlFlow::Continue(());
     write_random_checkpoint(&model, &config, WeightDtype::F32, 0, None, go_on)?;
-    let text =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/lightglm-text/tests/data/text");
-    fs::copy(text.join("tokenizer.json"), model.join("tokenizer.json"))?;
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let tokenizer = crates.join("lightglm-text/tests/data/text/tokenizer.json");
+    fs::copy(tokenizer, model.join("tokenizer.json"))?;
     Ok(model)
 }

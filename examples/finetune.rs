@@ -7,10 +7,9 @@
 //! The first teaches the default model, SmolLM2-135M-Instruct, with LoRA: 2,000 messages to a bank with
 //! their intents (BANKING77) and a small English and Chinese FAQ of an invented shop, both in
 //! `examples/data/`. It asks the questions of the test rows before and after. The second does so with
-//! your own: JSON lines with `messages`, Alpaca, ShareGPT, prompts and completions,
-//! questions and answers (also as CSV), or plain text. A row that is no good is dropped and counted, or
-//! ends the program with `--strict`. A test row is right where the answer is the wanted one, or
-//! contains one of the texts in its field `expect`.
+//! your own: JSON lines with `messages`, Alpaca, ShareGPT, prompts and completions, questions and answers
+//! (also as CSV), or plain text. A bad row is dropped and counted, or ends the program with `--strict`. A
+//! test row is right where the answer is the wanted one, or contains a text of its field `expect`.
 //!
 //! DIR gets checkpoints (`--resume` goes on after the last one, to the bit), `metrics.jsonl`,
 //! `loss.svg`, and the adapter in PEFT's layout, `adapter/` (which PEFT loads where the model is a GLM
@@ -36,9 +35,6 @@ use serde::Serialize;
 
 /// What the model is told in front of each message to the bank.
 const BANKING_INSTRUCTION: &str = "Name the intent.";
-
-/// Answers shown before and after.
-const SHOWN: usize = 3;
 
 #[derive(Parser)]
 #[command(about = "Teach a model from examples")]
@@ -118,10 +114,9 @@ fn run() -> Result<()> {
     let shared = &args.training;
     let (threads, stop) = shared.begin()?;
     let method = if args.full { Method::Full } else { Method::Lora(args.lora.config()) };
-    // Before anything is opened, asked or written.
     let config = shared.config(&method, args.max_tokens)?;
     let config = TrainConfig { patience: args.patience, ..config };
-    config.check()?;
+    config.check()?; // Before anything is opened, asked or written.
     let (examples, tests) = args.rows()?;
     let options = shared.options(args.max_tokens);
     let mut student = TrainingModel::open_with(shared.name(), method, options)?;
@@ -219,7 +214,7 @@ impl Args {
             let answers = answers(model, &rows, progress)
                 .with_context(|| format!("{}, {when} training", test.name))?;
             if !self.training.json {
-                for (row, answer) in rows.iter().zip(&answers).take(SHOWN) {
+                for (row, answer) in rows.iter().zip(&answers).take(3) {
                     let question = row.question().last().map_or("", |turn| &turn.content);
                     println!("{when}  {question}\n        {}", answer.replace('\n', " "));
                 }
