@@ -78,6 +78,9 @@ fn load_part(config: &GlmConfig, name: &str, bias: bool) -> LoadPart {
     LoadPart::new(name, shape).with_bias(bias)
 }
 
+/// A block whose projections are all `L`.
+type BlockOf<B, L> = Block<B, L, SwiGlu<B, L>>;
+
 struct Loader<'a, B: LmBackend, P> {
     config: &'a GlmConfig,
     parts: &'a P,
@@ -85,7 +88,7 @@ struct Loader<'a, B: LmBackend, P> {
 }
 
 impl<B: LmBackend, P: PartSource<B>> Loader<'_, B, P> {
-    fn block(&self, index: usize) -> Result<Block<B, P::Linear, SwiGlu<B, P::Linear>>, P::Error> {
+    fn block(&self, index: usize) -> Result<BlockOf<B, P::Linear>, P::Error> {
         let config = self.config;
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let linear = |part: &str, bias| self.linear(&name(part), bias);

@@ -13,7 +13,7 @@ use lightglm_model::decoder::{DenseEmbedding, DenseLinear, Glm, SwiGlu};
 
 /// A projection with the weights that come back from quantization.
 #[derive(Module, Debug)]
-pub struct FakeLinear<B: Backend> {
+pub(crate) struct FakeLinear<B: Backend> {
     dense: DenseLinear<B>,
     #[module(skip)]
     activation: Option<ActivationFormat>,
@@ -39,7 +39,7 @@ impl<B: LmBackend> Linear<B> for FakeLinear<B> {
 
 /// The same for the embedding table, which is the head as well.
 #[derive(Module, Debug)]
-pub struct FakeEmbedding<B: Backend> {
+pub(crate) struct FakeEmbedding<B: Backend> {
     dense: DenseEmbedding<B>,
     #[module(skip)]
     activation: Option<ActivationFormat>,
@@ -67,12 +67,13 @@ impl<B: LmBackend> Embedding<B> for FakeEmbedding<B> {
     }
 }
 
-pub type FakeGlm = Glm<Flex, FakeLinear<Flex>, SwiGlu<Flex, FakeLinear<Flex>>, FakeEmbedding<Flex>>;
-pub type Dense = lightglm_model::decoder::DenseGlm<Flex>;
+pub(crate) type FakeGlm =
+    Glm<Flex, FakeLinear<Flex>, SwiGlu<Flex, FakeLinear<Flex>>, FakeEmbedding<Flex>>;
+pub(crate) type Dense = lightglm_model::decoder::DenseGlm<Flex>;
 
 /// Replaces weights: `weights(name, values, shape)` gives the rounded ones (`None`: as they are),
 /// `activation(name)` what happens to a projection's input.
-pub fn fake(
+pub(crate) fn fake(
     model: &Dense,
     mut weights: impl FnMut(&str, &[f32], [usize; 2]) -> Option<Vec<f32>>,
     activation: impl Fn(&str) -> Option<ActivationFormat>,
@@ -97,22 +98,22 @@ pub fn fake(
 }
 
 /// Logits of the reference model on every window of the text.
-pub struct Reference {
-    pub windows: Vec<Vec<u32>>,
+pub(crate) struct Reference {
+    pub(crate) windows: Vec<Vec<u32>>,
     logits: Vec<Vec<f32>>,
     vocab_size: usize,
 }
 
 /// What a candidate lost.
 #[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    pub kld: f64,
-    pub top1: f64,
+pub(crate) struct Loss {
+    pub(crate) kld: f64,
+    pub(crate) top1: f64,
     /// Perplexity over the reference's.
-    pub ratio: f64,
+    pub(crate) ratio: f64,
 }
 
-pub fn logits(model: &dyn CausalLm<Flex>, config: &GlmConfig, tokens: &[u32]) -> Vec<f32> {
+pub(crate) fn logits(model: &dyn CausalLm<Flex>, config: &GlmConfig, tokens: &[u32]) -> Vec<f32> {
     let mut cache = ContiguousKvCache::<Flex>::new(
         KvShape::of(config),
         1,
@@ -126,7 +127,7 @@ pub fn logits(model: &dyn CausalLm<Flex>, config: &GlmConfig, tokens: &[u32]) ->
 }
 
 impl Reference {
-    pub fn new(
+    pub(crate) fn new(
         model: &dyn CausalLm<Flex>,
         config: &GlmConfig,
         tokens: &[u32],
@@ -137,7 +138,7 @@ impl Reference {
         Self { windows, logits, vocab_size: model.vocab_size() }
     }
 
-    pub fn compare(&self, model: &dyn CausalLm<Flex>, config: &GlmConfig) -> Loss {
+    pub(crate) fn compare(&self, model: &dyn CausalLm<Flex>, config: &GlmConfig) -> Loss {
         use rayon::prelude::*;
         let v = self.vocab_size;
         let mut sums = [0.0f64; 4];

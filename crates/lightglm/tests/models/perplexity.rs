@@ -15,8 +15,6 @@ use lightglm_generation::ContiguousKvCache;
 use lightglm_generation::RunControl;
 use lightglm_model::decoder::LoadPrecision;
 
-mod wikitext;
-
 /// 0.1 % of the perplexity, and of each window's sum of nats.
 const RELATIVE: f64 = 1e-3;
 
@@ -25,7 +23,7 @@ fn agrees(windows: usize) {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../lightglm-eval/tests/data/smollm2_wikitext2");
     let reference = std::fs::read(data.join("reference.json")).unwrap();
     let reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
-    let ids = wikitext::token_ids();
+    let ids = crate::wikitext::token_ids();
     let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
@@ -80,7 +78,7 @@ fn the_start_of_a_long_text_has_the_tokens_of_the_whole() {
         }
     };
     let tokenizer = checkpoint.tokenizer().unwrap();
-    let text = include_str!("../../../examples/text/english_and_chinese.txt").repeat(4);
+    let text = include_str!("../../../../examples/text/english_and_chinese.txt").repeat(4);
     let whole = tokenizer.encode_text(&text).unwrap();
     for most in [0, 1, 100, 1000, whole.len() - 1, whole.len(), usize::MAX] {
         let first = first_tokens(&tokenizer, &text, most).unwrap();

@@ -15,8 +15,6 @@ use lightglm::{
     Weights, checkpoint::open,
 };
 
-mod tiny_model;
-
 const TOKENS: [u32; 6] = [3, 1, 4, 1, 5, 9];
 
 fn open_dense(folder: &Path) -> Checkpoint {
@@ -33,7 +31,7 @@ fn options(rules: &str) -> QuantizeOptions {
 
 fn reply(model: &Model) -> Vec<u32> {
     let prompt = Prompt::Tokens(TOKENS.to_vec());
-    let request = Request { prompt, sampling: Some(tiny_model::greedy(24)) };
+    let request = Request { prompt, sampling: Some(crate::tiny_model::greedy(24)) };
     model.complete(request).unwrap().token_ids
 }
 
@@ -56,7 +54,7 @@ fn breaking(at: impl Fn(&Progress) -> bool + Send + Sync + 'static) -> ProgressS
 
 #[test]
 fn a_quantized_folder_answers_as_the_model_quantized_while_loading() {
-    let dense = tiny_model::folder(7);
+    let dense = crate::tiny_model::folder(7);
     let checkpoint = open_dense(dense.path());
     for rules in ["int8", "lm_head=int8,*=int4wo-g32"] {
         let out = tempfile::tempdir().unwrap();
@@ -84,7 +82,7 @@ fn a_quantized_folder_answers_as_the_model_quantized_while_loading() {
 
 #[test]
 fn codes_chosen_on_a_text_are_nearer_to_the_original() {
-    let dense = tiny_model::folder(8);
+    let dense = crate::tiny_model::folder(8);
     let original = Model::open(dense.path(), LoadOptions::default()).unwrap();
     let text = "What is a card? When does the card arrive? ".repeat(20);
     let tokens = original.text().tokenizer.encode_text(&text).unwrap();
@@ -104,7 +102,7 @@ fn codes_chosen_on_a_text_are_nearer_to_the_original() {
 
 #[test]
 fn what_cannot_be_quantized_is_refused_before_anything_is_written() {
-    let dense = tiny_model::folder(9);
+    let dense = crate::tiny_model::folder(9);
     let (checkpoint, out) = (open_dense(dense.path()), tempfile::tempdir().unwrap());
     let folder = out.path().join("folder");
     let refused = |options: &QuantizeOptions| {
@@ -144,7 +142,7 @@ fn what_cannot_be_quantized_is_refused_before_anything_is_written() {
 
 #[test]
 fn work_that_is_broken_off_leaves_nothing() {
-    let dense = tiny_model::folder(10);
+    let dense = crate::tiny_model::folder(10);
     let (checkpoint, out) = (open_dense(dense.path()), tempfile::tempdir().unwrap());
     let folder = out.path().join("folder");
     let halfway =
@@ -173,7 +171,7 @@ fn work_that_is_broken_off_leaves_nothing() {
 
 #[test]
 fn a_model_folder_without_weights_is_not_finished() {
-    let dense = tiny_model::folder(11);
+    let dense = crate::tiny_model::folder(11);
     let (checkpoint, out) = (open_dense(dense.path()), tempfile::tempdir().unwrap());
     let folder = out.path().join("folder");
     let begun = ModelFolder::begin(&folder, &checkpoint, None).unwrap();
@@ -185,7 +183,7 @@ fn a_model_folder_without_weights_is_not_finished() {
 
 #[test]
 fn exports_are_read_back_and_broken_off_ones_leave_no_weights() {
-    let dense = tiny_model::folder(12);
+    let dense = crate::tiny_model::folder(12);
     let (checkpoint, out) = (open_dense(dense.path()), tempfile::tempdir().unwrap());
     let folder = out.path().join("export");
     let packed =

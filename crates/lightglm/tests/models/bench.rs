@@ -8,8 +8,6 @@ use lightglm::{
 };
 use lightglm_model::config::GlmConfig;
 
-mod tiny_model;
-
 const WORKLOAD: Workload =
     Workload { prefill: 8, decode: 2, depth: 16, batch: 1, repetitions: 1, threads: 1 };
 
@@ -24,7 +22,7 @@ fn bench(model: BenchModel<'_>, options: LoadOptions) -> Bench<'_> {
 #[test]
 fn every_kind_of_model_is_timed() {
     let config = GlmConfig::tiny();
-    let folder = tiny_model::folder(3);
+    let folder = crate::tiny_model::folder(3);
     let stored = lightglm::checkpoint::open(folder.path(), &ProgressSink::default()).unwrap();
     let int8 = Weights::scheme("int8").unwrap();
     let mut bytes = Vec::new();
@@ -74,7 +72,7 @@ fn nothing_is_timed_where_nothing_is_asked_for() {
 #[test]
 fn what_cannot_be_timed_is_refused() {
     let config = GlmConfig::tiny();
-    let folder = tiny_model::folder(3);
+    let folder = crate::tiny_model::folder(3);
     let stored = lightglm::checkpoint::open(folder.path(), &ProgressSink::default()).unwrap();
     let refused = |bench: Bench<'_>, wanted: &str| {
         let error = bench.run().unwrap_err();

@@ -12,8 +12,6 @@ use lightglm::evaluate::{
 use lightglm::{Error, KvDtype, LoadOptions, Model, Progress, ProgressSink, Weights};
 use lightglm_eval::EvalError;
 
-mod tiny_model;
-
 const TEXT: &str = "What is a card? When does the card arrive? I am still waiting on my card.";
 
 fn exact() -> LoadOptions {
@@ -46,8 +44,8 @@ fn breaking_after(reports: usize) -> ProgressSink {
 
 #[test]
 fn perplexity_is_that_of_the_scores() {
-    let folder = tiny_model::folder(21);
-    let model = tiny_model::open(&folder, exact());
+    let folder = crate::tiny_model::folder(21);
+    let model = crate::tiny_model::open(&folder, exact());
     let tokens = model.count_tokens(TEXT).unwrap();
     let result = model.perplexity(TEXT, &windows(256, 256)).unwrap();
     assert_eq!(result.tokens, tokens - 1);
@@ -66,19 +64,19 @@ fn perplexity_is_that_of_the_scores() {
 
 #[test]
 fn a_model_is_no_distance_from_itself_and_some_from_its_quantized_form() {
-    let folder = tiny_model::folder(22);
-    let model = tiny_model::open(&folder, exact());
+    let folder = crate::tiny_model::folder(22);
+    let model = crate::tiny_model::open(&folder, exact());
     let same = model.kl_divergence(&model, TEXT, &windows(16, 8)).unwrap();
     assert_eq!((same.mean, same.top1_agreement), (0.0, 1.0));
     let weights = Weights::scheme("int4wo-g32").unwrap();
-    let quantized = tiny_model::open(&folder, LoadOptions { weights, ..exact() });
+    let quantized = crate::tiny_model::open(&folder, LoadOptions { weights, ..exact() });
     let other = quantized.kl_divergence(&model, TEXT, &windows(16, 8)).unwrap();
     assert!(other.mean > 0.0);
     assert_eq!(other.reference, same.reference);
     let metrics = divergence_metrics(&other, &Default::default());
     assert_eq!(number(&metrics, "kl_divergence"), other.mean);
     // A budget that holds everything changes nothing but the way.
-    let budget = tiny_model::open(&folder, LoadOptions { kv_budget: Some(4096), ..exact() });
+    let budget = crate::tiny_model::open(&folder, LoadOptions { kv_budget: Some(4096), ..exact() });
     let same = budget.kl_divergence(&model, TEXT, &windows(16, 8)).unwrap();
     assert!(same.mean.abs() < 1e-9, "{}", same.mean);
     let tokens = model.text().tokenizer.encode_text(TEXT).unwrap();
@@ -88,8 +86,8 @@ fn a_model_is_no_distance_from_itself_and_some_from_its_quantized_form() {
 
 #[test]
 fn impossible_measurements_are_refused() {
-    let folder = tiny_model::folder(23);
-    let model = tiny_model::open(&folder, exact());
+    let folder = crate::tiny_model::folder(23);
+    let model = crate::tiny_model::open(&folder, exact());
     let error = model.perplexity(TEXT, &windows(8, 9)).unwrap_err();
     assert!(matches!(error, Error::Eval(EvalError::StrideTooLong { .. })), "{error}");
     let error = model.perplexity("", &windows(8, 8)).unwrap_err();
@@ -100,7 +98,7 @@ fn impossible_measurements_are_refused() {
     let error = decode_speeds([&model, &model], &[], 8, &ProgressSink::default()).unwrap_err();
     assert!(matches!(error, Error::Option { option: "tokens", .. }), "{error}");
 
-    let other = tiny_model::folder(23);
+    let other = crate::tiny_model::folder(23);
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../lightglm-text/tests/data/text/smollm2_reduced.json");
     fs::copy(tokenizer, other.path().join("tokenizer.json")).unwrap();
@@ -124,8 +122,8 @@ fn problems(folder: &Path) -> std::path::PathBuf {
 
 #[test]
 fn answers_do_not_depend_on_the_batch_and_are_scored() {
-    let folder = tiny_model::folder(24);
-    let model = tiny_model::open(&folder, exact());
+    let folder = crate::tiny_model::folder(24);
+    let model = crate::tiny_model::open(&folder, exact());
     let file = problems(folder.path());
     let shown = QuestionOptions { shots: 1, shots_from: Some(file.clone()), ..Default::default() };
     let questions = QuestionSet::read(Task::Gsm8k, &file, &shown).unwrap();
@@ -152,8 +150,8 @@ fn answers_do_not_depend_on_the_batch_and_are_scored() {
 
 #[test]
 fn a_run_that_is_broken_off_keeps_its_answers() {
-    let folder = tiny_model::folder(25);
-    let model = tiny_model::open(&folder, exact());
+    let folder = crate::tiny_model::folder(25);
+    let model = crate::tiny_model::open(&folder, exact());
     let file = problems(folder.path());
     let questions = QuestionSet::read(Task::Gsm8k, &file, &QuestionOptions::default()).unwrap();
     let ask = |progress| {

@@ -5,15 +5,12 @@
 //! --ignored --nocapture [int8|w8a8|int4]`. Set `LIGHTGLM_CALIBRATION` to a text file that is not
 //! WikiText for int4, and `LIGHTGLM_PEER_GGUF` to a GGUF of the same model to see its loss beside.
 
-mod fake_quant;
-mod wikitext;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::fake_quant::{Dense, Loss, Reference, fake};
 use burn_flex::{Flex, FlexDevice};
-use fake_quant::{Dense, Loss, Reference, fake};
 use lightglm::{DEFAULT_MODEL, ProgressSink};
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
 use lightglm_core::{KvDtype, KvShape};
@@ -55,7 +52,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
-        let mut ids = wikitext::token_ids();
+        let mut ids = crate::wikitext::token_ids();
         ids.truncate(WINDOWS * CONTEXT);
         let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
             Ok(checkpoint) => checkpoint,

@@ -10,13 +10,11 @@ use lightglm_generation::ContiguousKvCache;
 use lightglm_generation::RunControl;
 use lightglm_model::decoder::LoadPrecision;
 
-mod wikitext;
-
 /// Nats per prediction.
 const MOST: f64 = 1e-3;
 
 fn loses_little(dtype: KvDtype, windows: usize) {
-    let ids = wikitext::token_ids();
+    let ids = crate::wikitext::token_ids();
     let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {

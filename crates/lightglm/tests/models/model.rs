@@ -1,12 +1,10 @@
 //! `Model` and `Chat`: opened, asked, scored; and what is refused.
 
-mod tiny_model;
-
+use crate::tiny_model::{folder, greedy, open};
 use lightglm::{
     Device, Error, FinishReason, LoadOptions, Message, Model, Prompt, Request, Sparsity,
     WeightDtype, Weights,
 };
-use tiny_model::{folder, greedy, open};
 
 #[test]
 fn a_streamed_answer_is_the_whole_answer_and_the_second_turn_is_short() {

@@ -1,0 +1,13 @@
+//! Models opened, asked, scored and measured: one program, as each costs half a minute to build.
+
+#[path = "../tiny_model/mod.rs"]
+mod tiny_model;
+#[path = "../wikitext/mod.rs"]
+mod wikitext;
+
+mod bench;
+mod evaluate;
+mod int8_kv;
+mod model;
+mod perplexity;
+mod smollm2;

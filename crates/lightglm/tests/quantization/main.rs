@@ -1,0 +1,14 @@
+//! Quantized models and their folders: one program, as each costs half a minute to build.
+
+#[path = "../fake_quant/mod.rs"]
+mod fake_quant;
+#[path = "../tiny_model/mod.rs"]
+mod tiny_model;
+#[path = "../wikitext/mod.rs"]
+mod wikitext;
+
+mod formats;
+mod quant_calibration;
+mod quant_quality;
+mod quantize;
+mod quantized;
