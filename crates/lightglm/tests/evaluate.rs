@@ -12,6 +12,7 @@ use lightglm::evaluate::{
 use lightglm::{Error, KvDtype, LoadOptions, Model, Progress, ProgressSink, Weights};
 use lightglm_eval::EvalError;
 
+#[allow(dead_code, reason = "shared with tests that use other parts of it")]
 mod tiny_model;
 
 const TEXT: &str = "What is a card? When does the card arrive? I am still waiting on my card.";

@@ -15,6 +15,7 @@ use lightglm::{
     Weights, checkpoint::open,
 };
 
+#[allow(dead_code, reason = "shared with tests that use other parts of it")]
 mod tiny_model;
 
 const TOKENS: [u32; 6] = [3, 1, 4, 1, 5, 9];
