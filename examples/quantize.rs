@@ -7,12 +7,8 @@
 //! writes a folder that `chat`, `bench` and `evaluate` take as `--model`, and prints bytes, perplexity,
 //! distance from the original and speed before and after, measured on a small English and Chinese
 //! text that comes with the program, or on `--text FILE`.
-//!
 //! Codes are rounded to nearest. `--method gptq --calibration TEXT` chooses them on a text instead,
-//! which INT4 needs.
-//!
-//! The folder gets its config.json last, so that an unfinished one is no model; Ctrl-C stops and
-//! leaves no half file.
+//! which INT4 needs. Ctrl-C stops, and leaves what was there.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
