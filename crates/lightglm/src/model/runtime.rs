@@ -5,10 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
-use lightglm_core::{
-    CausalLm, KvCache, KvDtype, KvShape, LmError, LogitRows, PageBudget, SequenceId, Span,
-};
+use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
 use lightglm_generation::batched::{
     self, BatchOptions, BatchSubject, ReplyControl, log_likelihoods,
 };
@@ -63,6 +60,7 @@ pub(crate) trait Runtime: Send + Sync {
     fn score(&self, prompt: &[u32], continuations: &[Vec<u32>]) -> Result<Vec<f64>, Error>;
 
     /// The loss in nats of each target that there is, each token attending to those in front of it.
+    #[cfg(feature = "train")]
     fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error>;
 
     /// The same with an adapter.
@@ -190,7 +188,11 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         Ok(scores.pop().flatten().unwrap_or_default())
     }
 
+    #[cfg(feature = "train")]
     fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error> {
+        use burn::tensor::{Int, Tensor, TensorData};
+        use lightglm_core::{LmError, LogitRows, Span};
+
         let (model, device) = (&self.loaded.model, &self.loaded.device);
         let labelled = targets.iter().enumerate().filter_map(|(row, target)| target.zip(Some(row)));
         let (labels, rows): (Vec<u32>, Vec<i32>) =
