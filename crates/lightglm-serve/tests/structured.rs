@@ -1,7 +1,7 @@
 //! Structured output: whatever is sampled under a constraint follows it.
 
-#[path = "structured/speed.rs"]
-mod speed;
+#[path = "structured/large_vocabulary.rs"]
+mod large_vocabulary;
 #[path = "structured/toy.rs"]
 mod toy;
 #[path = "structured/validator.rs"]
