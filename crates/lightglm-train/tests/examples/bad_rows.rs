@@ -234,7 +234,7 @@ fn arrays_that_do_not_end_well() {
 
 #[test]
 fn a_file_that_is_not_there() {
-    let error = read_examples(&file("nowhere.jsonl"), &dropping()).expect_err("not there");
+    let error = read_examples(file("nowhere.jsonl"), &dropping()).expect_err("not there");
     assert!(matches!(error, DataError::Read { .. }), "{error}");
 }
 

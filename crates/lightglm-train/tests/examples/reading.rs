@@ -11,7 +11,7 @@ pub(crate) fn file(name: &str) -> PathBuf {
 }
 
 pub(crate) fn read_with(name: &str, options: &ReadOptions) -> ExampleSet {
-    read_examples(&file(name), options).unwrap_or_else(|error| panic!("{error}"))
+    read_examples(file(name), options).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Why, how many, and the first lines.

@@ -279,7 +279,7 @@ fn the_faq_is_learnable_and_measurable() {
     let path =
         |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data").join(name);
     let options = ReadOptions { deduplicate: true, ..Default::default() };
-    let read = |name: &str| read_examples(&path(name), &options).expect("good");
+    let read = |name: &str| read_examples(path(name), &options).expect("good");
     let (train, test) = (read("faq_train.jsonl"), read("faq_test.jsonl"));
     assert_eq!((train.report.kept(), test.report.kept()), (60, 24));
     let conversations = |set: ExampleSet| {

@@ -126,7 +126,7 @@ fn texts_are_cut_and_long_conversations_left_out() {
     // The limit is the longest that is kept.
     let length = tokenizer.conversation(long.conversation().unwrap()).unwrap().tokens.len();
     for (limit, kept) in [(length, 1), (length - 1, 0)] {
-        let all = tokenizer.tokenize(&[long.clone()], limit, &mut report).unwrap();
+        let all = tokenizer.tokenize(std::slice::from_ref(&long), limit, &mut report).unwrap();
         assert_eq!(all.len(), kept);
     }
 }

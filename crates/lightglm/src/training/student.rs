@@ -76,9 +76,9 @@ pub(super) fn open(checkpoint: &Checkpoint, method: &Method, seed: u64) -> Resul
         }
         (_, Some(lora)) => {
             let adapted = model.no_grad().map_linears(|name, linear| lora.wrap(name, linear));
-            (InTraining::new(adapted), None)
+            (InTraining::boxed(adapted), None)
         }
-        (_, None) => (InTraining::new(model), None),
+        (_, None) => (InTraining::boxed(model), None),
     };
     Ok(Opened { student, lora, teacher })
 }
@@ -100,7 +100,7 @@ fn simulated(
                 .try_map_linears(|name, linear| prepare.linear(name, linear))?
                 .try_map_embedding(|table| prepare.embedding(EMBEDDING, table.weight))?;
             prepare.finish()?;
-            InTraining::new(model)
+            InTraining::boxed(model)
         }
         Some(lora) => {
             let model = model
@@ -108,7 +108,7 @@ fn simulated(
                 .try_map_linears(|name, linear| prepare.linear(name, lora.wrap(name, linear)))?
                 .try_map_embedding(|table| prepare.embedding(EMBEDDING, table.weight))?;
             prepare.finish()?;
-            InTraining::new(model)
+            InTraining::boxed(model)
         }
     })
 }
@@ -119,7 +119,7 @@ type Decoder<L, E> = Glm<Train, L, SwiGlu<Train, L>, E>;
 struct InTraining<M>(Option<M>);
 
 impl<M> InTraining<M> {
-    fn new(decoder: M) -> Box<dyn Student>
+    fn boxed(decoder: M) -> Box<dyn Student>
     where
         Self: Student + 'static,
     {

@@ -1,5 +1,6 @@
 //! Models opened, asked, scored and measured: one program, as each costs half a minute to build.
 
+#[allow(dead_code, reason = "shared with tests that use other parts of it")]
 #[path = "../tiny_model/mod.rs"]
 mod tiny_model;
 #[path = "../wikitext/mod.rs"]

@@ -2,6 +2,7 @@
 
 #[path = "../fake_quant/mod.rs"]
 mod fake_quant;
+#[allow(dead_code, reason = "shared with tests that use other parts of it")]
 #[path = "../tiny_model/mod.rs"]
 mod tiny_model;
 #[path = "../wikitext/mod.rs"]
