@@ -1,17 +1,12 @@
-//! What the example programs share: groups of options, progress bars, plots, and the load generator.
+//! What the example programs share: groups of options, progress bars, plots.
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
 pub mod evaluate_args;
-pub mod load;
-pub mod loss_plot;
 pub mod model_args;
 pub mod progress_bar;
-pub mod serve_args;
 pub mod shape;
 pub mod sparsity_plot;
-pub mod training_args;
-pub mod training_watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;

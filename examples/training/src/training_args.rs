@@ -12,8 +12,8 @@ use lightglm::{DEFAULT_MODEL, Device, write_whole};
 use lightglm_kernels::keep_freed_memory;
 use serde::Serialize;
 
-use crate::model_args::device;
-use crate::{progress_bar, stop_on_ctrl_c, use_threads};
+use lightglm_examples::model_args::device;
+use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 
 /// What is trained on which rows, how long, and where it is kept.
 #[derive(Clone, Debug, clap::Args)]

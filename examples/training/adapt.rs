@@ -17,7 +17,7 @@ use lightglm::{DEFAULT_MODEL, LoadOptions, Model};
 fn main() -> Result<()> {
     // Twenty questions and answers of a shop. JSON lines with `messages` are one of several formats:
     // Alpaca, ShareGPT and CSV files are recognized by their fields.
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/faq_train.jsonl");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/faq_train.jsonl");
     let mut faq = read_examples(file, &ReadOptions::default())?;
     faq.examples.truncate(20);
 

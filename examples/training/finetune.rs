@@ -29,8 +29,8 @@ use lightglm::training::{
 };
 use lightglm::{Model, ProgressSink};
 use lightglm_examples::progress_bar;
-use lightglm_examples::training_args::{LoraArgs, TrainingArgs};
-use lightglm_examples::training_watch::{WatchedRun, peak_resident_bytes};
+use lightglm_training_examples::training_args::{LoraArgs, TrainingArgs};
+use lightglm_training_examples::training_watch::{WatchedRun, peak_resident_bytes};
 use serde::Serialize;
 
 /// What the model is told in front of each message to the bank.
@@ -189,7 +189,7 @@ impl Args {
             let examples = read(test, system, self.test_limit)?;
             return Ok((read(train, system, self.limit)?, vec![TestSet { name, examples }]));
         }
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
         let (mut train, mut tests) = (Vec::new(), Vec::new());
         let bank = Some(system.unwrap_or(BANKING_INSTRUCTION));
         for (name, file, system) in [("BANKING77", "banking77", bank), ("FAQ", "faq", system)] {

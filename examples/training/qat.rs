@@ -26,8 +26,8 @@ use lightglm::training::{
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
-use lightglm_examples::training_args::TrainingArgs;
-use lightglm_examples::training_watch::{WatchedRun, peak_resident_bytes};
+use lightglm_training_examples::training_args::TrainingArgs;
+use lightglm_training_examples::training_watch::{WatchedRun, peak_resident_bytes};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -167,7 +167,7 @@ impl Args {
             max_row_bytes: 1 << 30,
             ..ReadOptions::default()
         };
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
         let of = |given: &Option<PathBuf>, own: &str| given.clone().unwrap_or(data.join(own));
         let read = |path: PathBuf| {
             let set = read_examples(&path, &options)?;

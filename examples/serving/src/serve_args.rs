@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lightglm::{KvDtype, LoadOptions, Model, Policy, Scheme, Server, ServerOptions, Weights};
 
-use crate::model_args::ModelArgs;
+use lightglm_examples::model_args::ModelArgs;
 
 /// Which model is served, and how much of the machine it may take.
 #[derive(Clone, Debug, clap::Args)]

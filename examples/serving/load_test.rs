@@ -18,9 +18,9 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::write_whole;
-use lightglm_examples::load::{Arrivals, Client, Prompts, Summary, run as load, svg};
-use lightglm_examples::serve_args::ServeArgs;
 use lightglm_examples::{exit, stop_on_ctrl_c};
+use lightglm_serving_examples::load::{Arrivals, Client, Prompts, Summary, run as load, svg};
+use lightglm_serving_examples::serve_args::ServeArgs;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

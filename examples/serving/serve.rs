@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lightglm::ServerOptions;
-use lightglm_examples::serve_args::{ServeArgs, Started};
+use lightglm_serving_examples::serve_args::{ServeArgs, Started};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 

@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     let config = QatConfig::new("lm_head=int8,*.down_proj=w8a8,*=int4".parse()?);
     let method = Method::Qat(QatConfig { int8_kv: true, kl_weight: 0.5, ..config });
     let mut student = TrainingModel::open(&dense, method)?;
-    let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/faq_train.jsonl");
+    let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/faq_train.jsonl");
     let mut rows = student.tokenize(&read_examples(rows, &ReadOptions::default())?)?.rows;
     rows.truncate(32);
     let silent = ProgressSink::default();
@@ -53,7 +53,7 @@ fn tiny_model(folder: &Path) -> Result<PathBuf> {
     let model = folder.join("dense");
     let go_on = &mut |_| ControlFlow::Continue(());
     write_random_checkpoint(&model, &config, WeightDtype::F32, 0, None, go_on)?;
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
     let tokenizer = crates.join("lightglm-text/tests/data/text/tokenizer.json");
     fs::copy(tokenizer, model.join("tokenizer.json"))?;
     Ok(model)

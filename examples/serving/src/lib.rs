@@ -1,0 +1,7 @@
+//! What the programs that serve share: their options, and the load generator.
+//!
+//! **Should I use this crate?** No: it is not published. A package of its own, so that who only wants to
+//! chat does not compile a web server.
+
+pub mod load;
+pub mod serve_args;

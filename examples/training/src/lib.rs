@@ -1,0 +1,8 @@
+//! What the programs that train share: their options, the live line and the curves.
+//!
+//! **Should I use this crate?** No: it is not published. A package of its own, so that who only wants to
+//! chat does not compile training.
+
+pub mod loss_plot;
+pub mod training_args;
+pub mod training_watch;
