@@ -162,7 +162,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
     parser.add_argument("--api-key")
-    parser.add_argument("--model", help="the first one of /v1/models where left out")
+    parser.add_argument("--model", help="the first one of /v1/models if omitted")
     parser.add_argument("--streams", type=int, default=4, help="replies that run, at least 1")
     parser.add_argument("--reply", type=int, default=4096, help="their tokens at most")
     parser.add_argument("--join", type=int, default=4096, help="0 leaves this measurement out")

@@ -412,7 +412,7 @@ class Check:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
-    parser.add_argument("--model", help="the server's first one where left out")
+    parser.add_argument("--model", help="the server's first one if omitted")
     parser.add_argument("--api-key")
     arguments = parser.parse_args()
     check = Check(arguments.url, arguments.model, arguments.api_key)

@@ -4,7 +4,7 @@
 //! cargo run --release --example own_server
 //! ```
 //! serves `/hello` of its own and all of ours under the same address, asks itself one question as a
-//! client would, and ends. With `--stay` it goes on until Ctrl-C.
+//! client would, and ends. With `--stay` it runs until Ctrl-C.
 
 use lightglm::server::axum::{Router, routing::get};
 use lightglm::{DEFAULT_MODEL, LoadOptions, Model, Server, ServerOptions, Weights};

@@ -11,7 +11,7 @@
 //! (also as CSV), or plain text. A bad row is dropped and counted, or ends the program with `--strict`. A
 //! test row is right where the answer is the wanted one, or contains a text of its field `expect`.
 //!
-//! DIR gets checkpoints (`--resume` goes on after the last one, to the bit), `metrics.jsonl`,
+//! DIR gets checkpoints (`--resume` continues after the last one, to the bit), `metrics.jsonl`,
 //! `loss.svg`, and the adapter in PEFT's layout, `adapter/` (which PEFT loads where the model is a GLM
 //! checkpoint; a GGUF file's projections are called and ordered otherwise). `--merge` adds the adapter to
 //! the weights and writes `model/`, which `chat` and `quantize` open. `--full` trains every parameter and

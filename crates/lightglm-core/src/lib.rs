@@ -2,7 +2,7 @@
 //!
 //! **Should I use this crate?** Only to implement a seam (a new kind of `Linear`, of weight file, of
 //! KV cache, of language model) or to accept any implementation of one. To run a model, start at
-//! `lightglm-model`.
+//! `lightglm`.
 //!
 //! ```
 //! use lightglm_core::{LogitRows, SequenceId, Span};

@@ -4,7 +4,7 @@
 //! **Should I use this crate?** Yes, to say what a quantized, pruned or fine-tuned model costs in
 //! quality, with the protocol written beside the number so that somebody else can repeat it. The
 //! crate runs any [`CausalLm`](lightglm_core::CausalLm) on token ids; it neither loads models nor
-//! tokenizes text (`lightglm-model` does), and it prints nothing.
+//! tokenizes text (`lightglm` does both), and it prints nothing.
 //!
 //! ```
 //! use burn::tensor::backend::Backend;

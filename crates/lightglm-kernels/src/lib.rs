@@ -1,6 +1,6 @@
 //! CPU SIMD kernels and the burn backend extension that the decoder is written on.
 //!
-//! **Should I use this crate?** To run a model, start at `lightglm-model`. Use this one to write a
+//! **Should I use this crate?** To run a model, start at `lightglm`. Use this one to write a
 //! new kind of layer on [`LmBackend`], to add a burn backend to it, or to call the kernels in
 //! [`cpu`] on slices of your own, without burn.
 //!

@@ -1,9 +1,10 @@
-//! The GLM decoder on burn tensors: configuration, weights, tokenizer and chat template, generation.
+//! The GLM decoder on burn tensors: configuration, weights, checkpoints.
 //!
-//! **Should I use this crate?** Yes, to run a GLM-4-class model in a Rust program: open a
-//! [`checkpoint`], load its [`decoder`], and let [`generation`] answer. To implement another kind of
-//! projection, cache or weight file, see `lightglm-core`, whose seams this crate implements
-//! (`WeightSource`, `Linear`, `FeedForward`, `KvCache`, `CausalLm`).
+//! **Should I use this crate?** To bring a backend, a cache or a loop of your own: open a
+//! [`checkpoint`], load its [`decoder`], and let `Generator` in `lightglm-generation` answer. To run a
+//! model in a Rust program, take `lightglm`. To implement another kind of projection or weight file, see
+//! `lightglm-core`, whose seams this crate implements (`WeightSource`, `PartSource`, `Linear`,
+//! `FeedForward`, `CausalLm`, `TrainableLm`).
 //!
 //! ```no_run
 //! use std::path::Path;

@@ -2,9 +2,10 @@
 //!
 //! **Should I use this crate?** To answer many requests with one model: in your own program through
 //! [`engine`], or over HTTP through [`http`]. It takes any `CausalLm` of `lightglm-core`, quantized,
-//! sparse or adapted, and any text side ([`ChatText`](lightglm_generation::ChatText)); `lightglm-model`
-//! has both. For one conversation at a time `lightglm-model`'s generator is all you need. The program
-//! `examples/serve.rs` in the repository puts everything together.
+//! sparse or adapted, and any text side ([`ChatText`](lightglm_text::ChatText)): the decoder is
+//! `lightglm-model`'s, and `ModelText` in `lightglm-text` is the text side of a checkpoint. For one
+//! conversation at a time `Generator` in `lightglm-generation` is all you need; `Server` in `lightglm` puts
+//! everything together.
 //!
 //! ```
 //! use std::ops::ControlFlow;

@@ -3,8 +3,8 @@
 //! **Should I use this crate?** Yes, to adapt a GLM-4-class model to a company's own questions and
 //! answers, on a GPU or on a plain CPU. It trains anything that is a
 //! [`TrainableLm`](lightglm_core::TrainableLm) on token ids; the decoder is `lightglm-model`'s,
-//! tokenizer and chat template are `lightglm-text`'s. What is trained is what requires gradients: all parameters, the
-//! adapters of [`lora`], or the weights behind `lightglm-quant`'s fake quantization.
+//! tokenizer and chat template are `lightglm-text`'s. What is trained is what requires gradients: all
+//! parameters, the adapters of [`lora`], or the weights behind `lightglm-quant`'s fake quantization.
 //!
 //! ```
 //! use std::ops::ControlFlow;

@@ -49,7 +49,7 @@ pub struct TrainingArgs {
     /// Compute blocks again in the backward pass: less memory, a third more time.
     #[arg(long)]
     pub recompute: bool,
-    /// Go on after the last checkpoint in --output.
+    /// Continue after the last checkpoint in --output.
     #[arg(long)]
     pub resume: bool,
     /// Decides which rows are learnt from, their order, and the adapters' first values.

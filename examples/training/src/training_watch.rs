@@ -23,7 +23,7 @@ use crate::loss_plot::{Curves, svg};
 const SMOOTHING: f64 = 0.9;
 
 /// Where a run in the folder `output` keeps its checkpoints, the last two of them, and what it tells:
-/// a fresh run, or with `resume` one that goes on behind the last checkpoint.
+/// a fresh run, or with `resume` one that continues after the last checkpoint.
 ///
 /// # Errors
 /// Where the folder cannot be written to, or holds a run that is not to be resumed.
@@ -93,7 +93,7 @@ impl<'a> WatchedRun<'a> {
         let curves = watch.finish(&self.title, &self.output.join("loss.svg"))?;
         let (outcome, steps) = (trained?, curves.train.len());
         if outcome.reason == StopReason::Interrupted {
-            eprintln!("interrupted after step {}; go on with --resume", outcome.step);
+            eprintln!("interrupted after step {}; continue with --resume", outcome.step);
             return Ok(None);
         }
         Ok(Some(WatchedOutcome { outcome, steps, seconds }))

@@ -1,7 +1,7 @@
 //! What schemes and methods lose on the small real model, against its unquantized self: WikiText-2
 //! validation in disjoint windows of 512 tokens, weights and activations rounded and put back.
 //!
-//! Minutes each, so they are ignored: `cargo test --release --workspace --test quant_quality --
+//! Minutes each, so they are ignored: `cargo test --release --workspace --test quantization quant_quality --
 //! --ignored --nocapture [int8|w8a8|int4]`. Set `LIGHTGLM_CALIBRATION` to a text file that is not
 //! WikiText for int4, and `LIGHTGLM_PEER_GGUF` to a GGUF of the same model to see its loss beside.
 
