@@ -163,30 +163,26 @@ fn converse(chat: &mut Chat, name: &str) -> Result<()> {
     let mut editor = rustyline::DefaultEditor::new()?;
     loop {
         let line = match editor.readline("> ") {
+            Ok(line) if line.trim().is_empty() => continue,
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
         // History is a convenience; a terminal without it is no reason to stop.
         let _ = editor.add_history_entry(line);
         let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let question = match command {
             "/quit" | "/exit" => return Ok(()),
-            "/retry" => match chat.take_last_question() {
-                Some(question) => {
-                    chat.sampling_mut().seed += 1;
-                    question
-                }
-                None => {
+            "/retry" => {
+                let Some(question) = chat.take_last_question() else {
                     println!("there is nothing to answer again");
                     continue;
-                }
-            },
+                };
+                chat.sampling_mut().seed += 1;
+                question
+            }
             _ if command.starts_with('/') => {
                 obey(chat, command, rest.trim()).unwrap_or_else(|error| println!("{error:#}"));
                 continue;

@@ -79,22 +79,3 @@ fn a_row_past_the_end_is_an_error() {
     let error = whole.select_rows(&[0, 33]).expect_err("there are 33");
     assert_eq!(error, SliceError::Index { axis: "output", index: 33, count: 33 });
 }
-
-/// Half of the rows of the gate and up projections of the shape `mid`, once: what a prompt waits for.
-#[test]
-#[ignore = "measures"]
-fn speed_of_half_the_rows() {
-    let matrix = random_matrix([6848, 1024], WeightBits::Eight, 64, false, &mut Rng(1));
-    let whole = pack(&matrix, ScaleDtype::F16, CodeOrder::Panels);
-    let rows: Vec<usize> = (0..6848).filter(|row| row * 7919 % 13 < 7).collect();
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
-        let layers: Vec<_> = (0..24).map(|_| whole.select_rows(&rows).expect("rows")).collect();
-        let all = start.elapsed().as_secs_f64() * 1e3;
-        drop(layers);
-        let start = std::time::Instant::now();
-        let copies: Vec<_> = (0..24).map(|_| whole.codes.val().into_data()).map(drop).collect();
-        let copied = start.elapsed().as_secs_f64() * 1e3;
-        println!("{all:.0} ms for {} layers, of which reading back {copied:.0} ms", copies.len());
-    }
-}

@@ -86,9 +86,13 @@ fn unsafe_without_an_argument() {
 #[test]
 fn lints_that_are_not_inherited() {
     let kernels = "crates/lightglm-kernels/Cargo.toml";
-    let objects = |path, text| objects(lints_are_inherited, Source::new(path, text));
-    assert!(objects("crates/a/Cargo.toml", "[package]\nname = \"a\"\n"));
-    assert!(!objects("crates/a/Cargo.toml", INHERITED));
+    let objects = |path: &str, text: &str| objects(lints_are_inherited, Source::new(path, text));
+    for folder in ["crates/a", "examples", "examples/serving", "benches"] {
+        let path = format!("{folder}/Cargo.toml");
+        assert!(objects(&path, "[package]\nname = \"a\"\n"), "{path}");
+        assert!(!objects(&path, INHERITED), "{path}");
+    }
+    assert!(!objects("tools/outside/Cargo.toml", "[package]\nname = \"outside\"\n"));
     assert!(objects(kernels, INHERITED));
     assert!(!objects(kernels, "[lints.rust]\nmissing_docs = \"deny\"\n"));
 }
@@ -103,6 +107,34 @@ fn names_lengths_and_sizes() {
     assert!(!objects(files_are_short, Source::new("a.rs", &"x\n".repeat(600))));
     assert!(!objects(files_are_short, Source::new("a.json", &"x\n".repeat(601))));
     assert!(objects(files_are_small, Source::new("a.bin", &"x".repeat((2 << 20) + 1))));
+}
+
+#[test]
+fn programs_that_are_long() {
+    let objects =
+        |path, lines| objects(programs_are_short, Source::new(path, &"x\n".repeat(lines)));
+    for path in ["examples/chat.rs", "examples/serving/load.rs", "examples/training/qat/main.rs"] {
+        assert!(objects(path, 251), "{path}");
+        assert!(!objects(path, 250), "{path}");
+    }
+    for path in ["examples/src/plot.rs", "examples/serving/tests/load.rs", "benches/decode.rs"] {
+        assert!(!objects(path, 251), "{path}");
+    }
+    assert!(!objects("examples/data/faq.jsonl", 251));
+}
+
+#[test]
+fn tests_that_measure() {
+    let objects = |path, text: &str| objects(measuring_is_for_benches, Source::new(path, text));
+    let ignored = "#[test]\n#[ignore = \"minutes\"]\nfn ";
+    let (kernels, plain) = ("crates/a/tests/packed_speed.rs", "crates/a/tests/packed.rs");
+    assert!(objects(kernels, &format!("{ignored}middle() {{}}")));
+    assert!(objects(plain, &format!("{ignored}speed_of_half() {{}}")));
+    assert!(objects(plain, "#[ignore] // slow\n#[test]\npub(crate) async fn decode_speed() {}"));
+    assert!(!objects(plain, &format!("{ignored}middle() {{}}\n#[test]\nfn speeds_add_up() {{}}")));
+    assert!(!objects(kernels, "#[test]\nfn middle() {}"));
+    assert!(!objects(plain, "// #[ignore]\n#[test]\nfn speed() {}"));
+    assert!(!objects("benches/speed.rs", &format!("{ignored}middle() {{}}")));
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::Source;
 use crate::manifest::{Section, dependencies, package_name};
-use crate::rust_code::{UnsafeUse, argued, code_lines, is_word, unsafe_keyword, words};
+use crate::rust_code::{
+    UnsafeUse, argued, code_lines, ignored_tests, is_word, unsafe_keyword, words,
+};
 
 /// Crates that meet only in `examples/`, `benches/` and the user's program.
 const SIBLINGS: [&str; 7] = [
@@ -20,6 +22,9 @@ const SIBLINGS: [&str; 7] = [
 /// The one crate with `unsafe` in it.
 const UNSAFE_CRATE: &str = "crates/lightglm-kernels/";
 
+/// The folders with the workspace's packages.
+const HOUSE: [&str; 3] = ["crates/", "examples/", "benches/"];
+
 /// File names that say nothing about what is inside.
 const NAMELESS: [&str; 6] = ["base", "utils", "util", "common", "helpers", "misc"];
 
@@ -28,6 +33,9 @@ const LONGEST_FILE: usize = 600;
 
 /// Source files that are longer, each with its reason.
 const LONG_FILES: [(&str, &str); 0] = [];
+
+/// Lines of an example program at most: it shows arguments, calls of the library and printing.
+const LONGEST_PROGRAM: usize = 250;
 
 /// Bytes past which a tracked file belongs elsewhere.
 const LARGEST_FILE: usize = 2 << 20;
@@ -39,7 +47,7 @@ const SAFETY_DISTANCE: usize = 8;
 pub(crate) type Rule = fn(&[Source]) -> Vec<String>;
 
 /// All of them.
-pub(crate) const RULES: [Rule; 10] = [
+pub(crate) const RULES: [Rule; 12] = [
     dependencies_form_a_star,
     unsafe_stays_in_its_crate,
     unsafe_is_argued_for,
@@ -47,6 +55,8 @@ pub(crate) const RULES: [Rule; 10] = [
     names_say_something,
     files_are_short,
     files_are_small,
+    programs_are_short,
+    measuring_is_for_benches,
     nothing_knows_this_machine,
     readmes_are_twins,
     anyhow_stays_at_the_edge,
@@ -127,7 +137,9 @@ pub(crate) fn unsafe_is_argued_for(sources: &[Source]) -> Vec<String> {
 
 pub(crate) fn lints_are_inherited(sources: &[Source]) -> Vec<String> {
     let mut violations = Vec::new();
-    for manifest in sources.iter().filter(|s| s.is_manifest() && s.path.starts_with("crates/")) {
+    // Packages of their own workspace have no lints to inherit.
+    let housed = |path: &str| HOUSE.iter().any(|folder| path.starts_with(folder));
+    for manifest in sources.iter().filter(|s| s.is_manifest() && housed(&s.path)) {
         let own = manifest.path.starts_with(UNSAFE_CRATE);
         let lines: Vec<&str> = manifest.text().lines().map(str::trim).collect();
         let inherits = lines.windows(2).any(|pair| pair == ["[lints]", "workspace = true"]);
@@ -174,6 +186,29 @@ pub(crate) fn files_are_short(sources: &[Source]) -> Vec<String> {
 pub(crate) fn files_are_small(sources: &[Source]) -> Vec<String> {
     let large = sources.iter().filter(|s| s.bytes.len() > LARGEST_FILE);
     large.map(|s| format!("{}: {} bytes", s.path, s.bytes.len())).collect()
+}
+
+pub(crate) fn programs_are_short(sources: &[Source]) -> Vec<String> {
+    let programs = sources.iter().filter(|s| s.is_rust() && is_program(&s.path));
+    programs
+        .map(|s| (&s.path, s.text().lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST_PROGRAM)
+        .map(|(path, lines)| format!("{path}: {lines} lines of a program, is it a library's work?"))
+        .collect()
+}
+
+pub(crate) fn measuring_is_for_benches(sources: &[Source]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for source in sources.iter().filter(|s| s.is_rust() && !s.path.starts_with("benches/")) {
+        let file = source.path.rsplit('/').next().unwrap_or_default();
+        for (number, name) in ignored_tests(source.text()) {
+            if [file, name.as_str()].iter().any(|name| name.contains("speed")) {
+                let path = &source.path;
+                violations.push(format!("{path}:{number}: `{name}` is ignored and measures"));
+            }
+        }
+    }
+    violations
 }
 
 pub(crate) fn nothing_knows_this_machine(sources: &[Source]) -> Vec<String> {
@@ -224,6 +259,13 @@ pub(crate) fn anyhow_stays_at_the_edge(sources: &[Source]) -> Vec<String> {
         .filter(|s| dependencies(s.text()).iter().any(|(_, name)| name == "anyhow"))
         .map(|s| format!("{}: anyhow is for examples and benches", s.path))
         .collect()
+}
+
+/// Whether the file is a program of `examples/`, in any package below it: not what they share, nor a
+/// test.
+fn is_program(path: &str) -> bool {
+    let Some(path) = path.strip_prefix("examples/") else { return false };
+    !path.split('/').any(|folder| ["src", "tests"].contains(&folder))
 }
 
 /// Whether `line` has `root` where a path can begin: not within a URL, a longer path or a word.

@@ -120,6 +120,23 @@ pub(crate) fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c| !is_word(c)).filter(|word| !word.is_empty())
 }
 
+/// The functions under an `#[ignore]`, with the line of the attribute.
+pub(crate) fn ignored_tests(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut ignored = None;
+    for (number, line) in code_lines(text) {
+        if line.trim_start().starts_with("#[ignore") {
+            ignored = Some(number);
+        }
+        let name = words(&line).skip_while(|word| *word != "fn").nth(1);
+        if let (Some(name), Some(attribute)) = (name, ignored) {
+            found.push((attribute, name.to_owned()));
+            ignored = None;
+        }
+    }
+    found
+}
+
 pub(crate) enum UnsafeUse {
     /// A block or an `unsafe impl`.
     Block,

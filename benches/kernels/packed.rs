@@ -1,9 +1,5 @@
-//! How near the packed kernels come to the machine's roofs. `cargo test --release -p
-//! lightglm-kernels --test packed_speed -- --ignored --nocapture`; nothing is asserted, since
-//! machines are shared. `LIGHTGLM_THREADS` sets the threads.
-//!
-//! On a shared machine each matrix and each piece of the roof is timed on its own, in turns, and the
-//! best of several rounds counts.
+//! Projections with packed weights, beside a stream of as many bytes (few tokens) and the int8 peak
+//! (many); packing, and choosing rows, in seconds.
 
 use std::time::Instant;
 
@@ -12,6 +8,9 @@ use lightglm_kernels::cpu::{self, PackedWeights, Scales, roofs, team};
 use lightglm_kernels::{
     ActivationBits, ActivationFormat, PackedMatrix, QuantizedMatrix, ScaleDtype, WeightBits,
 };
+
+use crate::Extent;
+use crate::best_times::{best, best_of_parts};
 
 const EIGHT: ActivationFormat = ActivationFormat::INT8_PER_TOKEN;
 const SIXTEEN: ActivationFormat =
@@ -73,24 +72,16 @@ impl Matrix {
     }
 }
 
-fn setup() -> usize {
-    let number = std::env::var("LIGHTGLM_THREADS").ok().and_then(|n| n.parse().ok());
-    let default = std::thread::available_parallelism().map_or(1, usize::from);
-    team::set_num_threads(number.unwrap_or(default));
-    team::num_threads()
-}
-
 /// `tokens` at a time through matrices of `shapes`, `layers` times.
-fn stream(shapes: &[[usize; 2]], layers: usize, tokens: &[usize]) {
-    setup();
-    for format in FORMATS {
+fn stream(extent: Extent, shapes: &[[usize; 2]], layers: usize, tokens: &[usize]) {
+    for &format in extent.of(&FORMATS) {
         let all: Vec<Matrix> = (0..layers)
             .flat_map(|_| shapes.iter().map(|&shape| Matrix::new(shape, format)))
             .collect();
         let bytes: usize = all.iter().map(|m| m.packed.bytes()).sum();
         let weights: usize = all.iter().map(|m| m.packed.shape().iter().product::<usize>()).sum();
         let pieces: Vec<_> = (0..32).map(|_| roofs::ReadStream::new(4 << 20)).collect();
-        for &t in tokens {
+        for &t in extent.of(tokens) {
             let longest = all
                 .iter()
                 .map(|m| m.packed.shape())
@@ -99,7 +90,7 @@ fn stream(shapes: &[[usize; 2]], layers: usize, tokens: &[usize]) {
             let mut y = vec![0.0f32; t * longest[0]];
             let mut times = vec![f64::INFINITY; all.len()];
             let mut roof = vec![f64::INFINITY; pieces.len()];
-            for _ in 0..12 {
+            for _ in 0..extent.rounds(12) {
                 for (piece, best) in pieces.iter().zip(&mut roof) {
                     *best = best.min(piece.read());
                 }
@@ -126,37 +117,35 @@ fn stream(shapes: &[[usize; 2]], layers: usize, tokens: &[usize]) {
 }
 
 /// The matrices of the mid shape (346 M weights without embeddings).
-#[test]
-#[ignore = "a benchmark"]
-fn middle() {
-    stream(&[[1280, 1024], [1024, 1024], [6848, 1024], [1024, 3424]], 24, &[1, 2, 4, 8, 16]);
+pub(crate) fn middle(extent: Extent) {
+    stream(
+        extent,
+        &[[1280, 1024], [1024, 1024], [6848, 1024], [1024, 3424]],
+        24,
+        &[1, 2, 4, 8, 16],
+    );
 }
 
 /// Some matrices of the 9B shape.
-#[test]
-#[ignore = "a benchmark"]
-fn large() {
-    stream(&[[27392, 4096], [4096, 13696]], 2, &[1]);
+pub(crate) fn large(extent: Extent) {
+    stream(extent, &[[27392, 4096], [4096, 13696]], 2, &[1]);
 }
 
-#[test]
-#[ignore = "a benchmark"]
-fn prefill() {
-    let (threads, t) = (setup(), 512);
-    for shape in [[1024, 1024], [6848, 1024], [1024, 3424], [4096, 13696]] {
-        for format in FORMATS {
-            let matrix = Matrix::new(shape, format);
-            let [n, k] = shape;
+/// 512 tokens.
+pub(crate) fn prefill(extent: Extent) {
+    let (threads, t) = (team::num_threads(), 512);
+    for &[n, k] in extent.of(&[[1024, 1024], [6848, 1024], [1024, 3424], [4096, 13696]]) {
+        for &format in extent.of(&FORMATS) {
+            let matrix = Matrix::new([n, k], format);
             let x: Vec<f32> = (0..t * k).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
             let mut y = vec![0.0f32; t * n];
-            let (mut best, mut roof) = (f64::INFINITY, 0.0f64);
-            for _ in 0..6 {
-                let start = Instant::now();
-                cpu::linear_packed(&x, &matrix.weights(), None, &mut y);
-                best = best.min(start.elapsed().as_secs_f64());
+            let (mut seconds, mut roof) = (f64::INFINITY, 0.0f64);
+            for _ in 0..extent.rounds(6) {
+                let once = best(1, || cpu::linear_packed(&x, &matrix.weights(), None, &mut y));
+                seconds = seconds.min(once);
                 roof = roof.max(roofs::int8_dot_gops(threads));
             }
-            let speed = 2.0 * (t * n * k) as f64 / best / 1e9;
+            let speed = 2.0 * (t * n * k) as f64 / seconds / 1e9;
             println!(
                 "{n} x {k} {}: {speed:.0} of {roof:.0} GOP/s ({:.0} %)",
                 format.0,
@@ -166,10 +155,8 @@ fn prefill() {
     }
 }
 
-#[test]
-#[ignore = "a benchmark"]
-fn packing() {
-    setup();
+/// A matrix of the 9B shape, there and back.
+pub(crate) fn packing(_: Extent) {
     let start = Instant::now();
     let matrix = Matrix::new([27392, 4096], FORMATS[0]);
     let made = start.elapsed().as_secs_f64();
@@ -182,5 +169,24 @@ fn packing() {
         "{} bytes: made in {made:.2} s, unpacked in {unpacked:.2} s, packed in {:.2} s",
         again.expect("fits").bytes(),
         start.elapsed().as_secs_f64()
+    );
+}
+
+/// Half of the rows of the gate and up projections of the mid shape, once: what a prompt waits for.
+pub(crate) fn select_rows(extent: Extent) {
+    let matrix =
+        Matrix::new([6848, 1024], ("int8 g64", WeightBits::Eight, 64, false, EIGHT)).packed;
+    let rows: Vec<usize> = (0..6848).filter(|row| row * 7919 % 13 < 7).collect();
+    let (rounds, layers) = (extent.rounds(5), 24);
+    let mut chosen = Vec::with_capacity(layers);
+    let all = best(rounds, || {
+        chosen.clear();
+        chosen.extend((0..layers).map(|_| matrix.select_rows(&rows).expect("rows that are there")));
+    });
+    let copied = best_of_parts(rounds, layers, |_| drop(matrix.codes.val().into_data()));
+    println!(
+        "{:.0} ms for {layers} layers, of which reading back {:.0} ms",
+        all * 1e3,
+        copied * 1e3
     );
 }

@@ -1,48 +1,24 @@
-//! How much time is saved where activations are zero and weights are f32 or bf16, and what many tokens
-//! cost. `cargo test --release --workspace --test float_channels_speed -- --ignored --nocapture
-//! --test-threads 1`; nothing is asserted, since machines are shared.
-//!
-//! Matrices are taken in turns, so that none is in the cache; the row-major product, the product
-//! channel by channel and the roof (a stream of as many bytes) take turns too, and the best of several
-//! rounds counts.
-
-use std::time::Instant;
+//! What is saved where activations are zero and weights are f32 or bf16, and what many tokens cost:
+//! channel by channel beside the row-major product, and beside a stream of the bytes that remain.
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use lightglm_kernels::cpu::{roofs, team};
+use lightglm_kernels::cpu::roofs;
 use lightglm_kernels::{LmBackend, channel_tiles};
-use random::Rng;
+use lightglm_testkit::SplitMix;
 
-mod random;
+use crate::Extent;
+use crate::best_times::best_in_turns;
 
 const SHAPES: [[usize; 2]; 4] = [[1024, 1024], [6848, 1024], [1024, 3424], [4096, 4096]];
 const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 
 /// `[rows, columns]`, of which `zeros` in a hundred are zero.
-fn matrix(shape: [usize; 2], zeros: u64, seed: u64) -> Tensor<Flex, 2> {
-    let mut rng = Rng(seed);
-    let mut values = rng.vec(shape[0] * shape[1]);
-    for value in &mut values {
-        *value = if rng.next() % 100 < zeros { 0.0 } else { *value + 1.5 };
-    }
+fn matrix(shape: [usize; 2], zeros: usize, seed: u64) -> Tensor<Flex, 2> {
+    let mut rng = SplitMix::new(seed);
+    let value = |_| if rng.below(100) < zeros { 0.0 } else { rng.next_f32() + 1.5 };
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(value).collect();
     Tensor::from_data(TensorData::new(values, shape), &FlexDevice)
-}
-
-/// Microseconds that each of `works` takes for a part: of each part the least of several rounds, in
-/// which the works take turns. A part is short enough to go undisturbed now and then.
-fn least<const W: usize>(rounds: usize, parts: usize, works: [&dyn Fn(usize); W]) -> [f64; W] {
-    let mut best = vec![[f64::INFINITY; W]; parts];
-    for _ in 0..rounds {
-        for (i, work) in works.iter().enumerate() {
-            for (part, best) in best.iter_mut().enumerate() {
-                let from = Instant::now();
-                work(part);
-                best[i] = best[i].min(from.elapsed().as_secs_f64());
-            }
-        }
-    }
-    std::array::from_fn(|i| best.iter().map(|best| best[i]).sum::<f64>() * 1e6 / parts as f64)
 }
 
 /// A weight often enough that it is out of the cache the next time.
@@ -52,12 +28,10 @@ fn copies(shape: [usize; 2], dtype: DType) -> Vec<Tensor<Flex, 2>> {
     (0..count).map(|_| Tensor::from_data(one.to_data(), (&FlexDevice, dtype))).collect()
 }
 
-#[test]
-#[ignore = "measures"]
-fn zeros_are_left_out() {
-    println!("{} threads", team::num_threads());
-    for dtype in DTYPES {
-        for [n, k] in SHAPES {
+/// One token.
+pub(crate) fn zeros(extent: Extent) {
+    for &dtype in extent.of(&DTYPES) {
+        for &[n, k] in extent.of(&SHAPES) {
             let rows = copies([n, k], dtype);
             let channels: Vec<_> = rows.iter().map(|w| channel_tiles(w.clone())).collect();
             for zeros in [0, 40, 50] {
@@ -70,7 +44,9 @@ fn zeros_are_left_out() {
                     drop(Flex::project_channels(x.clone(), channels[i].clone(), n, None));
                 };
                 let stream = |i: usize| _ = streams[i].read();
-                let [dense, sparse, roof] = least(8, rows.len(), [&by_row, &by_channel, &stream]);
+                let works: [&dyn Fn(usize); 3] = [&by_row, &by_channel, &stream];
+                let times = best_in_turns(extent.rounds(8), rows.len(), works);
+                let [dense, sparse, roof] = times.map(|seconds| seconds * 1e6 / rows.len() as f64);
                 println!(
                     "{dtype:?} {n:>5}x{k:<5} {zeros:>2} % zeros: rows {dense:7.0} us, channels \
                      {sparse:7.0} us, {:.2}x, roof of reduced bytes {roof:7.0} us, {:.0} %",
@@ -82,14 +58,12 @@ fn zeros_are_left_out() {
     }
 }
 
-#[test]
-#[ignore = "measures"]
-fn many_tokens_from_the_same_bytes() {
-    println!("{} threads", team::num_threads());
-    for dtype in DTYPES {
-        for [n, k] in SHAPES {
+/// Many tokens from the same bytes.
+pub(crate) fn tokens(extent: Extent) {
+    for &dtype in extent.of(&DTYPES) {
+        for &[n, k] in extent.of(&SHAPES) {
             let mut rows = copies([n, k], dtype);
-            for t in [2, 3, 4, 8, 16, 32, 64, 512] {
+            for &t in extent.of(&[2, 3, 4, 8, 16, 32, 64, 512]) {
                 // Arithmetic takes longer than memory, and few matrices are enough.
                 rows.truncate(if t >= 64 { 4 } else { rows.len() });
                 let channels: Vec<_> = rows.iter().map(|w| channel_tiles(w.clone())).collect();
@@ -98,7 +72,9 @@ fn many_tokens_from_the_same_bytes() {
                 let by_channel = |i: usize| {
                     drop(Flex::project_channels(x.clone(), channels[i].clone(), n, None));
                 };
-                let [by_row, by_channel] = least(4, rows.len(), [&by_row, &by_channel]);
+                let works: [&dyn Fn(usize); 2] = [&by_row, &by_channel];
+                let times = best_in_turns(extent.rounds(4), rows.len(), works);
+                let [by_row, by_channel] = times.map(|seconds| seconds * 1e6 / rows.len() as f64);
                 println!(
                     "{dtype:?} {n:>5}x{k:<5} {t:>3} tokens: rows {by_row:8.0} us, channels \
                      {by_channel:8.0} us, {:.2}x",
