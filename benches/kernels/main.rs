@@ -51,8 +51,10 @@ impl Extent {
     }
 }
 
-/// Names, and what prints the section's measurements.
-const SECTIONS: [(&str, fn(Extent)); 16] = [
+/// A name, and what prints the section's measurements.
+type Section = (&'static str, fn(Extent));
+
+const SECTIONS: [Section; 16] = [
     ("fork_join", threads::fork_join),
     ("peaks", threads::peaks),
     ("dense_gemv", dense::gemv),
@@ -80,7 +82,7 @@ fn main() {
     let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
     let wanted = |name: &str| {
         let matches = |word: &&String| word.as_str() == "all" || name.contains(word.as_str());
-        words.is_empty() || words.iter().any(|word| matches(word))
+        words.is_empty() || words.iter().any(matches)
     };
     let extent = if words.is_empty() { Extent::First } else { Extent::All };
     let sections: Vec<_> = SECTIONS.iter().filter(|(name, _)| wanted(name)).collect();
