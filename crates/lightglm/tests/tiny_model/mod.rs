@@ -8,10 +8,17 @@ use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
 use tempfile::TempDir;
 
+/// `<|endoftext|>`, `<|user|>` and `<|observation|>` of the small tokenizer.
+const ENDS: [u32; 3] = [302, 309, 311];
+
 /// Writes the model into a new folder.
 pub(crate) fn folder(seed: u64) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let config = GlmConfig { max_position_embeddings: 512, ..GlmConfig::tiny() };
+    let config = GlmConfig {
+        eos_token_ids: ENDS.to_vec(),
+        max_position_embeddings: 512,
+        ..GlmConfig::tiny()
+    };
     let progress = &mut |_| ControlFlow::Continue(());
     write_random_checkpoint(folder.path(), &config, WeightDtype::F32, seed, None, progress)
         .unwrap();
