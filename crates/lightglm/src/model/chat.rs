@@ -161,7 +161,14 @@ impl Chat {
         )?;
         let reply = Reply { prompt_token_ids: prompt.clone(), speed, ..Reply::default() };
         state.tokens = prompt;
-        Ok(Answer { steps, state, message: Some(message), reply, started: Instant::now() })
+        Ok(Answer {
+            steps,
+            state,
+            message: Some(message),
+            has_begun: false,
+            reply,
+            started: Instant::now(),
+        })
     }
 
     /// What was said so far, instructions and context aside.
@@ -244,8 +251,10 @@ impl State {
 pub struct Answer<'a> {
     steps: Steps<'a>,
     state: &'a mut State,
-    /// What was asked; it becomes part of the conversation with the answer's first step.
+    /// What was asked; it becomes part of the conversation with the answer.
     message: Option<Message>,
+    /// Whether there was a step.
+    has_begun: bool,
     reply: Reply,
     started: Instant,
 }
@@ -259,7 +268,8 @@ impl Answer<'_> {
         for step in self.by_ref() {
             step?;
         }
-        Ok(self.reply.clone())
+        self.remember();
+        Ok(std::mem::take(&mut self.reply))
     }
 
     /// The reply as far as it came.
@@ -276,13 +286,21 @@ impl Answer<'_> {
         speed.decode_seconds = elapsed - speed.prompt_seconds;
         self.reply.push(step);
         self.state.tokens.extend(step.token);
-        if let Some(message) = self.message.take() {
-            self.state.history.push(message);
-            self.state.history.push(Message::assistant(""));
-        }
-        if let Some(answer) = self.state.history.last_mut() {
-            answer.content = Some(self.reply.text.clone().into());
-        }
+        self.has_begun = true;
+    }
+
+    /// Makes question and answer part of the conversation, once: where the answer is at its end, or is
+    /// dropped.
+    fn remember(&mut self) {
+        let Some(message) = self.message.take().filter(|_| self.has_begun) else { return };
+        self.state.history.push(message);
+        self.state.history.push(Message::assistant(self.reply.text.clone()));
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.remember();
     }
 }
 
