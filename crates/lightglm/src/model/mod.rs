@@ -83,24 +83,9 @@ impl Model {
         let text = Arc::new(checkpoint.text()?);
         let sampling = recommended(&checkpoint.generation_config()?);
         sampling.validate()?;
-        let limit = checkpoint.config().max_position_embeddings;
-        let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
-        let name = name_of(checkpoint.path());
         let job = Open { checkpoint: &checkpoint, options: &options };
         let runtime = run_on(options.device, job)??;
-        let checkpoint = Arc::new(checkpoint);
-        let inner = Inner {
-            checkpoint,
-            text,
-            sampling,
-            runtime,
-            options,
-            name,
-            max_context,
-            #[cfg(feature = "structured")]
-            vocabulary: structured::Vocabulary::default(),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::assembled(Arc::new(checkpoint), text, sampling, runtime, options))
     }
 
     /// A decoder on the CPU that was made in memory, with the text side of `checkpoint`.
@@ -113,11 +98,21 @@ impl Model {
     ) -> Result<Self, Error> {
         let sampling = recommended(&checkpoint.generation_config()?);
         sampling.validate()?;
+        let cache = CacheOptions::new(checkpoint.config(), &options);
+        let runtime = Box::new(OnBackend { loaded, cache });
+        Ok(Self::assembled(checkpoint, text, sampling, runtime, options))
+    }
+
+    fn assembled(
+        checkpoint: Arc<Checkpoint>,
+        text: Arc<ModelText>,
+        sampling: SamplingParams,
+        runtime: Box<dyn Runtime>,
+        options: LoadOptions,
+    ) -> Self {
         let limit = checkpoint.config().max_position_embeddings;
         let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
         let name = name_of(checkpoint.path());
-        let cache = CacheOptions::new(checkpoint.config(), &options);
-        let runtime = Box::new(OnBackend { loaded, cache });
         let inner = Inner {
             checkpoint,
             text,
@@ -129,7 +124,7 @@ impl Model {
             #[cfg(feature = "structured")]
             vocabulary: structured::Vocabulary::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// A conversation, with the checkpoint's own way to sample.

@@ -28,8 +28,8 @@ use crate::sparse::PromptNeuronsLm;
 /// section 4.1.
 pub(crate) const EXACT_LAYERS: usize = 2;
 
-/// Requests of a batch that are worked on at once.
-const SEQUENCES: usize = 16;
+/// Requests of a batch that are worked on at once: a decode step reads every weight once for all of them.
+pub(crate) const SEQUENCES: usize = 32;
 
 /// Turns one reply's tokens into text.
 pub(crate) type BoxedDetokenizer = Box<dyn Detokenize + Send>;
@@ -146,10 +146,13 @@ pub(crate) struct OnBackend<B: LmBackend> {
 impl<B: LmBackend> Runtime for OnBackend<B> {
     fn session(&self, positions: usize) -> Box<dyn Session> {
         let cache = self.cache.cache::<B>(1, positions, &self.loaded.device);
-        match &self.loaded.prompt_neurons {
-            Some(neurons) => Box::new(OneConversation { model: neurons.conversation(), cache }),
-            None => Box::new(OneSequence { model: Arc::clone(&self.loaded.model), cache }),
-        }
+        let conversation =
+            self.loaded.prompt_neurons.as_ref().map(|neurons| Arc::new(neurons.conversation()));
+        let model: Arc<dyn LanguageModel<B>> = match &conversation {
+            Some(conversation) => conversation.clone(),
+            None => Arc::clone(&self.loaded.model),
+        };
+        Box::new(OneSequence { model, prompt_neurons: conversation, cache })
     }
 
     fn is_for_one_conversation(&self) -> bool {
@@ -265,6 +268,8 @@ fn as_causal<B: LmBackend>(model: &dyn LanguageModel<B>) -> &dyn CausalLm<B> {
 
 struct OneSequence<B: LmBackend> {
     model: Arc<dyn LanguageModel<B>>,
+    /// The same model, where its prompts choose their neurons.
+    prompt_neurons: Option<Arc<PromptNeuronsLm<B>>>,
     cache: ContiguousKvCache<B>,
 }
 
@@ -273,8 +278,10 @@ impl<B: LmBackend> Session for OneSequence<B> {
         self.cache.sequence(SEQUENCE).map_or(0, |(_, len)| len)
     }
 
+    /// All; none where a prompt chooses its neurons: all of it does, and the keys and values of a reply
+    /// are of chosen ones.
     fn reusable(&self) -> usize {
-        self.held()
+        if self.prompt_neurons.is_some() { 0 } else { self.held() }
     }
 
     fn truncate(&mut self, len: usize) -> Result<(), Error> {
@@ -286,57 +293,24 @@ impl<B: LmBackend> Session for OneSequence<B> {
         request: Request,
         on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
     ) -> Result<Steps<'a>, GenerationError> {
-        let generator =
-            Generator::new(as_causal(&*self.model), &mut self.cache, SEQUENCE, request)?;
-        let steps = generator.with_prefill_callback(on_prefill);
-        Ok(Box::new(steps.map(|step| step.map_err(Error::from))))
-    }
-}
-
-/// A session whose prompts choose their neurons.
-struct OneConversation<B: LmBackend> {
-    model: PromptNeuronsLm<B>,
-    cache: ContiguousKvCache<B>,
-}
-
-impl<B: LmBackend> Session for OneConversation<B> {
-    fn held(&self) -> usize {
-        self.cache.sequence(SEQUENCE).map_or(0, |(_, len)| len)
-    }
-
-    /// None: all of a prompt chooses, and the keys and values of a reply are of chosen neurons.
-    fn reusable(&self) -> usize {
-        0
-    }
-
-    fn truncate(&mut self, len: usize) -> Result<(), Error> {
-        Ok(self.cache.truncate(SEQUENCE, len)?)
-    }
-
-    fn generate<'a>(
-        &'a mut self,
-        request: Request,
-        on_prefill: Box<dyn FnMut(PrefillProgress) + 'a>,
-    ) -> Result<Steps<'a>, GenerationError> {
+        let Self { model, prompt_neurons, cache } = self;
         let prompt = request.prompt.len();
-        let model = &self.model;
-        let generator = Generator::new(model, &mut self.cache, SEQUENCE, request)?;
-        model.begin_prompt(prompt);
-        let mut steps = generator.with_prefill_callback(on_prefill);
+        let generator = Generator::new(as_causal(&**model), cache, SEQUENCE, request)?;
+        let steps = generator.with_prefill_callback(on_prefill);
+        let Some(neurons) = prompt_neurons else {
+            return Ok(Box::new(steps.map(|step| step.map_err(Error::from))));
+        };
+        neurons.begin_prompt(prompt);
+        // A forward pass cannot say why no neurons were chosen. Nothing follows such an error.
+        let mut steps = steps.map(|step| match neurons.take_failure() {
+            Some(error) => Err(error),
+            None => step.map_err(Error::from),
+        });
         let mut failed = false;
         Ok(Box::new(std::iter::from_fn(move || {
-            if failed {
-                return None;
-            }
-            let step = steps.next()?;
-            // A forward pass cannot say why no neurons were chosen.
-            match model.take_failure() {
-                Some(error) => {
-                    failed = true;
-                    Some(Err(error))
-                }
-                None => Some(step.map_err(Error::from)),
-            }
+            let step = if failed { None } else { steps.next() };
+            failed = step.as_ref().is_some_and(Result::is_err);
+            step
         })))
     }
 }
