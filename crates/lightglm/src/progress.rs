@@ -3,6 +3,10 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use lightglm_eval::EvalError;
+use lightglm_generation::RunControl;
 
 use crate::error::Error;
 
@@ -70,6 +74,41 @@ impl ProgressSink {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Interrupted { doing }),
         }
+    }
+}
+
+impl ProgressSink {
+    /// Told weights from any thread, adds them up and reports the sum, of `total`.
+    pub(crate) fn quantizing(&self, total: u64) -> impl Fn(u64) -> ControlFlow<()> + Sync {
+        let done = AtomicU64::new(0);
+        move |weights| {
+            let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
+            self.report(Progress::Quantizing { done, total })
+        }
+    }
+
+    /// Calls `run` with a control that reports here and is stopped from here.
+    ///
+    /// # Errors
+    /// That of `run`; [`Error::Interrupted`] where the run ended because it was stopped.
+    pub(crate) fn controlled<T, E: Into<Error>>(
+        &self,
+        doing: &'static str,
+        run: impl FnOnce(&mut RunControl<'_>) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        let stop = AtomicBool::new(false);
+        let mut tell = |done: usize, total: usize| {
+            let (done, total) = (done as u64, total as u64);
+            if self.report(Progress::Working { doing, done, total }).is_break() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let mut control =
+            RunControl { progress: Some(&mut tell), stop: Some(&stop), ..RunControl::default() };
+        run(&mut control).map_err(|error| match error.into() {
+            Error::Eval(EvalError::Interrupted { .. }) => Error::Interrupted { doing },
+            error => error,
+        })
     }
 }
 

@@ -17,7 +17,6 @@
 mod answers;
 mod prompt_text;
 mod questions;
-mod speed;
 mod text;
 mod watch;
 
@@ -29,5 +28,4 @@ pub use lightglm_eval::metrics::{
 pub use lightglm_eval::{KlDivergence, Perplexity, Protocol, Report};
 pub use prompt_text::PromptStyle;
 pub use questions::{QuestionOptions, QuestionSet, ScoreOptions, Task, read_no_answer};
-pub use speed::decode_speeds;
 pub use text::{TextOptions, divergence_metrics, first_tokens, perplexity_metrics};

@@ -2,9 +2,7 @@
 
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
 use lightglm_eval::metrics::{Estimates, IntervalMethod, Metric};
-use lightglm_eval::{
-    EvalError, KlDivergence, Perplexity, Protocol, Subject, kl_divergence, perplexity,
-};
+use lightglm_eval::{KlDivergence, Perplexity, Protocol, Subject, kl_divergence, perplexity};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_text::Tokenizer;
 
@@ -123,10 +121,9 @@ impl DeviceJob for OfText<'_> {
         let Self { model, tokens, options } = self;
         let mut cache = caches::<B>(model);
         let mut subject = Subject::new(decoder::<B>(model), &mut cache);
-        let result = watched(DOING, &options.progress, &[model], |control| {
+        watched(DOING, &options.progress, &[model], |control| {
             perplexity(&mut subject, tokens, &options.protocol, control)
-        });
-        result.map_err(interrupted)
+        })
     }
 }
 
@@ -166,10 +163,9 @@ impl<R: LmBackend> DeviceJob for Candidate<'_, '_, R> {
         let mut cache = caches::<C>(candidate);
         let mut subject = Subject::new(decoder::<C>(candidate), &mut cache);
         let models = [reference, candidate];
-        let result = watched(DOING, &options.progress, &models, |control| {
+        watched(DOING, &options.progress, &models, |control| {
             kl_divergence(self.reference, &mut subject, tokens, &options.protocol, control)
-        });
-        result.map_err(interrupted)
+        })
     }
 }
 
@@ -182,13 +178,6 @@ fn caches<B: LmBackend>(
 
 fn decoder<B: LmBackend>(model: &Model) -> &dyn CausalLm<B> {
     &*model.on::<B>().model
-}
-
-fn interrupted(error: EvalError) -> Error {
-    match error {
-        EvalError::Interrupted { .. } => Error::Interrupted { doing: DOING },
-        error => error.into(),
-    }
 }
 
 /// A perplexity as metrics of a report.

@@ -1,9 +1,7 @@
 //! From a checkpoint to a loaded model: dense, quantized on disk, or quantized while it is loaded.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use lightglm_core::{Embedding, Linear, WeightDtype, WeightSource};
 use lightglm_kernels::LmBackend;
@@ -19,7 +17,7 @@ use super::adapters::adapter_loader;
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
 use crate::error::Error;
-use crate::progress::{Progress, ProgressSink};
+use crate::progress::ProgressSink;
 
 /// A decoder with quantized (or dense) projections: what a quantized checkpoint is loaded as.
 pub type QuantizedGlm<B> =
@@ -57,13 +55,9 @@ pub fn load<B: LmBackend>(
             load_quantized(checkpoint, &options.weights, &options.progress, device)?;
         return Ok(loaded(model, scheme, integer, checkpoint, options, device));
     }
-    let precision = match options.weights {
-        Weights::Dtype(dtype) => LoadPrecision::Convert(dtype),
-        _ => LoadPrecision::Stored,
-    };
-    let wanted = match options.weights {
-        Weights::Dtype(dtype) => dtype,
-        _ => checkpoint.stored_dtype()?,
+    let (precision, wanted) = match options.weights {
+        Weights::Dtype(dtype) => (LoadPrecision::Convert(dtype), dtype),
+        _ => (LoadPrecision::Stored, checkpoint.stored_dtype()?),
     };
     let model = checkpoint.load::<B>(precision, device)?;
     Ok(loaded(model, held::<B>(wanted, device), false, checkpoint, options, device))
@@ -164,12 +158,7 @@ pub fn quantize_source<B: LmBackend>(
 ) -> Result<Quantized<B>, Error> {
     let names = matrices(config);
     policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
-    let total = names.iter().map(|(_, [n, k])| (n * k) as u64).sum();
-    let done = AtomicU64::new(0);
-    let tell = |weights: u64| -> ControlFlow<()> {
-        let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
-        progress.report(Progress::Quantizing { done, total })
-    };
+    let tell = progress.quantizing(names.iter().map(|(_, [n, k])| (n * k) as u64).sum());
     let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&tell);
     let model = Glm::from_parts(config, &quantizer, device).map_err(part_error)?;
     let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);

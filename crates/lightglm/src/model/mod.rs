@@ -25,7 +25,9 @@ pub use load::{
 };
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
-pub(crate) use runtime::EXACT_LAYERS;
+#[cfg(feature = "train")]
+pub(crate) use runtime::SEQUENCES;
+pub(crate) use runtime::{CacheOptions, EXACT_LAYERS};
 pub use sampling::recommended;
 
 use lightglm_generation::{ContiguousKvCache, SamplingParams};
@@ -37,7 +39,7 @@ use lightglm_text::{ChatText, ModelText};
 use crate::device::{DeviceJob, run_on};
 use crate::error::Error;
 use load_options::DEFAULT_MAX_CONTEXT;
-use runtime::{CacheOptions, OnBackend, Runtime};
+use runtime::{OnBackend, Runtime};
 
 /// A model that is ready to answer. Clones share it.
 ///

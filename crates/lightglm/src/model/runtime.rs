@@ -118,8 +118,13 @@ pub(crate) struct CacheOptions {
 
 impl CacheOptions {
     pub(crate) fn new(config: &GlmConfig, options: &LoadOptions) -> Self {
-        let budget = options.kv_budget.map(|positions| PageBudget { positions });
-        Self { shape: KvShape::of(config), dtype: options.kv_dtype, budget }
+        Self::of(config, options.kv_dtype, options.kv_budget)
+    }
+
+    /// Of this type, with decode steps that attend to at most `budget` positions.
+    pub(crate) fn of(config: &GlmConfig, dtype: KvDtype, budget: Option<usize>) -> Self {
+        let budget = budget.map(|positions| PageBudget { positions });
+        Self { shape: KvShape::of(config), dtype, budget }
     }
 
     /// An empty cache.

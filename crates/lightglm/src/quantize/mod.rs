@@ -7,9 +7,7 @@ mod export;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use codes::{CalibratedMethod, Codes};
 pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequantized};
@@ -23,7 +21,7 @@ use lightglm_quant::{
 use crate::error::Error;
 use crate::model::{Model, matrices};
 use crate::model_folder::ModelFolder;
-use crate::progress::{Progress, ProgressSink};
+use crate::progress::ProgressSink;
 
 /// How a model is quantized.
 #[derive(Clone, Debug)]
@@ -34,8 +32,8 @@ pub struct QuantizeOptions {
     pub codes: Codes,
     /// Whether what is in the folder may be replaced; by default not.
     pub overwrite: bool,
-    /// Told how far the work is ([`Progress::Working`] while calibrating, then
-    /// [`Progress::Quantizing`]).
+    /// Told how far the work is ([`Working`](crate::Progress::Working) while calibrating, then
+    /// [`Quantizing`](crate::Progress::Quantizing)).
     pub progress: ProgressSink,
 }
 
@@ -113,11 +111,7 @@ pub fn quantize(
     };
     let tensors = config.tensor_shapes();
     let elements = |(_, shape): &(String, Vec<usize>)| shape.iter().product::<usize>() as u64;
-    let (done, total) = (AtomicU64::new(0), tensors.iter().map(elements).sum());
-    let tell = |weights: u64| -> ControlFlow<()> {
-        let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
-        progress.report(Progress::Quantizing { done, total })
-    };
+    let tell = progress.quantizing(tensors.iter().map(elements).sum());
     let codes_of = |dense: &DenseMatrix<'_>| match chosen.get(dense.name) {
         Some(matrix) => Ok(matrix.clone()),
         None => round_to_nearest(dense.name, dense.weight, dense.shape, &dense.scheme.weight),

@@ -1,13 +1,8 @@
 //! `Comparison`: a sparse model beside the dense one, in quality and speed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-
-use lightglm_core::{
-    CausalLm, KvCache, KvCacheError, KvDtype, KvShape, LogitRows, SequenceId, Span,
-};
-use lightglm_eval::{EvalError, Protocol, Subject, kl_divergence};
-use lightglm_generation::{ContiguousKvCache, RunControl};
+use lightglm_core::{CausalLm, KvCache, KvCacheError, KvDtype, KvShape};
+use lightglm_eval::{Protocol, Subject, kl_divergence};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
 use serde::Serialize;
@@ -15,7 +10,8 @@ use serde::Serialize;
 use super::activation_thresholds::ActivationThresholds;
 use crate::error::Error;
 use crate::model::QuantizedGlm;
-use crate::progress::{Progress, ProgressSink};
+use crate::progress::ProgressSink;
+use crate::speed::in_turns;
 
 /// What is under way, for progress and interruptions.
 const DOING: &str = "measuring";
@@ -94,8 +90,11 @@ impl<B: LmBackend> Comparer<'_, B> {
         let sparse = thresholds.apply(self.dense.clone())?;
         let all_tokens = self.quality(&*sparse, 0, progress)?;
         let second_half = self.quality(&*sparse, self.context / 2, progress)?;
+        let steps = STEPS.min(self.config.max_position_embeddings.saturating_sub(1)).max(1);
+        let caches = [0; 2].map(|_| self.cache(steps + 1));
+        let models: [&dyn CausalLm<B>; 2] = [self.dense, &*sparse];
         let [dense_decode_tokens_per_s, decode_tokens_per_s] =
-            self.decode_speeds(&*sparse, progress)?;
+            in_turns(models, caches, self.tokens, steps, progress)?;
         Ok(Comparison {
             sparsity_aimed: thresholds.sparsity(),
             sparsity_counted: counted.sparsity,
@@ -118,28 +117,13 @@ impl<B: LmBackend> Comparer<'_, B> {
             Ok(Box::new(self.cache(positions)))
         };
         let (mut of_dense, mut of_sparse) = (cache, cache);
-        let stop = AtomicBool::new(false);
-        let mut tell = |done: usize, total: usize| {
-            let (done, total) = (done as u64, total as u64);
-            if progress.report(Progress::Working { doing: DOING, done, total }).is_break() {
-                stop.store(true, Ordering::Relaxed);
-            }
-        };
-        let mut control =
-            RunControl { progress: Some(&mut tell), stop: Some(&stop), ..RunControl::default() };
         let context = self.context;
         let protocol =
             Protocol { context_length: context, stride: context, bos: None, context_only: prefix };
-        let result = kl_divergence(
-            &mut Subject::new(self.dense, &mut of_dense),
-            &mut Subject::new(sparse, &mut of_sparse).with_prefix(prefix, self.dense),
-            self.tokens,
-            &protocol,
-            &mut control,
-        );
-        let result = result.map_err(|error| match error {
-            EvalError::Interrupted { .. } => Error::Interrupted { doing: DOING },
-            error => error.into(),
+        let mut dense = Subject::new(self.dense, &mut of_dense);
+        let mut sparse = Subject::new(sparse, &mut of_sparse).with_prefix(prefix, self.dense);
+        let result = progress.controlled(DOING, |control| {
+            kl_divergence(&mut dense, &mut sparse, self.tokens, &protocol, control)
         })?;
         let (dense, sparse) = (result.reference.perplexity, result.candidate.perplexity);
         Ok(SparseQuality {
@@ -151,35 +135,6 @@ impl<B: LmBackend> Comparer<'_, B> {
             kl_divergence_standard_error: result.standard_error,
             top1_agreement: result.top1_agreement,
         })
-    }
-
-    /// Decode steps per second of the dense model and of `sparse`, one sequence from an empty f32
-    /// cache. They take turns: a shared machine changes its speed by the second.
-    fn decode_speeds(
-        &self,
-        sparse: &dyn CausalLm<B>,
-        progress: &ProgressSink,
-    ) -> Result<[f64; 2], Error> {
-        const DOING: &str = "measuring speed";
-        let steps = STEPS.min(self.config.max_position_embeddings.saturating_sub(1)).max(1);
-        let models: [&dyn CausalLm<B>; 2] = [self.dense, sparse];
-        let mut caches = [0; 2].map(|_| self.cache(steps + 1));
-        let mut seconds = [0.0; 2];
-        for (step, token) in self.tokens.iter().cycle().take(steps + 1).enumerate() {
-            progress.working(DOING, step as u64, steps as u64)?;
-            for (i, model) in models.iter().enumerate() {
-                let tokens = std::slice::from_ref(token);
-                let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last };
-                let start = Instant::now();
-                let logits = model.forward(&[span], &mut caches[i])?;
-                let _ = logits.narrow(1, 0, 1).into_data();
-                // The first step warms up.
-                if step > 0 {
-                    seconds[i] += start.elapsed().as_secs_f64();
-                }
-            }
-        }
-        Ok(seconds.map(|seconds| steps as f64 / seconds))
     }
 
     fn cache(&self, positions: usize) -> ContiguousKvCache<B> {

@@ -4,9 +4,12 @@
 mod bench;
 mod costs;
 mod peak_memory;
+mod turns;
 mod workload;
 
 pub use bench::{Bench, BenchModel, BenchResult};
 pub use costs::{kv_bytes_read, prefill_flops};
 pub use peak_memory::peak_rss_bytes;
+pub use turns::decode_speeds;
+pub(crate) use turns::in_turns;
 pub use workload::{Speeds, Subject, Workload};

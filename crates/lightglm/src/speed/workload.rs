@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, PageBudget, SequenceId, Span};
+use lightglm_core::{CausalLm, KvDtype, LogitRows, SequenceId, Span};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::LmBackend;
 use lightglm_kernels::cpu::roofs::{ReadStream, f32_fma_gflops, int8_dot_gops, read_bandwidth_gbs};
@@ -12,7 +12,7 @@ use lightglm_model::config::GlmConfig;
 
 use super::costs::{kv_bytes_read, prefill_flops};
 use crate::error::Error;
-use crate::model::{EXACT_LAYERS, LanguageModel, Loaded};
+use crate::model::{CacheOptions, LanguageModel, Loaded};
 use crate::progress::ProgressSink;
 
 /// Bytes read after each decode step to measure the bandwidth: well beyond a last-level cache.
@@ -151,12 +151,8 @@ impl<B: LmBackend> Subject<B> {
     }
 
     fn cache(&self, batch: usize, positions: usize) -> ContiguousKvCache<B> {
-        let (shape, device) = (KvShape::of(&self.config), &self.loaded.device);
-        let cache = ContiguousKvCache::new(shape, batch, positions, self.kv_dtype, device);
-        match self.kv_budget {
-            None => cache,
-            Some(positions) => cache.with_page_budget(PageBudget { positions }, EXACT_LAYERS),
-        }
+        let options = CacheOptions::of(&self.config, self.kv_dtype, self.kv_budget);
+        options.cache(batch, positions, &self.loaded.device)
     }
 
     /// Seconds for a prompt of `tokens` tokens, logits of the last row.
@@ -228,7 +224,7 @@ impl<B: LmBackend> Subject<B> {
 }
 
 /// Waits for the device.
-fn finish<B: LmBackend>(logits: &Tensor<B, 2>) {
+pub(super) fn finish<B: LmBackend>(logits: &Tensor<B, 2>) {
     let [rows, _] = logits.dims();
     if rows > 0 {
         let _ = logits.clone().narrow(1, 0, 1).into_data();

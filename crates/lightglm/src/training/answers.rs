@@ -1,8 +1,6 @@
 //! What a model answers to the questions of rows, how much of that is right, and how likely it finds
 //! the wanted answers.
 
-use std::ops::ControlFlow;
-
 use lightglm_generation::SamplingParams;
 use lightglm_text::ChatText;
 use lightglm_train::data::{Conversation, ConversationTokenizer, Example};
@@ -10,11 +8,8 @@ use lightglm_train::trainer::TokenizedExample;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::model::{Model, Prompt, Request};
-use crate::progress::{Progress, ProgressSink};
-
-/// Questions that are answered at once: a decode step reads every weight once for all of them.
-const SEQUENCES: usize = 32;
+use crate::model::{Model, Prompt, Request, SEQUENCES};
+use crate::progress::ProgressSink;
 
 /// How many answers are right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -66,8 +61,9 @@ pub fn answers(
     let max_tokens = longest + longest / 4 + 2;
     let greedy = SamplingParams { temperature: 0.0, max_tokens, ..SamplingParams::default() };
     let tokenizer = ConversationTokenizer::new(text);
+    let total = conversations.len() as u64;
     let mut answers = Vec::with_capacity(conversations.len());
-    report(progress, "asking", 0, conversations.len())?;
+    progress.working("asking", 0, total)?;
     for batch in conversations.chunks(SEQUENCES) {
         let requests = batch.iter().map(|conversation| {
             let prompt = Prompt::Tokens(tokenizer.question(conversation)?);
@@ -76,7 +72,7 @@ pub fn answers(
         for reply in model.batch(requests.collect::<Result<Vec<_>, Error>>()?)? {
             answers.push(reply?.text);
         }
-        report(progress, "asking", answers.len(), conversations.len())?;
+        progress.working("asking", answers.len() as u64, total)?;
     }
     Ok(answers)
 }
@@ -90,28 +86,16 @@ pub fn perplexity(
     rows: &[TokenizedExample],
     progress: &ProgressSink,
 ) -> Result<f64, Error> {
-    let (mut loss, mut labels) = (0.0, 0);
+    let (mut loss, mut labels, total) = (0.0, 0, rows.len() as u64);
     for (done, row) in rows.iter().enumerate() {
-        report(progress, "measuring", done, rows.len())?;
+        progress.working("measuring", done as u64, total)?;
         let losses = model.inner.runtime.label_losses(&row.tokens, &row.targets)?;
         loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
         labels += losses.len();
     }
-    report(progress, "measuring", rows.len(), rows.len())?;
+    progress.working("measuring", total, total)?;
     if labels == 0 {
         return Err(Error::Option { option: "rows", reason: "no row has a label".to_owned() });
     }
     Ok((loss / labels as f64).exp())
-}
-
-fn report(
-    progress: &ProgressSink,
-    doing: &'static str,
-    done: usize,
-    total: usize,
-) -> Result<(), Error> {
-    match progress.report(Progress::Working { doing, done: done as u64, total: total as u64 }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Interrupted { doing }),
-    }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use lightglm::evaluate::{
     AskOptions, Metric, MetricValue, Missing, Predictions, PromptStyle, Protocol, QuestionOptions,
-    QuestionSet, ScoreOptions, Task, TextOptions, decode_speeds, divergence_metrics,
-    perplexity_metrics,
+    QuestionSet, ScoreOptions, Task, TextOptions, divergence_metrics, perplexity_metrics,
 };
+use lightglm::speed::decode_speeds;
 use lightglm::{Error, KvDtype, LoadOptions, Model, Progress, ProgressSink, Weights};
 use lightglm_eval::EvalError;
 
