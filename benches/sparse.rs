@@ -17,8 +17,9 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lightglm::ProgressSink;
+use lightglm::generic::{LanguageModel, quantize_source};
 use lightglm::sparse::{SHORTEST_RUN, sparsify};
-use lightglm::{LanguageModel, ProgressSink, quantize_source};
 use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::cpu::roofs;

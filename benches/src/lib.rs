@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{LanguageModel, Loaded, Policy, ProgressSink, Scheme, load_source, quantize_source};
+use lightglm::generic::{LanguageModel, Loaded, load_source, quantize_source};
+use lightglm::{Policy, ProgressSink, Scheme};
 use lightglm_core::WeightDtype;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::SeededWeights;
@@ -21,7 +22,7 @@ pub fn mid(scheme: &str, positions: usize) -> (GlmConfig, Arc<dyn LanguageModel<
             let policy = Policy::uniform(name.parse::<Scheme>().expect("a scheme"));
             let progress = ProgressSink::default();
             quantize_source(&config, &weights, file, &policy, &progress, &device)
-                .map(|quantized| (quantized, &device).into())
+                .map(|quantized| quantized.into_loaded(&device))
         }
     }
     .expect("seeded weights fit");

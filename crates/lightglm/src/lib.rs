@@ -54,6 +54,7 @@ pub mod checkpoint;
 mod device;
 mod error;
 pub mod evaluate;
+pub mod generic;
 mod model;
 mod model_folder;
 mod progress;
@@ -69,7 +70,7 @@ pub mod training;
 pub mod verify;
 mod whole_file;
 
-pub use device::{Cpu, Device, DeviceJob, run_on};
+pub use device::{Cpu, Device};
 pub use error::Error;
 pub use lightglm_core::{KvDtype, WeightDtype};
 pub use lightglm_generation::{
@@ -82,9 +83,7 @@ pub use lightglm_quant::{Policy, Scheme};
 pub use lightglm_serve::structured::{Constraint, ToolSpec};
 pub use lightglm_text::{ChatText, Message};
 pub use model::{
-    Answer, Chat, LanguageModel, LoadAdapter, LoadOptions, Loaded, Model, Prompt, Quantized,
-    QuantizedGlm, Reply, Request, Sparsity, Speed, Weights, load, load_quantized, load_source,
-    matrices, quantize_source, recommended,
+    Answer, Chat, LoadOptions, Model, Prompt, Reply, Request, Sparsity, Speed, Weights,
 };
 pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};

@@ -48,3 +48,16 @@ pub struct Loaded<B: LmBackend> {
     /// Where it is.
     pub device: B::Device,
 }
+
+impl<B: LmBackend> Loaded<B> {
+    /// A model without adapters, whose prompts choose nothing.
+    pub fn new(
+        model: Arc<dyn LanguageModel<B>>,
+        scheme: impl Into<String>,
+        integer: bool,
+        device: &B::Device,
+    ) -> Self {
+        let (scheme, device) = (scheme.into(), device.clone());
+        Self { model, scheme, integer, adapters: None, prompt_neurons: None, device }
+    }
+}

@@ -100,8 +100,7 @@ where
     let adapters = options.adapters.clone();
     let adapters =
         adapters.map(|folder| adapter_loader(Arc::clone(&model), checkpoint.config(), folder));
-    let device = device.clone();
-    Loaded { model, scheme, integer, adapters, prompt_neurons: None, device }
+    Loaded { adapters, ..Loaded::new(model, scheme, integer, device) }
 }
 
 /// A model whose projections can be sparse or cut: quantized on disk, quantized as the policy says,
@@ -178,21 +177,13 @@ pub fn load_source<B: LmBackend>(
 ) -> Result<Loaded<B>, Error> {
     let model = DenseGlm::load(config, source, file, LoadPrecision::Stored, device)?;
     let scheme = held::<B>(precision, device);
-    Ok(Loaded {
-        model: Arc::new(model),
-        scheme,
-        integer: false,
-        adapters: None,
-        prompt_neurons: None,
-        device: device.clone(),
-    })
+    Ok(Loaded::new(Arc::new(model), scheme, false, device))
 }
 
-impl<B: LmBackend> From<(Quantized<B>, &B::Device)> for Loaded<B> {
-    fn from((quantized, device): (Quantized<B>, &B::Device)) -> Self {
-        let Quantized { model, scheme, integer } = quantized;
-        let (model, device) = (Arc::new(model), device.clone());
-        Self { model, scheme, integer, adapters: None, prompt_neurons: None, device }
+impl<B: LmBackend> Quantized<B> {
+    /// As a model whose parts are not replaced any more.
+    pub fn into_loaded(self, device: &B::Device) -> Loaded<B> {
+        Loaded::new(Arc::new(self.model), self.scheme, self.integer, device)
     }
 }
 

@@ -11,7 +11,8 @@
 //!
 //! ```no_run
 //! use lightglm::sparse::{Allocation, Calibrated};
-//! use lightglm::{Cpu, LoadOptions, Model, ProgressSink, Sparsity, Weights, load_quantized};
+//! use lightglm::{Cpu, LoadOptions, Model, ProgressSink, Sparsity, Weights};
+//! use lightglm::generic::load_quantized;
 //! # let tokens: Vec<u32> = Vec::new();
 //! let silent = ProgressSink::default();
 //! let checkpoint = lightglm::checkpoint::open("glm-4-9b-0414", &silent)?;
@@ -42,6 +43,8 @@ pub mod griffin;
 mod prompt_neurons;
 mod sparsify;
 pub mod thresholds;
+
+use std::sync::Arc;
 
 use lightglm_core::{LogitRows, SequenceId, Span};
 use lightglm_kernels::LmBackend;
@@ -76,18 +79,18 @@ pub(crate) fn sparse<B: LmBackend>(
     device: &B::Device,
 ) -> Result<Loaded<B>, Error> {
     let Quantized { model, scheme, integer } = quantized;
-    let (model, prompt_neurons) = match sparsity {
-        Sparsity::Dense => return Ok((Quantized { model, scheme, integer }, device).into()),
+    Ok(match sparsity {
+        Sparsity::Dense => Loaded::new(Arc::new(model), scheme, integer, device),
         Sparsity::Thresholds(file) => {
-            (ActivationThresholds::load(file, &model)?.apply(model)?, None)
+            let sparse = ActivationThresholds::load(file, &model)?.apply(model)?;
+            Loaded::new(sparse, scheme, integer, device)
         }
         Sparsity::PromptNeurons(keep) => {
             let neurons = PromptNeurons::new(model, *keep);
-            (neurons.whole(), Some(neurons))
+            let loaded = Loaded::new(neurons.whole(), scheme, integer, device);
+            Loaded { prompt_neurons: Some(neurons), ..loaded }
         }
-    };
-    let device = device.clone();
-    Ok(Loaded { model, scheme, integer, adapters: None, prompt_neurons, device })
+    })
 }
 
 /// Tokens of a text that is run on its own.

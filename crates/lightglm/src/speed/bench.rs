@@ -18,7 +18,7 @@ use crate::model::{
     quantize_source,
 };
 use crate::progress::ProgressSink;
-use crate::sparse::{ActivationThresholds, Allocation, Calibrated, PromptNeurons};
+use crate::sparse::{ActivationThresholds, Allocation, Calibrated, sparse};
 
 /// Tokens that thresholds are found on, and as many others that they are checked on.
 const CALIBRATION: usize = 128;
@@ -87,12 +87,8 @@ impl Bench<'_> {
         let mut counted = None;
         let loaded = match (self.sparsity, &self.options.sparsity) {
             (None, Sparsity::Dense) => self.dense(&config, device)?,
-            (None, Sparsity::PromptNeurons(keep)) => {
-                let Quantized { model, scheme, integer } = self.quantized(&config, device)?;
-                let neurons = PromptNeurons::new(model, *keep);
-                let (model, device) = (neurons.whole(), device.clone());
-                let prompt_neurons = Some(neurons);
-                Loaded { model, scheme, integer, adapters: None, prompt_neurons, device }
+            (None, neurons @ Sparsity::PromptNeurons(_)) => {
+                sparse(self.quantized(&config, device)?, neurons, device)?
             }
             (sparsity, kind) => {
                 let Quantized { model, scheme, integer } = self.quantized(&config, device)?;
@@ -108,8 +104,7 @@ impl Bench<'_> {
                     }
                 };
                 counted = Some(thresholds.count(&model, &[check])?);
-                let (model, device) = (thresholds.apply(model)?, device.clone());
-                Loaded { model, scheme, integer, adapters: None, prompt_neurons: None, device }
+                Loaded::new(thresholds.apply(model)?, scheme, integer, device)
             }
         };
         let kv_dtype = match self.kv_dtype {
@@ -145,7 +140,7 @@ impl Bench<'_> {
         match (self.model, &self.options.weights) {
             (BenchModel::Checkpoint(checkpoint), _) => load(checkpoint, &self.options, device),
             (BenchModel::Random(_), Weights::Policy(_)) => {
-                Ok((self.quantized(config, device)?, device).into())
+                Ok(self.quantized(config, device)?.into_loaded(device))
             }
             (BenchModel::Random(_), _) => {
                 let (dtype, file) = (self.precision(false)?, Path::new("random weights"));

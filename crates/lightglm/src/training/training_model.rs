@@ -255,7 +255,7 @@ impl TrainingModel {
                 let progress = &self.options.progress;
                 let packed =
                     quantize_source(config, &weights, file, &qat.policy, progress, &device)?;
-                Loaded::from((packed, &device))
+                packed.into_loaded(&device)
             }
             Method::Full | Method::Lora(_) => dense(self.student.inference()?),
         };
@@ -355,15 +355,7 @@ impl fmt::Debug for TrainingModel {
 const IN_MEMORY: &str = "trained weights";
 
 fn dense(model: Arc<dyn crate::model::LanguageModel<Cpu>>) -> Loaded<Cpu> {
-    let scheme = "f32".to_owned();
-    Loaded {
-        model,
-        scheme,
-        integer: false,
-        adapters: None,
-        prompt_neurons: None,
-        device: Default::default(),
-    }
+    Loaded::new(model, "f32", false, &Default::default())
 }
 
 /// A name that only this project knows: an adapter that calls its base so finds nobody else's.

@@ -63,7 +63,7 @@ fn a_quantized_folder_answers_as_the_model_quantized_while_loading() {
         assert!(report.after.bytes < report.before.bytes / 2, "{report:?}");
         assert_eq!(report.after.weights, report.before.weights);
         let matrices: usize = report.schemes.iter().map(|(_, count)| count).sum();
-        assert_eq!(matrices, lightglm::matrices(checkpoint.config()).len());
+        assert_eq!(matrices, lightglm::generic::matrices(checkpoint.config()).len());
         assert_eq!(names(&folder), ["config.json", "model.safetensors", "tokenizer.json"]);
 
         let opened = Model::open(&folder, LoadOptions::default()).unwrap();

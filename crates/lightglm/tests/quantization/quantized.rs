@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{Error, LoadOptions, Loaded, ProgressSink, Weights, load, load_source};
+use lightglm::generic::{Loaded, load, load_source};
+use lightglm::{Error, LoadOptions, ProgressSink, Weights};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_core::{LogitRows, SequenceId, Span, WeightDtype, WeightError};
 use lightglm_generation::ContiguousKvCache;
@@ -45,9 +46,15 @@ fn held(checkpoint: &Checkpoint, weights: Weights) -> Result<Loaded<Flex>, Error
 fn quantized(weights: &SeededWeights, policy: &Policy) -> Loaded<Flex> {
     let (file, progress) = (Path::new("seeded"), ProgressSink::default());
     let config = weights.config();
-    let quantized =
-        lightglm::quantize_source::<Flex>(config, weights, file, policy, &progress, &FlexDevice);
-    (quantized.unwrap(), &FlexDevice).into()
+    let quantized = lightglm::generic::quantize_source::<Flex>(
+        config,
+        weights,
+        file,
+        policy,
+        &progress,
+        &FlexDevice,
+    );
+    quantized.unwrap().into_loaded(&FlexDevice)
 }
 
 /// The root mean square of the difference over that of `expected`.

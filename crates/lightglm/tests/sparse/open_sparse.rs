@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::module::Param;
 use burn::tensor::Tensor;
+use lightglm::generic::{QuantizedGlm, load_quantized};
 use lightglm::sparse::griffin::{down_by_channels, select};
 use lightglm::sparse::{
     ActivationThresholds, Allocation, Calibrated, PromptNeurons, SparseModelError, Sparsify,
     SparsifyReport, WantedThresholds,
 };
 use lightglm::{
-    Cpu, Device, Error, LoadOptions, Model, Progress, ProgressSink, Prompt, QuantizedGlm, Request,
-    SamplingParams, Sparsity, WeightDtype, Weights, load_quantized,
+    Cpu, Device, Error, LoadOptions, Model, Progress, ProgressSink, Prompt, Request,
+    SamplingParams, Sparsity, WeightDtype, Weights,
 };
 use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, SequenceId, Span};
 use lightglm_generation::{ContiguousKvCache, DEFAULT_PREFILL_CHUNK};

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use lightglm::generic::{QuantizedGlm, quantize_source};
 use lightglm::sparse::thresholds::{calibrate, fingerprint, masked};
 use lightglm::sparse::{BlockErrors, sparsify};
-use lightglm::{Error, Progress, ProgressSink, QuantizedGlm, quantize_source};
+use lightglm::{Error, Progress, ProgressSink};
 use lightglm_core::{
     CausalLm, KvCache, KvDtype, KvShape, Linear, LogitRows, PageBudget, SequenceId, Span,
     WeightDtype,

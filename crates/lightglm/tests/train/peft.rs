@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module};
 use burn_flex::{Flex, FlexDevice};
-use lightglm::matrices;
+use lightglm::generic::matrices;
 use lightglm_core::{
     LogitRows, SafetensorsWriter, SequenceId, Span, StoredDtype, TensorSpec, WeightDtype,
 };

@@ -6,7 +6,7 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
-use lightglm::QuantizedGlm;
+use lightglm::generic::QuantizedGlm;
 use lightglm_core::{CausalLm, GradientSums, LogitRows, SequenceId, Span, WeightDtype};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;

@@ -10,7 +10,8 @@ use burn::backend::Autodiff;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{ProgressSink, QuantizedGlm, quantize_source};
+use lightglm::ProgressSink;
+use lightglm::generic::{QuantizedGlm, quantize_source};
 use lightglm_core::trainable_parameters;
 use lightglm_core::{
     Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
