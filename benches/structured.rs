@@ -23,9 +23,9 @@ use lightglm_generation::TokenHistory;
 use lightglm_serve::structured::{
     Compiled, Constraint, GrammarVocabulary, StructuredLimits, ToolSpec, compile,
 };
-use lightglm_testkit::{SplitMix, made_up_tokens};
-use lightglm_text::{ChatText, ChatTextError, Detokenize, Message};
-use serde_json::{Value, json};
+use lightglm_testkit::{SplitMix, VocabularyText, made_up_tokens};
+use lightglm_text::ChatText;
+use serde_json::json;
 
 const VOCAB_SIZE: usize = 151_552;
 const EOS: u32 = VOCAB_SIZE as u32 - 1;
@@ -33,58 +33,23 @@ const EOS: u32 = VOCAB_SIZE as u32 - 1;
 const REPLIES: u64 = 20;
 const LONGEST_REPLY: usize = 200;
 
-/// Tokens and their bytes; no template.
-struct Tokens(Vec<Vec<u8>>);
-
-impl Tokens {
-    fn new() -> Self {
-        let Some(path) = std::env::var_os("LIGHTGLM_TIKTOKEN") else {
+/// The tokens' bytes, and the last of as many ids as GLM-4 has as the one that ends a reply.
+fn tokens() -> VocabularyText {
+    let words = match std::env::var_os("LIGHTGLM_TIKTOKEN") {
+        None => {
             println!("made up tokens; LIGHTGLM_TIKTOKEN names no file");
-            return Self(made_up_tokens(VOCAB_SIZE - 1000));
-        };
-        let text = std::fs::read_to_string(path).expect("LIGHTGLM_TIKTOKEN can be read");
-        let bytes = |line: &str| {
-            let token = line.split(' ').next().unwrap_or_default();
-            STANDARD.decode(token).expect("LIGHTGLM_TIKTOKEN has base64 in each line")
-        };
-        Self(text.lines().map(bytes).take(VOCAB_SIZE - 100).collect())
-    }
-
-    /// The token that is one byte.
-    fn of_byte(&self, byte: u8) -> usize {
-        self.0.iter().position(|token| *token == [byte]).expect("each byte has a token")
-    }
-}
-
-impl ChatText for Tokens {
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        Ok(text.bytes().map(|byte| self.of_byte(byte) as u32).collect())
-    }
-
-    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        self.encode(text)
-    }
-
-    fn encode_conversation(
-        &self,
-        _: &[Message],
-        _: &[Value],
-        _: bool,
-    ) -> Result<Vec<u32>, ChatTextError> {
-        Ok(Vec::new())
-    }
-
-    fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
-        Box::new(|_| None)
-    }
-
-    fn token_bytes(&self, token: u32) -> Option<&[u8]> {
-        self.0.get(token as usize).map(Vec::as_slice)
-    }
-
-    fn eos_token_ids(&self) -> &[u32] {
-        &[EOS]
-    }
+            made_up_tokens(VOCAB_SIZE - 1000)
+        }
+        Some(path) => {
+            let text = std::fs::read_to_string(path).expect("LIGHTGLM_TIKTOKEN can be read");
+            let bytes = |line: &str| {
+                let token = line.split(' ').next().unwrap_or_default();
+                STANDARD.decode(token).expect("LIGHTGLM_TIKTOKEN has base64 in each line")
+            };
+            text.lines().map(bytes).take(VOCAB_SIZE - 100).collect()
+        }
+    };
+    VocabularyText::new(words.into_iter().map(Some).collect(), vec![EOS])
 }
 
 fn constraints() -> [(&'static str, Constraint); 5] {
@@ -166,7 +131,7 @@ fn follow(compiled: &Compiled, replies: &[Vec<u32>], mut steps: u64) -> Duration
 }
 
 fn structured(criterion: &mut Criterion) {
-    let tokens = Tokens::new();
+    let tokens = tokens();
     let limits = StructuredLimits::default();
     let build =
         || GrammarVocabulary::new(&tokens, VOCAB_SIZE).expect("the tokens make a vocabulary");
@@ -187,7 +152,8 @@ fn structured(criterion: &mut Criterion) {
     }
     group.finish();
 
-    let closing = b"\"},]".map(|byte| tokens.of_byte(byte));
+    let closing = tokens.encode("\"},]").expect("each byte has a token");
+    let closing: Vec<usize> = closing.into_iter().map(|token| token as usize).collect();
     let mut logits = vec![0.0f32; VOCAB_SIZE];
     let mut group = criterion.benchmark_group("mask_f32");
     group.bench_function("fill/151552", |bench| {

@@ -37,6 +37,6 @@ pub use checkpoint::{
 pub use error::QuantError;
 pub use layers::{MatrixWeight, QuantizedEmbedding, QuantizedLinear};
 pub use policy::{Footprint, Policy, PolicyError, footprint};
-pub use quantizer::{CheckpointQuantizer, DenseMatrix, HostMatrix, PackedBytes};
+pub use quantizer::{CheckpointQuantizer, DenseMatrix, HostMatrix, PackedBytes, to_f32};
 pub use round_to_nearest::{round_to_nearest, scale_of};
 pub use scheme::{Granularity, QuantizedScheme, Scheme, SchemeError, WeightScheme};

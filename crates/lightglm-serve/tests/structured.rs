@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::toy::{EOS, Fixture, Mood, Toy, VOCAB_SIZE};
+use crate::toy::{EOS, Fixture, Mood, VOCAB_SIZE, toy};
 use crate::validator::accepts;
 
 fn schemas() -> Vec<Value> {
@@ -400,7 +400,7 @@ fn errors_name_their_field() {
 
 #[test]
 fn a_vocabulary_needs_an_end() {
-    let toy = Toy::new();
+    let toy = toy();
     let error = GrammarVocabulary::new(&toy, 300).unwrap_err();
     assert!(matches!(error, StructuredError::Vocabulary { .. }) && error.field().is_none());
     assert!(GrammarVocabulary::new(&toy, 1 << 25).is_err());

@@ -21,6 +21,7 @@ mod made_up_tokens;
 mod shuffled_kv_cache;
 mod split_mix;
 mod table_lm;
+mod vocabulary_text;
 
 pub use bigram_lm::BigramLm;
 pub use check_causal_lm::check_causal_lm;
@@ -35,3 +36,4 @@ pub use made_up_tokens::made_up_tokens;
 pub use shuffled_kv_cache::ShuffledKvCache;
 pub use split_mix::SplitMix;
 pub use table_lm::TableLm;
+pub use vocabulary_text::VocabularyText;

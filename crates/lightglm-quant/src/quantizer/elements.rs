@@ -6,6 +6,11 @@ use burn::tensor::{AllocationProperty, Bytes, DType, Tensor, TensorData, backend
 use half::{bf16, f16};
 use lightglm_core::{TensorView, WeightDtype};
 
+/// All elements of a tensor as f32, in their order.
+pub fn to_f32(view: &TensorView) -> Vec<f32> {
+    floats(view, 0..view.shape[0])
+}
+
 /// Rows `rows` of a matrix `[N, K]` as f32.
 pub(super) fn floats(view: &TensorView, rows: Range<usize>) -> Vec<f32> {
     let columns: usize = view.shape[1..].iter().product();

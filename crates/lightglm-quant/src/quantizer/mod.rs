@@ -4,6 +4,7 @@ mod elements;
 mod packed_bytes;
 mod save;
 
+pub use elements::to_f32;
 pub(crate) use elements::{bias_tensor, dense_tensor, shared};
 pub use packed_bytes::PackedBytes;
 

@@ -4,11 +4,10 @@ use lightglm_generation::TokenHistory;
 use lightglm_serve::structured::{
     Constraint, GrammarVocabulary, StructuredLimits, ToolSpec, compile,
 };
-use lightglm_testkit::{SplitMix, made_up_tokens};
+use lightglm_testkit::{SplitMix, VocabularyText, made_up_tokens};
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::toy::Toy;
 use crate::validator::accepts;
 
 const VOCAB_SIZE: usize = 151_552;
@@ -42,7 +41,7 @@ fn reply(vocabulary: &GrammarVocabulary, tokens: &[Vec<u8>], constraint: &Constr
 #[test]
 fn a_vocabulary_of_glms_size_is_followed_too() {
     let tokens = made_up_tokens(VOCAB_SIZE - 1000);
-    let toy = Toy::of(tokens.iter().cloned().map(Some).collect(), vec![EOS]);
+    let toy = VocabularyText::new(tokens.iter().cloned().map(Some).collect(), vec![EOS]);
     let vocabulary = GrammarVocabulary::new(&toy, VOCAB_SIZE).unwrap();
     let reply = |constraint: Constraint| reply(&vocabulary, &tokens, &constraint);
 

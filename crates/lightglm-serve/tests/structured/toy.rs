@@ -4,9 +4,8 @@ use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
 use lightglm_serve::structured::{
     Constraint, GrammarVocabulary, StructuredError, StructuredLimits, compile,
 };
-use lightglm_testkit::SplitMix;
-use lightglm_text::{ChatText, ChatTextError, Detokenize, Message};
-use serde_json::Value;
+use lightglm_testkit::{SplitMix, VocabularyText};
+use lightglm_text::ChatText;
 
 /// Wider than the tokenizer: the last ids stand for nothing.
 pub(crate) const VOCAB_SIZE: usize = 450;
@@ -14,99 +13,55 @@ pub(crate) const VOCAB_SIZE: usize = 450;
 /// Two ways to end, as GLM has three.
 pub(crate) const EOS: [u32; 2] = [400, 402];
 
-/// Tokens and how they end.
-pub(crate) struct Toy {
-    words: Vec<Option<Vec<u8>>>,
-    eos: Vec<u32>,
-}
-
-impl Toy {
-    /// These tokens.
-    pub(crate) fn of(words: Vec<Option<Vec<u8>>>, eos: Vec<u32>) -> Self {
-        Self { words, eos }
-    }
-
-    /// Every byte, tokens of several, control tokens from 400 on.
-    pub(crate) fn new() -> Self {
-        let mut words: Vec<Option<Vec<u8>>> = (0..=255).map(|byte| Some(vec![byte])).collect();
-        let several: [&[u8]; 40] = [
-            b"\":",
-            b"\",",
-            b"{\"",
-            b"\"}",
-            b"},",
-            b"[[",
-            b"{\"a\":[{",
-            b"]]",
-            b"}}",
-            b", ",
-            b"\n",
-            b"\n{",
-            b"  ",
-            b"    ",
-            b"true",
-            b"false",
-            b"null",
-            b"12",
-            b"123",
-            b"e9",
-            b"e99",
-            b"1e999",
-            b":1e999",
-            b"0.",
-            b"-1",
-            b"name",
-            b"get",
-            b"_weather",
-            b"get_weather\n{\"",
-            b"call\n{}",
-            "你好".as_bytes(),
-            "世界".as_bytes(),
-            "，".as_bytes(),
-            b"\xE4\xBD",
-            b"\xA0",
-            b"\\n",
-            b"\\\"",
-            b"\\u00",
-            b"the ",
-            b"ing",
-        ];
-        words.extend(several.iter().map(|word| Some(word.to_vec())));
-        words.resize(400, Some(b"\xFF[12]".to_vec()));
-        words.resize(410, None);
-        Self::of(words, EOS.to_vec())
-    }
-}
-
-impl ChatText for Toy {
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        Ok(text.bytes().map(u32::from).collect())
-    }
-
-    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        self.encode(text)
-    }
-
-    fn encode_conversation(
-        &self,
-        _: &[Message],
-        _: &[Value],
-        _: bool,
-    ) -> Result<Vec<u32>, ChatTextError> {
-        Ok(Vec::new())
-    }
-
-    fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
-        Box::new(|_| None)
-    }
-
-    fn token_bytes(&self, token: u32) -> Option<&[u8]> {
-        self.words.get(token as usize)?.as_deref()
-    }
-
-    fn eos_token_ids(&self) -> &[u32] {
-        &self.eos
-    }
+/// Every byte, tokens of several, control tokens from 400 on.
+pub(crate) fn toy() -> VocabularyText {
+    let mut words: Vec<Option<Vec<u8>>> = (0..=255).map(|byte| Some(vec![byte])).collect();
+    let several: [&[u8]; 40] = [
+        b"\":",
+        b"\",",
+        b"{\"",
+        b"\"}",
+        b"},",
+        b"[[",
+        b"{\"a\":[{",
+        b"]]",
+        b"}}",
+        b", ",
+        b"\n",
+        b"\n{",
+        b"  ",
+        b"    ",
+        b"true",
+        b"false",
+        b"null",
+        b"12",
+        b"123",
+        b"e9",
+        b"e99",
+        b"1e999",
+        b":1e999",
+        b"0.",
+        b"-1",
+        b"name",
+        b"get",
+        b"_weather",
+        b"get_weather\n{\"",
+        b"call\n{}",
+        "你好".as_bytes(),
+        "世界".as_bytes(),
+        "，".as_bytes(),
+        b"\xE4\xBD",
+        b"\xA0",
+        b"\\n",
+        b"\\\"",
+        b"\\u00",
+        b"the ",
+        b"ing",
+    ];
+    words.extend(several.iter().map(|word| Some(word.to_vec())));
+    words.resize(400, Some(b"\xFF[12]".to_vec()));
+    words.resize(410, None);
+    VocabularyText::new(words, EOS.to_vec())
 }
 
 /// A reply that was chosen at random.
@@ -133,14 +88,14 @@ pub(crate) enum Mood {
 }
 
 pub(crate) struct Fixture {
-    pub(crate) toy: Toy,
+    pub(crate) toy: VocabularyText,
     pub(crate) vocabulary: GrammarVocabulary,
     pub(crate) limits: StructuredLimits,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let toy = Toy::new();
+        let toy = toy();
         let vocabulary = GrammarVocabulary::new(&toy, VOCAB_SIZE).unwrap();
         Self { toy, vocabulary, limits: StructuredLimits::default() }
     }

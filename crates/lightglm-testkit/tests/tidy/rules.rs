@@ -75,8 +75,9 @@ pub(crate) fn dependencies_form_a_star(sources: &[Source]) -> Vec<String> {
         _ if package == "lightglm-generation" => {
             matches!(dependency, "lightglm-core" | "lightglm-text")
         }
-        _ if package == "lightglm-kernels" || package == "lightglm-testkit" => {
-            dependency == "lightglm-core"
+        _ if package == "lightglm-kernels" => dependency == "lightglm-core",
+        _ if package == "lightglm-testkit" => {
+            matches!(dependency, "lightglm-core" | "lightglm-text")
         }
         _ if SIBLINGS.contains(&package) => {
             matches!(

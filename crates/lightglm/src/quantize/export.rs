@@ -5,8 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use burn::tensor::f16;
-use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource, save_safetensors};
+use lightglm_core::{WeightError, WeightSource, save_safetensors};
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::weights::SafetensorsCheckpoint;
@@ -15,7 +14,7 @@ use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig, CompressedTensorsScheme,
     export_compressed_tensors, snap_minimums,
 };
-use lightglm_quant::{QuantizedCheckpoint, round_to_nearest};
+use lightglm_quant::{QuantizedCheckpoint, round_to_nearest, to_f32};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -120,7 +119,7 @@ pub fn export(
         &mut |layer| {
             let view = weights.tensor(&format!("{layer}.weight"))?;
             let shape = [view.shape[0], view.shape[1]];
-            let mut matrix = round_to_nearest(layer, &f32s(&view), shape, &weight_scheme)?;
+            let mut matrix = round_to_nearest(layer, &to_f32(&view), shape, &weight_scheme)?;
             snap_minimums(&mut matrix);
             layers += 1;
             layers_done.set(layers as u64);
@@ -198,17 +197,4 @@ fn copy_companions(model: &Path, folder: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn f32s(view: &TensorView) -> Vec<f32> {
-    let bytes = &view.bytes[..];
-    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    match view.dtype {
-        WeightDtype::F32 => {
-            let four = bytes.chunks_exact(4);
-            four.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
-        WeightDtype::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
-        WeightDtype::Bf16 => halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
-    }
 }

@@ -19,27 +19,12 @@ use lightglm::{
 use lightglm_core::{CausalLm, KvDtype, KvShape, LogitRows, SequenceId, Span};
 use lightglm_generation::{ContiguousKvCache, DEFAULT_PREFILL_CHUNK};
 use lightglm_model::config::GlmConfig;
-use lightglm_model::weights::write_random_checkpoint;
 use lightglm_sparse::SparsityError;
 use lightglm_text::{ChatText, Message};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Tokens of a reply.
 const STEPS: usize = 8;
-
-/// A tiny model with GLM's tokenizer in its small form, and room for long prompts.
-fn checkpoint(seed: u64) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let config = GlmConfig { max_position_embeddings: 2048, ..GlmConfig::tiny() };
-    let progress = &mut |_| ControlFlow::Continue(());
-    write_random_checkpoint(folder.path(), &config, WeightDtype::F32, seed, None, progress)
-        .unwrap();
-    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../lightglm-text/tests/data/text/tokenizer.json");
-    std::fs::copy(tokenizer, folder.path().join("tokenizer.json")).unwrap();
-    folder
-}
 
 fn options(scheme: &str, sparsity: Sparsity) -> LoadOptions {
     let weights = Weights::scheme(scheme).unwrap();
@@ -110,7 +95,7 @@ fn reply(
 
 #[test]
 fn a_file_says_whether_inputs_or_gates_are_left_out() {
-    let folder = checkpoint(3);
+    let folder = crate::tiny_model::folder(3);
     let (config, dense) = quantized(folder.path(), "int8");
     let prompt = tokens(20);
     let mut replies = Vec::new();
@@ -146,7 +131,7 @@ fn a_file_says_whether_inputs_or_gates_are_left_out() {
 /// Allocations that were not asked for have no thresholds.
 #[test]
 fn an_allocation_is_asked_for_before_the_text_is_run() {
-    let folder = checkpoint(3);
+    let folder = crate::tiny_model::folder(3);
     let (config, model) = quantized(folder.path(), "int8");
     let (text, silent) = (tokens(64), ProgressSink::default());
     for asked in [Allocation::Uniform, Allocation::Gates] {
@@ -164,7 +149,7 @@ fn an_allocation_is_asked_for_before_the_text_is_run() {
 
 #[test]
 fn each_turn_of_a_chat_runs_the_neurons_that_its_prompt_chose() {
-    let folder = checkpoint(4);
+    let folder = crate::tiny_model::folder(4);
     let (config, whole) = quantized(folder.path(), "int8");
     let whole = down_by_channels(whole);
     for keep in [0.3, 1.0] {
@@ -201,7 +186,7 @@ fn each_turn_of_a_chat_runs_the_neurons_that_its_prompt_chose() {
 /// With all neurons the replies are those of the whole model; with few they are not.
 #[test]
 fn few_neurons_are_another_model() {
-    let folder = checkpoint(4);
+    let folder = crate::tiny_model::folder(4);
     let (config, whole) = quantized(folder.path(), "int8");
     let prompt = tokens(40);
     let logits = |keep| -> Vec<f32> {
@@ -228,7 +213,7 @@ fn few_neurons_are_another_model() {
 
 #[test]
 fn activations_that_are_not_finite_are_told() {
-    let folder = checkpoint(4);
+    let folder = crate::tiny_model::folder(4);
     let (config, mut model) = quantized(folder.path(), "int8");
     let norm = &mut model.layers[1].post_attention_layernorm.weight;
     *norm = Param::from_tensor(norm.val() * f32::NAN);
@@ -246,7 +231,7 @@ fn activations_that_are_not_finite_are_told() {
 
 #[test]
 fn sequences_cannot_share_neurons() {
-    let folder = checkpoint(4);
+    let folder = crate::tiny_model::folder(4);
     let model = Model::open(folder.path(), options("int8", Sparsity::PromptNeurons(0.5))).unwrap();
     let refused = model.batch(["one", "two"]).unwrap_err();
     assert!(matches!(refused, Error::OneConversation { doing: "batch" }), "{refused}");
@@ -256,7 +241,7 @@ fn sequences_cannot_share_neurons() {
 
 #[test]
 fn what_cannot_be_is_refused_before_weights_are_read() {
-    let folder = checkpoint(3);
+    let folder = crate::tiny_model::folder(3);
     let open = |options| Model::open(folder.path(), options).map(drop).unwrap_err();
     for keep in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
         let error = open(options("int8", Sparsity::PromptNeurons(keep)));
@@ -279,10 +264,10 @@ fn what_cannot_be_is_refused_before_weights_are_read() {
 /// Every way in which a file of thresholds can be wrong names the file.
 #[test]
 fn files_of_other_models_or_values_are_refused() {
-    let folder = checkpoint(3);
+    let folder = crate::tiny_model::folder(3);
     let (file, _) = thresholds(folder.path(), Allocation::Uniform);
     let (gates, _) = thresholds(folder.path(), Allocation::Gates);
-    let other = checkpoint(5);
+    let other = crate::tiny_model::folder(5);
     let options = |file: &Path| options("int8", Sparsity::Thresholds(file.to_owned()));
     let error = Model::open(other.path(), options(&file)).map(drop).unwrap_err();
     assert!(matches!(&error, Error::Sparse(SparsityError::OtherModel { file: named, .. })
@@ -336,7 +321,7 @@ fn files_of_other_models_or_values_are_refused() {
 /// Files that were found and compared are files that models are opened with.
 #[test]
 fn thresholds_are_found_compared_and_kept() {
-    let folder = checkpoint(3);
+    let folder = crate::tiny_model::folder(3);
     let silent = ProgressSink::default();
     let checkpoint = lightglm::checkpoint::open(folder.path(), &silent).unwrap();
     let text = tokens(192);

@@ -16,7 +16,7 @@ pub(crate) fn folder(seed: u64) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = GlmConfig {
         eos_token_ids: ENDS.to_vec(),
-        max_position_embeddings: 512,
+        max_position_embeddings: 2048,
         ..GlmConfig::tiny()
     };
     let progress = &mut |_| ControlFlow::Continue(());

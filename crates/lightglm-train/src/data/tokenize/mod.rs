@@ -238,8 +238,9 @@ impl<'a> Rendering<'a> {
         let messages = [&self.messages[..=index], later].concat();
         let before = self.up_to(&before, index, true)?;
         let with = self.up_to(&messages, index, false)?;
-        let start = PrefixEnd::find(self.text, tokens, &before);
-        let end = PrefixEnd::find(self.text, tokens, &with);
+        let token_bytes = |token| self.text.token_bytes(token);
+        let start = PrefixEnd::find(token_bytes, tokens, &before);
+        let end = PrefixEnd::find(token_bytes, tokens, &with);
         Ok(start.zip(end).map(|(start, end)| (start.behind, end.within, messages)))
     }
 

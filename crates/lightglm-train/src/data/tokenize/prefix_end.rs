@@ -1,7 +1,5 @@
 //! `PrefixEnd`: where a conversation's beginning, rendered by itself, ends in the whole.
 
-use lightglm_text::ChatText;
-
 /// Where a prefix ends among the tokens of a longer text.
 ///
 /// The tokenizer may merge the prefix' last characters with the first ones behind it (a template that
@@ -16,18 +14,23 @@ pub(super) struct PrefixEnd {
 }
 
 impl PrefixEnd {
-    /// Where `prefix` ends in `tokens`; `None` where they begin otherwise.
-    pub(super) fn find(text: &dyn ChatText, tokens: &[u32], prefix: &[u32]) -> Option<Self> {
+    /// Where `prefix` ends in `tokens`; `None` where they begin otherwise. `token_bytes` has none for
+    /// control tokens.
+    pub(super) fn find<'t>(
+        token_bytes: impl Fn(u32) -> Option<&'t [u8]>,
+        tokens: &[u32],
+        prefix: &[u32],
+    ) -> Option<Self> {
         let same = tokens.iter().zip(prefix).take_while(|(a, b)| a == b).count();
         let mut rest: Vec<u8> = Vec::new();
         for &token in &prefix[same..] {
             // A control token is itself or is missing.
-            rest.extend(text.token_bytes(token)?);
+            rest.extend(token_bytes(token)?);
         }
         let mut rest = rest.as_slice();
         let mut at = same;
         while !rest.is_empty() {
-            let bytes = text.token_bytes(*tokens.get(at)?)?;
+            let bytes = token_bytes(*tokens.get(at)?)?;
             match rest.strip_prefix(bytes) {
                 Some(left) => rest = left,
                 None if bytes.starts_with(rest) => {
@@ -43,56 +46,31 @@ impl PrefixEnd {
 
 #[cfg(test)]
 mod tests {
-    use lightglm_text::{ChatTextError, Detokenize, Message};
-    use serde_json::Value;
-
     use super::*;
 
     /// Tokens are bytes; 256 is two line feeds, 257 and 258 are control tokens.
-    struct Bytes(Vec<Vec<u8>>);
-
-    impl Bytes {
-        fn new() -> Self {
-            Self((0..=u8::MAX).map(|byte| vec![byte]).chain([b"\n\n".to_vec()]).collect())
+    const BYTES: [u8; 256] = {
+        let mut bytes = [0; 256];
+        let mut i = 0;
+        while i < 256 {
+            bytes[i] = i as u8;
+            i += 1;
         }
-    }
+        bytes
+    };
 
-    impl ChatText for Bytes {
-        fn encode(&self, _: &str) -> Result<Vec<u32>, ChatTextError> {
-            Ok(Vec::new())
-        }
-
-        fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-            self.encode(text)
-        }
-
-        fn encode_conversation(
-            &self,
-            _: &[Message],
-            _: &[Value],
-            _: bool,
-        ) -> Result<Vec<u32>, ChatTextError> {
-            Ok(Vec::new())
-        }
-
-        fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
-            Box::new(|_| None)
-        }
-
-        fn token_bytes(&self, token: u32) -> Option<&[u8]> {
-            self.0.get(token as usize).map(Vec::as_slice)
-        }
-
-        fn eos_token_ids(&self) -> &[u32] {
-            &[]
+    fn token_bytes(token: u32) -> Option<&'static [u8]> {
+        match token {
+            0..=255 => BYTES.get(token as usize..=token as usize),
+            256 => Some(b"\n\n"),
+            _ => None,
         }
     }
 
     #[test]
     fn a_token_of_both_sides_counts_on_either() {
-        let text = Bytes::new();
         let find = |tokens: &[u32], prefix: &[u32]| {
-            PrefixEnd::find(&text, tokens, prefix).map(|end| (end.within, end.behind))
+            PrefixEnd::find(token_bytes, tokens, prefix).map(|end| (end.within, end.behind))
         };
         assert_eq!(find(&[257, 65, 66], &[257, 65]), Some((2, 2)));
         assert_eq!(find(&[257, 65], &[257, 65]), Some((2, 2)));
