@@ -71,7 +71,6 @@ impl Args {
             precision of the weights if omitted (quantized ones: bf16)";
         let command = Self::command();
         let command = command.mut_arg("kv_dtype", |arg| arg.hide_default_value(true).help(KV));
-        let command = command.mut_arg("adapters", |arg| arg.hide(true));
         let matches = command.get_matches();
         let given = matches.value_source("kv_dtype") != Some(ValueSource::DefaultValue);
         match Self::from_arg_matches(&matches) {
@@ -138,7 +137,6 @@ fn run() -> Result<()> {
     let args = Args::read();
     ensure!(args.batch > 0, "--batch must be at least 1");
     ensure!(args.repetitions > 0, "--repetitions must be at least 1");
-    ensure!(args.model.adapters.is_none(), "--adapters is for chat and serve");
     let threads = use_threads(args.model.threads)?;
     let checkpoint = args.model.model.as_ref().map(|_| args.model.checkpoint()).transpose()?;
     let shape = args.shape.unwrap_or(Shape::Mid);

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::{Chat, FinishReason, LoadOptions, Reply, SamplingParams};
+use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::model_args::ModelArgs;
 use rustyline::error::ReadlineError;
 
@@ -24,9 +25,8 @@ use rustyline::error::ReadlineError;
 struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The LoRA adapter of this name in --adapters.
-    #[arg(long, requires = "adapters", value_name = "NAME")]
-    adapter: Option<String>,
+    #[command(flatten)]
+    adapter: AdapterArgs,
     /// Answer this and end.
     #[arg(long)]
     prompt: Option<String>,
@@ -99,10 +99,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let args = Args::parse();
     let options = LoadOptions { max_context: Some(args.max_context), ..args.model.options() };
-    let mut model = args.model.open(options)?;
-    if let Some(name) = &args.adapter {
-        model = model.with_adapter(name)?;
-    }
+    let model = args.adapter.open(&args.model, options)?;
     let params = args.sampling(model.sampling())?;
     let mut chat = model.chat().with_sampling(params);
     if !args.json {

@@ -124,9 +124,8 @@ impl Evaluate {
     }
 
     fn open(&self, progress: &ProgressSink) -> Result<Model> {
-        self.args
-            .model
-            .open(LoadOptions { progress: progress.clone(), ..self.args.model.options() })
+        let EvaluateArgs { model, adapter, .. } = &self.args;
+        adapter.open(model, LoadOptions { progress: progress.clone(), ..model.options() })
     }
 
     /// What of the model a result depends on.
@@ -137,6 +136,7 @@ impl Evaluate {
         settings.extend(scheme.map(|scheme| ("scheme", json!(scheme.to_string()))));
         settings.extend(policy.as_ref().map(|policy| ("policy", json!(policy.to_string()))));
         settings.extend(thresholds.as_ref().map(|file| ("thresholds", path(file))));
+        settings.extend(self.args.adapter.adapter.as_ref().map(|name| ("adapter", json!(name))));
         settings.push(("kv_dtype", json!(kv_dtype.name())));
         settings.extend(kv_budget.map(|positions| ("kv_budget", json!(positions))));
         settings

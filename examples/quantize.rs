@@ -200,14 +200,13 @@ impl Outcome {
     ) -> Result<()> {
         let speeds = decode_speeds([original, quantized], tokens, STEPS, &progress)?;
         let context_length = CONTEXT.min(original.config().max_position_embeddings);
-        let stride = context_length;
-        let protocol = Protocol { context_length, stride, bos: None, context_only: 0 };
+        let protocol =
+            Protocol { context_length, stride: context_length, bos: None, context_only: 0 };
         let options = TextOptions { protocol, max_tokens: Some(tokens.len()), progress };
         let result = quantized.kl_divergence(original, text, &options)?;
         let perplexities = [result.reference.perplexity, result.candidate.perplexity];
         for (i, side) in [&mut self.before, &mut self.after].into_iter().enumerate() {
-            side.perplexity = Some(perplexities[i]);
-            side.decode_tokens_per_s = Some(speeds[i]);
+            (side.perplexity, side.decode_tokens_per_s) = (Some(perplexities[i]), Some(speeds[i]));
         }
         self.quality = Some(Quality {
             tokens: result.tokens,

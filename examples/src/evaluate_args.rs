@@ -7,6 +7,7 @@ use clap::{CommandFactory, FromArgMatches};
 use lightglm::evaluate::{Estimates, NoAnswer, Protocol, Task as Questions, TextOptions};
 use lightglm::{KvDtype, LoadOptions, ProgressSink, Sparsity, Weights};
 
+use crate::adapter_args::AdapterArgs;
 use crate::model_args::ModelArgs;
 
 /// Which model, what is measured, and how.
@@ -15,6 +16,9 @@ pub struct EvaluateArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Its adapter.
+    #[command(flatten)]
+    pub adapter: AdapterArgs,
     /// What to measure.
     #[arg(long, value_enum)]
     pub task: Task,

@@ -2,6 +2,7 @@
 //!
 //! **Should I use this crate?** No: it is not published. Read it as an example of its own.
 
+pub mod adapter_args;
 pub mod evaluate_args;
 pub mod model_args;
 pub mod progress_bar;

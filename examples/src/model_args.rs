@@ -39,9 +39,6 @@ pub struct ModelArgs {
     /// Let each prompt choose this fraction of the feed-forward neurons for its reply (GRIFFIN).
     #[arg(long, value_name = "FRACTION", conflicts_with_all = ["thresholds", "dtype"])]
     pub prompt_neurons: Option<f64>,
-    /// A folder whose folders are LoRA adapters in PEFT's layout.
-    #[arg(long, value_name = "DIR")]
-    pub adapters: Option<PathBuf>,
     /// Where to run: cpu, wgpu, cuda.
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: Device,
@@ -70,7 +67,6 @@ impl ModelArgs {
             kv_dtype: self.kv_dtype,
             kv_budget: self.kv_budget,
             sparsity,
-            adapters: self.adapters.clone(),
             progress: progress_bar::on_stderr(),
             ..LoadOptions::default()
         }

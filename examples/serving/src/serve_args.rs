@@ -1,5 +1,7 @@
 //! `ServeArgs`: which model is served, and how much of the machine it may take.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use lightglm::{KvDtype, LoadOptions, Model, Policy, Scheme, Server, ServerOptions, Weights};
 
@@ -12,6 +14,9 @@ pub struct ServeArgs {
     /// otherwise; folders that `quantize` wrote are served as they are.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// A folder whose folders are LoRA adapters in PEFT's layout; requests name them as their model.
+    #[arg(long, value_name = "DIR")]
+    pub adapters: Option<PathBuf>,
     /// The model's name in requests; the last part of --model if omitted.
     #[arg(long)]
     pub model_name: Option<String>,
@@ -61,7 +66,11 @@ impl ServeArgs {
     /// read.
     pub fn start(&self, options: ServerOptions) -> Result<Started> {
         options.check()?;
-        let mut load = LoadOptions { max_context: Some(self.max_context), ..self.model.options() };
+        let mut load = LoadOptions {
+            max_context: Some(self.max_context),
+            adapters: self.adapters.clone(),
+            ..self.model.options()
+        };
         Server::check_model(&load)?;
         let checkpoint = self.model.checkpoint()?;
         if load.weights == Weights::Stored && !lightglm::checkpoint::is_quantized(&checkpoint) {
