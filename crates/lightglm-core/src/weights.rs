@@ -89,6 +89,15 @@ pub trait WeightSource {
         Ok(StoredTensor { dtype: dtype.name().to_owned(), shape, parts: vec![bytes] })
     }
 
+    /// The tensor `name` as it is stored, stacked by rows from tensors of possibly different types: one
+    /// for each, in the order of the rows.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    fn stored_rows(&self, name: &str) -> Result<Vec<StoredTensor>, WeightError> {
+        Ok(vec![self.stored(name)?])
+    }
+
     /// The free-form text that the file keeps under `key`, if any.
     fn metadata(&self, _key: &str) -> Option<String> {
         None

@@ -235,7 +235,7 @@ impl Checkpoint {
             }
             Weights::Gguf(gguf) => {
                 for tensor in gguf.file().tensors().values() {
-                    count(format!("{:?}", tensor.ggml_type).to_uppercase(), &tensor.shape);
+                    count(tensor.ggml_type.name().to_owned(), &tensor.shape);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lightglm_model::weights::{GgmlType, dequantize, parse_safetensors_header};
 
-const ALL_TYPES: [GgmlType; 13] = [
+const ALL_TYPES: [GgmlType; 15] = [
     GgmlType::F32,
     GgmlType::F16,
     GgmlType::Bf16,
@@ -19,6 +19,8 @@ const ALL_TYPES: [GgmlType; 13] = [
     GgmlType::Q4K,
     GgmlType::Q5K,
     GgmlType::Q6K,
+    GgmlType::Iq4Nl,
+    GgmlType::Iq4Xs,
 ];
 
 fn hex(text: &str) -> Vec<u8> {

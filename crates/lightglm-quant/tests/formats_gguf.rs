@@ -22,6 +22,8 @@ fn block(dtype: &str) -> (usize, usize) {
         "Q4_K" => (256, 144),
         "Q5_K" => (256, 176),
         "Q6_K" => (256, 210),
+        "IQ4_NL" => (32, 18),
+        "IQ4_XS" => (256, 136),
         _ => unreachable!("{dtype}"),
     }
 }

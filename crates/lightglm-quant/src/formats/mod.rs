@@ -8,4 +8,5 @@ mod error;
 mod gguf;
 
 pub use error::FormatError;
+pub(crate) use gguf::StoredBlocks;
 pub use gguf::{GGUF_BLOCK_TYPES, import_gguf};

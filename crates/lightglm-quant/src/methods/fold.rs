@@ -228,6 +228,13 @@ impl WeightSource for FoldedWeights<'_> {
         Ok(StoredTensor { dtype: dtype.name().to_owned(), shape, parts: vec![bytes] })
     }
 
+    fn stored_rows(&self, name: &str) -> Result<Vec<StoredTensor>, WeightError> {
+        match self.touches(name) {
+            true => Ok(vec![self.stored(name)?]),
+            false => self.weights.stored_rows(name),
+        }
+    }
+
     fn metadata(&self, key: &str) -> Option<String> {
         self.weights.metadata(key)
     }

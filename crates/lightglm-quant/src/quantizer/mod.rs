@@ -16,6 +16,7 @@ use burn::module::Param;
 use lightglm_core::{LoadPart, PartSource, TensorView, WeightError, WeightSource, checked_tensor};
 use lightglm_kernels::{LmBackend, PackedFormat, QuantizedMatrix, page_out};
 
+use crate::formats::StoredBlocks;
 use crate::{
     MatrixWeight, Policy, QuantError, QuantizedEmbedding, QuantizedLinear, QuantizedScheme, Scheme,
     round_to_nearest,
@@ -93,7 +94,8 @@ impl<'a> CheckpointQuantizer<'a> {
         self.policy
     }
 
-    /// The matrix `name` (without `.weight`) of `shape` as the policy wants it.
+    /// The matrix `name` (without `.weight`) of `shape` as the policy wants it. What the policy leaves as
+    /// it is stored is packed all the same where it is stored in GGUF's blocks, without loss.
     ///
     /// # Errors
     /// [`QuantError`]: the scheme does not fit, a weight is not finite, the checkpoint is at fault,
@@ -101,6 +103,9 @@ impl<'a> CheckpointQuantizer<'a> {
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<HostMatrix, QuantError> {
         let scheme = match self.policy.scheme(name) {
             Scheme::Dense => {
+                if let Some(blocks) = self.blocks(name, shape)? {
+                    return Ok(HostMatrix::Packed(self.pack_blocks(name, &blocks)?));
+                }
                 let view = self.tensor(&format!("{name}.weight"), &shape)?;
                 self.advance(view.shape.iter().product::<usize>() as u64)?;
                 return Ok(HostMatrix::Dense(view));
@@ -152,6 +157,58 @@ impl<'a> CheckpointQuantizer<'a> {
             page_out(&view.bytes[rows.start * row_bytes..rows.end * row_bytes]);
             advance(progress, file, weight.len() as u64)?;
             Ok(matrix)
+        })
+    }
+
+    /// The blocks that the matrix `name` is stored in; `None` where it is stored dense.
+    fn blocks(&self, name: &str, shape: [usize; 2]) -> Result<Option<StoredBlocks>, QuantError> {
+        let tensor = format!("{name}.weight");
+        let malformed = |reason| WeightError::Malformed {
+            file: self.file.clone(),
+            format: "block-quantized tensor",
+            reason: format!("`{tensor}`: {reason}"),
+        };
+        let Some(actual) = self.source.shape(&tensor) else { return Ok(None) };
+        let stored = self.source.stored_rows(&tensor)?;
+        let Some(blocks) =
+            StoredBlocks::new(&stored).map_err(|error| malformed(error.to_string()))?
+        else {
+            return Ok(None);
+        };
+        if actual != shape || blocks.shape() != shape {
+            let (file, expected) = (self.file.clone(), shape.to_vec());
+            return Err(WeightError::ShapeMismatch { file, name: tensor, expected, actual }.into());
+        }
+        Ok(Some(blocks))
+    }
+
+    fn pack_blocks(&self, name: &str, blocks: &StoredBlocks) -> Result<PackedBytes, QuantError> {
+        let shape = blocks.shape();
+        let format = blocks.scheme().format(shape[1]);
+        let format =
+            format.map_err(|source| QuantError::Layer { name: name.to_owned(), source })?;
+        let (progress, file) = (self.progress, self.file.as_path());
+        PackedBytes::from_rows(name, shape, format, &|rows| {
+            let matrix = blocks.rows(rows.clone());
+            // The file's pages would count as memory beside what is made of them.
+            blocks.bytes_of(rows.clone()).for_each(page_out);
+            advance(progress, file, (rows.len() * shape[1]) as u64)?;
+            Ok(matrix)
+        })
+    }
+
+    /// What the matrix `name` of `shape` becomes: what the policy says, and where that leaves it as it is
+    /// stored, the scheme of its blocks.
+    ///
+    /// # Errors
+    /// Where the checkpoint is at fault.
+    pub fn scheme(&self, name: &str, shape: [usize; 2]) -> Result<Scheme, QuantError> {
+        Ok(match self.policy.scheme(name) {
+            Scheme::Dense => match self.blocks(name, shape)? {
+                Some(blocks) => Scheme::Quantized(blocks.scheme()),
+                None => Scheme::Dense,
+            },
+            quantized => quantized,
         })
     }
 

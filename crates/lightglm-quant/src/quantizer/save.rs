@@ -33,7 +33,10 @@ impl CheckpointQuantizer<'_> {
         let mut index = PackedIndex::new(self.policy);
         for (tensor, shape) in tensors {
             let matrix = matrix(&(tensor.clone(), shape.clone()));
-            let scheme = matrix.as_ref().map(|(name, _)| self.policy.scheme(name));
+            let scheme = match &matrix {
+                Some((name, shape)) => Some(self.scheme(name, *shape)?),
+                None => None,
+            };
             match (matrix, scheme) {
                 (Some((name, shape)), Some(scheme @ Scheme::Quantized(quantized))) => {
                     let misfit = |source| QuantError::Layer { name: name.clone(), source };

@@ -180,6 +180,16 @@ impl WeightSource for GgufCheckpoint {
         Ok(TensorView { dtype: WeightDtype::F32, shape, bytes: to_le_bytes(values) })
     }
 
+    fn stored_rows(&self, name: &str) -> Result<Vec<StoredTensor>, WeightError> {
+        let (parts, _) = self.assembly(name)?;
+        let stored = |part: Part| StoredTensor {
+            dtype: part.tensor.ggml_type.name().to_owned(),
+            shape: part.tensor.shape,
+            parts: vec![part.bytes],
+        };
+        Ok(parts.into_iter().map(stored).collect())
+    }
+
     fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
         let (parts, shape) = self.assembly(name)?;
         let ggml_type = parts[0].tensor.ggml_type;

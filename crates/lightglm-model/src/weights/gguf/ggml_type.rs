@@ -31,12 +31,16 @@ pub enum GgmlType {
     Q5K,
     /// 256 elements of 6 bits, 16 scales of 8 bits.
     Q6K,
+    /// 32 elements of 4 bits that choose from a table, a scale.
+    Iq4Nl,
+    /// 256 elements of 4 bits that choose from a table, 8 scales of 6 bits.
+    Iq4Xs,
 }
 
 /// Number in the format, type, name, elements of a block, bytes of a block.
 ///
 /// Source: ggml's `ggml.h` (`enum ggml_type`) and `ggml-common.h` (`block_*`).
-const TYPES: [(u32, GgmlType, &str, usize, usize); 13] = [
+const TYPES: [(u32, GgmlType, &str, usize, usize); 15] = [
     (0, GgmlType::F32, "F32", 1, 4),
     (1, GgmlType::F16, "F16", 1, 2),
     (2, GgmlType::Q4_0, "Q4_0", 32, 18),
@@ -49,6 +53,8 @@ const TYPES: [(u32, GgmlType, &str, usize, usize); 13] = [
     (12, GgmlType::Q4K, "Q4_K", 256, 144),
     (13, GgmlType::Q5K, "Q5_K", 256, 176),
     (14, GgmlType::Q6K, "Q6_K", 256, 210),
+    (20, GgmlType::Iq4Nl, "IQ4_NL", 32, 18),
+    (23, GgmlType::Iq4Xs, "IQ4_XS", 256, 136),
     (30, GgmlType::Bf16, "BF16", 1, 2),
 ];
 

@@ -1,5 +1,6 @@
 //! K-quants: superblocks of 256 elements, whose groups have small integer scales of their own.
 
+use super::blocks_of_32::{look_up, nibbles};
 use super::{Block, f16_at};
 
 /// `scales and minima [16] | 2-bit [64] | d | dmin`, `x = d s q - dmin m`, 16 groups of 16.
@@ -73,6 +74,20 @@ pub(super) fn q6_k(bytes: &[u8], out: Block<'_>) {
             // Zero is 32 there and 128 here.
             *code = 96 + (low >> low_shift & 15 | (upper >> upper_shift & 3) << 4);
         }
+    }
+}
+
+/// `d | upper two bits of scales [2] | lower four [4] | 4-bit [128]`, `x = d (s - 32) values[q]`, 8 groups
+/// of 32.
+pub(super) fn iq4_xs(bytes: &[u8], out: Block<'_>) {
+    let (d, upper) = (f16_at(bytes, 0), u16::from_le_bytes([bytes[2], bytes[3]]));
+    let (lower, quants) = (&bytes[4..8], &bytes[8..136]);
+    for (group, codes) in out.codes.chunks_exact_mut(32).enumerate() {
+        let low = lower[group / 2] >> (group % 2 * 4) & 15;
+        let high = (upper >> (2 * group) & 3) as u8;
+        out.scales[group] = d * (f32::from(low | high << 4) - 32.0);
+        nibbles(&quants[group * 16..][..16], codes);
+        look_up(codes);
     }
 }
 

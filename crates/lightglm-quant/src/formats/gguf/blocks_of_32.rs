@@ -38,7 +38,26 @@ pub(super) fn q8_0(bytes: &[u8], out: Block<'_>) {
     out.codes.iter_mut().zip(&bytes[2..34]).for_each(|(code, byte)| *code = byte ^ 0x80);
 }
 
-fn nibbles(bytes: &[u8], codes: &mut [u8]) {
+/// The 16 values that the codes of the IQ4 types stand for, which k-means found for weights.
+///
+/// Source: ggml's `ggml-common.h` (`kvalues_iq4nl`).
+pub(super) const IQ4_VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// `d | 16 bytes`, `x = d values[q]`.
+pub(super) fn iq4_nl(bytes: &[u8], out: Block<'_>) {
+    out.scales[0] = f16_at(bytes, 0);
+    nibbles(&bytes[2..18], out.codes);
+    look_up(out.codes);
+}
+
+/// Codes become the values that they choose; zero is 128.
+pub(super) fn look_up(codes: &mut [u8]) {
+    // Adding 128 to a signed byte is flipping its sign bit.
+    codes.iter_mut().for_each(|code| *code = IQ4_VALUES[usize::from(*code)] as u8 ^ 0x80);
+}
+
+pub(super) fn nibbles(bytes: &[u8], codes: &mut [u8]) {
     for (i, byte) in bytes.iter().enumerate() {
         (codes[i], codes[i + 16]) = (byte & 15, byte >> 4);
     }

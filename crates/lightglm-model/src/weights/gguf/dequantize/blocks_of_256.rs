@@ -1,5 +1,6 @@
 //! K-quants: superblocks of 256 elements, whose groups have small integer scales of their own.
 
+use super::blocks_of_32::look_up;
 use super::f16_at;
 
 /// `scales and minima [16] | 2-bit [64] | d | dmin`, `x = d s q - dmin m`, 16 groups of 16.
@@ -79,6 +80,18 @@ pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
             let q = low >> low_shift & 15 | (upper >> upper_shift & 3) << 4;
             *out = scale * (f32::from(q) - 32.0);
         }
+    }
+}
+
+/// `d | upper two bits of scales [2] | lower four [4] | 4-bit [128]`, `x = d (s - 32) values[q]`, 8 groups
+/// of 32.
+pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
+    let (d, upper) = (f16_at(block, 0), u16::from_le_bytes([block[2], block[3]]));
+    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+        let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
+        let high = (upper >> (2 * group) & 3) as u8;
+        let scale = d * (f32::from(low | high << 4) - 32.0);
+        look_up(scale, &block[8 + group * 16..][..16], out);
     }
 }
 

@@ -51,6 +51,26 @@ pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
+/// The 16 values that the codes of the IQ4 types stand for.
+///
+/// Source: ggml's `ggml-common.h` (`kvalues_iq4nl`).
+const IQ4_VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// `d | 16 bytes`, `x = d values[q]`.
+pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
+    look_up(f16_at(block, 0), &block[2..], out);
+}
+
+/// 16 bytes that choose 32 values, times `scale`.
+pub(super) fn look_up(scale: f32, bytes: &[u8], out: &mut [f32]) {
+    let value = |code: u8| scale * f32::from(IQ4_VALUES[usize::from(code)]);
+    for (i, byte) in bytes.iter().enumerate() {
+        out[i] = value(byte & 15);
+        out[i + 16] = value(byte >> 4);
+    }
+}
+
 /// Elements `i` and `i + 16`.
 fn five_bits(byte: u8, high: u32, i: usize) -> (f32, f32) {
     let fifth = |bit: usize| ((high >> bit & 1) as u8) << 4;

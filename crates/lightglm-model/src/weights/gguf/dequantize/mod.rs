@@ -49,6 +49,8 @@ fn dequantize_task(ggml_type: GgmlType, bytes: &[u8], out: &mut [f32]) {
         GgmlType::Q4K => each(bytes, out, blocks_of_256::q4_k),
         GgmlType::Q5K => each(bytes, out, blocks_of_256::q5_k),
         GgmlType::Q6K => each(bytes, out, blocks_of_256::q6_k),
+        GgmlType::Iq4Nl => each(bytes, out, blocks_of_32::iq4_nl),
+        GgmlType::Iq4Xs => each(bytes, out, blocks_of_256::iq4_xs),
     }
 }
 
