@@ -8,6 +8,7 @@ use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
+use lightglm_quant::formats::GGUF_BLOCK_TYPES;
 use lightglm_quant::{
     CheckpointQuantizer, Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding,
     QuantizedLinear, Scheme,
@@ -49,8 +50,7 @@ pub fn load<B: LmBackend>(
         let quantized = load_quantized(checkpoint, &options.weights, &options.progress, device)?;
         return crate::sparse::sparse(quantized, &options.sparsity, device);
     }
-    let is_quantized = QuantizedCheckpoint::is_one(checkpoint.weights());
-    if is_quantized || matches!(options.weights, Weights::Policy(_)) {
+    if is_packed(checkpoint, &options.weights)? {
         let Quantized { model, scheme, integer } =
             load_quantized(checkpoint, &options.weights, &options.progress, device)?;
         return Ok(loaded(model, scheme, integer, checkpoint, options, device));
@@ -61,6 +61,40 @@ pub fn load<B: LmBackend>(
     };
     let model = checkpoint.load::<B>(precision, device)?;
     Ok(loaded(model, held::<B>(wanted, device), false, checkpoint, options, device))
+}
+
+/// Whether `weights` make any of the checkpoint's matrices packed: quantized on disk, by a policy, or
+/// stored in GGUF's blocks.
+pub(crate) fn is_packed(checkpoint: &Checkpoint, weights: &Weights) -> Result<bool, Error> {
+    let is_quantized = QuantizedCheckpoint::is_one(checkpoint.weights());
+    Ok(match weights {
+        Weights::Policy(_) => true,
+        Weights::Dtype(_) => is_quantized,
+        Weights::Stored => is_quantized || stored_blocks(checkpoint)?.is_some(),
+    })
+}
+
+/// The types of the blocks that a GGUF file holds its matrices in, those of the most weights first:
+/// `q4_k+q6_k`; `None` where it holds none in blocks.
+///
+/// # Errors
+/// Where the checkpoint is at fault.
+pub(crate) fn stored_blocks(checkpoint: &Checkpoint) -> Result<Option<String>, Error> {
+    let source = checkpoint.weights();
+    let mut weights: Vec<(String, u64)> = Vec::new();
+    for (name, _) in matrices(checkpoint.config()) {
+        for tensor in source.stored_rows(&format!("{name}.weight"))? {
+            let elements = tensor.shape.iter().product::<usize>() as u64;
+            match weights.iter_mut().find(|(dtype, _)| *dtype == tensor.dtype) {
+                Some((_, count)) => *count += elements,
+                None => weights.push((tensor.dtype, elements)),
+            }
+        }
+    }
+    weights.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let is_block = |(dtype, _): &(String, u64)| GGUF_BLOCK_TYPES.contains(&dtype.as_str());
+    let names: Vec<String> = weights.iter().map(|(dtype, _)| dtype.to_lowercase()).collect();
+    Ok(weights.iter().any(is_block).then(|| names.join("+")))
 }
 
 /// Refuses what does not go together, before weights are read.
@@ -123,7 +157,10 @@ pub fn load_quantized<B: LmBackend>(
         Weights::Stored | Weights::Dtype(_) => {
             let nothing = Policy::new([])?;
             let dense = quantize_source(config, source, file, &nothing, progress, device)?;
-            let scheme = held::<B>(checkpoint.stored_dtype()?, device);
+            let scheme = match stored_blocks(checkpoint)? {
+                Some(blocks) => blocks,
+                None => held::<B>(checkpoint.stored_dtype()?, device),
+            };
             Ok(Quantized { scheme, ..dense })
         }
     }
@@ -160,7 +197,10 @@ pub fn quantize_source<B: LmBackend>(
     let tell = progress.quantizing(names.iter().map(|(_, [n, k])| (n * k) as u64).sum());
     let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&tell);
     let model = Glm::from_parts(config, &quantizer, device).map_err(part_error)?;
-    let integer = names.iter().any(|(name, _)| policy.scheme(name) != Scheme::Dense);
+    let mut integer = false;
+    for (name, shape) in &names {
+        integer |= quantizer.scheme(name, *shape)? != Scheme::Dense;
+    }
     Ok(Quantized { model, scheme: short(&policy.to_string()), integer })
 }
 

@@ -17,7 +17,8 @@ pub(crate) const DEFAULT_MAX_CONTEXT: usize = 8192;
 /// One choice, so that no two options can contradict each other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Weights {
-    /// As the checkpoint stores them, quantized or dense (block-quantized GGUF tensors become f32).
+    /// As the checkpoint stores them, without loss: dense, quantized, or in GGUF's blocks, which are
+    /// multiplied as they are, with activations of 16 bits.
     #[default]
     Stored,
     /// Dense, in this precision.

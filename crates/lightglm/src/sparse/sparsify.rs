@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lightglm_kernels::LmGradients;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_quant::{Policy, QuantizedCheckpoint, Scheme};
+use lightglm_quant::{Policy, Scheme};
 use serde::Serialize;
 
 use super::activation_thresholds::ActivationThresholds;
@@ -12,7 +12,7 @@ use super::calibrated::{Allocation, Calibrated};
 use super::comparison::{Comparer, Comparison};
 use crate::device::{Device, DeviceJob, run_on};
 use crate::error::Error;
-use crate::model::{LoadOptions, QuantizedGlm, Weights, check, load_quantized};
+use crate::model::{LoadOptions, QuantizedGlm, Weights, check, is_packed, load_quantized};
 use crate::progress::ProgressSink;
 
 /// Which model is made sparse, and the text for it.
@@ -87,13 +87,12 @@ impl Sparsify<'_> {
         run_on(self.device, Run { sparsify: self, wanted, report })?
     }
 
-    fn weights(&self) -> Weights {
-        let is_quantized = QuantizedCheckpoint::is_one(self.checkpoint.weights());
-        match (&self.policy, is_quantized) {
+    fn weights(&self) -> Result<Weights, Error> {
+        Ok(match (&self.policy, is_packed(self.checkpoint, &Weights::Stored)?) {
             (Some(policy), _) => Weights::Policy(policy.clone()),
             (None, true) => Weights::Stored,
             (None, false) => Weights::Policy(Policy::uniform(Scheme::INT8)),
-        }
+        })
     }
 }
 
@@ -108,7 +107,7 @@ impl DeviceJob for Run<'_> {
 
     fn run<B: LmGradients>(self, device: B::Device) -> Self::Output {
         let Sparsify { checkpoint, check: tokens, context, ref progress, .. } = *self.sparsify;
-        let options = LoadOptions { weights: self.sparsify.weights(), ..LoadOptions::default() };
+        let options = LoadOptions { weights: self.sparsify.weights()?, ..LoadOptions::default() };
         check(checkpoint, &options)?;
         let quantized = load_quantized::<B>(checkpoint, &options.weights, progress, &device)?;
         self.report.scheme = quantized.scheme;
