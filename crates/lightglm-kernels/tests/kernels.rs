@@ -103,20 +103,75 @@ fn linear_is_the_specified_dot_product_everywhere() {
         check_linear(1, n, 48, &mut rng);
         check_linear(26, n, 48, &mut rng);
     }
-    // More than one piece of K.
     check_linear(25, 9, 2500, &mut rng);
+}
+
+/// Where packed panels take over: tokens, rows and columns that fill no tile.
+#[test]
+fn many_tokens_are_the_specified_dot_product_everywhere() {
+    let mut rng = Rng(11);
+    for k in [1, 15, 16, 17, 100, 300] {
+        for (t, n) in [(23, 33), (24, 17), (25, 1), (47, 17), (48, 15), (50, 33), (75, 100)] {
+            check_linear(t, n, k, &mut rng);
+        }
+    }
+    check_linear(513, 17, 260, &mut rng);
+    // More than one piece of K, the last one shorter.
+    check_linear(50, 17, 4100, &mut rng);
+    check_linear(26, 3, 13_696, &mut rng);
+}
+
+/// Zeros of both signs, sums that underflow to one, infinities and NaN, in whole and partial vectors.
+#[test]
+fn many_tokens_keep_what_is_special() {
+    let special =
+        [0.0, -0.0, 1e-30, -1e-30, 1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    let mut rng = Rng(12);
+    for (rare, k) in [(40, 33), (400, 300), (4000, 1000), (7, 15), (3, 1)] {
+        let (t, n) = (59, 35);
+        let mut some = |len: usize| -> Vec<f32> {
+            let mut pick = |x: f32| match rng.next() % rare {
+                0 => special[rng.next() as usize % special.len()],
+                1 => x * 1e-25,
+                _ => x,
+            };
+            (0..len).map(|i| pick(i as f32 % 7.0 - 3.0)).collect()
+        };
+        let (x, w, bias) = (some(t * k), some(n * k), some(n));
+        let w16: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
+        let wide: Vec<f32> = w16.iter().map(|w| w.to_f32()).collect();
+        for (weights, reference) in [(Weights::F32(&w), &w), (Weights::Bf16(&w16), &wide)] {
+            let y = everywhere(&format!("special {t} {n} {k}"), || {
+                let mut y = vec![0.0; t * n];
+                cpu::linear(&x, weights, [n, k], Some(&bias), &mut y);
+                y.iter().map(|y| if y.is_nan() { f32::NAN } else { *y }).collect()
+            });
+            for (i, y) in y.into_iter().enumerate() {
+                let expected =
+                    dot(&x[i / n * k..][..k], &reference[i % n * k..][..k]) + bias[i % n];
+                let same = y.to_bits() == expected.to_bits() || y.is_nan() && expected.is_nan();
+                assert!(same, "{t} {n} {k} [{i}]: {y} and {expected}");
+            }
+        }
+    }
 }
 
 #[test]
 fn a_row_of_linear_does_not_depend_on_the_batch() {
     let mut rng = Rng(2);
-    let (t, n, k) = (40, 67, 1500);
+    // The packed activations of all tokens do not fit one pass of the last shape.
+    for (t, n, k) in [(40, 67, 1500), (131, 67, 1500), (530, 20, 70), (1060, 3, 4100)] {
+        check_batches([t, n, k], &mut rng);
+    }
+}
+
+fn check_batches([t, n, k]: [usize; 3], rng: &mut Rng) {
     let x = rng.vec(t * k);
     let w: Vec<bf16> = rng.vec(n * k).into_iter().map(bf16::from_f32).collect();
     let mut all = vec![0.0; t * n];
     cpu::linear(&x, Weights::Bf16(&w), [n, k], None, &mut all);
-    for rows in [1, 2, 5, 7, 23, 24] {
-        for i in (0..t - rows).step_by(rows) {
+    for rows in [1, 2, 5, 7, 23, 24, 25, 47, 48, 49, 130, 513] {
+        for i in (0..t.saturating_sub(rows)).step_by(rows) {
             let mut some = vec![0.0; rows * n];
             cpu::linear(&x[i * k..][..rows * k], Weights::Bf16(&w), [n, k], None, &mut some);
             assert_eq!(bits(&some), bits(&all[i * n..][..rows * n]), "{rows} rows from {i}");

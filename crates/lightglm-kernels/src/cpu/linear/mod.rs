@@ -2,12 +2,13 @@
 //!
 //! Shapes: `T` tokens, `K` in_features, `N` out_features.
 //!
-//! Few tokens: weights stream once from memory while all tokens stay in the cache. Many tokens: a
-//! block of weights stays in the cache while the tokens stream over it. The register tiles are the
-//! same and keep the sixteen partial sums of the specification, so both give the same bits.
+//! Few tokens: weights stream once from memory, as they are stored, while all tokens stay in the
+//! cache; the sixteen partial sums of the specification lie in the lanes of a vector. Many tokens:
+//! weights are packed, so that the vector holds outputs, and the sums are computed one after the
+//! other. They are the same sums, so both give the same bits.
 
 mod channels;
-mod panel;
+mod lanes;
 mod tile;
 
 use std::ops::Range;
@@ -21,12 +22,10 @@ use super::weights::Weights;
 pub(crate) use channels::to_channel_tiles;
 pub use channels::{CHANNEL_TILE_STEP, channel_tile_rows, linear_channels};
 
-/// From this many tokens on, the tokens no longer fit the cache beside the weights, and a block of
-/// weights is kept there instead.
-const BLOCK_TOKENS: usize = 48;
-
-/// How many weights ahead of the arithmetic memory is asked for, where it streams.
-const AHEAD: usize = 1024;
+/// From this many tokens on, packing weights costs less than it saves, ...
+const MANY_TOKENS: usize = 48;
+/// ... where each of the sixteen sums has enough terms that adding them up is little.
+const MANY_COLUMNS: usize = 64;
 
 /// A chunk of weights that is worth handing to another thread, in bytes times tokens.
 const MIN_CHUNK: usize = 32 * 1024;
@@ -103,6 +102,10 @@ fn linear_of<W: Element>(
         n,
         k,
     };
+    if t >= MANY_TOKENS && k >= MANY_COLUMNS {
+        lanes::run(Isa::current(), &problem);
+        return;
+    }
     // A vector that straddles two cache lines is loaded at half the speed, and each vector of `x`
     // is loaded for every few rows of `w`.
     let aligned = x.as_ptr().addr().is_multiple_of(64) && k.is_multiple_of(LANES);
@@ -126,26 +129,14 @@ fn run<W: Element>(problem: &Problem<W>) {
     let isa = Isa::current();
     let &Problem { t, n, k, .. } = problem;
     let threads = team::num_threads();
-    if t >= BLOCK_TOKENS {
-        let plan = panel::Plan::new::<W>(isa, [t, n, k], threads);
-        team::parallel_for(n.div_ceil(plan.rows), |task| {
-            let range = task * plan.rows..n.min((task + 1) * plan.rows);
-            with_scratch(plan.scratch(), |scratch| {
-                // SAFETY: `linear` has checked the lengths, the tasks' row ranges are disjoint, and
-                // the scratch is as long as the plan asks for.
-                unsafe { panel::panel_block(isa, problem, range, plan, scratch) }
-            });
-        });
-    } else {
-        let row_cost = (k * t * size_of::<W>()).max(1);
-        let rows = n.div_ceil(threads * 4).max(MIN_CHUNK.div_ceil(row_cost));
-        let rows = rows.next_multiple_of(tile::ROWS);
-        team::parallel_for(n.div_ceil(rows), |task| {
-            let range = task * rows..n.min((task + 1) * rows);
-            // SAFETY: `linear` has checked the lengths; the tasks' row ranges are disjoint.
-            unsafe { direct_rows(isa, problem, range) }
-        });
-    }
+    let row_cost = (k * t * size_of::<W>()).max(1);
+    let rows = n.div_ceil(threads * 4).max(MIN_CHUNK.div_ceil(row_cost));
+    let rows = rows.next_multiple_of(tile::ROWS);
+    team::parallel_for(n.div_ceil(rows), |task| {
+        let range = task * rows..n.min((task + 1) * rows);
+        // SAFETY: `linear` has checked the lengths; the tasks' row ranges are disjoint.
+        unsafe { direct_rows(isa, problem, range) }
+    });
 }
 
 kernel! {
@@ -187,15 +178,11 @@ impl<W: Element> Problem<W> {
                 x_stride: self.x_stride,
                 w: self.w.add(n * self.k),
                 w_stride: step * self.k,
-                ahead: AHEAD,
                 k: self.k,
                 y: self.y.get().add(n),
                 y_stride: self.n,
                 row_step: step,
                 bias: if self.bias.is_null() { self.bias } else { self.bias.add(n) },
-                sums: std::ptr::null_mut(),
-                first: true,
-                last: true,
             }
         }
     }

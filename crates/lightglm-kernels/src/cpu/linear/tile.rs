@@ -9,6 +9,8 @@ use super::super::simd::{LANES, Simd};
 
 /// Rows of weights that one tile takes.
 pub(super) const ROWS: usize = 4;
+/// How many weights ahead of the arithmetic memory is asked for.
+const AHEAD: usize = 1024;
 
 /// What a tile reads and writes. Strides are in elements.
 #[derive(Clone, Copy)]
@@ -19,8 +21,6 @@ pub(super) struct Operands<W> {
     /// `[rows, k]`.
     pub(super) w: *const W,
     pub(super) w_stride: usize,
-    /// How many weights ahead of the arithmetic memory is asked for.
-    pub(super) ahead: usize,
     pub(super) k: usize,
     /// `[tokens, rows]`, a token's outputs lying `row_step` apart.
     pub(super) y: *mut f32,
@@ -28,21 +28,14 @@ pub(super) struct Operands<W> {
     pub(super) row_step: usize,
     /// `[rows]`, also `row_step` apart, or null.
     pub(super) bias: *const f32,
-    /// Where `K` is cut in pieces: the partial sums, sixteen lanes for each token and row, in the
-    /// order the tiles come. Unused where the piece is both `first` and `last`.
-    pub(super) sums: *mut f32,
-    /// Whether the sums start at zero.
-    pub(super) first: bool,
-    /// Whether the sums are added up and written to `y`.
-    pub(super) last: bool,
 }
 
 /// Tokens in the largest tile.
-pub(super) const fn max_tokens<S: Simd>() -> usize {
+const fn max_tokens<S: Simd>() -> usize {
     if S::WIDE { 6 } else { 3 }
 }
 
-/// All `tokens`, and `rows <= ROWS` rows of weights. With `sums`, at most [`max_tokens`].
+/// All `tokens`, and `rows <= ROWS` rows of weights.
 ///
 /// # Safety
 /// The pointers are valid for the shapes above; see [`Simd`] for the instruction set.
@@ -106,9 +99,6 @@ unsafe fn single_row<S: Simd, W: Element>(o: Operands<W>, tokens: usize) {
             let mut one = o;
             one.x = o.x.add(token * o.x_stride);
             one.y = o.y.add(token * o.y_stride);
-            if !o.sums.is_null() {
-                one.sums = o.sums.add(token * LANES);
-            }
             tile::<S, W, 1, 1>(one);
         }
     }
@@ -121,7 +111,7 @@ impl<W: Element> Operands<W> {
     /// There are more than `row` rows.
     #[inline(always)]
     unsafe fn at_row(self, row: usize) -> Self {
-        // SAFETY: the caller's contract. Each row has sums for at most six tokens.
+        // SAFETY: the caller's contract.
         unsafe {
             Self {
                 w: self.w.add(row * self.w_stride),
@@ -131,7 +121,6 @@ impl<W: Element> Operands<W> {
                 } else {
                     self.bias.add(row * self.row_step)
                 },
-                sums: if self.sums.is_null() { self.sums } else { self.sums.add(row * 6 * LANES) },
                 ..self
             }
         }
@@ -143,17 +132,9 @@ impl<W: Element> Operands<W> {
 unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<W>) {
     let whole = o.k / LANES * LANES;
     let rest = o.k - whole;
-    // SAFETY: `T` tokens and `N` rows of `k` elements are readable by the caller's contract, and
-    // so are the sums where `first` is not set.
+    // SAFETY: `T` tokens and `N` rows of `k` elements are readable by the caller's contract.
     unsafe {
         let mut sums = [[S::zero(); N]; T];
-        if !o.first {
-            for t in 0..T {
-                for n in 0..N {
-                    sums[t][n] = S::load(o.sums.add((t * N + n) * LANES));
-                }
-            }
-        }
         let mut k = 0;
         while k < whole {
             let mut w = [S::zero(); N];
@@ -162,7 +143,7 @@ unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<
                 if T > 1 {
                     // With this much arithmetic in between, the out-of-order window alone does not
                     // reach far enough ahead.
-                    S::prefetch(at.wrapping_add(o.ahead).cast());
+                    S::prefetch(at.wrapping_add(AHEAD).cast());
                 }
                 w[n] = W::load(at);
             }
@@ -183,15 +164,7 @@ unsafe fn tile<S: Simd, W: Element, const T: usize, const N: usize>(o: Operands<
                 }
             }
         }
-        if o.last {
-            finish::<S, W, T, N>(o, sums);
-        } else {
-            for t in 0..T {
-                for n in 0..N {
-                    sums[t][n].store(o.sums.add((t * N + n) * LANES));
-                }
-            }
-        }
+        finish::<S, W, T, N>(o, sums);
     }
 }
 

@@ -15,31 +15,31 @@ pub(super) const WIDE: (usize, usize) = (12, 2);
 const MAX_TILE: usize = WIDE.0 * WIDE.1 * LANES;
 
 /// Rows of `A` in a panel.
-pub(super) fn tile_rows(isa: Isa) -> usize {
+pub(crate) fn tile_rows(isa: Isa) -> usize {
     if isa.is_wide() { WIDE.0 } else { NARROW.0 }
 }
 
 /// Columns of `B` in a panel.
-pub(super) fn tile_columns(isa: Isa) -> usize {
+pub(crate) fn tile_columns(isa: Isa) -> usize {
     LANES * if isa.is_wide() { WIDE.1 } else { NARROW.1 }
 }
 
 /// A block of `C`: packed panels of `A` times packed panels of `B`.
 #[derive(Clone, Copy)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Panels of [`tile_rows`] rows, `k` after `k`, the rows next to each other.
-    pub(super) a: *const f32,
-    pub(super) rows: usize,
+    pub(crate) a: *const f32,
+    pub(crate) rows: usize,
     /// Panels of [`tile_columns`] columns, `k` after `k`, the columns next to each other.
-    pub(super) b: *const f32,
-    pub(super) columns: usize,
+    pub(crate) b: *const f32,
+    pub(crate) columns: usize,
     /// Terms of each sum.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// `[rows, columns]`, rows `c_stride` apart.
-    pub(super) c: *mut f32,
-    pub(super) c_stride: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_stride: usize,
     /// Whether the sums start at what `c` holds, and not at zero.
-    pub(super) add: bool,
+    pub(crate) add: bool,
 }
 
 kernel! {
@@ -48,7 +48,7 @@ kernel! {
     /// # Safety
     /// The panels are complete (padded to whole tiles), `c` may be written and nobody else touches
     /// the block.
-    pub(super) unsafe fn multiply_block(block: Block) = multiply_block_on;
+    pub(crate) unsafe fn multiply_block(block: Block) = multiply_block_on;
 }
 
 #[inline(always)]

@@ -25,9 +25,9 @@ use super::scratch::{Shared, with_scratch};
 use super::team;
 use super::weights::Weights;
 pub use matrix_ref::MatrixRef;
-use micro_kernel::{Block, multiply_block, tile_columns, tile_rows};
-pub(super) use pack::Operand;
-use pack::{SPILL, pack_columns, pack_rows};
+pub(super) use micro_kernel::{Block, multiply_block, tile_columns, tile_rows};
+pub(super) use pack::{Operand, SPILL, pack_column_lanes, pack_row_lanes};
+use pack::{pack_columns, pack_rows};
 
 /// Elements of a panel of `B` at most: it comes from the second-level cache fast enough, and the more
 /// terms, the less often `C` is read and written.
