@@ -23,6 +23,10 @@ fn channels_give_the_bits_of_panels() {
         (WeightBits::Four, 64, false, ActivationBits::Eight, Some(64)),
         (WeightBits::Four, 32, true, ActivationBits::Sixteen, None),
         (WeightBits::Four, 128, false, ActivationBits::Eight, Some(64)),
+        (WeightBits::Four, 32, false, ActivationBits::Eight, Some(32)),
+        (WeightBits::Four, 32, true, ActivationBits::Sixteen, Some(32)),
+        (WeightBits::Eight, 16, false, ActivationBits::Sixteen, Some(16)),
+        (WeightBits::Eight, usize::MAX, false, ActivationBits::Sixteen, None),
     ];
     for (bits, group, minimums, activation, activation_group) in formats {
         for [n, k] in [[1, 1], [3, 65], [64, 64], [130, 257], [300, 96], [1100, 130]] {

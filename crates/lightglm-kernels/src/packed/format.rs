@@ -79,8 +79,8 @@ pub enum CodeOrder {
 pub enum ActivationBits {
     /// -127 to 127.
     Eight,
-    /// -32512 to 32512 (127 * 256): two 8-bit halves, two dot products. Finer than bf16 within a
-    /// group, so that what is lost is the weights' loss alone.
+    /// -32512 to 32512 (127 * 256): two 8-bit halves, two dot products, unless the processor multiplies
+    /// in 16 bits anyway. Finer than bf16 within a group, so that what is lost is the weights' loss alone.
     Sixteen,
 }
 

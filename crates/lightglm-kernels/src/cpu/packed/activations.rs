@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! tile   [codes, starts, sums, scales], each a multiple of four bytes
-//! codes  [quad of columns, lane, 4] i8    starts [segment, lane] i32
-//! scales [group, lane] f32                sums   [segment, lane] f32
+//! codes  [quad of columns, lane, 4] i8 or i16    starts [segment, lane] i32
+//! scales [group, lane] f32                       sums   [segment, lane] f32
 //! ```
 //! A lane is a token, or with 16 bits one of the two halves of a token's codes, the high one first.
+//! Where lanes are i16 and segments short enough, codes of 16 bits stay whole: the integer sums are the
+//! same, and so is the f32 nearest to them.
 
 use super::super::scratch::{Shared, with_scratch};
 use super::super::simd::{LANES, Simd};
@@ -16,6 +18,8 @@ use super::isa::dot_kernel;
 use super::segments::Cut;
 use crate::packed::{ActivationBits, ActivationFormat};
 
+/// Segments of so many columns are short.
+const SHORT_SEGMENT: usize = 64;
 /// From so many activations on, threads share the work.
 const PARALLEL: usize = 16 * 1024;
 
@@ -24,14 +28,16 @@ const PARALLEL: usize = 16 * 1024;
 pub(super) struct Layout {
     pub(super) tokens: usize,
     pub(super) cut: Cut,
-    /// 1, or 2 with activations of 16 bits.
+    /// Lanes of a token: 1, or 2 with activations of 16 bits that are not whole.
     pub(super) halves: usize,
     /// Tokens of a tile; the last one may have fewer.
     pub(super) width: usize,
-    /// What the sum of a segment's codes is multiplied with to start its accumulator, ...
+    /// Bytes of a quad of codes: [`Dot::QUAD`].
+    pub(super) quad: usize,
+    /// Bits of a code.
+    bits: ActivationBits,
+    /// What the sum of a segment's codes is multiplied with to start its accumulator.
     factor: i32,
-    /// ... to which the magnitudes of negative codes are added, if so.
-    complements: bool,
     quads: usize,
     segments: usize,
     groups: usize,
@@ -51,24 +57,31 @@ pub(super) struct Tile {
 }
 
 impl Layout {
-    /// For tiles of at most `most` lanes; `quads` counts the quads of columns, padding included.
+    /// For tiles of at most `most` lanes; `quads` counts the quads of columns, padding included. Codes of
+    /// 16 bits stay `whole` if so, which `isa` has to have lanes for.
     pub(super) fn new(
         [tokens, quads]: [usize; 2],
         cut: Cut,
         bits: ActivationBits,
-        most: usize,
+        whole: bool,
+        isa: DotIsa,
         factor: i32,
-        complements: bool,
     ) -> Self {
+        // With short segments the f32 totals are as busy as the sums, and both must find registers.
+        let most = match cut.weight.min(cut.activation) <= SHORT_SEGMENT {
+            true => isa.max_lanes().min(6),
+            false => isa.max_lanes(),
+        };
+        let quad = isa.quad();
         let halves = match bits {
-            ActivationBits::Eight => 1,
-            ActivationBits::Sixteen => 2,
+            ActivationBits::Sixteen if !(whole && quad == 8) => 2,
+            _ => 1,
         };
         let tiles = tokens.div_ceil(most / halves).max(1);
         let width = tokens.div_ceil(tiles).max(1);
         let groups = cut.k.div_ceil(cut.activation).max(1);
         let segments = cut.count();
-        Self { tokens, cut, halves, width, factor, complements, quads, segments, groups }
+        Self { tokens, cut, halves, width, quad, bits, factor, quads, segments, groups }
     }
 
     pub(super) fn tiles(&self) -> usize {
@@ -78,7 +91,8 @@ impl Layout {
     /// Elements of one tile.
     fn stride(&self) -> usize {
         let lanes = self.width * self.halves;
-        (lanes * (self.quads + 2 * self.segments + self.groups)).next_multiple_of(16)
+        let quads = self.quads * (self.quad / 4);
+        (lanes * (quads + 2 * self.segments + self.groups)).next_multiple_of(16)
     }
 
     /// Elements of all tiles.
@@ -92,7 +106,7 @@ impl Layout {
         let token = index * self.width;
         let lanes = self.width.min(self.tokens - token) * self.halves;
         let codes = memory.wrapping_add(index * self.stride());
-        let starts = codes.wrapping_add(lanes * self.quads);
+        let starts = codes.wrapping_add(lanes * self.quads * (self.quad / 4));
         let sums = starts.wrapping_add(lanes * self.segments);
         let scales = sums.wrapping_add(lanes * self.segments);
         Tile { token, lanes, codes: codes.cast(), starts: starts.cast(), sums, scales }
@@ -102,6 +116,35 @@ impl Layout {
     fn row(&self) -> usize {
         (self.quads * 4 + LANES).next_multiple_of(64)
     }
+}
+
+/// A code of an activation as a tile holds it.
+pub(super) trait Code: Copy + Default + PartialEq {
+    /// Where among a quad's codes that of column `column` is.
+    fn place_of_column(column: usize) -> usize;
+}
+
+impl Code for i8 {
+    fn place_of_column(column: usize) -> usize {
+        column
+    }
+}
+
+impl Code for i16 {
+    /// Beside that of every second column, as codes of weights lie when bytes are widened in place.
+    fn place_of_column(column: usize) -> usize {
+        [0, 2, 1, 3][column]
+    }
+}
+
+/// The code of a column and a lane.
+///
+/// # Safety
+/// The tile has codes of type `C`, of this column and lane.
+unsafe fn code_at<C: Code>(tile: Tile, column: usize, lane: usize) -> C {
+    let place = (column / 4 * tile.lanes + lane) * 4 + C::place_of_column(column % 4);
+    // SAFETY: the caller's contract.
+    unsafe { *tile.codes.cast::<C>().add(place) }
 }
 
 /// Quantizes `x: [tokens, k]` into `memory`, of `layout.len()` elements.
@@ -144,7 +187,7 @@ pub fn quantize_activations(x: &[f32], k: usize, format: ActivationFormat) -> Qu
     let group = format.group_size.unwrap_or(k).clamp(1, k.max(1));
     let cut = Cut { k, weight: k.max(1), activation: group };
     let isa = DotIsa::current();
-    let layout = Layout::new([t, k.div_ceil(4)], cut, format.bits, isa.max_lanes(), 0, false);
+    let layout = Layout::new([t, k.div_ceil(4)], cut, format.bits, true, isa, 0);
     let mut memory = vec![0.0; layout.len()];
     quantize(isa, x, &layout, &mut memory);
     let (mut codes, mut scales) = (Vec::with_capacity(t * k), Vec::new());
@@ -153,12 +196,13 @@ pub fn quantize_activations(x: &[f32], k: usize, format: ActivationFormat) -> Qu
         let lane = (token - tile.token) * layout.halves;
         // SAFETY: `quantize` has written the codes and scales of this lane.
         unsafe {
-            let code = |i: usize, lane| {
-                i16::from(*tile.codes.add((i / 4 * tile.lanes + lane) * 4 + i % 4))
+            let code = |i: usize, lane| match layout.quad {
+                8 => code_at::<i16>(tile, i, lane),
+                _ => i16::from(code_at::<i8>(tile, i, lane)),
             };
-            codes.extend((0..k).map(|i| match format.bits {
-                ActivationBits::Eight => code(i, lane),
-                ActivationBits::Sixteen => code(i, lane) * 256 + code(i, lane + 1),
+            codes.extend((0..k).map(|i| match layout.halves {
+                1 => code(i, lane),
+                _ => code(i, lane) * 256 + code(i, lane + 1),
             }));
             scales.extend((0..layout.groups).map(|g| *tile.scales.add(g * tile.lanes + lane)));
         }
@@ -178,21 +222,32 @@ dot_kernel! {
 #[inline(always)]
 unsafe fn quantize_tile_on<V: Dot>(layout: &Layout, x: *const f32, tile: Tile, row: *mut i8) {
     let (k, halves) = (layout.cut.k, layout.halves);
-    let padded = layout.quads * 4;
     for lane in (0..tile.lanes).step_by(halves) {
         // SAFETY: the caller's contract. Sixteen codes stored at the end of a group or a row are
         // followed by more of the row's bytes.
         unsafe {
             let x = x.add(lane / halves * k);
             let low = row.add(layout.row());
+            let words: *mut i16 = row.cast();
             let (mut start, mut group) = (0, 0);
             while start < k {
                 let end = k.min(start + layout.cut.activation);
-                let (row, low) = (row.add(start), low.add(start));
-                let scale = if halves == 1 {
-                    quantize_group::<V, false>(x.add(start), end - start, row, low)
-                } else {
-                    quantize_group::<V, true>(x.add(start), end - start, row, low)
+                let (x, len, bits) = (x.add(start), end - start, layout.bits);
+                let scale = match (V::QUAD, bits) {
+                    (8, _) => {
+                        let words = words.add(start);
+                        quantize_group::<V>(x, len, bits, |v, i| V::store_words(v, words.add(i)))
+                    }
+                    (_, ActivationBits::Eight) => {
+                        let row = row.add(start);
+                        quantize_group::<V>(x, len, bits, |v, i| V::store_codes(v, row.add(i)))
+                    }
+                    (_, ActivationBits::Sixteen) => {
+                        let (row, low) = (row.add(start), low.add(start));
+                        quantize_group::<V>(x, len, bits, |v, i| {
+                            V::store_wide_codes(v, row.add(i), low.add(i));
+                        })
+                    }
                 };
                 for half in 0..halves {
                     *tile.scales.add(group * tile.lanes + lane + half) = scale;
@@ -202,48 +257,105 @@ unsafe fn quantize_tile_on<V: Dot>(layout: &Layout, x: *const f32, tile: Tile, r
             if k == 0 {
                 (0..halves).for_each(|half| *tile.scales.add(lane + half) = 1.0);
             }
-            for half in 0..halves {
-                let row = row.add(half * layout.row());
-                std::slice::from_raw_parts_mut(row.add(k), padded - k).fill(0);
-                let to = tile.codes.cast::<[i8; 4]>().add(lane + half);
-                for quad in 0..layout.quads {
-                    *to.add(quad * tile.lanes) = *row.cast::<[i8; 4]>().add(quad);
-                }
-            }
-            for (index, segment) in layout.cut.segments().enumerate() {
-                let mut total = 0i32;
-                for half in 0..halves {
-                    let codes = row.add(half * layout.row() + segment.start);
-                    let codes = std::slice::from_raw_parts(codes, segment.end - segment.start);
-                    let sum = codes.iter().fold(0i32, |sum, &code| sum + i32::from(code));
-                    let at = index * tile.lanes + lane + half;
-                    let negative = match layout.complements {
-                        true => codes.iter().map(|&code| i32::from(code.min(0))).sum(),
-                        false => 0,
-                    };
-                    *tile.starts.add(at) = sum.wrapping_mul(layout.factor).wrapping_sub(negative);
-                    total = total * 256 + sum;
-                }
-                for half in 0..halves {
-                    *tile.sums.add(index * tile.lanes + lane + half) = total as f32;
-                }
+            match V::QUAD {
+                8 => lay_out_words(layout, tile, lane, words),
+                _ => lay_out_bytes(layout, tile, lane, row),
             }
         }
     }
 }
 
-/// Writes the codes of a group of `len` activations and returns its scale.
+/// Lays out a token's codes, or the halves of them, which begin [`Layout::row`] bytes apart, and
+/// writes what follows from their sums.
+///
+/// # Safety
+/// `tile` was made by `layout` for lanes of i8 and has the token's lanes from `lane` on; `row` has room
+/// for all quads of each half.
 #[inline(always)]
-unsafe fn quantize_group<V: Dot, const SIXTEEN: bool>(
+unsafe fn lay_out_bytes(layout: &Layout, tile: Tile, lane: usize, row: *mut i8) {
+    let (k, halves, padded) = (layout.cut.k, layout.halves, layout.quads * 4);
+    // SAFETY: the caller's contract.
+    unsafe {
+        for half in 0..halves {
+            let row = row.add(half * layout.row());
+            std::slice::from_raw_parts_mut(row.add(k), padded - k).fill(0);
+            let to = tile.codes.cast::<[i8; 4]>().add(lane + half);
+            for quad in 0..layout.quads {
+                *to.add(quad * tile.lanes) = *row.cast::<[i8; 4]>().add(quad);
+            }
+        }
+        for (index, segment) in layout.cut.segments().enumerate() {
+            let mut total = 0i32;
+            for half in 0..halves {
+                let codes = row.add(half * layout.row() + segment.start);
+                let codes = std::slice::from_raw_parts(codes, segment.end - segment.start);
+                let sum = codes.iter().fold(0i32, |sum, &code| sum + i32::from(code));
+                let at = index * tile.lanes + lane + half;
+                *tile.starts.add(at) = sum.wrapping_mul(layout.factor);
+                total = total * 256 + sum;
+            }
+            for half in 0..halves {
+                *tile.sums.add(index * tile.lanes + lane + half) = total as f32;
+            }
+        }
+    }
+}
+
+/// As [`lay_out_bytes`] for lanes of i16, with the quads of `row` in their order already. What fills up
+/// the last quad is 0: sixteen codes are stored at a time.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn lay_out_words(layout: &Layout, tile: Tile, lane: usize, row: *const i16) {
+    let high = |code: i16| (i32::from(code) + 128) >> 8;
+    let low = |code: i16| i32::from(code) - 256 * high(code);
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (from, to) = (row.cast::<[i16; 4]>(), tile.codes.cast::<[i16; 4]>().add(lane));
+        for quad in 0..layout.quads {
+            let (codes, to) = (*from.add(quad), to.add(quad * tile.lanes));
+            match layout.halves {
+                1 => *to = codes,
+                _ => {
+                    *to = codes.map(|code| high(code) as i16);
+                    *to.add(1) = codes.map(|code| low(code) as i16);
+                }
+            }
+        }
+        for (index, segment) in layout.cut.segments().enumerate() {
+            // Segments are whole quads but for the last one.
+            let len = (segment.end - segment.start).next_multiple_of(4);
+            let codes = std::slice::from_raw_parts(row.add(segment.start), len);
+            let total = codes.iter().fold(0i32, |sum, &code| sum + i32::from(code));
+            let at = index * tile.lanes + lane;
+            *tile.sums.add(at) = total as f32;
+            *tile.starts.add(at) = total.wrapping_mul(layout.factor);
+            if layout.halves == 2 {
+                let high = codes.iter().fold(0i32, |sum, &code| sum + high(code));
+                *tile.sums.add(at + 1) = total as f32;
+                *tile.starts.add(at) = high.wrapping_mul(layout.factor);
+                *tile.starts.add(at + 1) = (total - 256 * high).wrapping_mul(layout.factor);
+            }
+        }
+    }
+}
+
+/// Scales a group of `len` activations to codes, which `store` takes by sixteens with the place of the
+/// first, and returns its scale.
+///
+/// # Safety
+/// `x` has `len` elements, and `store` can take that many codes, rounded up to 16.
+#[inline(always)]
+unsafe fn quantize_group<V: Dot>(
     x: *const f32,
     len: usize,
-    row: *mut i8,
-    low: *mut i8,
+    bits: ActivationBits,
+    store: impl Fn(V::Float, usize),
 ) -> f32 {
     let whole = len / LANES * LANES;
-    let bits = if SIXTEEN { ActivationBits::Sixteen } else { ActivationBits::Eight };
     let most = bits.largest() as f32;
-    // SAFETY: the caller vouches for `len` activations and room for the codes, rounded up to 16.
+    // SAFETY: the caller's contract.
     unsafe {
         let zero = V::Float::zero();
         // `poison` stays zero unless there is NaN or an infinity, which have no largest element.
@@ -270,11 +382,7 @@ unsafe fn quantize_group<V: Dot, const SIXTEEN: bool>(
                 false => V::Float::load_part(x.add(i), len - i),
             };
             // NaN becomes the largest code; its scale is NaN.
-            let v = v.div(scales).min(high).max(lowest);
-            match SIXTEEN {
-                true => V::store_wide_codes(v, row.add(i), low.add(i)),
-                false => V::store_codes(v, row.add(i)),
-            }
+            store(v.div(scales).min(high).max(lowest), i);
         }
         scale
     }

@@ -41,15 +41,20 @@ pub(super) fn run(isa: DotIsa, p: &Problem, layout: &ChannelLayout, tile: Tile) 
     let (cut, lanes) = (p.layout.cut, tile.lanes);
     let segments = cut.count();
     let room = (cut.k + 3 * segments).next_multiple_of(4);
-    let quads = room * lanes / 4;
+    let quads = room * lanes / 4 * (isa.quad() / 4);
     with_scratch(room + quads + segments, |memory| {
         let (channels, rest) = memory.split_at_mut(room);
         let (codes, ends) = rest.split_at_mut(quads);
-        let (channels, codes) = (channels.as_mut_ptr().cast(), codes.as_mut_ptr().cast());
+        let (channels, codes) = (channels.as_mut_ptr().cast(), codes.as_mut_ptr().cast::<i8>());
         let ends = ends.as_mut_ptr().cast();
         // SAFETY: the parts have room for all channels and three more of each segment; the tile has the
         // codes of all channels.
-        unsafe { list(cut, tile, channels, codes, ends) };
+        unsafe {
+            match isa.quad() {
+                8 => list::<i16>(cut, tile, channels, codes.cast(), ends),
+                _ => list::<i8>(cut, tile, channels, codes, ends),
+            }
+        }
         let active = Active { channels, codes, ends };
         let (tiles, parts) = (layout.tiles(), cut.parts());
         let vectors = layout.blocks * layout.block_rows / LANES;
@@ -403,7 +408,7 @@ unsafe fn sums<
             runs[q] = reader.runs(quad + q);
             ahead[q] = reader.runs((quad + q + reader.distance).min(reader.all - 1));
             for t in 0..W {
-                quads[q][t] = V::quad(codes.add(((quad + q) * W + t) * 4));
+                quads[q][t] = V::quad(codes.add(((quad + q) * W + t) * V::QUAD));
             }
         }
         for block in 0..reader.stripe.blocks {
@@ -420,14 +425,16 @@ unsafe fn sums<
                     let codes = V::interleave_nibbles(here);
                     for t in 0..W {
                         for h in 0..H {
-                            acc[t][h] = acc[t][h].dot_nibbles(codes[h], quads[q][t]);
+                            let run = acc[t][h].begin().dot(codes[h], quads[q][t]);
+                            acc[t][h] = acc[t][h].end(run);
                         }
                     }
                 } else {
                     let codes = V::interleave_bytes(here);
                     for t in 0..W {
                         for h in 0..H {
-                            acc[t][h] = acc[t][h].dot_bytes(codes[h], quads[q][t]);
+                            let run = acc[t][h].begin().dot(codes[h], quads[q][t]);
+                            acc[t][h] = acc[t][h].end(run);
                         }
                     }
                 }

@@ -11,6 +11,9 @@ const ROUND_BITS: u32 = 0x4B40_0000;
 ///
 /// All integer arithmetic wraps and is exact otherwise, so implementations agree bit for bit and the
 /// order of steps does not matter. The safety contract is that of [`Simd`].
+///
+/// Products are added up in runs: `begin`, at most [`Dot::LONGEST_RUN`] times `dot`, `end`. What is
+/// between has a form of its own, in which an instruction set may be faster than in 32 bits.
 pub(super) trait Dot: Copy {
     /// The f32 lanes of the same instruction set.
     type Float: Simd;
@@ -20,6 +23,11 @@ pub(super) trait Dot: Copy {
     type Quad: Copy;
     /// Whether the accumulators of two halves of a panel and twelve tokens fit the registers.
     const WIDE: bool;
+    /// Bytes of the codes of four activations in memory: 4 of i8, or 8 of i16, in the order of
+    /// [`super::activations::Code::place_of_column`].
+    const QUAD: usize = 4;
+    /// Quads of a run at most; even.
+    const LONGEST_RUN: usize = usize::MAX;
 
     /// All lanes `value`.
     unsafe fn splat(value: i32) -> Self;
@@ -29,12 +37,19 @@ pub(super) trait Dot: Copy {
     unsafe fn load_nibbles(from: *const u8) -> [Self::Codes; 2];
     /// Loads four activations.
     unsafe fn quad(from: *const i8) -> Self::Quad;
-    /// Adds the dot products of four columns: codes of weights in 0..=255, less
-    /// [`super::DotIsa::byte_bias`], with those of activations in -128..=127; less the magnitudes of
-    /// negative activations where [`super::DotIsa::complements`].
-    unsafe fn dot_bytes(self, weights: Self::Codes, activations: Self::Quad) -> Self;
-    /// As [`Dot::dot_bytes`] with codes of weights in 0..=15, and no bias.
-    unsafe fn dot_nibbles(self, weights: Self::Codes, activations: Self::Quad) -> Self;
+    /// What a run begins with that `end` adds to `self`.
+    #[inline(always)]
+    unsafe fn begin(self) -> Self {
+        self
+    }
+    /// Adds the dot products of four columns to a run: codes of weights, as they were loaded, with those
+    /// of activations. Bytes count less [`super::DotIsa::byte_bias`].
+    unsafe fn dot(self, weights: Self::Codes, activations: Self::Quad) -> Self;
+    /// The sums with those of a run that they began.
+    #[inline(always)]
+    unsafe fn end(self, run: Self) -> Self {
+        run
+    }
     /// Four codes of each of 64 rows, sixteen at a time, from 64 bytes of four channels in the order
     /// that [`crate::CodeOrder::Channels`] has.
     unsafe fn interleave_bytes(channels: [*const u8; 4]) -> [Self::Codes; 4];
@@ -55,6 +70,21 @@ pub(super) trait Dot: Copy {
         unsafe {
             values.add(Self::Float::splat(ROUND)).store(lanes.as_mut_ptr());
             to.cast::<[i8; LANES]>().write_unaligned(lanes.map(|lane| lane.to_bits() as i8));
+        }
+    }
+
+    /// Rounds lanes within -32512..=32512 to integers (ties to even) and stores them as i16, each quad in
+    /// the order that [`Dot::quad`] reads where [`Dot::QUAD`] is 8.
+    #[inline(always)]
+    unsafe fn store_words(values: Self::Float, to: *mut i16) {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: as in `store_codes`.
+        unsafe {
+            values.add(Self::Float::splat(ROUND)).store(lanes.as_mut_ptr());
+            let codes = std::array::from_fn::<i16, LANES, _>(|i| {
+                lanes[i / 4 * 4 + [0, 2, 1, 3][i % 4]].to_bits() as i16
+            });
+            to.cast::<[i16; LANES]>().write_unaligned(codes);
         }
     }
 

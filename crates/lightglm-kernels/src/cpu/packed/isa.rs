@@ -13,8 +13,12 @@ pub struct DotIsa(pub(super) DotKind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum DotKind {
     Scalar,
+    /// Any codes, with activations of 16 bits.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Weights of 4 bits, with activations of 8. No [`DotIsa`] of a caller is this one.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Nibbles,
     /// The 256-bit instructions of AVX-512 VNNI. They tell on any such machine what AVX-VNNI does.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni256,
@@ -92,7 +96,7 @@ impl DotIsa {
         match self.0 {
             DotKind::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
-            DotKind::Avx2 => "avx2",
+            DotKind::Avx2 | DotKind::Avx2Nibbles => "avx2",
             #[cfg(target_arch = "x86_64")]
             DotKind::Avx512Vnni256 => "avx512vnni-256",
             #[cfg(target_arch = "x86_64")]
@@ -115,18 +119,30 @@ impl DotIsa {
         6
     }
 
-    /// What [`super::dot::Dot::dot_bytes`] takes off each code of a weight.
+    /// What [`super::dot::Dot::dot`] takes off each code of a weight.
     pub(super) fn byte_bias(self) -> i32 {
         let signed = cfg!(target_arch = "aarch64") && self.0 != DotKind::Scalar;
-        if signed || self.complements() { 128 } else { 0 }
+        if signed { 128 } else { 0 }
     }
 
-    /// Whether [`super::dot::Dot::dot_bytes`] also takes off the magnitudes of negative activations.
-    pub(super) fn complements(self) -> bool {
+    /// The form of this instruction set for weights of 4 bits, or of 8; `whole` where codes of
+    /// activations need more than 8 bits and are to stay whole.
+    pub(super) fn form(self, nibbles: bool, whole: bool) -> Self {
         #[cfg(target_arch = "x86_64")]
-        return self.0 == DotKind::Avx2;
-        #[cfg(not(target_arch = "x86_64"))]
-        false
+        if self.0 == DotKind::Avx2 && nibbles && !whole {
+            return Self(DotKind::Avx2Nibbles);
+        }
+        let _ = (nibbles, whole);
+        self
+    }
+
+    /// [`super::dot::Dot::QUAD`].
+    pub(super) fn quad(self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == DotKind::Avx2 {
+            return 8;
+        }
+        4
     }
 }
 
@@ -141,7 +157,7 @@ macro_rules! dot_kernel {
             use $crate::cpu::packed::isa::DotKind;
             use $crate::cpu::packed::plain::Plain;
             #[cfg(target_arch = "x86_64")]
-            use $crate::cpu::packed::{ymm::{Evex, Maddubs, Pair, Vex}, zmm::Zmm};
+            use $crate::cpu::packed::{ymm::{Evex, Nibbles, Pair, Vex, Words}, zmm::Zmm};
             #[cfg(target_arch = "aarch64")]
             use $crate::cpu::packed::neon::{Quads, Sdot, Widened};
             /// One instruction set: its function's name, its features, the implementor of `Dot`.
@@ -156,7 +172,9 @@ macro_rules! dot_kernel {
                 };
             }
             #[cfg(target_arch = "x86_64")]
-            on!(avx2, "avx2,fma,f16c", Pair<Maddubs>);
+            on!(avx2, "avx2,fma,f16c", Pair<Words>);
+            #[cfg(target_arch = "x86_64")]
+            on!(avx2_nibbles, "avx2,fma,f16c", Pair<Nibbles>);
             #[cfg(target_arch = "x86_64")]
             on!(avxvnni, "avx2,fma,f16c,avxvnni", Pair<Vex>);
             #[cfg(target_arch = "x86_64")]
@@ -181,6 +199,8 @@ macro_rules! dot_kernel {
                     DotKind::Scalar => $generic::<Plain>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     DotKind::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    DotKind::Avx2Nibbles => avx2_nibbles($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     DotKind::AvxVnni => avxvnni($($arg),*),
                     #[cfg(target_arch = "x86_64")]

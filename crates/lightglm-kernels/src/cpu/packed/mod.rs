@@ -40,7 +40,8 @@ use self::tile::{Ahead, Floats, Form, Problem, STEP};
 use super::scratch::{Shared, with_scratch};
 use super::team;
 use crate::packed::{
-    ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, ScaleLayout, WeightBits,
+    ActivationBits, ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, ScaleLayout,
+    WeightBits,
 };
 
 /// Scales or minimums as they are stored.
@@ -115,8 +116,6 @@ impl PackedWeights<'_> {
     }
 }
 
-/// Segments of so many columns are short.
-const SHORT_SEGMENT: usize = 64;
 /// A task reads so many bytes of weights at least.
 const MIN_TASK: usize = 48 * 1024;
 /// How many bytes ahead of the arithmetic memory is asked for, where it streams to one or two lanes
@@ -149,7 +148,6 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
         return;
     }
     assert_eq!(x.len(), t * k, "x has {} elements, not T * K = {t} * {k}", x.len());
-    let isa = DotIsa::current();
     let whole = k.max(1);
     let activation = w.format.activation;
     let cut = Cut {
@@ -164,17 +162,14 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
         (_, false) => Form::Grouped,
     };
     let nibbles = w.format.bits == WeightBits::Four;
-    let bias_of_codes = if nibbles { 0 } else { isa.byte_bias() };
     let offset = if w.minimums.is_some() { 0 } else { i32::from(w.format.bits.offset()) };
+    let largest = offset.max(i32::from(w.format.bits.largest()) - offset);
+    let whole = activation.bits == ActivationBits::Sixteen && cut.sums_fit(largest);
+    let isa = DotIsa::current().form(nibbles, whole);
+    let bias_of_codes = if nibbles { 0 } else { isa.byte_bias() };
     let quads = sizes.steps * if nibbles { 2 } else { 1 };
-    // With short segments the f32 totals are as busy as the sums, and both must find registers.
-    let lanes = match cut.weight.min(cut.activation) <= SHORT_SEGMENT {
-        true => isa.max_lanes().min(6),
-        false => isa.max_lanes(),
-    };
     let factor = bias_of_codes - offset;
-    let complements = !nibbles && isa.complements();
-    let layout = Layout::new([t, quads], cut, activation.bits, lanes, factor, complements);
+    let layout = Layout::new([t, quads], cut, activation.bits, whole, isa, factor);
     with_scratch(layout.len(), |memory| {
         activations::quantize(isa, x, &layout, memory);
         let problem = Problem {

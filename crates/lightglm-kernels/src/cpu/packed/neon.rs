@@ -93,16 +93,11 @@ impl<P: Product> Dot for Quads<P> {
     }
 
     #[inline(always)]
-    unsafe fn dot_bytes(mut self, weights: [int8x16_t; 4], activations: int8x16_t) -> Self {
+    unsafe fn dot(mut self, weights: [int8x16_t; 4], activations: int8x16_t) -> Self {
         for (sums, weights) in self.0.iter_mut().zip(weights) {
             *sums = P::dot(*sums, weights, activations);
         }
         self
-    }
-
-    #[inline(always)]
-    unsafe fn dot_nibbles(self, weights: [int8x16_t; 4], activations: int8x16_t) -> Self {
-        self.dot_bytes(weights, activations)
     }
 
     #[inline(always)]

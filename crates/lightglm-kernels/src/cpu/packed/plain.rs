@@ -40,17 +40,11 @@ impl Dot for Plain {
     }
 
     #[inline(never)]
-    unsafe fn dot_bytes(self, weights: [[u8; 4]; LANES], x: [i8; 4]) -> Self {
+    unsafe fn dot(self, weights: [[u8; 4]; LANES], x: [i8; 4]) -> Self {
         Self(std::array::from_fn(|lane| {
             let products = weights[lane].iter().zip(x).map(|(&w, x)| i32::from(w) * i32::from(x));
             products.fold(self.0[lane], i32::wrapping_add)
         }))
-    }
-
-    #[inline(always)]
-    unsafe fn dot_nibbles(self, weights: [[u8; 4]; LANES], x: [i8; 4]) -> Self {
-        // SAFETY: nothing is asked for.
-        unsafe { self.dot_bytes(weights, x) }
     }
 
     #[inline(never)]

@@ -1,5 +1,7 @@
 //! `Segments`: stretches of columns with one scale of weights and one of activations.
 
+use crate::packed::ActivationBits;
+
 /// Columns of a segment at most, so that sums of `255 * 128` each fit 32 bits.
 const LONGEST: usize = 32768;
 
@@ -90,6 +92,15 @@ impl Cut {
             weight_end: (weight + 1) * self.weight,
             activation_end: (activation + 1) * self.activation,
         }
+    }
+
+    /// Whether the sums of a segment's products of codes fit 32 bits where codes of activations have 16
+    /// bits and those of weights are at most `largest` in size. The sums of halves of these codes are
+    /// less than `2^24` then, so that f32 holds them exactly.
+    pub(super) fn sums_fit(self, largest: i32) -> bool {
+        let columns = self.weight.min(self.activation).min(self.k).min(LONGEST);
+        let most = i64::from(ActivationBits::Sixteen.largest()) * i64::from(largest);
+        columns as i64 * most <= i64::from(i32::MAX)
     }
 
     /// Whether `segment` is the last one of its group of weights.

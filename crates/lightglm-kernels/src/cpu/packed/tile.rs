@@ -180,38 +180,57 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                     acc[t][h] = V::splat(*tile.starts.add(index * W + t));
                 }
             }
-            for _ in 0..columns.div_ceil(if NIBBLES { 8 } else { 4 }) {
-                V::Float::prefetch(ahead.at);
-                V::Float::prefetch(ahead.at.wrapping_add(64));
-                ahead.at = ahead.at.wrapping_add(ahead.step);
-                if NIBBLES {
-                    let mut codes = [V::load_nibbles(w); H];
-                    for h in 1..H {
-                        codes[h] = V::load_nibbles(w.add(h * (STEP / 2)));
+            let quads = if NIBBLES { 2 } else { 1 };
+            let mut steps = columns.div_ceil(4 * quads);
+            while steps > 0 {
+                let now = match V::LONGEST_RUN {
+                    usize::MAX => steps,
+                    longest => steps.min(longest / quads),
+                };
+                steps -= now;
+                let mut run = acc;
+                for t in 0..W {
+                    for h in 0..H {
+                        run[t][h] = acc[t][h].begin();
                     }
-                    for part in 0..2 {
+                }
+                for _ in 0..now {
+                    V::Float::prefetch(ahead.at);
+                    V::Float::prefetch(ahead.at.wrapping_add(64));
+                    ahead.at = ahead.at.wrapping_add(ahead.step);
+                    if NIBBLES {
+                        let mut codes = [V::load_nibbles(w); H];
+                        for h in 1..H {
+                            codes[h] = V::load_nibbles(w.add(h * (STEP / 2)));
+                        }
+                        for part in 0..2 {
+                            for t in 0..W {
+                                let quad = V::quad(x.add((part * W + t) * V::QUAD));
+                                for h in 0..H {
+                                    run[t][h] = run[t][h].dot(codes[h][part], quad);
+                                }
+                            }
+                        }
+                    } else {
+                        let mut codes = [V::load_bytes(w); H];
+                        for h in 1..H {
+                            codes[h] = V::load_bytes(w.add(h * (STEP / 2)));
+                        }
                         for t in 0..W {
-                            let quad = V::quad(x.add((part * W + t) * 4));
+                            let quad = V::quad(x.add(t * V::QUAD));
                             for h in 0..H {
-                                acc[t][h] = acc[t][h].dot_nibbles(codes[h][part], quad);
+                                run[t][h] = run[t][h].dot(codes[h], quad);
                             }
                         }
                     }
-                    x = x.add(8 * W);
-                } else {
-                    let mut codes = [V::load_bytes(w); H];
-                    for h in 1..H {
-                        codes[h] = V::load_bytes(w.add(h * (STEP / 2)));
-                    }
-                    for t in 0..W {
-                        let quad = V::quad(x.add(t * 4));
-                        for h in 0..H {
-                            acc[t][h] = acc[t][h].dot_bytes(codes[h], quad);
-                        }
-                    }
-                    x = x.add(4 * W);
+                    x = x.add(quads * W * V::QUAD);
+                    w = w.add(STEP);
                 }
-                w = w.add(STEP);
+                for t in 0..W {
+                    for h in 0..H {
+                        acc[t][h] = acc[t][h].end(run[t][h]);
+                    }
+                }
             }
             let row = panel * PANEL_ROWS + half * LANES;
             fold::<V, W, H>(p, tile, index, segment, row, place, &acc, &mut totals, &mut parts);

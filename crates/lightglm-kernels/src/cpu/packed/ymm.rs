@@ -1,4 +1,4 @@
-//! AVX2 and the 256-bit VNNI instructions: two ymm registers.
+//! AVX2 (two forms of it) and the 256-bit VNNI instructions: two ymm registers.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "each method is a few intrinsics under the one contract stated at `Simd`"
@@ -9,13 +9,22 @@ use core::arch::x86_64::*;
 use super::super::avx2::Avx2;
 use super::dot::Dot;
 
-/// How two ymm registers do a four-byte dot product.
+/// How a ymm register does four-byte dot products; see [`Dot`].
 pub(super) trait Ymm: Copy {
-    /// Four activations, ready for `dot_bytes` and `dot_nibbles`.
+    /// Four activations for all rows.
     type Quad: Copy;
-    unsafe fn quad(codes: i32) -> Self::Quad;
-    unsafe fn dot_bytes(sums: __m256i, weights: __m256i, activations: Self::Quad) -> __m256i;
-    unsafe fn dot_nibbles(sums: __m256i, weights: __m256i, activations: Self::Quad) -> __m256i;
+    const QUAD: usize = 4;
+    const LONGEST_RUN: usize = usize::MAX;
+    unsafe fn quad(from: *const i8) -> Self::Quad;
+    #[inline(always)]
+    unsafe fn begin(sums: __m256i) -> __m256i {
+        sums
+    }
+    unsafe fn dot(run: __m256i, weights: __m256i, activations: Self::Quad) -> __m256i;
+    #[inline(always)]
+    unsafe fn end(_sums: __m256i, run: __m256i) -> __m256i {
+        run
+    }
 }
 
 /// `vpdpbusd` in its AVX-VNNI encoding.
@@ -26,23 +35,16 @@ pub(super) struct Vex;
 #[derive(Clone, Copy)]
 pub(super) struct Evex;
 
-/// `vpmaddubsw`, which multiplies unsigned bytes with signed ones and saturates at 16 bits: magnitudes of
-/// activations with codes of weights made signed, for bytes; unsigned codes of weights, for nibbles.
-///
-/// Where an activation is negative, the code is complemented, `-w - 1`; that all of these products
-/// are short of the activation's magnitude, the start of a segment makes up for
-/// ([`super::DotIsa::complements`]).
+/// `vpmaddwd`: codes of weights widened to 16 bits, which one instruction does for every second byte,
+/// with activations of 16 bits. `vpmaddubsw` would saturate on bytes, and what it takes to prevent that
+/// costs as much.
 #[derive(Clone, Copy)]
-pub(super) struct Maddubs;
+pub(super) struct Words;
 
-/// Four activations for all rows.
+/// `vpmaddubsw` for weights of 4 bits. It multiplies twice as many codes as `vpmaddwd` and adds up pairs
+/// in 16 bits, in which a run of eight quads fits: `8 * 2 * 15 * 128 = 30720`.
 #[derive(Clone, Copy)]
-pub(super) struct Signed {
-    codes: __m256i,
-    magnitudes: __m256i,
-    /// What makes codes of weights signed and complements those that meet a negative activation.
-    flips: __m256i,
-}
+pub(super) struct Nibbles;
 
 macro_rules! vnni {
     ($name:ident, $dot:ident) => {
@@ -50,18 +52,13 @@ macro_rules! vnni {
             type Quad = __m256i;
 
             #[inline(always)]
-            unsafe fn quad(codes: i32) -> __m256i {
-                _mm256_set1_epi32(codes)
+            unsafe fn quad(from: *const i8) -> __m256i {
+                _mm256_set1_epi32(from.cast::<i32>().read_unaligned())
             }
 
             #[inline(always)]
-            unsafe fn dot_bytes(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
-                $dot(sums, weights, x)
-            }
-
-            #[inline(always)]
-            unsafe fn dot_nibbles(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
-                $dot(sums, weights, x)
+            unsafe fn dot(run: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+                $dot(run, weights, x)
             }
         }
     };
@@ -70,32 +67,48 @@ macro_rules! vnni {
 vnni!(Vex, _mm256_dpbusd_avx_epi32);
 vnni!(Evex, _mm256_dpbusd_epi32);
 
-impl Ymm for Maddubs {
-    type Quad = Signed;
+impl Ymm for Words {
+    /// The first and third, the second and fourth.
+    type Quad = [__m256i; 2];
+    const QUAD: usize = 8;
 
     #[inline(always)]
-    unsafe fn quad(codes: i32) -> Signed {
-        let codes = _mm256_set1_epi32(codes);
-        let negative = _mm256_cmpgt_epi8(_mm256_setzero_si256(), codes);
-        Signed {
-            codes,
-            magnitudes: _mm256_abs_epi8(codes),
-            flips: _mm256_xor_si256(negative, _mm256_set1_epi8(-128)),
-        }
+    unsafe fn quad(from: *const i8) -> [__m256i; 2] {
+        let pair = |at: usize| _mm256_set1_epi32(from.cast::<i32>().add(at).read_unaligned());
+        [pair(0), pair(1)]
     }
 
     #[inline(always)]
-    unsafe fn dot_bytes(sums: __m256i, weights: __m256i, x: Signed) -> __m256i {
-        // -2 * 128 * 128 at least, 2 * 128 * 127 at most.
-        let pairs = _mm256_maddubs_epi16(x.magnitudes, _mm256_xor_si256(weights, x.flips));
-        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    unsafe fn dot(run: __m256i, weights: __m256i, x: [__m256i; 2]) -> __m256i {
+        let even = _mm256_and_si256(weights, _mm256_set1_epi16(255));
+        let odd = _mm256_srli_epi16::<8>(weights);
+        let run = _mm256_add_epi32(run, _mm256_madd_epi16(even, x[0]));
+        _mm256_add_epi32(run, _mm256_madd_epi16(odd, x[1]))
+    }
+}
+
+impl Ymm for Nibbles {
+    type Quad = __m256i;
+    const LONGEST_RUN: usize = 8;
+
+    #[inline(always)]
+    unsafe fn quad(from: *const i8) -> __m256i {
+        _mm256_set1_epi32(from.cast::<i32>().read_unaligned())
     }
 
     #[inline(always)]
-    unsafe fn dot_nibbles(sums: __m256i, weights: __m256i, x: Signed) -> __m256i {
-        // At most 2 * 15 * 128 in size.
-        let pairs = _mm256_maddubs_epi16(weights, x.codes);
-        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    unsafe fn begin(_sums: __m256i) -> __m256i {
+        _mm256_setzero_si256()
+    }
+
+    #[inline(always)]
+    unsafe fn dot(run: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+        _mm256_add_epi16(run, _mm256_maddubs_epi16(weights, x))
+    }
+
+    #[inline(always)]
+    unsafe fn end(sums: __m256i, run: __m256i) -> __m256i {
+        _mm256_add_epi32(sums, _mm256_madd_epi16(run, _mm256_set1_epi16(1)))
     }
 }
 
@@ -115,6 +128,8 @@ impl<Y: Ymm> Dot for Pair<Y> {
     type Codes = [__m256i; 2];
     type Quad = Y::Quad;
     const WIDE: bool = false;
+    const QUAD: usize = Y::QUAD;
+    const LONGEST_RUN: usize = Y::LONGEST_RUN;
 
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self {
@@ -136,17 +151,22 @@ impl<Y: Ymm> Dot for Pair<Y> {
 
     #[inline(always)]
     unsafe fn quad(from: *const i8) -> Y::Quad {
-        Y::quad(from.cast::<i32>().read_unaligned())
+        Y::quad(from)
     }
 
     #[inline(always)]
-    unsafe fn dot_bytes(self, weights: [__m256i; 2], x: Y::Quad) -> Self {
-        Self::new(Y::dot_bytes(self.0, weights[0], x), Y::dot_bytes(self.1, weights[1], x))
+    unsafe fn begin(self) -> Self {
+        Self::new(Y::begin(self.0), Y::begin(self.1))
     }
 
     #[inline(always)]
-    unsafe fn dot_nibbles(self, weights: [__m256i; 2], x: Y::Quad) -> Self {
-        Self::new(Y::dot_nibbles(self.0, weights[0], x), Y::dot_nibbles(self.1, weights[1], x))
+    unsafe fn dot(self, weights: [__m256i; 2], x: Y::Quad) -> Self {
+        Self::new(Y::dot(self.0, weights[0], x), Y::dot(self.1, weights[1], x))
+    }
+
+    #[inline(always)]
+    unsafe fn end(self, run: Self) -> Self {
+        Self::new(Y::end(self.0, run.0), Y::end(self.1, run.1))
     }
 
     #[inline(always)]
@@ -190,5 +210,25 @@ impl<Y: Ymm> Dot for Pair<Y> {
     #[inline(always)]
     unsafe fn to_float(self) -> Avx2 {
         Avx2(_mm256_cvtepi32_ps(self.0), _mm256_cvtepi32_ps(self.1))
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes(values: Avx2, to: *mut i8) {
+        // Rounds ties to even. Packing leaves the order 0..4, 8..12, 4..8, 12..16.
+        let low = _mm256_cvtps_epi32(values.0);
+        let words = _mm256_packs_epi32(low, _mm256_cvtps_epi32(values.1));
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+        let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        _mm_storeu_si128(to.cast(), _mm_packs_epi16(low, high));
+    }
+
+    #[inline(always)]
+    unsafe fn store_words(values: Avx2, to: *mut i16) {
+        let low = _mm256_cvtps_epi32(values.0);
+        let words = _mm256_packs_epi32(low, _mm256_cvtps_epi32(values.1));
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+        let words = _mm256_shufflelo_epi16::<0b11_01_10_00>(words);
+        let words = _mm256_shufflehi_epi16::<0b11_01_10_00>(words);
+        _mm256_storeu_si256(to.cast(), words);
     }
 }

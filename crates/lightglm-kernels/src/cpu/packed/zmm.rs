@@ -41,12 +41,7 @@ impl Dot for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn dot_bytes(self, weights: __m512i, activations: __m512i) -> Self {
-        Self(_mm512_dpbusd_epi32(self.0, weights, activations))
-    }
-
-    #[inline(always)]
-    unsafe fn dot_nibbles(self, weights: __m512i, activations: __m512i) -> Self {
+    unsafe fn dot(self, weights: __m512i, activations: __m512i) -> Self {
         Self(_mm512_dpbusd_epi32(self.0, weights, activations))
     }
 
