@@ -17,15 +17,20 @@
 //! counting matrices of few rows whole. With `--prompt-neurons` a prompt's time contains the choice of
 //! neurons, and steps run the choice of 128 tokens.
 //!
+//! `--rows` adds a table of forward passes of 1 to 512 rows (`--rows 1,3,5` of so many): the tokens of
+//! one sequence, logits of the last, with the fractions of both roofs. Tokens/s that fall from one
+//! number of rows to the next show a kernel that handles the larger one badly.
+//!
 //! With `--shape` the weights are random (`load_seconds` is then the time to generate them), which
 //! costs the same time as real ones.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
-use lightglm::speed::{Bench, BenchModel, BenchResult, Workload, peak_rss_bytes};
+use lightglm::speed::{Bench, BenchModel, BenchResult, RowSpeed, Workload, peak_rss_bytes};
 use lightglm_examples::model_args::ModelArgs;
 use lightglm_examples::shape::Shape;
 use lightglm_examples::use_threads;
@@ -56,12 +61,27 @@ struct Args {
     /// Prompts to measure; the median is reported.
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
+    /// Also time passes of so many tokens of one sequence (a span, not a batch), beside both roofs.
+    #[arg(long, num_args = 0..=1, default_missing_value = "1,2,4,8,16,32,64,128,512")]
+    rows: Option<RowList>,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
     /// Whether --kv-dtype is given.
     #[arg(skip)]
     kv_dtype_given: bool,
+}
+
+/// Numbers of rows, separated by commas.
+#[derive(Clone)]
+struct RowList(Vec<usize>);
+
+impl FromStr for RowList {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(list: &str) -> Result<Self, Self::Err> {
+        list.split(',').map(|rows| rows.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 impl Args {
@@ -102,6 +122,24 @@ struct Outcome {
     /// Of the int8 dot product's peak, for schemes that multiply integers.
     prefill_fraction_of_int8: Option<f64>,
     peak_rss_bytes: Option<u64>,
+    rows: Vec<Row>,
+}
+
+/// A pass of `--rows`.
+#[derive(Serialize)]
+struct Row {
+    rows: usize,
+    tokens_per_s: f64,
+    fraction_of_bandwidth: f64,
+    /// Of the int8 dot product's for schemes that multiply integers, of the multiply-add's for others.
+    fraction_of_peak: f64,
+}
+
+impl From<RowSpeed> for Row {
+    fn from(row: RowSpeed) -> Self {
+        let RowSpeed { rows, tokens_per_s, fraction_of_bandwidth, fraction_of_peak } = row;
+        Self { rows, tokens_per_s, fraction_of_bandwidth, fraction_of_peak }
+    }
 }
 
 impl Outcome {
@@ -125,6 +163,7 @@ impl Outcome {
             prefill_fraction_of_compute: speeds.prefill_fraction_of_compute,
             prefill_fraction_of_int8: speeds.prefill_fraction_of_int8,
             peak_rss_bytes: peak_rss_bytes(),
+            rows: result.rows.into_iter().map(Row::from).collect(),
         }
     }
 }
@@ -152,7 +191,8 @@ fn run() -> Result<()> {
     let kv_dtype = args.kv_dtype_given.then_some(options.kv_dtype);
     let Args { sparsity, prefill, decode, depth, batch, repetitions, .. } = args;
     let workload = Workload { prefill, decode, depth, batch, repetitions, threads };
-    let result = Bench { model, options, sparsity, kv_dtype, workload }.run()?;
+    let rows = args.rows.as_ref().map_or(&[][..], |list| &list.0);
+    let result = Bench { model, options, sparsity, kv_dtype, workload, rows }.run()?;
     let outcome = Outcome::new(name, &workload, result);
     match args.json {
         true => println!("{}", serde_json::to_string(&outcome)?),
@@ -190,6 +230,15 @@ fn print_table(o: &Outcome) {
     if o.prefill_fraction_of_int8.is_some() {
         let of_int8 = percent(o.prefill_fraction_of_int8);
         println!("  {:<29} {of_int8} of the int8 dot product's peak", "");
+    }
+    for row in &o.rows {
+        println!(
+            "  {:>4} rows         {:>10.1} tokens/s   {:.0} % of the bandwidth, {:.0} % of the peak",
+            row.rows,
+            row.tokens_per_s,
+            100.0 * row.fraction_of_bandwidth,
+            100.0 * row.fraction_of_peak
+        );
     }
     println!("  peak memory       {:>10}", o.peak_rss_bytes.map_or("-".into(), gb));
 }

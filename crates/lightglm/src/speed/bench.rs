@@ -10,6 +10,7 @@ use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{Policy, QuantizedCheckpoint};
 
+use super::rows::RowSpeed;
 use super::workload::{Speeds, Subject, Workload};
 use crate::device::{DeviceJob, run_on};
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub struct Bench<'a> {
     pub kv_dtype: Option<KvDtype>,
     /// What is run.
     pub workload: Workload,
+    /// Passes of so many rows each are timed as well.
+    pub rows: &'a [usize],
 }
 
 /// What was found.
@@ -62,6 +65,8 @@ pub struct BenchResult {
     pub load_seconds: f64,
     /// How fast it is.
     pub speeds: Speeds,
+    /// How fast it is for each of [`Bench::rows`].
+    pub rows: Vec<RowSpeed>,
 }
 
 impl Bench<'_> {
@@ -79,7 +84,8 @@ impl Bench<'_> {
             BenchModel::Checkpoint(checkpoint) => checkpoint.config().clone(),
             BenchModel::Random(config) => {
                 let Workload { prefill, decode, depth, .. } = self.workload;
-                let needed = prefill.max(depth + decode) + 1;
+                let rows = self.rows.iter().copied().max().unwrap_or(0);
+                let needed = prefill.max(rows).max(depth + decode) + 1;
                 let max_position_embeddings = config.max_position_embeddings.max(needed);
                 GlmConfig { max_position_embeddings, ..config.clone() }
             }
@@ -184,8 +190,10 @@ impl DeviceJob for &Bench<'_> {
         let (subject, sparsity) = self.load::<B>(&device)?;
         let load_seconds = start.elapsed().as_secs_f64();
         let speeds = subject.measure(&self.workload, &self.options.progress)?;
+        let Workload { repetitions, threads, .. } = self.workload;
+        let rows = subject.measure_rows(self.rows, repetitions, threads, &self.options.progress)?;
         let scheme = subject.loaded.scheme;
-        Ok(BenchResult { scheme, sparsity, load_seconds, speeds })
+        Ok(BenchResult { scheme, sparsity, load_seconds, speeds, rows })
     }
 }
 

@@ -156,7 +156,7 @@ impl<B: LmBackend> Subject<B> {
     }
 
     /// Seconds for a prompt of `tokens` tokens, logits of the last row.
-    fn prefill(&self, tokens: usize) -> Result<f64, Error> {
+    pub(super) fn prefill(&self, tokens: usize) -> Result<f64, Error> {
         let mut cache = self.cache(1, tokens);
         let ids: Vec<u32> = (0..tokens).map(|i| self.token(i)).collect();
         let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::Last };
@@ -232,7 +232,7 @@ pub(super) fn finish<B: LmBackend>(logits: &Tensor<B, 2>) {
 }
 
 /// The middle of `values`, of which there is at least one.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -16,7 +16,7 @@ fn options(weights: Weights, sparsity: Sparsity) -> LoadOptions {
 }
 
 fn bench(model: BenchModel<'_>, options: LoadOptions) -> Bench<'_> {
-    Bench { model, options, sparsity: None, kv_dtype: None, workload: WORKLOAD }
+    Bench { model, options, sparsity: None, kv_dtype: None, workload: WORKLOAD, rows: &[] }
 }
 
 #[test]
@@ -54,6 +54,22 @@ fn every_kind_of_model_is_timed() {
     // Random weights are bf16, those of the folder f32.
     assert!(random < stored && int8 < random && int8 == int8_stored, "{bytes:?}");
     assert!(compact < int8 && compact == compact_stored, "{bytes:?}");
+}
+
+#[test]
+fn passes_of_some_rows_are_timed() {
+    let config = GlmConfig::tiny();
+    for weights in [Weights::Stored, Weights::scheme("int8").unwrap()] {
+        let model = BenchModel::Random(&config);
+        let bench = Bench { rows: &[1, 3, 24], ..bench(model, options(weights, Sparsity::Dense)) };
+        let rows = bench.run().unwrap().rows;
+        assert_eq!(rows.iter().map(|r| r.rows).collect::<Vec<_>>(), [1, 3, 24]);
+        for row in rows {
+            assert!(row.tokens_per_s > 0.0, "{row:?}");
+            assert!(row.fraction_of_bandwidth > 0.0 && row.fraction_of_peak > 0.0, "{row:?}");
+        }
+        assert!(matches!(Bench { rows: &[0], ..bench }.run(), Err(Error::Option { .. })));
+    }
 }
 
 #[test]
