@@ -15,12 +15,18 @@ use crate::best_times::{best, best_of_parts};
 const EIGHT: ActivationFormat = ActivationFormat::INT8_PER_TOKEN;
 const SIXTEEN: ActivationFormat =
     ActivationFormat { bits: ActivationBits::Sixteen, group_size: None };
+const EIGHT_G32: ActivationFormat =
+    ActivationFormat { bits: ActivationBits::Eight, group_size: Some(32) };
+const SIXTEEN_G32: ActivationFormat =
+    ActivationFormat { bits: ActivationBits::Sixteen, group_size: Some(32) };
+const SIXTEEN_G16: ActivationFormat =
+    ActivationFormat { bits: ActivationBits::Sixteen, group_size: Some(16) };
 const ROW: usize = usize::MAX;
 
 /// Name, bits, group, minimums, activations.
 type Format = (&'static str, WeightBits, usize, bool, ActivationFormat);
 
-const FORMATS: [Format; 7] = [
+const FORMATS: [Format; 11] = [
     ("int8 row", WeightBits::Eight, ROW, false, EIGHT),
     ("int8 row a16", WeightBits::Eight, ROW, false, SIXTEEN),
     ("int8 g128", WeightBits::Eight, 128, false, EIGHT),
@@ -28,6 +34,10 @@ const FORMATS: [Format; 7] = [
     ("int4 g128", WeightBits::Four, 128, false, EIGHT),
     ("int4 g64", WeightBits::Four, 64, false, EIGHT),
     ("int4 g32 minimums a16", WeightBits::Four, 32, true, SIXTEEN),
+    ("int4 g32 a8 g32", WeightBits::Four, 32, false, EIGHT_G32),
+    ("int4 g32 a16 g32", WeightBits::Four, 32, false, SIXTEEN_G32),
+    ("int8 g32 a16 g32", WeightBits::Eight, 32, false, SIXTEEN_G32),
+    ("int8 g16 a16 g16", WeightBits::Eight, 16, false, SIXTEEN_G16),
 ];
 
 struct Matrix {
