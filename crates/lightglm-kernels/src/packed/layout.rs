@@ -124,6 +124,11 @@ pub(super) fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedForm
 
 /// Up to eight codes into four bytes: the first four into the low nibbles.
 fn pack_nibbles(codes: &[u8], bytes: &mut [u8]) {
+    if let (Ok(codes), [_, _, _, _]) = (<[u8; 8]>::try_from(codes), &*bytes) {
+        let codes = u64::from_le_bytes(codes);
+        bytes.copy_from_slice(&(codes as u32 | (codes >> 32 << 4) as u32).to_le_bytes());
+        return;
+    }
     for (column, &code) in codes.iter().enumerate() {
         let byte = &mut bytes[column % 4];
         *byte = if column < 4 { *byte & 0xf0 | code } else { *byte & 15 | code << 4 };
@@ -131,6 +136,12 @@ fn pack_nibbles(codes: &[u8], bytes: &mut [u8]) {
 }
 
 fn unpack_nibbles(bytes: &[u8], codes: &mut [u8]) {
+    if let (Ok(bytes), [_, _, _, _, _, _, _, _]) = (<[u8; 4]>::try_from(bytes), &*codes) {
+        let both = u64::from(u32::from_le_bytes(bytes));
+        let codes_of = both & 0x0f0f_0f0f | (both & 0xf0f0_f0f0) << 28;
+        codes.copy_from_slice(&codes_of.to_le_bytes());
+        return;
+    }
     for (column, code) in codes.iter_mut().enumerate() {
         let byte = bytes[column % 4];
         *code = if column < 4 { byte & 15 } else { byte >> 4 };

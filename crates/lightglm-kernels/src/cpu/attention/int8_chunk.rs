@@ -10,7 +10,7 @@ use super::super::isa::{Isa, kernel};
 use super::super::kv_int8::{largest_magnitude, nearest, rotate};
 use super::super::simd::{LANES, Simd};
 use super::chunk::{QUERIES, softmax};
-use super::int8_dot::{self, KeyDots, ROWS, ValueDots};
+use super::int8_dot::{self, Form, KeyDots, ROWS, ValueDots};
 use super::{CHUNK, CHUNK_BLOCKS};
 
 /// A query is `scale * (256 high + low)` with bytes `-127..=127` and `-128..=127`.
@@ -73,7 +73,7 @@ pub(super) fn prepare(isa: Isa, queries: &[&[f32]], rotate_keys: bool, tile: &mu
                 if rotate_keys && !plain.is_empty() {
                     rotate(isa, plain);
                 }
-                quantize_query(isa, plain, tile, slot);
+                quantize_query(isa, plain, tile, slot, Form::new(isa, plain.len()));
             }
         });
     }
@@ -84,11 +84,12 @@ kernel! {
     ///
     /// # Safety
     /// `tile` has `tile_len(query.len())` elements, and `slot < QUERIES`.
-    unsafe fn quantize_query(query: &[f32], tile: &mut [f32], slot: usize) = quantize_query_on;
+    unsafe fn quantize_query(query: &[f32], tile: &mut [f32], slot: usize, form: Form)
+        = quantize_query_on;
 }
 
 #[inline(always)]
-unsafe fn quantize_query_on<S: Simd>(query: &[f32], tile: &mut [f32], slot: usize) {
+unsafe fn quantize_query_on<S: Simd>(query: &[f32], tile: &mut [f32], slot: usize, form: Form) {
     let most = largest_magnitude(query);
     let factor = QUERY_STEPS / most.max(SMALLEST);
     let (header, bytes) = tile.split_at_mut(HEADER);
@@ -101,9 +102,14 @@ unsafe fn quantize_query_on<S: Simd>(query: &[f32], tile: &mut [f32], slot: usiz
         sums = [sums[0] + i32::from(high), sums[1] + i32::from(low)];
         // SAFETY: the tile has four bytes for each row in each group of four channels.
         unsafe {
-            let at = bytes.add(c / 4 * (4 * ROWS) + slot * 8 + c % 4);
-            at.write(high);
-            at.add(4).write(low);
+            let at = bytes.add(c / 4 * (4 * ROWS) + slot * 8);
+            match form {
+                Form::Halves => {
+                    at.add(c % 4).write(high);
+                    at.add(4 + c % 4).write(low);
+                }
+                Form::Whole => at.cast::<i16>().add(c % 4).write_unaligned(code as i16),
+            }
         }
     }
     for (half, sum) in sums.into_iter().enumerate() {
@@ -127,7 +133,9 @@ pub(super) unsafe fn attend_chunk(isa: Isa, tile: &Int8Tile) {
         let scores = tile.scratch;
         let integers_at = scores.add(QUERIES * CHUNK).cast::<i32>();
         let weights = integers_at.add(ROWS * integers(tile.head_dim)).cast::<i8>();
+        let form = Form::new(isa, tile.head_dim);
         let dots = KeyDots {
+            form,
             blocks: &tile.key_codes[..tile.blocks],
             ahead: &tile.value_codes[..tile.blocks],
             queries: tile.queries.add(HEADER).cast(),
@@ -137,8 +145,9 @@ pub(super) unsafe fn attend_chunk(isa: Isa, tile: &Int8Tile) {
             out: integers_at,
         };
         int8_dot::key_dots(isa, &dots);
-        weigh(isa, tile, scores, integers_at, weights);
+        weigh(isa, tile, scores, integers_at, weights, form);
         let dots = ValueDots {
+            form,
             blocks: &tile.value_codes[..tile.blocks],
             probabilities: weights,
             d4,
@@ -146,7 +155,7 @@ pub(super) unsafe fn attend_chunk(isa: Isa, tile: &Int8Tile) {
             out: integers_at,
         };
         int8_dot::value_dots(isa, &dots);
-        write_states(isa, tile, scores, integers_at);
+        write_states(isa, tile, scores, integers_at, form);
     }
 }
 
@@ -157,7 +166,7 @@ kernel! {
     /// # Safety
     /// As for `attend_chunk`.
     unsafe fn weigh(
-        tile: &Int8Tile, scores: *mut f32, integers: *const i32, weights: *mut i8,
+        tile: &Int8Tile, scores: *mut f32, integers: *const i32, weights: *mut i8, form: Form,
     ) = weigh_on;
 }
 
@@ -167,7 +176,7 @@ kernel! {
     /// # Safety
     /// As for `attend_chunk`.
     unsafe fn write_states(
-        tile: &Int8Tile, scores: *const f32, integers: *const i32,
+        tile: &Int8Tile, scores: *const f32, integers: *const i32, form: Form,
     ) = write_states_on;
 }
 
@@ -191,6 +200,7 @@ unsafe fn weigh_on<S: Simd>(
     scores: *mut f32,
     integers: *const i32,
     weights: *mut i8,
+    form: Form,
 ) {
     for query in 0..tile.count {
         let visible = tile.visible[query];
@@ -201,8 +211,17 @@ unsafe fn weigh_on<S: Simd>(
             let low = high.add(CHUNK);
             let blocks = visible.div_ceil(KV_BLOCK);
             for block in blocks..tile.blocks {
-                high.add(block * KV_BLOCK).cast::<[i8; KV_BLOCK]>().write([0; KV_BLOCK]);
-                low.add(block * KV_BLOCK).cast::<[i8; KV_BLOCK]>().write([0; KV_BLOCK]);
+                let at = block * KV_BLOCK;
+                match form {
+                    Form::Halves => {
+                        high.add(at).cast::<[i8; KV_BLOCK]>().write([0; KV_BLOCK]);
+                        low.add(at).cast::<[i8; KV_BLOCK]>().write([0; KV_BLOCK]);
+                    }
+                    Form::Whole => {
+                        let to = high.cast::<i16>().add(at).cast::<[i16; KV_BLOCK]>();
+                        to.write_unaligned([0; KV_BLOCK]);
+                    }
+                }
             }
             if visible == 0 {
                 continue;
@@ -211,8 +230,10 @@ unsafe fn weigh_on<S: Simd>(
             let scale = S::splat(*tile.queries.add(LANES + query) * tile.scale);
             for block in 0..blocks {
                 let at = block * KV_BLOCK;
-                let sum = as_f32::<S>(sums.add(at))
-                    .fma(S::splat(256.0), as_f32::<S>(sums.add(CHUNK + at)));
+                let mut sum = as_f32::<S>(sums.add(at));
+                if form == Form::Halves {
+                    sum = sum.fma(S::splat(256.0), as_f32::<S>(sums.add(CHUNK + at)));
+                }
                 let key_scales = S::load(tile.key_scales[block]);
                 sum.mul(scale).mul(key_scales).store(scores.add(at));
             }
@@ -239,14 +260,26 @@ unsafe fn weigh_on<S: Simd>(
                 let at = block * KV_BLOCK;
                 let mut lanes = [0.0f32; LANES];
                 S::load(scores.add(at)).mul(factor).store(lanes.as_mut_ptr());
-                let mut bytes = [[0i8; LANES]; 2];
-                for l in 0..LANES {
-                    let code = nearest(lanes[l]);
-                    bytes[0][l] = (code >> 7 & 127) as i8;
-                    bytes[1][l] = (code & 127) as i8;
+                match form {
+                    Form::Halves => {
+                        let mut bytes = [[0i8; LANES]; 2];
+                        for l in 0..LANES {
+                            let code = nearest(lanes[l]);
+                            bytes[0][l] = (code >> 7 & 127) as i8;
+                            bytes[1][l] = (code & 127) as i8;
+                        }
+                        high.add(at).cast::<[i8; LANES]>().write(bytes[0]);
+                        low.add(at).cast::<[i8; LANES]>().write(bytes[1]);
+                    }
+                    Form::Whole => {
+                        let mut codes = [0i16; LANES];
+                        for l in 0..LANES {
+                            codes[l] = (nearest(lanes[l]) & 16383) as i16;
+                        }
+                        let to = high.cast::<i16>().add(at).cast::<[i16; LANES]>();
+                        to.write_unaligned(codes);
+                    }
                 }
-                high.add(at).cast::<[i8; LANES]>().write(bytes[0]);
-                low.add(at).cast::<[i8; LANES]>().write(bytes[1]);
             }
             let scale = if most.is_finite() { most.max(SMALLEST) / WEIGHT_STEPS } else { f32::NAN };
             scores.write(scale);
@@ -255,7 +288,12 @@ unsafe fn weigh_on<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn write_states_on<S: Simd>(tile: &Int8Tile, scores: *const f32, integers: *const i32) {
+unsafe fn write_states_on<S: Simd>(
+    tile: &Int8Tile,
+    scores: *const f32,
+    integers: *const i32,
+    form: Form,
+) {
     let width = tile.head_dim.next_multiple_of(LANES);
     for query in (0..tile.count).filter(|&query| tile.visible[query] > 0) {
         // SAFETY: the caller's contract; states are padded to whole vectors.
@@ -263,8 +301,10 @@ unsafe fn write_states_on<S: Simd>(tile: &Int8Tile, scores: *const f32, integers
             let scale = S::splat(*scores.add(query * CHUNK));
             let sums = integers.add(2 * query * width);
             for c in (0..width).step_by(LANES) {
-                let sum =
-                    as_f32::<S>(sums.add(c)).fma(S::splat(128.0), as_f32::<S>(sums.add(width + c)));
+                let mut sum = as_f32::<S>(sums.add(c));
+                if form == Form::Halves {
+                    sum = sum.fma(S::splat(128.0), as_f32::<S>(sums.add(width + c)));
+                }
                 sum.mul(scale).store(tile.states[query].add(LANES + c));
             }
         }

@@ -2,6 +2,11 @@
 //! values, by whatever instruction the machine has for them.
 //!
 //! Sums of integers are exact, so every implementation gives the same bits.
+//!
+//! A query's code of 16 bits and a probability's of 14 are two bytes that are multiplied one after the
+//! other where the instruction takes bytes ([`Form::Halves`]). Where it is `vpmaddwd`, codes are
+//! multiplied whole with keys and values that are widened once for several queries: half of the
+//! multiplications ([`Form::Whole`]).
 #![expect(
     clippy::needless_range_loop,
     reason = "an index counts through several register arrays at once"
@@ -15,13 +20,41 @@ use super::CHUNK;
 /// Rows of a tile: two halves of each query.
 pub(super) const ROWS: usize = 16;
 
+/// How codes of queries and probabilities are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As two bytes: two rows of integers for each query, the high half's first.
+    Halves,
+    /// As integers of 16 bits in the place of the two bytes: the first of a query's two rows has the
+    /// sums, the second is not touched.
+    Whole,
+}
+
+impl Form {
+    /// Channels at most for which whole sums fit 32 bits and the two halves' 24, so that both forms
+    /// round the same sum once.
+    const MOST_CHANNELS: usize = 1024;
+
+    /// The form of heads of `head_dim` channels.
+    pub(super) fn new(isa: Isa, head_dim: usize) -> Self {
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 if has_vnni() => Self::Halves,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 if head_dim <= Self::MOST_CHANNELS => Self::Whole,
+            _ => Self::Halves,
+        }
+    }
+}
+
 /// The queries of a tile against the keys of some blocks.
 pub(super) struct KeyDots<'a> {
+    pub(super) form: Form,
     /// Blocks of key codes `[steps, 16, 4]`.
     pub(super) blocks: &'a [*const i8],
     /// Blocks of as many bytes, to be asked for ahead of their use; may be shorter.
     pub(super) ahead: &'a [*const i8],
-    /// `[steps, ROWS, 4]`.
+    /// `[steps, ROWS, 4]`, or `[steps, ROWS / 2, 4]` of 16 bits.
     pub(super) queries: *const i8,
     /// `-128` times the sum of each row of `queries`: `[ROWS]`.
     pub(super) offsets: *const i32,
@@ -35,9 +68,10 @@ pub(super) struct KeyDots<'a> {
 
 /// The probabilities of a tile against the values of some blocks.
 pub(super) struct ValueDots<'a> {
+    pub(super) form: Form,
     /// Blocks of value codes `[4, d4, 4]`.
     pub(super) blocks: &'a [*const i8],
-    /// `[rows, CHUNK]`, codes `0..=127`.
+    /// `[rows, CHUNK]`, codes `0..=127`; or `[rows / 2, CHUNK]` of 16 bits, codes `0..=16383`.
     pub(super) probabilities: *const i8,
     /// Channels, a multiple of four.
     pub(super) d4: usize,
@@ -65,7 +99,7 @@ pub(super) unsafe fn key_dots(isa: Isa, dots: &KeyDots<'_>) {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 if has_vnni() => vnni::key_dots(dots),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::Avx512 => avx2::key_dots(dots),
+            Kind::Avx2 | Kind::Avx512 if dots.form == Form::Whole => avx2::key_dots(dots),
             _ => plain::key_dots(dots),
         }
     }
@@ -82,7 +116,7 @@ pub(super) unsafe fn value_dots(isa: Isa, dots: &ValueDots<'_>) {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 if has_vnni() => vnni::value_dots(dots),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::Avx512 => avx2::value_dots(dots),
+            Kind::Avx2 | Kind::Avx512 if dots.form == Form::Whole => avx2::value_dots(dots),
             _ => plain::value_dots(dots),
         }
     }
@@ -152,77 +186,167 @@ mod avx2 {
 
     use super::*;
 
-    /// Adds the products of four bytes each: `a` of 0..=128, `b` of -127..=127, so that two products
-    /// fit in 16 bits.
+    /// Adds the products of 16-bit codes with bytes made 16 bits wide, two to a lane.
     #[inline]
     #[target_feature(enable = "avx2")]
     fn dot(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        let pairs = _mm256_maddubs_epi16(a, b);
-        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+    }
+
+    /// Sixteen bytes as integers of 16 bits.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen(from: *const i8) -> __m256i {
+        // SAFETY: the caller's contract.
+        _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(from.cast()) })
+    }
+
+    /// Four codes of 16 bits in every quarter.
+    ///
+    /// # Safety
+    /// They can be read.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn broadcast(from: *const i16) -> __m256i {
+        // SAFETY: the caller's contract.
+        _mm256_set1_epi64x(unsafe { from.cast::<i64>().read_unaligned() })
+    }
+
+    /// The sums of neighbouring lanes of `a`, then of `b`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn add_pairs(a: __m256i, b: __m256i) -> __m256i {
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(a, b))
     }
 
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn key_dots(dots: &KeyDots<'_>) {
-        for (b, &block) in dots.blocks.iter().enumerate() {
-            for row in (0..dots.rows).step_by(2) {
-                // SAFETY: the caller's contract; rows come in pairs.
-                unsafe {
-                    let mut sums = [[_mm256_setzero_si256(); 2]; 2];
-                    for step in 0..dots.steps {
-                        let k = block.add(step * 4 * KV_BLOCK);
-                        let keys =
-                            [_mm256_loadu_si256(k.cast()), _mm256_loadu_si256(k.add(32).cast())];
-                        for r in 0..2 {
-                            let q = dots.queries.add((step * ROWS + row + r) * 4).cast::<i32>();
-                            let q = _mm256_set1_epi32(q.read_unaligned());
-                            let magnitude = _mm256_abs_epi8(q);
-                            for half in 0..2 {
-                                let signed = _mm256_sign_epi8(keys[half], q);
-                                sums[r][half] = dot(sums[r][half], magnitude, signed);
-                            }
-                        }
+        let queries = dots.rows / 2;
+        for block in 0..dots.blocks.len() {
+            let mut query = 0;
+            while query < queries {
+                // SAFETY: the caller's contract.
+                query += unsafe {
+                    if query + 2 <= queries {
+                        key_block::<2>(dots, block, query)
+                    } else {
+                        key_block::<1>(dots, block, query)
                     }
-                    for r in 0..2 {
-                        let out = dots.out.add((row + r) * CHUNK + b * KV_BLOCK);
-                        _mm256_storeu_si256(out.cast(), sums[r][0]);
-                        _mm256_storeu_si256(out.add(8).cast(), sums[r][1]);
-                    }
-                }
+                };
             }
         }
     }
 
+    /// `Q` queries against a block of keys.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn key_block<const Q: usize>(dots: &KeyDots<'_>, block: usize, query: usize) -> usize {
+        let keys = dots.blocks[block];
+        let ahead = match query {
+            // Blocks are too short and too scattered for a hardware prefetcher: the keys after the
+            // next, and the values that come after all keys.
+            0 => [dots.blocks.get(block + 2), dots.ahead.get(block)],
+            _ => [None, None],
+        };
+        let ahead = ahead.map(|at| at.copied().unwrap_or_default());
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut sums = [[_mm256_setzero_si256(); 4]; Q];
+            for step in 0..dots.steps {
+                let from = keys.add(step * 4 * KV_BLOCK);
+                if query == 0 {
+                    for at in ahead {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(step * 4 * KV_BLOCK));
+                    }
+                }
+                let mut codes = [_mm256_setzero_si256(); Q];
+                for q in 0..Q {
+                    let at = dots.queries.add((step * ROWS + 2 * (query + q)) * 4);
+                    codes[q] = broadcast(at.cast());
+                }
+                for quarter in 0..4 {
+                    let keys = widen(from.add(16 * quarter));
+                    for q in 0..Q {
+                        sums[q][quarter] = dot(sums[q][quarter], keys, codes[q]);
+                    }
+                }
+            }
+            for q in 0..Q {
+                let out = dots.out.add(2 * (query + q) * CHUNK + block * KV_BLOCK);
+                for half in 0..2 {
+                    let sums = add_pairs(sums[q][2 * half], sums[q][2 * half + 1]);
+                    _mm256_storeu_si256(out.add(8 * half).cast(), sums);
+                }
+            }
+        }
+        Q
+    }
+
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn value_dots(dots: &ValueDots<'_>) {
-        for column in (0..dots.d4).step_by(8) {
-            let columns = (dots.d4 - column).min(8);
-            for row in (0..dots.rows).step_by(2) {
-                // SAFETY: the caller's contract; rows come in pairs, `d4` columns in fours.
-                unsafe {
-                    let mut sums = [_mm256_setzero_si256(); 2];
-                    for (b, &block) in dots.blocks.iter().enumerate() {
-                        for group in 0..4 {
-                            let v = block.add((group * dots.d4 + column) * 4);
-                            let values = if columns == 8 {
-                                _mm256_loadu_si256(v.cast())
-                            } else {
-                                _mm256_zextsi128_si256(_mm_loadu_si128(v.cast()))
-                            };
-                            for r in 0..2 {
-                                let at = (row + r) * CHUNK + b * KV_BLOCK + group * 4;
-                                let p = dots.probabilities.add(at).cast::<i32>();
-                                let p = _mm256_set1_epi32(p.read_unaligned());
-                                sums[r] = dot(sums[r], p, values);
-                            }
+        let queries = dots.rows / 2;
+        let mut column = 0;
+        while column < dots.d4 {
+            let columns = if dots.d4 - column >= 16 { 16 } else { 4 };
+            let mut query = 0;
+            while query < queries {
+                // SAFETY: the caller's contract; `d4` is a multiple of four.
+                query += unsafe {
+                    match (query + 2 <= queries, columns) {
+                        (true, 16) => value_columns::<2, 4>(dots, column, query),
+                        (true, _) => value_columns::<2, 1>(dots, column, query),
+                        (false, 16) => value_columns::<1, 4>(dots, column, query),
+                        (false, _) => value_columns::<1, 1>(dots, column, query),
+                    }
+                };
+            }
+            column += columns;
+        }
+    }
+
+    /// `Q` queries' probabilities against `4 * J` columns.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn value_columns<const Q: usize, const J: usize>(
+        dots: &ValueDots<'_>,
+        column: usize,
+        query: usize,
+    ) -> usize {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let probabilities = dots.probabilities.cast::<i16>().add(query * CHUNK);
+            let mut sums = [[_mm256_setzero_si256(); J]; Q];
+            for (b, &block) in dots.blocks.iter().enumerate() {
+                for group in 0..4 {
+                    let from = block.add((group * dots.d4 + column) * 4);
+                    let mut codes = [_mm256_setzero_si256(); Q];
+                    for q in 0..Q {
+                        let at = q * CHUNK + b * KV_BLOCK + group * 4;
+                        codes[q] = broadcast(probabilities.add(at));
+                    }
+                    for j in 0..J {
+                        let values = widen(from.add(16 * j));
+                        for q in 0..Q {
+                            sums[q][j] = dot(sums[q][j], values, codes[q]);
                         }
                     }
-                    for r in 0..2 {
-                        let out = dots.out.add((row + r) * dots.d16() + column);
-                        _mm256_storeu_si256(out.cast(), sums[r]);
+                }
+            }
+            for q in 0..Q {
+                let out = dots.out.add(2 * (query + q) * dots.d16() + column);
+                for j in (0..J).step_by(2) {
+                    let sums = add_pairs(sums[q][j], sums[q][(j + 1) % J]);
+                    match J {
+                        1 => _mm_storeu_si128(out.cast(), _mm256_castsi256_si128(sums)),
+                        _ => _mm256_storeu_si256(out.add(4 * j).cast(), sums),
                     }
                 }
             }
         }
+        Q
     }
 }
 
