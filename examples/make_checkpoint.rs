@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example make_checkpoint -- --shape mid --dtype bf16 /tmp/mid
+//! cargo run --release --example make_checkpoint -- --shape 9b --gguf q4_0 /tmp/9b-q4_0.gguf
 //! cargo run --release --example make_checkpoint -- --config config.json --num-hidden-layers 4 /tmp/small
 //! ```
 //! Ctrl-C stops it and leaves nothing unfinished behind.
@@ -20,12 +21,15 @@ use lightglm::WeightDtype;
 use lightglm_examples::model_args::weight_dtype;
 use lightglm_examples::shape::Shape;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::weights::write_random_checkpoint;
+use lightglm_model::weights::{
+    GgmlType, RANDOM_GGUF_TYPES, write_random_checkpoint, write_random_gguf,
+};
 
 #[derive(Parser)]
 #[command(about = "Write a GLM checkpoint of random weights")]
 struct Args {
-    /// The folder to write to; a checkpoint in it is replaced.
+    /// The folder to write to, or with --gguf the file; a checkpoint that is there is replaced.
+    #[arg(value_name = "OUT")]
     out_dir: PathBuf,
     /// A named shape.
     #[arg(long, value_enum, default_value_t = Shape::Mid, conflicts_with = "config")]
@@ -36,6 +40,9 @@ struct Args {
     /// Precision of the weights: f32, f16, bf16.
     #[arg(long, default_value = "bf16", value_parser = weight_dtype)]
     dtype: WeightDtype,
+    /// Write a GGUF file with matrices in such blocks, and a vocabulary of bytes: q4_0, q8_0.
+    #[arg(long, value_name = "TYPE", value_parser = block_type, conflicts_with_all = ["dtype", "shard_bytes"])]
+    gguf: Option<GgmlType>,
     /// Equal seeds make equal weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -68,36 +75,46 @@ fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     let config = shape(&args)?;
     let dtype = args.dtype;
-    let total = config.num_parameters() * dtype.size() as u64;
-    println!("{} parameters, {total} bytes to {}", config.num_parameters(), args.out_dir.display());
+    let parameters = config.num_parameters();
+    let total = if args.gguf.is_some() { parameters } else { parameters * dtype.size() as u64 };
+    println!("{parameters} parameters to {}", args.out_dir.display());
 
     // The handler only raises a flag: the writer itself stops at the next piece and cleans up.
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-    let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let style = match args.gguf {
+        Some(_) => "{bar:40} {human_pos}/{human_len} weights {eta}",
+        None => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+    };
     let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(style)?);
-    let mut progress = |bytes| {
-        bar.inc(bytes);
+    let mut progress = |done| {
+        bar.inc(done);
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     };
-    let written = write_random_checkpoint(
-        &args.out_dir,
-        &config,
-        dtype,
-        args.seed,
-        args.shard_bytes,
-        &mut progress,
-    );
+    let (out, seed) = (&args.out_dir, args.seed);
+    let written = match args.gguf {
+        Some(blocks) => write_random_gguf(out, &config, blocks, seed, &mut progress),
+        None => write_random_checkpoint(out, &config, dtype, seed, args.shard_bytes, &mut progress),
+    };
     bar.finish_and_clear();
     ensure!(!stop.load(Ordering::Relaxed) || written.is_ok(), "stopped, nothing was written");
     written.context("the checkpoint was not written")?;
     println!("wrote {}", args.out_dir.display());
     Ok(())
+}
+
+/// A type of blocks that is written.
+fn block_type(name: &str) -> Result<GgmlType, String> {
+    let wanted = GgmlType::from_name(name).filter(|wanted| RANDOM_GGUF_TYPES.contains(wanted));
+    wanted.ok_or_else(|| {
+        let known = RANDOM_GGUF_TYPES.map(|known| known.name().to_lowercase());
+        format!("`{name}` is not one of {}", known.join(", "))
+    })
 }
 
 /// The named shape, or the one in a file, with what the command line changes.

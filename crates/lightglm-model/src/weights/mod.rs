@@ -11,7 +11,8 @@ mod seeded;
 
 pub use check_tensors::check_tensors;
 pub use gguf::{
-    GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType, dequantize,
+    GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType,
+    RANDOM_GGUF_TYPES, dequantize, write_random_gguf,
 };
 pub use random_checkpoint::write_random_checkpoint;
 pub use safetensors::{

@@ -64,6 +64,16 @@ impl GgmlType {
         TYPES.iter().find(|row| row.0 == number).map(|row| row.1)
     }
 
+    /// Its number in the format.
+    pub fn number(self) -> u32 {
+        self.row().0
+    }
+
+    /// The type that llama.cpp prints as `name`, in letters of any case; `None` where there is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        TYPES.iter().find(|row| row.2.eq_ignore_ascii_case(name)).map(|row| row.1)
+    }
+
     /// The name llama.cpp prints: `Q4_K`.
     pub fn name(self) -> &'static str {
         self.row().2

@@ -13,6 +13,7 @@ mod dequantize;
 mod file;
 mod ggml_type;
 mod names;
+mod random;
 mod value;
 mod vocabulary;
 
@@ -20,4 +21,5 @@ pub use checkpoint::GgufCheckpoint;
 pub use dequantize::dequantize;
 pub use file::{GgufFile, GgufTensor};
 pub use ggml_type::GgmlType;
+pub use random::{RANDOM_GGUF_TYPES, write_random_gguf};
 pub use value::{GgufArray, GgufValue, GgufValueType};
