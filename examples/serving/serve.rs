@@ -22,8 +22,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(
     about = "Serve a model over HTTP",
-    after_help = "Dense weights (of GGUF files, too) are held as int8 unless --scheme, --policy or --dtype says \
-                  otherwise; folders that `quantize` wrote are served as they are."
+    after_help = "Dense weights are held as int8 unless --scheme, --policy or --dtype says otherwise; a GGUF \
+                  file's blocks and folders that `quantize` wrote are served as they are stored."
 )]
 struct Args {
     #[command(flatten)]

@@ -92,8 +92,28 @@ impl ModelArgs {
     /// Where the model cannot be found, fetched or read, and where the options do not fit it.
     pub fn open(&self, options: LoadOptions) -> Result<Model> {
         use_threads(self.threads)?;
-        Ok(Model::open(self.name(), options)?)
+        let model = Model::open(self.name(), options)?;
+        tell_what_int8_saves(&model)?;
+        Ok(model)
     }
+}
+
+/// One line on stderr for a model that is held dense.
+fn tell_what_int8_saves(model: &Model) -> Result<()> {
+    let int8 = Weights::scheme("int8")?;
+    let (false, Ok(smaller)) = (model.is_integer(), model.weight_bytes(&int8)) else {
+        return Ok(());
+    };
+    let held = match model.scheme() {
+        "f32" => Weights::Dtype(WeightDtype::F32),
+        _ => Weights::Stored,
+    };
+    let (held, gigabytes) = (model.weight_bytes(&held)? as f64 / 1e9, smaller as f64 / 1e9);
+    let scheme = model.scheme();
+    eprintln!(
+        "weights in {scheme}: {held:.2} GB; --scheme int8 would hold them in {gigabytes:.2} GB"
+    );
+    Ok(())
 }
 
 /// `--dtype`.

@@ -5,6 +5,7 @@ use std::path::Path;
 pub use lightglm_model::checkpoint::Checkpoint;
 
 use crate::error::Error;
+use crate::model::Weights;
 use crate::progress::ProgressSink;
 pub use crate::summary::{QuantizedSummary, Summary};
 
@@ -79,7 +80,8 @@ fn fetching(sink: &ProgressSink) -> lightglm_hub::ProgressCallback {
     })
 }
 
-/// Whether the checkpoint's matrices are packed: such weights are held as they are stored.
+/// Whether the checkpoint's matrices are packed, or in GGUF's blocks: such weights are held as they are
+/// stored.
 pub fn is_quantized(checkpoint: &Checkpoint) -> bool {
-    lightglm_quant::QuantizedCheckpoint::is_one(checkpoint.weights())
+    crate::model::is_packed(checkpoint, &Weights::Stored).unwrap_or(false)
 }

@@ -40,6 +40,25 @@ pub enum Error {
         /// The checkpoint.
         file: PathBuf,
     },
+    /// The model and a conversation with it need more memory than there is.
+    #[error(
+        "{}: does not fit: weights take {}, keys and values of {positions} positions {}, and {} of memory are available{}",
+        file.display(), gigabytes(*weights), gigabytes(*kv_cache), gigabytes(*available), advice(fitting)
+    )]
+    Memory {
+        /// The checkpoint.
+        file: PathBuf,
+        /// Bytes of the weights as they were to be held.
+        weights: u64,
+        /// Bytes of the keys and values of one conversation of the longest length.
+        kv_cache: u64,
+        /// That length, in tokens ([`LoadOptions::max_context`](crate::LoadOptions::max_context)).
+        positions: u64,
+        /// Bytes that the machine has, or [`LoadOptions::memory`](crate::LoadOptions::memory).
+        available: u64,
+        /// A scheme that would fit, and the bytes of its weights.
+        fitting: Option<(&'static str, u64)>,
+    },
     /// The backend was not compiled in.
     #[error("this program was built without `{device}`: build it with the feature `{device}`")]
     BackendNotBuilt {
@@ -257,4 +276,17 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Expected(#[from] crate::verify::ExpectedError),
+}
+
+fn gigabytes(bytes: u64) -> String {
+    match bytes < 10_000_000 {
+        true => format!("{:.2} MB", bytes as f64 / 1e6),
+        false => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+fn advice(fitting: &Option<(&'static str, u64)>) -> String {
+    fitting.map_or(String::new(), |(scheme, bytes)| {
+        format!("; the scheme `{scheme}` would fit: its weights take {}", gigabytes(bytes))
+    })
 }

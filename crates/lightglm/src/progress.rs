@@ -10,6 +10,9 @@ use lightglm_generation::RunControl;
 
 use crate::error::Error;
 
+/// What is done to weights that stay as they are stored.
+pub(crate) const LOADING: &str = "loading";
+
 /// How far a long call is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -78,6 +81,15 @@ impl ProgressSink {
 }
 
 impl ProgressSink {
+    /// As [`Self::quantizing`], of weights that are loaded as they are stored.
+    pub(crate) fn loading(&self, total: u64) -> impl Fn(u64) -> ControlFlow<()> + Sync {
+        let done = AtomicU64::new(0);
+        move |weights| {
+            let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
+            self.report(Progress::Working { doing: LOADING, done, total })
+        }
+    }
+
     /// Told weights from any thread, adds them up and reports the sum, of `total`.
     pub(crate) fn quantizing(&self, total: u64) -> impl Fn(u64) -> ControlFlow<()> + Sync {
         let done = AtomicU64::new(0);

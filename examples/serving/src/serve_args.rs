@@ -10,8 +10,8 @@ use lightglm_examples::model_args::ModelArgs;
 /// Which model is served, and how much of the machine it may take.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// The model. Dense weights (of GGUF, too) become int8 unless --scheme, --policy or --dtype says
-    /// otherwise; folders that `quantize` wrote are served as they are.
+    /// The model. Dense weights become int8 unless --scheme, --policy or --dtype says otherwise; a GGUF
+    /// file's blocks and folders that `quantize` wrote are served as they are stored.
     #[command(flatten)]
     pub model: ModelArgs,
     /// A folder whose folders are LoRA adapters in PEFT's layout; requests name them as their model.

@@ -18,7 +18,7 @@ use super::adapters::adapter_loader;
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
 use crate::error::Error;
-use crate::progress::ProgressSink;
+use crate::progress::{LOADING, ProgressSink};
 
 /// A decoder with quantized (or dense) projections: what a quantized checkpoint is loaded as.
 pub type QuantizedGlm<B> =
@@ -194,9 +194,15 @@ pub fn quantize_source<B: LmBackend>(
 ) -> Result<Quantized<B>, Error> {
     let names = matrices(config);
     policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
-    let tell = progress.quantizing(names.iter().map(|(_, [n, k])| (n * k) as u64).sum());
-    let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&tell);
-    let model = Glm::from_parts(config, &quantizer, device).map_err(part_error)?;
+    let total = names.iter().map(|(_, [n, k])| (n * k) as u64).sum();
+    let (loading, quantizing) = (progress.loading(total), progress.quantizing(total));
+    let stored = policy.rules().next().is_none();
+    let quantizer = CheckpointQuantizer::new(source, file, policy);
+    let quantizer = quantizer.with_progress(if stored { &loading } else { &quantizing });
+    let model = Glm::from_parts(config, &quantizer, device).map_err(|error| match error {
+        QuantError::Interrupted { .. } if stored => Error::Interrupted { doing: LOADING },
+        error => part_error(error),
+    })?;
     let mut integer = false;
     for (name, shape) in &names {
         integer |= quantizer.scheme(name, *shape)? != Scheme::Dense;

@@ -93,6 +93,9 @@ pub struct LoadOptions {
     /// Tokens of the longest conversation, prompt and reply together; if omitted 8192, or what the
     /// model was made for where that is less.
     pub max_context: Option<usize>,
+    /// Bytes that weights, and the keys and values of one conversation, may take on the CPU; by default
+    /// what the machine has available. A model that needs more is refused. `u64::MAX` asks nothing.
+    pub memory: Option<u64>,
     /// Which activations a decoded token does without; by default none.
     pub sparsity: Sparsity,
     /// A folder whose folders are LoRA adapters in PEFT's layout, for
@@ -110,6 +113,7 @@ impl Default for LoadOptions {
             kv_dtype: KvDtype::F16,
             kv_budget: None,
             max_context: None,
+            memory: None,
             sparsity: Sparsity::default(),
             adapters: None,
             progress: ProgressSink::default(),

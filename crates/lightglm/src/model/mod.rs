@@ -6,6 +6,7 @@ mod chat;
 mod language_model;
 mod load;
 mod load_options;
+mod memory;
 mod reply;
 mod runtime;
 mod sampling;
@@ -82,6 +83,7 @@ impl Model {
     /// As [`open`](Self::open).
     pub fn from_checkpoint(checkpoint: Checkpoint, options: LoadOptions) -> Result<Self, Error> {
         load::check(&checkpoint, &options)?;
+        memory::check_memory(&checkpoint, &options)?;
         let text = Arc::new(checkpoint.text()?);
         let sampling = recommended(&checkpoint.generation_config()?);
         sampling.validate()?;
@@ -216,6 +218,27 @@ impl Model {
     /// How weights are held: `bf16`, `int8`, a policy.
     pub fn scheme(&self) -> &str {
         self.inner.runtime.scheme()
+    }
+
+    /// Whether projections multiply integers: the model is quantized, or stored in GGUF's blocks.
+    pub fn is_integer(&self) -> bool {
+        self.inner.runtime.is_integer()
+    }
+
+    /// Bytes that the model's matrices would take, held as `weights` say. No weight is read.
+    ///
+    /// ```no_run
+    /// # use lightglm::{LoadOptions, Model, Weights};
+    /// let model = Model::open("glm-4-9b-0414", LoadOptions::default())?;
+    /// let (now, int8) = (Weights::Stored, Weights::scheme("int8")?);
+    /// println!("{} bytes, {} in int8", model.weight_bytes(&now)?, model.weight_bytes(&int8)?);
+    /// # Ok::<(), lightglm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the checkpoint is at fault, or a scheme does not fit a matrix.
+    pub fn weight_bytes(&self, weights: &Weights) -> Result<u64, Error> {
+        memory::weight_bytes(self.checkpoint(), weights)
     }
 
     /// Bytes of weights that one step of `rows` rows must read.

@@ -82,6 +82,9 @@ pub(crate) trait Runtime: Send + Sync {
     /// How weights are held.
     fn scheme(&self) -> &str;
 
+    /// Whether projections multiply integers.
+    fn is_integer(&self) -> bool;
+
     /// The [`Loaded`] model inside.
     fn loaded(&self) -> &dyn Any;
 }
@@ -260,6 +263,10 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
 
     fn scheme(&self) -> &str {
         &self.loaded.scheme
+    }
+
+    fn is_integer(&self) -> bool {
+        self.loaded.integer
     }
 
     fn loaded(&self) -> &dyn Any {

@@ -6,6 +6,7 @@ mod tiny_model;
 #[path = "../wikitext/mod.rs"]
 mod wikitext;
 
+mod as_stored;
 mod bench;
 mod evaluate;
 mod int8_kv;
