@@ -26,8 +26,8 @@ pub fn channel_tiles<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 3> {
     let tiles = n.div_ceil(rows);
     let mut pages = Pages::zeroed(tiles * k * rows * dtype.size());
     match dtype.size() {
-        2 => tile::<2>(data.as_bytes(), [n, k], rows, pages.as_mut()),
-        _ => tile::<4>(data.as_bytes(), [n, k], rows, pages.as_mut()),
+        2 => tile::<2>(data.as_bytes(), [n, k], rows, &mut pages),
+        _ => tile::<4>(data.as_bytes(), [n, k], rows, &mut pages),
     }
     if matches!(data.bytes.property(), AllocationProperty::File) {
         page_out(data.as_bytes());

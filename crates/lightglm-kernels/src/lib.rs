@@ -43,4 +43,5 @@ pub use packed::{
     ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackedFormat, PackedMatrix,
     PackedSizes, PackingError, QuantizedMatrix, ScaleDtype, WeightBits,
 };
+pub use pages::Pages;
 pub use select::select_weight;

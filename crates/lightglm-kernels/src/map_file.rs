@@ -55,10 +55,10 @@ impl MappedFile {
 pub fn page_out(bytes: &[u8]) {
     #[cfg(target_os = "linux")]
     {
-        // Only whole pages: the ends may belong to a neighbour. 64 KiB is the largest page size.
-        const PAGE: usize = 1 << 16;
-        let start = bytes.as_ptr().align_offset(PAGE);
-        let Some(pages) = bytes.get(start..).map(|rest| &rest[..rest.len() / PAGE * PAGE]) else {
+        // Only whole pages: the ends may belong to a neighbour.
+        let page = page_size();
+        let start = bytes.as_ptr().align_offset(page);
+        let Some(pages) = bytes.get(start..).map(|rest| &rest[..rest.len() / page * page]) else {
             return;
         };
         if !pages.is_empty() {
@@ -69,4 +69,12 @@ pub fn page_out(bytes: &[u8]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = bytes;
+}
+
+/// The system's, or the largest there is.
+#[cfg(target_os = "linux")]
+fn page_size() -> usize {
+    // SAFETY: the call reads a constant of the system.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).ok().filter(|size| size.is_power_of_two()).unwrap_or(1 << 16)
 }

@@ -93,7 +93,7 @@ const fn row_of_byte(at: usize) -> usize {
 pub(super) fn pack_channels(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
     let ([n, k], layout) = (shape, ChannelLayout::new(shape, format.bits));
     let mut packed = Pages::zeroed(layout.len());
-    each_chunk(packed.as_mut(), layout.tile_blocks * k * 64, |tile, packed| {
+    each_chunk(&mut packed, layout.tile_blocks * k * 64, |tile, packed| {
         let blocks = layout.blocks_of(tile);
         for (at, byte) in packed.iter_mut().enumerate() {
             let (channel, block) = (at / 64 / blocks.len(), at / 64 % blocks.len());

@@ -41,7 +41,7 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
     let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
     let columns = format.bits.columns_of_step();
     let mut packed = Pages::filled(sizes.codes, filler(format));
-    each_chunk(packed.as_mut(), sizes.steps * STEP, |panel, packed| {
+    each_chunk(&mut packed, sizes.steps * STEP, |panel, packed| {
         let first = panel * PANEL_ROWS;
         let rows = &codes[first * k..n.min(first + PANEL_ROWS) * k];
         for (run, packed) in packed.chunks_mut(RUN * STEP).enumerate() {
@@ -82,7 +82,7 @@ pub(super) fn gather_rows<const SIZE: usize>(
     let panel = columns * PANEL_ROWS;
     let (packed, _) = packed.as_chunks::<SIZE>();
     let mut gathered = Pages::zeroed(rows.len().div_ceil(PANEL_ROWS) * panel * SIZE);
-    each_chunk(gathered.as_mut(), panel * SIZE, |index, gathered| {
+    each_chunk(&mut gathered, panel * SIZE, |index, gathered| {
         let rows = &rows[index * PANEL_ROWS..];
         let start = |&row: &usize| row / PANEL_ROWS * panel + row % PANEL_ROWS;
         let starts: Vec<usize> = rows.iter().take(PANEL_ROWS).map(start).collect();

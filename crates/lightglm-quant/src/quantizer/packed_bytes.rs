@@ -8,7 +8,8 @@ use std::ops::Range;
 use burn::tensor::{Bytes, Tensor, backend::Backend};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_kernels::{
-    CodeOrder, PANEL_ROWS, PackedFormat, PackedMatrix, PackedSizes, PackingError, QuantizedMatrix,
+    CodeOrder, PANEL_ROWS, PackedFormat, PackedMatrix, PackedSizes, PackingError, Pages,
+    QuantizedMatrix,
 };
 use rayon::prelude::*;
 
@@ -25,11 +26,11 @@ pub struct PackedBytes {
     /// How it is packed.
     pub format: PackedFormat,
     /// [`PackedSizes::codes`] bytes.
-    pub codes: Vec<u8>,
+    pub codes: Pages,
     /// [`PackedSizes::scales`] elements of the format's precision.
-    pub scales: Vec<u8>,
+    pub scales: Pages,
     /// As `scales`.
-    pub minimums: Option<Vec<u8>>,
+    pub minimums: Option<Pages>,
 }
 
 impl PackedBytes {
@@ -80,9 +81,9 @@ impl PackedBytes {
         let codes_of_block = (panels * sizes.steps * PANEL_ROWS * 4).max(1);
         let scale_size = format.scale_dtype.size();
         let scales_of_block = (panels * sizes.groups * PANEL_ROWS * scale_size).max(1);
-        let mut codes = vec![0; sizes.codes];
-        let mut scales = vec![0; sizes.scales * scale_size];
-        let mut minimums = vec![0; if format.has_minimums { scales.len() } else { 0 }];
+        let mut codes = Pages::zeroed(sizes.codes);
+        let mut scales = Pages::zeroed(sizes.scales * scale_size);
+        let mut minimums = Pages::zeroed(if format.has_minimums { scales.len() } else { 0 });
         let blocks = sizes.panels.div_ceil(panels);
         let mut parts_of_minimums: Vec<&mut [u8]> = match format.has_minimums {
             true => minimums.chunks_mut(scales_of_block).collect(),
@@ -116,7 +117,7 @@ impl PackedBytes {
         Ok(Self { shape, format, codes, scales, minimums })
     }
 
-    /// The matrix on `device`; on the CPU without a copy of the codes.
+    /// The matrix on `device`; on the CPU without a copy.
     ///
     /// # Errors
     /// [`PackingError`] where the parts do not have the sizes that shape and format ask for.
@@ -124,18 +125,12 @@ impl PackedBytes {
         self,
         device: &B::Device,
     ) -> Result<PackedMatrix<B>, PackingError> {
-        let size = self.format.scale_dtype.size();
-        // Vectors of bytes need not be aligned for their elements.
-        let floats = |bytes: Vec<u8>| match size {
-            2 => Bytes::from_elems(bytemuck::pod_collect_to_vec::<u8, u16>(&bytes)),
-            _ => Bytes::from_elems(bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)),
-        };
         PackedMatrix::from_bytes(
             self.shape,
             self.format,
-            Bytes::from_elems(self.codes),
-            floats(self.scales),
-            self.minimums.map(floats),
+            self.codes.into_bytes(),
+            self.scales.into_bytes(),
+            self.minimums.map(Pages::into_bytes),
             device,
         )
     }

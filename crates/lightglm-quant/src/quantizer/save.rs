@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec};
-use lightglm_kernels::{PackedFormat, PackedSizes, ScaleDtype};
+use lightglm_kernels::{PackedFormat, PackedSizes, Pages, ScaleDtype};
 
 use super::{CheckpointQuantizer, HostMatrix, PackedBytes};
 use crate::checkpoint::{CODES, MINIMUMS, PackedIndex, PackedMatrixEntry, SCALES, part_shapes};
@@ -56,7 +56,7 @@ impl CheckpointQuantizer<'_> {
         let metadata = BTreeMap::from([index.to_metadata()]);
         let mut writer = SafetensorsWriter::create(path, specs, &metadata)?;
         // Codes come right before the scales that were made with them.
-        let mut waiting: HashMap<String, Vec<u8>> = HashMap::new();
+        let mut waiting: HashMap<String, Pages> = HashMap::new();
         for spec in writer.order().to_vec() {
             if let Some(bytes) = waiting.remove(&spec.name) {
                 writer.write(&bytes)?;

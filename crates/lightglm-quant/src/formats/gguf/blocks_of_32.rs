@@ -58,8 +58,9 @@ pub(super) fn look_up(codes: &mut [u8]) {
 }
 
 pub(super) fn nibbles(bytes: &[u8], codes: &mut [u8]) {
-    for (i, byte) in bytes.iter().enumerate() {
-        (codes[i], codes[i + 16]) = (byte & 15, byte >> 4);
+    let (low, high) = codes.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+        (*low, *high) = (byte & 15, byte >> 4);
     }
 }
 
