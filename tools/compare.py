@@ -22,7 +22,7 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -75,7 +75,8 @@ def comparisons(work, options):
     torch = {}
     if options.torch:
         script = str(ROOT / "tools" / "compare_torch.py")
-        sizes = ["--prefill", str(PREFILL), "--decode", str(DECODE)]
+        # A quarter of the steps: where the processor has no bf16 arithmetic, torch takes a second for each.
+        sizes = ["--prefill", str(PREFILL), "--decode", str(DECODE // 4)]
         torch["transformers"] = [str(work.python), script, str(work.checkpoint(plain)), "--threads", threads, *sizes]
     return [
         weights("bf16", "bf16 weights", [], "bf16", **torch),
@@ -95,8 +96,19 @@ class Stopped(Exception):
     """Ctrl-C."""
 
 
+def processor_seconds():
+    """Seconds that all processors worked, and seconds that passed on them; None where /proc has no such file."""
+    path = pathlib.Path("/proc/stat")
+    if not path.exists():
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal (guests are part of user).
+    ticks = [int(word) for word in path.read_text().splitlines()[0].split()[1:9]]
+    return [(sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"), sum(ticks) / os.sysconf("SC_CLK_TCK")]
+
+
 def run_measured(command, log):
-    """What the command prints, and the most memory it held in bytes."""
+    """What the command prints, the most memory it held in bytes, and others' share of the processors."""
+    before = processor_seconds()
     with log.open("ab") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         try:
@@ -110,17 +122,21 @@ def run_measured(command, log):
     if child.returncode:
         end = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
         raise SystemExit(f"{end}\nexit status {child.returncode} (all of it in {log}): {' '.join(command)}")
-    return text, usage.ru_maxrss * 1024
+    after, others = processor_seconds(), None
+    if before and after and after[1] > before[1]:
+        busy = after[0] - before[0] - usage.ru_utime - usage.ru_stime
+        others = max(0.0, busy / (after[1] - before[1]))
+    return text, {"peak_bytes": usage.ru_maxrss * 1024, "others": others}
 
 
 def measure(work, program, command):
     """One turn of one program, as a row of numbers."""
-    text, peak = run_measured(command, work.folder / "measure.log")
+    text, held = run_measured(command, work.folder / "measure.log")
     if program == "llama.cpp":
         rates, commit = read_llama_bench(text)
-        return {**rates, "peak_bytes": peak, "commit": commit}
+        return {**rates, **held, "commit": commit}
     row = json.loads(text)
-    numbers = {"prefill": row["prefill_tokens_per_s"], "decode": row["decode_tokens_per_s"], "peak_bytes": peak}
+    numbers = {"prefill": row["prefill_tokens_per_s"], "decode": row["decode_tokens_per_s"], **held}
     roofs = ["read_bandwidth_gbs", "f32_gflops", "int8_gops", "decode_fraction_of_bandwidth",
              "prefill_fraction_of_compute", "prefill_fraction_of_int8", "decode_bytes_per_token"]
     return numbers | {name: row[name] for name in roofs if row.get(name) is not None}
@@ -136,7 +152,8 @@ def measure_all(work, chosen, options, store):
                 store.add(comparison.name, program, command, number, numbers)
                 rates = [f"{kind} {numbers[kind]:.1f}" for kind in ("prefill", "decode") if numbers.get(kind)]
                 say(f"{comparison.name}, round {number + 1} of {options.rounds}: {program} {', '.join(rates)} "
-                    f"tokens/s, {numbers['peak_bytes'] / 1e9:.2f} GB")
+                    f"tokens/s, {numbers['peak_bytes'] / 1e9:.2f} GB"
+                    + (", DISTURBED" if compare_report.is_disturbed(numbers) else ""))
         say(f"{comparison.name}: {time.monotonic() - began:.0f} s")
 
 
@@ -204,6 +221,8 @@ def arguments():
 
 
 def main():
+    # Ended by `timeout` or a supervisor: as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser, options = arguments()
     began = time.monotonic()
     work = Work(options.work, options.program_dir)

@@ -248,7 +248,7 @@ class Work:
         found |= {package: self.version(package) for package in TORCH}
         rustc = subprocess.run(["rustc", "--version"], cwd=ROOT, capture_output=True, text=True) \
             if shutil.which("rustc") else None
-        found["rustc"] = rustc.stdout.strip() if rustc else None
+        found["rustc"] = rustc.stdout.strip().removeprefix("rustc ") if rustc else None
         return {name: version for name, version in found.items() if version}
 
 
