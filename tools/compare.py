@@ -10,8 +10,8 @@ their median and quartiles are what docs/benchmarks/<processor>.md says, with al
 * bf16: the same weights in bf16; llama.cpp and transformers
 * int8, int4: our schemes, made while the checkpoint is loaded; llama.cpp's Q8_0 and Q4_0 of the same weights
 * q8_0, q4_0, q4_k, q6_k, smollm2: one GGUF file as it is stored, in both programs
-* depth-f16, depth-int8: int8 and Q8_0 weights, decode steps behind 8192 positions, keys and values in f16
-  or in eight bits
+* depth8192-f16, depth8192-int8: int8 and Q8_0 weights, decode steps behind 8192 positions, keys and values in
+  f16 or in eight bits; llama.cpp reads the 8192 tokens first, in a minute or more
 
 Needs cargo, a C++ compiler, Python 3.11 with venv, and the package index, which brings everything else
 (cmake, ninja, llama.cpp's sources, torch: 8 GB with its libraries; `--no-torch` leaves it out). Ctrl-C stops;
@@ -30,7 +30,7 @@ import time
 import compare_report
 from compare_peers import ROOT, SHAPES, Work, llama_bench, read_llama_bench, say
 
-PREFILL, DECODE, DEPTH, DEPTH_DECODE = 512, 64, 8192, 32
+PREFILL, DECODE, DEPTH_DECODE = 512, 64, 32
 
 
 class Comparison:
@@ -44,7 +44,6 @@ def comparisons(work, options):
     """All of them, in the order of the report."""
     threads = str(options.threads)
     plain, k = ("small", "small") if options.quick else ("mid", "mid-k")
-    depth = "1024" if options.quick else str(DEPTH)
 
     def ours(*arguments, prefill=PREFILL, decode=DECODE):
         fixed = ["--threads", threads, "--prefill", str(prefill), "--decode", str(decode), "--repetitions", "1"]
@@ -63,14 +62,14 @@ def comparisons(work, options):
         commands = {"lightglm": ours("--model", path), "llama.cpp": theirs(shape, dtype)}
         return Comparison(name, title, shape, commands)
 
-    def deep(name, title, ours_kv, their_kv):
+    def deep(depth, name, title, ours_kv, their_kv):
         arguments = ["--model", work.checkpoint(plain), "--scheme", "int8", "--kv-dtype", ours_kv, "--depth", depth]
         peer = ["-p", "0", "-n", str(DEPTH_DECODE), "-d", depth, "-fa", "on", "-ctk", their_kv, "-ctv", their_kv]
         commands = {
             "lightglm": ours(*arguments, prefill=0, decode=DEPTH_DECODE),
             "llama.cpp": theirs(plain, "q8_0", *peer),
         }
-        return Comparison(name, title.format(depth=depth), plain, commands)
+        return Comparison(f"depth{depth}-{name}", f"`int8` at depth {depth}, {title}", plain, commands)
 
     torch = {}
     if options.torch:
@@ -87,8 +86,8 @@ def comparisons(work, options):
         stored("q4_k", "GGUF as stored, Q4_K_M", k, "q4_k"),
         stored("q6_k", "GGUF as stored, Q6_K", k, "q6_k"),
         stored("smollm2", "GGUF as stored, SmolLM2-135M (Q4_1)", "smollm2", None),
-        deep("depth-f16", "`int8` at depth {depth}, keys and values f16", "f16", "f16"),
-        deep("depth-int8", "`int8` at depth {depth}, keys and values int8, beside q8_0", "int8", "q8_0"),
+        *(deep(depth, "f16", "keys and values f16", "f16", "f16") for depth in options.depth),
+        *(deep(depth, "int8", "keys and values int8, beside q8_0", "int8", "q8_0") for depth in options.depth),
     ]
 
 
@@ -203,6 +202,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="a small shape, two rounds, depth 1024")
     parser.add_argument("--only", help="names of comparisons, with commas between; all if omitted")
     parser.add_argument("--rounds", type=int, help="turns of each program (5, with --quick 2)")
+    parser.add_argument("--depth", help="depths, with commas between (8192, with --quick 1024)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every program")
     parser.add_argument("--output", type=pathlib.Path, help="docs/benchmarks/<processor>.md if omitted; with "
                         "--quick DIR/quick.md")
@@ -215,6 +215,9 @@ def arguments():
     parser.add_argument("--fresh", action="store_true", help="forget older rounds of the chosen comparisons")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
+    options.depth = (options.depth or ("1024" if options.quick else "8192")).split(",")
+    if not all(depth.isdigit() for depth in options.depth):
+        parser.error("--depth takes numbers, with commas between")
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads must be more than 0")
     return parser, options
