@@ -7,14 +7,19 @@
 //! other where the instruction takes bytes ([`Form::Halves`]). Where it is `vpmaddwd`, codes are
 //! multiplied whole with keys and values that are widened once for several queries: half of the
 //! multiplications ([`Form::Whole`]).
-#![expect(
-    clippy::needless_range_loop,
-    reason = "an index counts through several register arrays at once"
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        clippy::needless_range_loop,
+        reason = "an index counts through several register arrays at once"
+    )
 )]
 
 use lightglm_core::KV_BLOCK;
 
-use super::super::isa::{Isa, Kind};
+use super::super::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use super::super::isa::Kind;
 use super::CHUNK;
 
 /// Rows of a tile: two halves of each query.
@@ -37,17 +42,32 @@ impl Form {
 
     /// The form of heads of `head_dim` channels.
     pub(super) fn new(isa: Isa, head_dim: usize) -> Self {
-        match isa.0 {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 if has_vnni() => Self::Halves,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::Avx512 if head_dim <= Self::MOST_CHANNELS => Self::Whole,
-            _ => Self::Halves,
+        match head_dim <= Self::MOST_CHANNELS && multiplies_words(isa) {
+            true => Self::Whole,
+            false => Self::Halves,
         }
     }
 }
 
+/// Whether integers of 16 bits are multiplied, and not bytes.
+fn multiplies_words(isa: Isa) -> bool {
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => !has_vnni(),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => true,
+        _ => false,
+    }
+}
+
 /// The queries of a tile against the keys of some blocks.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(
+        dead_code,
+        reason = "`form`, `ahead` and `offsets` are read by the kernels of x86 alone"
+    )
+)]
 pub(super) struct KeyDots<'a> {
     pub(super) form: Form,
     /// Blocks of key codes `[steps, 16, 4]`.
@@ -67,6 +87,10 @@ pub(super) struct KeyDots<'a> {
 }
 
 /// The probabilities of a tile against the values of some blocks.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "`form` is read by the kernels of x86 alone")
+)]
 pub(super) struct ValueDots<'a> {
     pub(super) form: Form,
     /// Blocks of value codes `[4, d4, 4]`.

@@ -6,6 +6,10 @@
     unsafe_op_in_unsafe_fn,
     reason = "each method is a few intrinsics under the one contract stated at `Simd`"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "an index counts through several register arrays at once"
+)]
 
 use core::arch::aarch64::*;
 use core::arch::asm;
