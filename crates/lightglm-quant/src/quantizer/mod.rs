@@ -188,13 +188,16 @@ impl<'a> CheckpointQuantizer<'a> {
         let format =
             format.map_err(|source| QuantError::Layer { name: name.to_owned(), source })?;
         let (progress, file) = (self.progress, self.file.as_path());
-        PackedBytes::from_rows(name, shape, format, &|rows| {
+        let packed = PackedBytes::from_rows(name, shape, format, &|rows| {
             let matrix = blocks.rows(rows.clone());
             // The file's pages would count as memory beside what is made of them.
             blocks.bytes_of(rows.clone()).for_each(page_out);
             advance(progress, file, (rows.len() * shape[1]) as u64)?;
             Ok(matrix)
-        })
+        });
+        // And those that two blocks of rows share.
+        blocks.bytes_of(0..shape[0]).for_each(page_out);
+        packed
     }
 
     /// What the matrix `name` of `shape` becomes: what the policy says, and where that leaves it as it is

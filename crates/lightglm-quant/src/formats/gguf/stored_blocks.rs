@@ -204,11 +204,8 @@ fn in_scheme(
     let group_size = scheme.group_size(matrix.shape[1]);
     let repeat = matrix.group_size / group_size.max(1);
     if repeat > 1 {
-        let spread = |values: &[f32]| -> Vec<f32> {
-            values.iter().flat_map(|&value| std::iter::repeat_n(value, repeat)).collect()
-        };
-        matrix.scales = spread(&matrix.scales);
-        matrix.minimums = matrix.minimums.as_deref().map(spread);
+        matrix.scales = spread(&matrix.scales, repeat);
+        matrix.minimums = matrix.minimums.map(|minimums| spread(&minimums, repeat));
         matrix.group_size = group_size;
     }
     if !scheme.symmetric && matrix.minimums.is_none() {
@@ -221,4 +218,9 @@ fn in_scheme(
     }
     matrix.bits = scheme.bits;
     matrix
+}
+
+/// Each value `repeat` times.
+fn spread(values: &[f32], repeat: usize) -> Vec<f32> {
+    values.iter().flat_map(|&value| std::iter::repeat_n(value, repeat)).collect()
 }
