@@ -1,7 +1,9 @@
 //! Read-only memory maps.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -14,6 +16,32 @@ pub struct MappedFile {
 
 /// Owns the mapping behind a [`Bytes`].
 struct Owner(Mmap);
+
+/// Addresses of the mappings that are alive, for [`page_out`] to tell them from other memory.
+static MAPPED: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
+
+fn mapped() -> MutexGuard<'static, Vec<Range<usize>>> {
+    // Nothing that holds it can panic halfway.
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn addresses(bytes: &[u8]) -> Range<usize> {
+    bytes.as_ptr().addr()..bytes.as_ptr().addr() + bytes.len()
+}
+
+impl Owner {
+    fn new(map: Mmap) -> Self {
+        mapped().push(addresses(&map));
+        Self(map)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mine = addresses(&self.0);
+        mapped().retain(|range| *range != mine);
+    }
+}
 
 impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
@@ -37,7 +65,7 @@ pub fn map_file(path: &Path) -> std::io::Result<MappedFile> {
     // SAFETY: the map is read-only and private to us; the caveat that another process may change
     // the file under the map is stated above, and shared by every program that maps weights.
     let map = unsafe { Mmap::map(&file)? };
-    Ok(MappedFile { bytes: Bytes::from_owner(Owner(map)) })
+    Ok(MappedFile { bytes: Bytes::from_owner(Owner::new(map)) })
 }
 
 impl MappedFile {
@@ -50,7 +78,8 @@ impl MappedFile {
 /// Tells the operating system that the pages under `bytes` are not needed soon.
 ///
 /// For a copy made of a mapped tensor: without this the pages of the file would count beside the
-/// copy as this process' memory. The bytes stay valid and are read again where they are used again.
+/// copy as this process' memory. The bytes stay valid and are read again where they are used again. A
+/// file's pages stay in the system's cache, so that the next start finds them there.
 /// Does nothing where the system has no such call.
 pub fn page_out(bytes: &[u8]) {
     #[cfg(target_os = "linux")]
@@ -62,9 +91,16 @@ pub fn page_out(bytes: &[u8]) {
             return;
         };
         if !pages.is_empty() {
-            // SAFETY: the range lies in a live slice, and MADV_PAGEOUT never changes what memory
-            // holds: it writes dirty pages to swap and drops clean pages of files.
-            unsafe { libc::madvise(pages.as_ptr() as *mut _, pages.len(), libc::MADV_PAGEOUT) };
+            let these = addresses(pages);
+            let is_inside = |map: &Range<usize>| map.start <= these.start && these.end <= map.end;
+            let advice = match mapped().iter().any(is_inside) {
+                true => libc::MADV_DONTNEED,
+                false => libc::MADV_PAGEOUT,
+            };
+            // SAFETY: the range lies in a live slice. MADV_DONTNEED lets go of pages of a file that is
+            // mapped read-only, which are found again when they are touched; MADV_PAGEOUT never changes
+            // what memory holds: it writes dirty pages to swap.
+            unsafe { libc::madvise(pages.as_ptr() as *mut _, pages.len(), advice) };
         }
     }
     #[cfg(not(target_os = "linux"))]

@@ -282,9 +282,10 @@ mod avx2 {
             for step in 0..dots.steps {
                 let from = keys.add(step * 4 * KV_BLOCK);
                 if query == 0 {
-                    for at in ahead {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(step * 4 * KV_BLOCK));
-                    }
+                    // Both do not fit the first-level cache.
+                    let [keys, values] = ahead.map(|at| at.wrapping_add(step * 4 * KV_BLOCK));
+                    _mm_prefetch::<_MM_HINT_T0>(keys);
+                    _mm_prefetch::<_MM_HINT_T1>(values);
                 }
                 let mut codes = [_mm256_setzero_si256(); Q];
                 for q in 0..Q {

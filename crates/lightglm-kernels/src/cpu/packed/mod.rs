@@ -128,7 +128,7 @@ const STREAMING_TILES: usize = 2;
 /// Activations of so many bytes stay in the cache while panels stream over them.
 const CACHED: usize = 512 * 1024;
 /// Otherwise so many bytes of panels stay there.
-const BLOCK: usize = 384 * 1024;
+const BLOCK: usize = 256 * 1024;
 
 /// `y = x W^T + bias` for `x: [T, K]`, `w: [N, K]`, `bias: [N]`, `y: [T, N]`, by the formulas at
 /// [`crate::LmBackend::project_packed`].
