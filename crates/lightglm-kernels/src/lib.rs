@@ -38,7 +38,7 @@ pub use channel_order::channel_tiles;
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;
 pub use gradients::{AdamWState, AdamWStep, LmGradients};
-pub use map_file::{MappedFile, map_file, page_out};
+pub use map_file::{MappedFile, map_file, page_in, page_out};
 pub use packed::{
     ActivationBits, ActivationFormat, CodeOrder, PANEL_ROWS, PackedFormat, PackedMatrix,
     PackedSizes, PackingError, QuantizedMatrix, ScaleDtype, WeightBits,

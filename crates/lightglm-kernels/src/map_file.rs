@@ -75,6 +75,22 @@ impl MappedFile {
     }
 }
 
+/// Tells the operating system that the pages under `bytes` are needed soon: where they are a mapped file's, it
+/// begins to read them. Does nothing where the system has no such call.
+pub fn page_in(bytes: &[u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        // From the page that the first byte is in.
+        let page = page_size();
+        let start = bytes.as_ptr().map_addr(|addr| addr / page * page);
+        let len = bytes.len() + bytes.as_ptr().addr() % page;
+        // SAFETY: the pages hold bytes of a live slice, and MADV_WILLNEED reads ahead and changes nothing.
+        unsafe { libc::madvise(start as *mut _, len, libc::MADV_WILLNEED) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}
+
 /// Tells the operating system that the pages under `bytes` are not needed soon.
 ///
 /// For a copy made of a mapped tensor: without this the pages of the file would count beside the

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use lightglm_core::{LoadPart, PartSource, TensorView, WeightError, WeightSource, checked_tensor};
-use lightglm_kernels::{LmBackend, PackedFormat, QuantizedMatrix, page_out};
+use lightglm_kernels::{LmBackend, PackedFormat, QuantizedMatrix, page_in, page_out};
 
 use crate::formats::StoredBlocks;
 use crate::{
@@ -188,6 +188,8 @@ impl<'a> CheckpointQuantizer<'a> {
         let format =
             format.map_err(|source| QuantError::Layer { name: name.to_owned(), source })?;
         let (progress, file) = (self.progress, self.file.as_path());
+        // The disk works while rows before these are packed.
+        blocks.bytes_of(0..shape[0]).for_each(page_in);
         let packed = PackedBytes::from_rows(name, shape, format, &|rows| {
             let matrix = blocks.rows(rows.clone());
             // The file's pages would count as memory beside what is made of them.
