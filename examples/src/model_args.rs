@@ -39,6 +39,9 @@ pub struct ModelArgs {
     /// Let each prompt choose this fraction of the feed-forward neurons for its reply (GRIFFIN).
     #[arg(long, value_name = "FRACTION", conflicts_with_all = ["thresholds", "dtype"])]
     pub prompt_neurons: Option<f64>,
+    /// Copy weights out of their mapped file into memory, in huge pages.
+    #[arg(long)]
+    pub copy_weights: bool,
     /// Where to run: cpu, wgpu, cuda.
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: Device,
@@ -66,6 +69,7 @@ impl ModelArgs {
             device: self.device,
             kv_dtype: self.kv_dtype,
             kv_budget: self.kv_budget,
+            copy_weights: self.copy_weights,
             sparsity,
             progress: progress_bar::on_stderr(),
             ..LoadOptions::default()

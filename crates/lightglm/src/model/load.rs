@@ -15,6 +15,7 @@ use lightglm_quant::{
 };
 
 use super::adapters::adapter_loader;
+use super::copied_weights::CopiedWeights;
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
 use crate::error::Error;
@@ -47,19 +48,21 @@ pub fn load<B: LmBackend>(
 ) -> Result<Loaded<B>, Error> {
     check(checkpoint, options)?;
     if options.sparsity != Sparsity::Dense {
-        let quantized = load_quantized(checkpoint, &options.weights, &options.progress, device)?;
+        let quantized = load_as(checkpoint, options, device)?;
         return crate::sparse::sparse(quantized, &options.sparsity, device);
     }
     if is_packed(checkpoint, &options.weights)? {
-        let Quantized { model, scheme, integer } =
-            load_quantized(checkpoint, &options.weights, &options.progress, device)?;
+        let Quantized { model, scheme, integer } = load_as(checkpoint, options, device)?;
         return Ok(loaded(model, scheme, integer, checkpoint, options, device));
     }
     let (precision, wanted) = match options.weights {
         Weights::Dtype(dtype) => (LoadPrecision::Convert(dtype), dtype),
         _ => (LoadPrecision::Stored, checkpoint.stored_dtype()?),
     };
-    let model = checkpoint.load::<B>(precision, device)?;
+    let copies = CopiedWeights(checkpoint.weights());
+    let source = if options.copy_weights { &copies } else { checkpoint.weights() };
+    let (config, file) = (checkpoint.config(), checkpoint.path());
+    let model = DenseGlm::load(config, source, file, precision, device)?;
     Ok(loaded(model, held::<B>(wanted, device), false, checkpoint, options, device))
 }
 
@@ -148,11 +151,25 @@ pub fn load_quantized<B: LmBackend>(
     progress: &ProgressSink,
     device: &B::Device,
 ) -> Result<Quantized<B>, Error> {
-    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
+    let (weights, progress) = (weights.clone(), progress.clone());
+    load_as(checkpoint, &LoadOptions { weights, progress, ..LoadOptions::default() }, device)
+}
+
+/// As [`load_quantized`], of all options.
+pub(crate) fn load_as<B: LmBackend>(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    device: &B::Device,
+) -> Result<Quantized<B>, Error> {
+    let copies = CopiedWeights(checkpoint.weights());
+    // What a policy makes of weights is in memory in any case.
+    let copy = options.copy_weights && !matches!(options.weights, Weights::Policy(_));
+    let source = if copy { &copies } else { checkpoint.weights() };
+    let (config, file, progress) = (checkpoint.config(), checkpoint.path(), &options.progress);
     if QuantizedCheckpoint::is_one(source) {
-        return open_packed(checkpoint, device);
+        return open_packed(config, source, file, device);
     }
-    match weights {
+    match &options.weights {
         Weights::Policy(policy) => quantize_source(config, source, file, policy, progress, device),
         Weights::Stored | Weights::Dtype(_) => {
             let nothing = Policy::new([])?;
@@ -168,10 +185,11 @@ pub fn load_quantized<B: LmBackend>(
 
 /// A quantized checkpoint, mapped.
 fn open_packed<B: LmBackend>(
-    checkpoint: &Checkpoint,
+    config: &GlmConfig,
+    source: &dyn WeightSource,
+    file: &Path,
     device: &B::Device,
 ) -> Result<Quantized<B>, Error> {
-    let (config, source, file) = (checkpoint.config(), checkpoint.weights(), checkpoint.path());
     let quantized = QuantizedCheckpoint::open(source, file)?;
     let scheme = quantized.index().policy().to_owned();
     let is_packed = |scheme: Scheme| scheme != Scheme::Dense;

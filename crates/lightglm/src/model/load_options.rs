@@ -96,6 +96,9 @@ pub struct LoadOptions {
     /// Bytes that weights, and the keys and values of one conversation, may take on the CPU; by default
     /// what the machine has available. A model that needs more is refused. `u64::MAX` asks nothing.
     pub memory: Option<u64>,
+    /// Copy weights out of their mapped file into memory, in huge pages; by default they are read where they
+    /// are mapped. What is converted, quantized or packed while it is loaded is in memory in any case.
+    pub copy_weights: bool,
     /// Which activations a decoded token does without; by default none.
     pub sparsity: Sparsity,
     /// A folder whose folders are LoRA adapters in PEFT's layout, for
@@ -114,6 +117,7 @@ impl Default for LoadOptions {
             kv_budget: None,
             max_context: None,
             memory: None,
+            copy_weights: false,
             sparsity: Sparsity::default(),
             adapters: None,
             progress: ProgressSink::default(),

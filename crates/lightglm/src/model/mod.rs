@@ -3,6 +3,7 @@
 mod adapters;
 mod batch;
 mod chat;
+mod copied_weights;
 mod language_model;
 mod load;
 mod load_options;
@@ -23,7 +24,7 @@ pub use language_model::{LanguageModel, LoadAdapter, Loaded};
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
-pub(crate) use load::{check, is_packed};
+pub(crate) use load::{check, is_packed, load_as};
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
 #[cfg(feature = "train")]

@@ -15,8 +15,7 @@ use super::workload::{Speeds, Subject, Workload};
 use crate::device::{DeviceJob, run_on};
 use crate::error::Error;
 use crate::model::{
-    LoadOptions, Loaded, Quantized, Sparsity, Weights, load, load_quantized, load_source,
-    quantize_source,
+    LoadOptions, Loaded, Quantized, Sparsity, Weights, load, load_as, load_source, quantize_source,
 };
 use crate::progress::ProgressSink;
 use crate::sparse::{ActivationThresholds, Allocation, Calibrated, sparse};
@@ -169,7 +168,7 @@ impl Bench<'_> {
                     let reason = "a sparse model is held as stored or quantized, not converted";
                     return Err(Error::Option { option: "weights", reason: reason.to_owned() });
                 }
-                load_quantized(checkpoint, weights, progress, device)
+                load_as(checkpoint, &self.options, device)
             }
             BenchModel::Random(_) => {
                 let nothing = Policy::new([])?;

@@ -158,3 +158,20 @@ fn what_does_not_fit_the_memory_is_refused_with_what_would() {
     let Err(Error::Memory { fitting: None, .. }) = open(1000) else { panic!("it does not fit") };
     assert!(open(bf16 + kv_cache).is_ok());
 }
+
+#[test]
+fn weights_that_are_copied_are_those_that_are_mapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let dense = crate::tiny_model::folder(5);
+    let packed = folder.path().join("int8");
+    let int8 = "*=int8".parse::<lightglm::Policy>().unwrap();
+    Model::open(dense.path(), exact()).unwrap().quantize(&packed, &int8.into()).unwrap();
+    for model in [dense.path().to_owned(), packed, random_gguf(folder.path(), GgmlType::Q4_0)] {
+        let scores = [false, true].map(|copy_weights| {
+            let options = LoadOptions { copy_weights, ..exact() };
+            let model = Model::open(&model, options).unwrap();
+            model.score("The parcel", &[" is here", " is late"]).unwrap()
+        });
+        assert_eq!(scores[0], scores[1], "{}", model.display());
+    }
+}
