@@ -161,16 +161,16 @@ class Store:
 
     def __init__(self, path, setting):
         self.path, self.setting = path, setting
-        self.session = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
 
     def add(self, comparison, program, command, number, numbers):
-        row = {"setting": self.setting, "session": self.session, "comparison": comparison, "program": program,
+        row = {"setting": self.setting, "started": self.started, "comparison": comparison, "program": program,
                "round": number, "at": time.strftime("%Y-%m-%d %H:%M:%S"), "numbers": numbers, "command": command}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def rows(self):
-        """All rows of this setting, from this session and from those before."""
+        """All rows of this setting, from this run and from those before."""
         if not self.path.exists():
             return []
         rows = [json.loads(line) for line in self.path.read_text().splitlines()]

@@ -89,7 +89,7 @@ class Turns:
 
 
 def key(row):
-    return row["session"], row["round"]
+    return row["started"], row["round"]
 
 
 def is_of(row, comparison, program):
