@@ -212,3 +212,30 @@ fn a_number_that_is_not_finite_is_not_hidden() {
         assert!(out[5 * width..].iter().all(|x| x.is_nan()), "{bad} in keys {in_keys}");
     }
 }
+
+/// The largest sums there are: every code of queries and keys at its end, in heads around the length at
+/// which they no longer fit 32 bits.
+#[test]
+fn the_largest_sums_do_not_overflow() {
+    for head_dim in [508, 512, 516, 1024, 1040] {
+        let mut case = Case::new(2, 1, head_dim, 3, false);
+        case.q.fill(1.0);
+        for (token, k) in case.k.chunks_exact_mut(head_dim).enumerate() {
+            k.fill(if token == 1 { 1.0 } else { -1.0 });
+        }
+        let expected = Isa::available()[0].run(|| bits(&case.run(1, false)));
+        for isa in Isa::available() {
+            assert_eq!(
+                isa.run(|| bits(&case.run(1, false))),
+                expected,
+                "{} {head_dim}",
+                isa.name()
+            );
+        }
+        // The last token looks at the one key that is like it.
+        let last = &case.run(1, false)[2 * 2 * head_dim..][..head_dim];
+        for (o, v) in last.iter().zip(case.exact(2, 0)) {
+            assert!((f64::from(*o) - v).abs() < TOLERANCE, "{head_dim}: {o} and {v}");
+        }
+    }
+}

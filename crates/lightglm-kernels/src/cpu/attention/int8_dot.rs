@@ -36,9 +36,9 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// Channels at most for which whole sums fit 32 bits and the two halves' 24, so that both forms
-    /// round the same sum once.
-    const MOST_CHANNELS: usize = 1024;
+    /// Channels at most for which whole sums fit 32 bits (`512 * 32512 * 127`) and the two halves' 24, so that
+    /// both forms round the same sum once.
+    const MOST_CHANNELS: usize = 512;
 
     /// The form of heads of `head_dim` channels.
     pub(super) fn new(isa: Isa, head_dim: usize) -> Self {
