@@ -118,49 +118,41 @@ impl StoredBlocks {
 
     /// The rows `rows` in plain order.
     pub(crate) fn rows(&self, rows: Range<usize>) -> QuantizedMatrix {
-        let mut all: Option<QuantizedMatrix> = None;
-        for part in &self.parts {
-            let (start, end) = (rows.start.max(part.rows.start), rows.end.min(part.rows.end));
-            if start >= end && !(rows.is_empty() && all.is_none()) {
-                continue;
-            }
-            let matrix =
-                unpack_rows(&part.kind, part.bytes_of(start..end, self.shape[1]), self.shape[1]);
-            let matrix = in_scheme(matrix, &part.kind, &self.scheme.weight);
-            match &mut all {
-                None => all = Some(matrix),
-                Some(all) => {
-                    all.shape[0] += matrix.shape[0];
-                    all.codes.extend(matrix.codes);
-                    all.scales.extend(matrix.scales);
-                    if let (Some(all), Some(more)) = (&mut all.minimums, matrix.minimums) {
-                        all.extend(more);
-                    }
-                }
-            }
-        }
-        all.expect("a matrix has parts")
+        let k = self.shape[1];
+        let matrix = |(part, bytes): (&Part, &[u8])| {
+            in_scheme(unpack_rows(&part.kind, bytes, k), &part.kind, &self.scheme.weight)
+        };
+        let stacked = self.under(rows).map(matrix).reduce(stack);
+        stacked.unwrap_or_else(|| matrix((&self.parts[0], &[])))
     }
 
     /// The bytes under the rows `rows`, part by part.
     pub(crate) fn bytes_of(&self, rows: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.under(rows).map(|(_, bytes)| bytes)
+    }
+
+    /// The parts that the rows `rows` lie in, and the bytes under those.
+    fn under(&self, rows: Range<usize>) -> impl Iterator<Item = (&Part, &[u8])> {
         self.parts.iter().filter_map(move |part| {
             let (start, end) = (rows.start.max(part.rows.start), rows.end.min(part.rows.end));
-            (start < end).then(|| part.bytes_of(start..end, self.shape[1]))
+            let row_bytes = self.shape[1] / part.kind.elements * part.kind.bytes;
+            let first = part.rows.start;
+            (start < end).then(|| {
+                (part, &part.bytes[(start - first) * row_bytes..(end - first) * row_bytes])
+            })
         })
     }
 }
 
-impl Part {
-    /// The bytes of the rows `rows` of the matrix, which are rows of this part.
-    fn bytes_of(&self, rows: Range<usize>, k: usize) -> &[u8] {
-        let row_bytes = k / self.kind.elements * self.kind.bytes;
-        let first = self.rows.start;
-        match rows.is_empty() {
-            true => &[],
-            false => &self.bytes[(rows.start - first) * row_bytes..(rows.end - first) * row_bytes],
-        }
+/// The rows of `first`, then those of `second`, which has the same format.
+fn stack(mut first: QuantizedMatrix, second: QuantizedMatrix) -> QuantizedMatrix {
+    first.shape[0] += second.shape[0];
+    first.codes.extend(second.codes);
+    first.scales.extend(second.scales);
+    if let (Some(first), Some(second)) = (&mut first.minimums, second.minimums) {
+        first.extend(second);
     }
+    first
 }
 
 /// The scheme that holds all parts without loss. Of several types it has the more bits, the shorter
