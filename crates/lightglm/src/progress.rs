@@ -10,8 +10,8 @@ use lightglm_generation::RunControl;
 
 use crate::error::Error;
 
-/// What is done to weights that stay as they are stored.
-pub(crate) const LOADING: &str = "loading";
+/// What is done to weights that a policy asks for.
+pub(crate) const QUANTIZING: &str = "quantizing";
 
 /// How far a long call is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,21 +81,15 @@ impl ProgressSink {
 }
 
 impl ProgressSink {
-    /// As [`Self::quantizing`], of weights that are loaded as they are stored.
-    pub(crate) fn loading(&self, total: u64) -> impl Fn(u64) -> ControlFlow<()> + Sync {
+    /// Told weights from any thread, adds them up and reports what `progress` makes of the sum.
+    pub(crate) fn weights(
+        &self,
+        progress: impl Fn(u64) -> Progress + Sync,
+    ) -> impl Fn(u64) -> ControlFlow<()> + Sync {
         let done = AtomicU64::new(0);
         move |weights| {
             let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
-            self.report(Progress::Working { doing: LOADING, done, total })
-        }
-    }
-
-    /// Told weights from any thread, adds them up and reports the sum, of `total`.
-    pub(crate) fn quantizing(&self, total: u64) -> impl Fn(u64) -> ControlFlow<()> + Sync {
-        let done = AtomicU64::new(0);
-        move |weights| {
-            let done = done.fetch_add(weights, Ordering::Relaxed) + weights;
-            self.report(Progress::Quantizing { done, total })
+            self.report(progress(done))
         }
     }
 

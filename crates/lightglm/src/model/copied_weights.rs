@@ -4,10 +4,23 @@ use bytes::Bytes;
 use lightglm_core::{StoredTensor, TensorView, WeightError, WeightSource};
 use lightglm_kernels::{Pages, page_in, page_out};
 
+use super::load_options::{LoadOptions, Weights};
+
 /// `source` with tensors in memory of their own, in huge pages where the system gives them.
 ///
 /// What is read of the file is given back to the system's cache.
 pub(super) struct CopiedWeights<'a>(pub(super) &'a dyn WeightSource);
+
+impl CopiedWeights<'_> {
+    /// The copies where `options` ask for them, else the checkpoint itself. What is converted or quantized
+    /// is a copy already.
+    pub(super) fn unless_mapped(&self, options: &LoadOptions) -> &dyn WeightSource {
+        match options.copy_weights && options.weights == Weights::Stored {
+            true => self,
+            false => self.0,
+        }
+    }
+}
 
 fn copied(bytes: &Bytes) -> Bytes {
     page_in(bytes);

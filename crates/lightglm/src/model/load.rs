@@ -19,7 +19,7 @@ use super::copied_weights::CopiedWeights;
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
 use crate::error::Error;
-use crate::progress::{LOADING, ProgressSink};
+use crate::progress::{Progress, ProgressSink, QUANTIZING};
 
 /// A decoder with quantized (or dense) projections: what a quantized checkpoint is loaded as.
 pub type QuantizedGlm<B> =
@@ -59,10 +59,9 @@ pub fn load<B: LmBackend>(
         Weights::Dtype(dtype) => (LoadPrecision::Convert(dtype), dtype),
         _ => (LoadPrecision::Stored, checkpoint.stored_dtype()?),
     };
-    let copies = CopiedWeights(checkpoint.weights());
-    let source = if options.copy_weights { &copies } else { checkpoint.weights() };
-    let (config, file) = (checkpoint.config(), checkpoint.path());
-    let model = DenseGlm::load(config, source, file, precision, device)?;
+    let (copies, config, file) =
+        (CopiedWeights(checkpoint.weights()), checkpoint.config(), checkpoint.path());
+    let model = DenseGlm::load(config, copies.unless_mapped(options), file, precision, device)?;
     Ok(loaded(model, held::<B>(wanted, device), false, checkpoint, options, device))
 }
 
@@ -162,9 +161,7 @@ pub(crate) fn load_as<B: LmBackend>(
     device: &B::Device,
 ) -> Result<Quantized<B>, Error> {
     let copies = CopiedWeights(checkpoint.weights());
-    // What a policy makes of weights is in memory in any case.
-    let copy = options.copy_weights && !matches!(options.weights, Weights::Policy(_));
-    let source = if copy { &copies } else { checkpoint.weights() };
+    let source = copies.unless_mapped(options);
     let (config, file, progress) = (checkpoint.config(), checkpoint.path(), &options.progress);
     if QuantizedCheckpoint::is_one(source) {
         return open_packed(config, source, file, device);
@@ -194,7 +191,7 @@ fn open_packed<B: LmBackend>(
     let scheme = quantized.index().policy().to_owned();
     let is_packed = |scheme: Scheme| scheme != Scheme::Dense;
     let integer = quantized.index().matrices().any(|(_, entry)| is_packed(entry.scheme));
-    let model = Glm::from_parts(config, &quantized, device).map_err(part_error)?;
+    let model = Glm::from_parts(config, &quantized, device)?;
     Ok(Quantized { model, scheme: short(&scheme), integer })
 }
 
@@ -213,14 +210,14 @@ pub fn quantize_source<B: LmBackend>(
     let names = matrices(config);
     policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
     let total = names.iter().map(|(_, [n, k])| (n * k) as u64).sum();
-    let (loading, quantizing) = (progress.loading(total), progress.quantizing(total));
-    let stored = policy.rules().next().is_none();
-    let quantizer = CheckpointQuantizer::new(source, file, policy);
-    let quantizer = quantizer.with_progress(if stored { &loading } else { &quantizing });
-    let model = Glm::from_parts(config, &quantizer, device).map_err(|error| match error {
-        QuantError::Interrupted { .. } if stored => Error::Interrupted { doing: LOADING },
-        error => part_error(error),
-    })?;
+    let doing = if policy.rules().next().is_some() { QUANTIZING } else { "loading" };
+    let tell = progress.weights(|done| match doing {
+        QUANTIZING => Progress::Quantizing { done, total },
+        doing => Progress::Working { doing, done, total },
+    });
+    let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&tell);
+    let model = Glm::from_parts(config, &quantizer, device);
+    let model = model.map_err(|error| interrupted(error, doing))?;
     let mut integer = false;
     for (name, shape) in &names {
         integer |= quantizer.scheme(name, *shape)? != Scheme::Dense;
@@ -251,9 +248,10 @@ impl<B: LmBackend> Quantized<B> {
     }
 }
 
-fn part_error(error: QuantError) -> Error {
+/// The error of this crate; one that was stopped says what it was doing.
+pub(crate) fn interrupted(error: QuantError, doing: &'static str) -> Error {
     match error {
-        QuantError::Interrupted { .. } => Error::Interrupted { doing: "quantizing" },
+        QuantError::Interrupted { .. } => Error::Interrupted { doing },
         error => error.into(),
     }
 }

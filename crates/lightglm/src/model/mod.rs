@@ -24,7 +24,7 @@ pub use language_model::{LanguageModel, LoadAdapter, Loaded};
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
-pub(crate) use load::{check, is_packed, load_as};
+pub(crate) use load::{check, interrupted, is_packed, load_as};
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
 #[cfg(feature = "train")]

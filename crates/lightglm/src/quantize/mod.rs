@@ -14,14 +14,14 @@ pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequan
 use lightglm_model::checkpoint::Checkpoint;
 pub use lightglm_quant::Footprint;
 use lightglm_quant::{
-    CheckpointQuantizer, DenseMatrix, Policy, QuantError, QuantizedCheckpoint, Scheme,
+    CheckpointQuantizer, DenseMatrix, PackedIndex, Policy, QuantizedCheckpoint, Scheme,
     round_to_nearest,
 };
 
 use crate::error::Error;
-use crate::model::{Model, matrices};
+use crate::model::{Model, interrupted, matrices};
 use crate::model_folder::ModelFolder;
-use crate::progress::ProgressSink;
+use crate::progress::{Progress, ProgressSink, QUANTIZING};
 
 /// How a model is quantized.
 #[derive(Clone, Debug)]
@@ -111,7 +111,8 @@ pub fn quantize(
     };
     let tensors = config.tensor_shapes();
     let elements = |(_, shape): &(String, Vec<usize>)| shape.iter().product::<usize>() as u64;
-    let tell = progress.quantizing(tensors.iter().map(elements).sum());
+    let total = tensors.iter().map(elements).sum();
+    let tell = progress.weights(|done| Progress::Quantizing { done, total });
     let codes_of = |dense: &DenseMatrix<'_>| match chosen.get(dense.name) {
         Some(matrix) => Ok(matrix.clone()),
         None => round_to_nearest(dense.name, dense.weight, dense.shape, &dense.scheme.weight),
@@ -121,16 +122,15 @@ pub fn quantize(
     if !chosen.is_empty() {
         quantizer = quantizer.with_method(&codes_of);
     }
-    quantizer.save(&output.weights(), &tensors).map_err(|error| match error {
-        QuantError::Interrupted { .. } => Error::Interrupted { doing: "quantizing" },
-        error => error.into(),
-    })?;
+    let saved = quantizer.save(&output.weights(), &tensors);
+    saved.map_err(|error| interrupted(error, QUANTIZING))?;
     output.finish()?;
     let written = Checkpoint::open(folder)?;
+    let written = QuantizedCheckpoint::open(written.weights(), folder)?;
     Ok(QuantizeReport {
-        schemes: schemes(policy, names.iter().map(|(name, _)| name.as_str())),
+        schemes: schemes(written.index(), names.iter().map(|(name, _)| name.as_str())),
         before: stored_footprint(checkpoint)?,
-        after: QuantizedCheckpoint::open(written.weights(), folder)?.footprint()?,
+        after: written.footprint()?,
     })
 }
 
@@ -165,11 +165,10 @@ fn check_folder(folder: &Path, model: &Path, overwrite: bool) -> Result<(), Erro
     }
 }
 
-/// How many of `names` have which scheme, in their order.
-fn schemes<'a>(policy: &Policy, names: impl Iterator<Item = &'a str>) -> Vec<(Scheme, usize)> {
+/// How many of `names` have which scheme in the file, in their order.
+fn schemes<'a>(index: &PackedIndex, names: impl Iterator<Item = &'a str>) -> Vec<(Scheme, usize)> {
     let mut counts: Vec<(Scheme, usize)> = Vec::new();
-    for name in names {
-        let scheme = policy.scheme(name);
+    for scheme in names.filter_map(|name| Some(index.entry(name)?.scheme)) {
         match counts.iter_mut().find(|(known, _)| *known == scheme) {
             Some((_, count)) => *count += 1,
             None => counts.push((scheme, 1)),
@@ -178,18 +177,14 @@ fn schemes<'a>(policy: &Policy, names: impl Iterator<Item = &'a str>) -> Vec<(Sc
     counts
 }
 
-/// What the matrices of a dense checkpoint take on disk.
+/// What the matrices of a checkpoint take on disk.
 fn stored_footprint(checkpoint: &Checkpoint) -> Result<Footprint, Error> {
     let (source, mut footprint) = (checkpoint.weights(), Footprint::default());
     for (name, [n, k]) in matrices(checkpoint.config()) {
-        let name = format!("{name}.weight");
-        // A GGUF file may keep rows of one matrix in several types; it then comes as f32.
-        let bytes = match source.stored(&name) {
-            Ok(stored) => stored.parts.iter().map(|part| part.len() as u64).sum::<u64>(),
-            Err(_) => source.tensor(&name)?.bytes.len() as u64,
-        };
+        for rows in source.stored_rows(&format!("{name}.weight"))? {
+            footprint.bytes += rows.parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        }
         footprint.weights += n as u64 * k as u64;
-        footprint.bytes += bytes;
     }
     Ok(footprint)
 }

@@ -175,3 +175,24 @@ fn weights_that_are_copied_are_those_that_are_mapped() {
         assert_eq!(scores[0], scores[1], "{}", model.display());
     }
 }
+
+/// What a policy leaves as it is stored stays in its blocks, and the report says so.
+#[test]
+fn a_quantized_folder_keeps_the_blocks_that_its_policy_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = random_gguf(folder.path(), GgmlType::Q4_0);
+    let model = Model::open(&file, exact()).unwrap();
+    let policy = "*.down_proj=int8".parse::<lightglm::Policy>().unwrap();
+    let out = folder.path().join("mixed");
+    let report = model.quantize(&out, &policy.into()).unwrap();
+    let blocks = "w4a16-g32".to_owned();
+    let layers = shape().num_hidden_layers;
+    let matrices = shape().tensor_shapes().iter().filter(|(_, shape)| shape.len() == 2).count();
+    let found: std::collections::BTreeMap<String, usize> =
+        report.schemes.iter().map(|(scheme, count)| (scheme.to_string(), *count)).collect();
+    let rest = matrices - layers;
+    assert_eq!(found, [("int8".to_owned(), layers), (blocks, rest)].into());
+    assert!(
+        report.after.bytes < model.weight_bytes(&Weights::Dtype(WeightDtype::F16)).unwrap() / 2
+    );
+}
