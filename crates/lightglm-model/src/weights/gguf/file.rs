@@ -9,7 +9,7 @@ use lightglm_core::WeightError;
 use lightglm_kernels::map_file;
 
 use super::cursor::{Cursor, Reason};
-use super::ggml_type::GgmlType;
+use super::ggml_type::{GgmlType, unsupported_name};
 use super::value::GgufValue;
 
 /// What tensors are aligned to where `general.alignment` does not say.
@@ -115,7 +115,7 @@ impl GgufFile {
                 return Err(WeightError::UnsupportedDtype {
                     file: path.into(),
                     name: info.name.into(),
-                    dtype: format!("ggml type {}", info.type_number),
+                    dtype: unsupported_name(info.type_number),
                 });
             };
             let tensor = info.locate(ggml_type, data, alignment, bytes.len()).map_err(malformed)?;

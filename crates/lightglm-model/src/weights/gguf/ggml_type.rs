@@ -58,6 +58,37 @@ const TYPES: [(u32, GgmlType, &str, usize, usize); 15] = [
     (30, GgmlType::Bf16, "BF16", 1, 2),
 ];
 
+/// The other types, which are not supported, for messages.
+///
+/// Source: ggml's `ggml.h` (`enum ggml_type`).
+const OTHERS: [(u32, &str); 17] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
+
+/// What messages call the unsupported type `number`: `MXFP4`, `ggml type 99`.
+pub(super) fn unsupported_name(number: u32) -> String {
+    match OTHERS.iter().find(|other| other.0 == number) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("ggml type {number}"),
+    }
+}
+
 impl GgmlType {
     /// The type with this number in the format, or `None` for one that is not supported.
     pub fn from_number(number: u32) -> Option<Self> {
