@@ -82,9 +82,8 @@ impl Bench<'_> {
         let config = match self.model {
             BenchModel::Checkpoint(checkpoint) => checkpoint.config().clone(),
             BenchModel::Random(config) => {
-                let Workload { prefill, decode, depth, .. } = self.workload;
                 let rows = self.rows.iter().copied().max().unwrap_or(0);
-                let needed = prefill.max(rows).max(depth + decode) + 1;
+                let needed = self.workload.positions().max(rows);
                 let max_position_embeddings = config.max_position_embeddings.max(needed);
                 GlmConfig { max_position_embeddings, ..config.clone() }
             }

@@ -41,6 +41,13 @@ pub struct Workload {
     pub threads: usize,
 }
 
+impl Workload {
+    /// Positions that the longest sequence reaches, steps that are not counted included.
+    pub(super) fn positions(&self) -> usize {
+        self.prefill.max(self.depth + self.decode + WARM_UP).max(CHOOSING)
+    }
+}
+
 /// A model to be timed.
 pub struct Subject<B: LmBackend> {
     /// The model.

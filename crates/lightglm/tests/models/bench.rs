@@ -123,3 +123,13 @@ fn a_budget_reads_fewer_positions_beyond_itself_alone() {
     assert!(read(Some(64), 512) > read(None, 512) / 3);
     assert_eq!(read(None, 512), 6 * 2 * 2 * config.num_key_value_heads * config.head_dim * 512);
 }
+
+/// Beyond the positions that the shape is made for: random weights have as many as the run needs.
+#[test]
+fn a_run_reaches_its_last_position() {
+    let config = GlmConfig::tiny();
+    let workload = Workload { depth: config.max_position_embeddings, ..WORKLOAD };
+    let bench = bench(BenchModel::Random(&config), options(Weights::Stored, Sparsity::Dense));
+    let bench = Bench { workload, ..bench };
+    assert!(bench.run().unwrap().speeds.decode_tokens_per_s.is_some());
+}
