@@ -88,7 +88,8 @@ fn round(x: f32) -> f32 {
 /// `value` as a scale of precision `dtype` stores it.
 fn stored(value: f32, dtype: ScaleDtype) -> f32 {
     match dtype {
-        ScaleDtype::F32 => value,
+        // No rounding makes nested scales: packing says so.
+        ScaleDtype::F32 | ScaleDtype::Nested => value,
         // An f16 below its smallest normal number would be a coarse scale, above its largest none.
         ScaleDtype::F16 if value == 0.0 => value,
         ScaleDtype::F16 => {

@@ -53,6 +53,18 @@ proptest! {
     }
 }
 
+/// A packed file names the scheme; a policy cannot ask for it.
+#[test]
+fn nested_scales_are_read_back_and_made_by_no_policy() {
+    let scheme: Scheme = "w4a16-g32-at-zp-nested".parse().expect("what a Q4_K matrix is");
+    assert_eq!(scheme.spelled_out(), "w4a16-g32-at-zp-nested");
+    assert_eq!(scheme.to_string().parse(), Ok(scheme));
+    for policy in ["int4wo-g32-nested", "lm_head=int8,*=int4wo-g32-nested"] {
+        let error = policy.parse::<Policy>().expect_err("nothing is quantized to it");
+        assert_eq!(error, PolicyError::Nested { scheme: "int4wo-g32-nested".into() });
+    }
+}
+
 #[test]
 fn names_of_schemes_are_known() {
     let spelled = |name: &str| name.parse::<Scheme>().map(|scheme| scheme.spelled_out()).unwrap();

@@ -92,6 +92,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        let widened = |at| _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(at).cast()));
+        Self(_mm256_cvtepi32_ps(widened(0)), _mm256_cvtepi32_ps(widened(8)))
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         Self(widen_bf16(from), widen_bf16(from.add(8)))
     }

@@ -130,6 +130,18 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        let bytes = vld1q_s8(from);
+        let words = [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)];
+        Self([
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(words[0]))),
+            vcvtq_f32_s32(vmovl_high_s16(words[0])),
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(words[1]))),
+            vcvtq_f32_s32(vmovl_high_s16(words[1])),
+        ])
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         each!(|I| vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.add(4 * I)))))
     }

@@ -57,6 +57,12 @@ impl Simd for Scalar {
     }
 
     #[inline(never)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller vouches for 16 readable lanes.
+        Self(unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
+    }
+
+    #[inline(never)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: the caller vouches for 16 readable lanes.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };

@@ -30,6 +30,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Loads 16 IEEE half-precision numbers.
     unsafe fn load_f16(from: *const u16) -> Self;
+    /// Loads 16 signed bytes as floats.
+    unsafe fn load_i8(from: *const i8) -> Self;
     /// Loads 16 bfloat16 numbers.
     unsafe fn load_bf16(from: *const u16) -> Self;
     /// Rounds to half precision (nearest even) and stores 16 lanes.

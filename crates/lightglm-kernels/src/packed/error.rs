@@ -52,6 +52,29 @@ pub enum PackingError {
         /// Its row.
         row: usize,
     },
+    /// Nested scales need rows of whole units, and units of whole groups.
+    #[error(
+        "nested scales of groups of {group_size} columns do not fit rows of {in_features}: rows and groups must make up units of 256 columns"
+    )]
+    NestedGroups {
+        /// Columns of a group.
+        group_size: usize,
+        /// Columns of the matrix.
+        in_features: usize,
+    },
+    /// Nested scales exist in panels only.
+    #[error("nested scales lie in panels; in the order of channels scales are f32")]
+    NestedOrder,
+    /// The scales of a unit have no common f16 number of which they are multiples by -128 to 127.
+    #[error(
+        "`{part}` of row {row} are no whole multiples of one f16 number in every 256 columns, as nested scales are"
+    )]
+    NotNested {
+        /// `scales` or `minimums`.
+        part: &'static str,
+        /// Its row.
+        row: usize,
+    },
     /// Codes are packed in panels; another order is made from them.
     #[error("codes are packed in panels and brought into another order afterwards")]
     Order,

@@ -1,6 +1,6 @@
 //! How a matrix and the activations that meet it are quantized.
 
-use super::PackingError;
+use super::{PANEL_ROWS, PackingError};
 
 /// Bits of a weight's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,13 +49,20 @@ pub enum ScaleDtype {
     F16,
     /// IEEE 754 binary32.
     F32,
+    /// A unit in IEEE 754 binary16 for [`Self::NESTED_COLUMNS`] columns, of which the scale of each group is
+    /// a multiple by a whole number of 8 bits, and so is its minimum: what GGUF's K types hold (ggml's
+    /// `ggml-common.h`, `block_q4_K`). Their products are those of f32, to the bit.
+    Nested,
 }
 
 impl ScaleDtype {
-    /// Bytes of one scale.
+    /// Columns of a unit of [`Self::Nested`].
+    pub const NESTED_COLUMNS: usize = 256;
+
+    /// Bytes of one scale, or of one unit.
     pub const fn size(self) -> usize {
         match self {
-            Self::F16 => 2,
+            Self::F16 | Self::Nested => 2,
             Self::F32 => 4,
         }
     }
@@ -136,9 +143,19 @@ impl PackedFormat {
     /// Checks the format against rows of `in_features` columns.
     ///
     /// # Errors
-    /// [`PackingError::GroupSize`], [`PackingError::ActivationGroupSize`].
+    /// [`PackingError::GroupSize`], [`PackingError::ActivationGroupSize`], [`PackingError::NestedGroups`],
+    /// [`PackingError::NestedOrder`].
     pub fn check(&self, in_features: usize) -> Result<(), PackingError> {
         check_group(self.group_size, in_features)?;
+        if self.scale_dtype == ScaleDtype::Nested {
+            let (group_size, unit) = (self.group_size, ScaleDtype::NESTED_COLUMNS);
+            if !in_features.is_multiple_of(unit) || !unit.is_multiple_of(group_size) {
+                return Err(PackingError::NestedGroups { group_size, in_features });
+            }
+            if self.order != CodeOrder::Panels {
+                return Err(PackingError::NestedOrder);
+            }
+        }
         let Some(activation) = self.activation.group_size else { return Ok(()) };
         check_group(activation, in_features)?;
         let (weight, whole) = (self.group_size, in_features);
@@ -150,6 +167,27 @@ impl PackedFormat {
             true => Ok(()),
             false => Err(PackingError::ActivationGroupSize { weight, activation }),
         }
+    }
+
+    /// Scales of a row of `in_features` columns, or units of them.
+    pub(crate) fn scales_of_row(&self, in_features: usize) -> usize {
+        match self.scale_dtype {
+            ScaleDtype::Nested => in_features.div_ceil(ScaleDtype::NESTED_COLUMNS),
+            _ => self.groups(in_features),
+        }
+    }
+
+    /// Bytes of a panel's multipliers, which follow its codes.
+    pub(crate) fn multipliers_of_panel(&self, in_features: usize) -> usize {
+        match self.scale_dtype {
+            ScaleDtype::Nested => PANEL_ROWS * self.parts() * self.groups(in_features),
+            _ => 0,
+        }
+    }
+
+    /// Scales alone, or scales and minimums: 1 or 2.
+    pub(crate) fn parts(&self) -> usize {
+        1 + usize::from(self.has_minimums)
     }
 
     /// Groups of a row of `in_features` columns.

@@ -36,12 +36,13 @@ pub(super) fn each_chunk<T: Send>(
     });
 }
 
-/// `codes: [N, K]` in the order of panels.
-pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Bytes {
+/// `codes: [N, K]` in the order of panels; what follows a panel's codes is left to others.
+pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat) -> Pages {
     let ([n, k], sizes) = (shape, PackedSizes::new(shape, format));
     let columns = format.bits.columns_of_step();
     let mut packed = Pages::filled(sizes.codes, filler(format));
-    each_chunk(&mut packed, sizes.steps * STEP, |panel, packed| {
+    each_chunk(&mut packed, sizes.panel_bytes, |panel, packed| {
+        let packed = &mut packed[..sizes.steps * STEP];
         let first = panel * PANEL_ROWS;
         let rows = &codes[first * k..n.min(first + PANEL_ROWS) * k];
         for (run, packed) in packed.chunks_mut(RUN * STEP).enumerate() {
@@ -59,7 +60,7 @@ pub(super) fn pack_codes(codes: &[u8], shape: [usize; 2], format: &PackedFormat)
             }
         }
     });
-    packed.into_bytes()
+    packed
 }
 
 /// The byte of codes that fill up a panel.
@@ -71,30 +72,63 @@ pub(super) fn filler(format: &PackedFormat) -> u8 {
     }
 }
 
-/// The rows `rows`, in that order, of an array `[P, columns, 32]` of elements of `SIZE` bytes: codes
-/// step by step, or scales group by group. Rows that fill up the last panel are of bytes `filler`.
+/// The rows `rows`, in that order, of scales `[P, columns, 32]` of elements of `SIZE` bytes. Rows that
+/// fill up the last panel are 0.
 pub(super) fn gather_rows<const SIZE: usize>(
     packed: &[u8],
     rows: &[usize],
     columns: usize,
-    filler: u8,
 ) -> Bytes {
-    let panel = columns * PANEL_ROWS;
-    let (packed, _) = packed.as_chunks::<SIZE>();
-    let mut gathered = Pages::zeroed(rows.len().div_ceil(PANEL_ROWS) * panel * SIZE);
-    each_chunk(&mut gathered, panel * SIZE, |index, gathered| {
-        let rows = &rows[index * PANEL_ROWS..];
-        let start = |&row: &usize| row / PANEL_ROWS * panel + row % PANEL_ROWS;
-        let starts: Vec<usize> = rows.iter().take(PANEL_ROWS).map(start).collect();
-        let (gathered, _) = gathered.as_chunks_mut::<SIZE>();
-        for (column, gathered) in gathered.chunks_exact_mut(PANEL_ROWS).enumerate() {
-            for (element, &start) in gathered.iter_mut().zip(&starts) {
-                *element = packed[start + column * PANEL_ROWS];
-            }
-            gathered[starts.len()..].fill([filler; SIZE]);
-        }
+    let panel = columns * PANEL_ROWS * SIZE;
+    let mut gathered = Pages::zeroed(rows.len().div_ceil(PANEL_ROWS) * panel);
+    each_chunk(&mut gathered, panel, |index, gathered| {
+        gather_into::<SIZE>(packed, panel, rows_of_panel(rows, index), gathered, 0);
     });
     gathered.into_bytes()
+}
+
+/// The rows `rows`, in that order, of a matrix's codes, step by step, and of the multipliers behind
+/// them. Rows that fill up the last panel have the codes of [`filler`].
+pub(super) fn gather_panels(
+    packed: &[u8],
+    rows: &[usize],
+    sizes: &PackedSizes,
+    format: &PackedFormat,
+) -> Bytes {
+    let panel = sizes.panel_bytes;
+    let mut gathered = Pages::zeroed(rows.len().div_ceil(PANEL_ROWS) * panel);
+    each_chunk(&mut gathered, panel, |index, gathered| {
+        let rows = rows_of_panel(rows, index);
+        let (codes, multipliers) = gathered.split_at_mut(sizes.steps * STEP);
+        gather_into::<4>(packed, panel, rows, codes, filler(format));
+        gather_into::<1>(&packed[codes.len()..], panel, rows, multipliers, 0);
+    });
+    gathered.into_bytes()
+}
+
+/// The rows of the `index`-th panel of `rows`.
+fn rows_of_panel(rows: &[usize], index: usize) -> &[usize] {
+    &rows[index * PANEL_ROWS..rows.len().min((index + 1) * PANEL_ROWS)]
+}
+
+/// Gathers up to 32 rows of elements of `SIZE` bytes from panels `panel` bytes apart; further rows get
+/// bytes `filler`.
+fn gather_into<const SIZE: usize>(
+    packed: &[u8],
+    panel: usize,
+    rows: &[usize],
+    gathered: &mut [u8],
+    filler: u8,
+) {
+    let start = |&row: &usize| row / PANEL_ROWS * panel + row % PANEL_ROWS * SIZE;
+    let starts: Vec<usize> = rows.iter().map(start).collect();
+    for (column, gathered) in gathered.chunks_exact_mut(PANEL_ROWS * SIZE).enumerate() {
+        let (gathered, _) = gathered.as_chunks_mut::<SIZE>();
+        for (element, &start) in gathered.iter_mut().zip(&starts) {
+            element.copy_from_slice(&packed[start + column * PANEL_ROWS * SIZE..][..SIZE]);
+        }
+        gathered[starts.len()..].fill([filler; SIZE]);
+    }
 }
 
 /// The codes `[N, K]` of a packed matrix.
@@ -103,7 +137,7 @@ pub(super) fn unpack_codes(packed: &[u8], shape: [usize; 2], format: &PackedForm
     let columns = format.bits.columns_of_step();
     let mut codes = vec![0; n * k];
     each_chunk(&mut codes, PANEL_ROWS * k, |panel, codes| {
-        let packed = &packed[panel * sizes.steps * STEP..][..sizes.steps * STEP];
+        let packed = &packed[panel * sizes.panel_bytes..][..sizes.steps * STEP];
         for (run, packed) in packed.chunks(RUN * STEP).enumerate() {
             for (row, codes) in codes.chunks_exact_mut(k).enumerate() {
                 let end = k.min((run + 1) * RUN * columns);

@@ -18,6 +18,7 @@ mod channels;
 mod error;
 mod format;
 mod layout;
+mod nested;
 mod packed_matrix;
 mod quantized_matrix;
 pub mod reference;

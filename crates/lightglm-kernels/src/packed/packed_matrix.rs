@@ -7,7 +7,9 @@
 //! codes  [P, S, 2, 16, 4]   panel, step, half of the panel, row of the half, byte (CodeOrder::Panels)
 //! scales [P, G, 32]         panel, group, row of the panel
 //! ```
-//! ([`CodeOrder::Channels`] has an order of its own for both.)
+//! ([`CodeOrder::Channels`] has an order of its own for both.) Of [`ScaleDtype::Nested`] `scales` and
+//! `minimums` hold the units `[P, K / 256, 32]`, and the codes of a panel end with its multipliers
+//! `[G, 1 or 2, 32]` in i8: of a group those of its scales, then those of its minimums.
 //!
 //! With 8 bits byte `j` of a row and step `s` is the code of column `4 s + j`. With 4 bits its low
 //! nibble is the code of column `8 s + j`, its high nibble that of column `8 s + 4 + j`. Sixteen rows
@@ -21,7 +23,8 @@ use half::f16;
 use lightglm_core::SliceError;
 
 use super::channels::{ChannelLayout, pack_channels, unpack_channels};
-use super::layout::{filler, gather_rows, pack_codes, unpack_codes};
+use super::layout::{gather_panels, gather_rows, pack_codes, unpack_codes};
+use super::nested::{pack_nested, unnest};
 use super::scales::ScaleLayout;
 use super::{ActivationFormat, CodeOrder, PackedFormat, PackingError, QuantizedMatrix, ScaleDtype};
 
@@ -34,7 +37,7 @@ pub const PANEL_ROWS: usize = 32;
 pub struct PackedMatrix<B: Backend> {
     /// `[PackedSizes::codes]` of u8.
     pub codes: Param<Tensor<B, 1, Int>>,
-    /// `[PackedSizes::scales]` of f16 or f32.
+    /// `[PackedSizes::scales]` of f16 or f32: scales, or their units.
     pub scales: Param<Tensor<B, 1>>,
     /// As `scales`; `None` for a symmetric matrix.
     pub minimums: Option<Param<Tensor<B, 1>>>,
@@ -53,9 +56,13 @@ pub struct PackedSizes {
     pub steps: usize,
     /// `G`.
     pub groups: usize,
-    /// Bytes of codes: `P * S * 128`, or what [`CodeOrder::Channels`] takes.
+    /// Scales of a row: `G`, or the units of [`ScaleDtype::Nested`].
+    pub scales_of_row: usize,
+    /// Bytes of a panel: `S * 128`, and the multipliers of [`ScaleDtype::Nested`].
+    pub panel_bytes: usize,
+    /// Bytes of codes: `P * panel_bytes`, or what [`CodeOrder::Channels`] takes.
     pub codes: usize,
-    /// Elements of scales, and of minimums where there are any: `P * G * 32`.
+    /// Elements of scales, and of minimums where there are any: `P * scales_of_row * 32`.
     pub scales: usize,
 }
 
@@ -65,12 +72,14 @@ impl PackedSizes {
         let [n, k] = shape;
         let (panels, steps) = (n.div_ceil(PANEL_ROWS), k.div_ceil(format.bits.columns_of_step()));
         let groups = format.groups(k);
+        let panel_bytes = steps * PANEL_ROWS * 4 + format.multipliers_of_panel(k);
         let codes = match format.order {
-            CodeOrder::Panels => panels * steps * PANEL_ROWS * 4,
+            CodeOrder::Panels => panels * panel_bytes,
             CodeOrder::Channels => ChannelLayout::new(shape, format.bits).len(),
         };
         let scales = ScaleLayout::new(shape, format).len();
-        Self { panels, steps, groups, codes, scales }
+        let scales_of_row = format.scales_of_row(k);
+        Self { panels, steps, groups, scales_of_row, panel_bytes, codes, scales }
     }
 }
 
@@ -105,14 +114,19 @@ impl<B: Backend> PackedMatrix<B> {
         device: &B::Device,
     ) -> Result<Self, PackingError> {
         let shape = matrix.shape;
+        if format.scale_dtype == ScaleDtype::Nested {
+            format.check(shape[1])?;
+            let (codes, scales, minimums) = pack_nested(matrix, &format)?;
+            return Self::from_bytes(shape, format, codes, scales, minimums, device);
+        }
         let codes = match format.order {
-            CodeOrder::Panels => pack_codes(&matrix.codes, shape, &format),
+            CodeOrder::Panels => pack_codes(&matrix.codes, shape, &format).into_bytes(),
             CodeOrder::Channels => pack_channels(&matrix.codes, shape, &format),
         };
         let layout = ScaleLayout::new(shape, &format);
         let pack = |values: &[f32]| match format.scale_dtype {
-            ScaleDtype::F32 => Bytes::from_elems(layout.pack(values, |value| value)),
             ScaleDtype::F16 => Bytes::from_elems(layout.pack(values, f16::from_f32)),
+            _ => Bytes::from_elems(layout.pack(values, |value| value)),
         };
         let (scales, minimums) = (pack(&matrix.scales), matrix.minimums.as_deref().map(pack));
         Self::from_bytes(shape, format, codes, scales, minimums, device)
@@ -144,7 +158,7 @@ impl<B: Backend> PackedMatrix<B> {
         })?;
         let floats = |bytes: Bytes| {
             let dtype = match format.scale_dtype {
-                ScaleDtype::F16 => DType::F16,
+                ScaleDtype::F16 | ScaleDtype::Nested => DType::F16,
                 ScaleDtype::F32 => DType::F32,
             };
             let data = TensorData { bytes, shape: [sizes.scales].into(), dtype };
@@ -176,17 +190,22 @@ impl<B: Backend> PackedMatrix<B> {
     /// Bytes of codes, scales and minimums.
     pub fn bytes(&self) -> usize {
         let sizes = PackedSizes::new(self.shape, &self.format);
-        let parts = if self.format.has_minimums { 2 } else { 1 };
-        sizes.codes + parts * sizes.scales * self.format.scale_dtype.size()
+        sizes.codes + self.format.parts() * sizes.scales * self.format.scale_dtype.size()
     }
 
     /// The matrix in `order`: itself where it is in that order already. Its parts are read back from
-    /// the device and laid out on the host.
+    /// the device and laid out on the host. Nested scales become f32, which holds them exactly, in the
+    /// order of channels.
     pub fn with_order(self, order: CodeOrder) -> Self {
         if order == self.format.order {
             return self;
         }
-        let (device, format) = (self.scales.device(), PackedFormat { order, ..self.format });
+        let scale_dtype = match (self.format.scale_dtype, order) {
+            (ScaleDtype::Nested, CodeOrder::Channels) => ScaleDtype::F32,
+            (dtype, _) => dtype,
+        };
+        let device = self.scales.device();
+        let format = PackedFormat { order, scale_dtype, ..self.format };
         let plain = self.unpack();
         drop(self);
         // Scales come from the precision that they are rounded to, so that none changes.
@@ -208,13 +227,12 @@ impl<B: Backend> PackedMatrix<B> {
         let (device, format, shape) = (self.scales.device(), &self.format, [rows.len(), k]);
         let sizes = PackedSizes::new(shape, format);
         let codes = self.codes.val().into_data().convert::<u8>();
-        let codes = codes.as_slice().expect("u8");
-        let codes = gather_rows::<4>(codes, rows, sizes.steps, filler(format));
+        let codes = gather_panels(codes.as_slice().expect("u8"), rows, &sizes, format);
         let floats = |values: &Param<Tensor<B, 1>>| {
             let data = values.val().into_data();
             let bytes = match format.scale_dtype {
-                ScaleDtype::F16 => gather_rows::<2>(&data.bytes, rows, sizes.groups, 0),
-                ScaleDtype::F32 => gather_rows::<4>(&data.bytes, rows, sizes.groups, 0),
+                ScaleDtype::F32 => gather_rows::<4>(&data.bytes, rows, sizes.scales_of_row),
+                _ => gather_rows::<2>(&data.bytes, rows, sizes.scales_of_row),
             };
             let data = TensorData { bytes, shape: [sizes.scales].into(), dtype: data.dtype };
             let dtype = data.dtype;
@@ -241,27 +259,32 @@ impl<B: Backend> PackedMatrix<B> {
 
     /// The matrix in plain order, read back from the device.
     pub fn unpack(&self) -> QuantizedMatrix {
-        let codes = self.codes.val().into_data().convert::<u8>();
-        let codes = self.plain_codes(codes.as_slice().expect("u8"));
+        let packed = self.codes.val().into_data().convert::<u8>();
+        let packed = packed.as_slice::<u8>().expect("u8");
+        let codes = self.plain_codes(packed);
         let layout = ScaleLayout::new(self.shape, &self.format);
-        let floats = |values: &Param<Tensor<B, 1>>| {
+        let floats = |part: usize, values: &Param<Tensor<B, 1>>| {
             let values = values.val().into_data().convert::<f32>();
-            layout.unpack(values.as_slice::<f32>().expect("f32"), self.shape[0])
+            let values = layout.unpack(values.as_slice::<f32>().expect("f32"), self.shape[0]);
+            match self.format.scale_dtype {
+                ScaleDtype::Nested => unnest(&values, packed, part, self.shape, &self.format),
+                _ => values,
+            }
         };
         QuantizedMatrix {
             shape: self.shape,
             bits: self.format.bits,
             group_size: self.format.group_size,
             codes,
-            scales: floats(&self.scales),
-            minimums: self.minimums.as_ref().map(floats),
+            scales: floats(0, &self.scales),
+            minimums: self.minimums.as_ref().map(|values| floats(1, values)),
         }
     }
 }
 
 /// Whether scales and minimums stay finite in `dtype`.
 fn check_range(matrix: &QuantizedMatrix, dtype: ScaleDtype) -> Result<(), PackingError> {
-    if dtype == ScaleDtype::F32 {
+    if dtype != ScaleDtype::F16 {
         return Ok(());
     }
     let groups = matrix.groups().max(1);

@@ -15,7 +15,7 @@ use super::{CodeOrder, PANEL_ROWS, PackedFormat};
 pub(crate) struct ScaleLayout {
     /// Panels of the matrix.
     panels: usize,
-    /// Groups of a row.
+    /// Scales of a row: one a group, or a unit.
     groups: usize,
     /// Panels of every tile but the last.
     tile_panels: usize,
@@ -40,7 +40,7 @@ impl ScaleLayout {
             CodeOrder::Panels => 1,
             CodeOrder::Channels => ChannelLayout::new(shape, format.bits).tile_panels(),
         };
-        Self { panels: n.div_ceil(PANEL_ROWS), groups: format.groups(k), tile_panels }
+        Self { panels: n.div_ceil(PANEL_ROWS), groups: format.scales_of_row(k), tile_panels }
     }
 
     /// Elements in all.

@@ -60,6 +60,20 @@ pub(crate) fn random_matrix(
     }
 }
 
+/// `matrix` with scales, and minimums, that [`ScaleDtype::Nested`] holds: multiples of random units.
+pub(crate) fn nested(mut matrix: QuantizedMatrix, rng: &mut Rng) -> QuantizedMatrix {
+    let per_unit = ScaleDtype::NESTED_COLUMNS / matrix.group_size;
+    let mut nest = |values: &mut Vec<f32>| {
+        for values in values.chunks_exact_mut(per_unit) {
+            let unit = f16::from_f32(rng.vec(1)[0]).to_f32();
+            values.iter_mut().for_each(|value| *value = unit * (rng.next() % 256) as i8 as f32);
+        }
+    };
+    nest(&mut matrix.scales);
+    matrix.minimums.iter_mut().for_each(nest);
+    matrix
+}
+
 /// The slices that the kernels take.
 pub(crate) struct Packed {
     pub(crate) matrix: QuantizedMatrix,
@@ -101,7 +115,7 @@ impl Packed {
     pub(crate) fn weights(&self) -> PackedWeights<'_> {
         let format = *self.packed.format();
         let scales = |at: usize| match format.scale_dtype {
-            ScaleDtype::F16 => Scales::F16(&self.halves[at]),
+            ScaleDtype::F16 | ScaleDtype::Nested => Scales::F16(&self.halves[at]),
             ScaleDtype::F32 => Scales::F32(&self.scales[at]),
         };
         PackedWeights {

@@ -116,7 +116,7 @@ impl<'a> QuantizedCheckpoint<'a> {
         let format = scheme.format(shape[1]).map_err(misfit)?;
         let [codes, scales] = part_shapes(&PackedSizes::new(shape, &format));
         let (float, size) = match format.scale_dtype {
-            ScaleDtype::F16 => ("F16", 2),
+            ScaleDtype::F16 | ScaleDtype::Nested => ("F16", 2),
             ScaleDtype::F32 => ("F32", 4),
         };
         let codes = self.part(name, CODES, "U8", 1, codes)?;

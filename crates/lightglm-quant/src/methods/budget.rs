@@ -2,7 +2,7 @@
 //!
 //! Shapes: `N` out_features, `K` in_features.
 
-use lightglm_kernels::QuantizedMatrix;
+use lightglm_kernels::{QuantizedMatrix, ScaleDtype};
 use rayon::prelude::*;
 
 use super::MethodError;
@@ -83,7 +83,12 @@ impl Assignment {
 pub fn scheme_bytes([n, k]: [usize; 2], scheme: &WeightScheme) -> usize {
     let codes = n * (k * scheme.bits.count()).div_ceil(8);
     let parts = if scheme.symmetric { 1 } else { 2 };
-    codes + n * k.div_ceil(scheme.group_size(k)) * scheme.scale_dtype.size() * parts
+    let groups = n * k.div_ceil(scheme.group_size(k));
+    let scales = match scheme.scale_dtype {
+        ScaleDtype::Nested => groups + n * k.div_ceil(ScaleDtype::NESTED_COLUMNS) * 2,
+        dtype => groups * dtype.size(),
+    };
+    codes + scales * parts
 }
 
 /// The squared error of the outputs that `matrix` makes of `layer`, relative to the outputs: with

@@ -62,7 +62,7 @@ fn refit(
     let scale = wq / qq;
     let scale = match scheme.scale_dtype {
         ScaleDtype::F16 => f16::from_f32(scale).to_f32(),
-        ScaleDtype::F32 => scale,
+        ScaleDtype::F32 | ScaleDtype::Nested => scale,
     };
     let usable = scale.is_finite() && scale >= f16::MIN_POSITIVE.to_f32();
     if usable { (scale, 0.0) } else { start }

@@ -30,6 +30,14 @@ pub enum PolicyError {
         /// A name that there is.
         example: String,
     },
+    /// A scheme that nothing can be quantized to.
+    #[error(
+        "scheme `{scheme}`: nested scales come from GGUF files as they are stored; nothing is quantized to them"
+    )]
+    Nested {
+        /// The scheme.
+        scheme: String,
+    },
     /// A scheme is unknown.
     #[error(transparent)]
     Scheme(#[from] SchemeError),

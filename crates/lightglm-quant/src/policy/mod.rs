@@ -10,8 +10,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use glob::Pattern;
+use lightglm_kernels::ScaleDtype;
 
-use crate::Scheme;
+use crate::{QuantizedScheme, Scheme};
 
 /// The pattern that stands for everything that is not named otherwise.
 const REST: &str = "*";
@@ -121,16 +122,29 @@ impl FromStr for Policy {
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         if !text.contains(['=', ',']) {
-            return Ok(Self::uniform(text.trim().parse()?));
+            return Ok(Self::uniform(parse_scheme(text)?));
         }
         let rule = |rule: &str| {
             let Some((pattern, scheme)) = rule.split_once('=') else {
                 return Err(PolicyError::Rule { rule: rule.trim().to_owned() });
             };
             let pattern = parse_pattern(pattern.trim())?;
-            Ok(Rule { pattern, scheme: scheme.trim().parse()? })
+            Ok(Rule { pattern, scheme: parse_scheme(scheme)? })
         };
         Ok(Self { rules: text.split(',').map(rule).collect::<Result<_, _>>()? })
+    }
+}
+
+/// A scheme that matrices can be quantized to.
+fn parse_scheme(text: &str) -> Result<Scheme, PolicyError> {
+    let scheme = text.trim().parse()?;
+    match scheme {
+        Scheme::Quantized(QuantizedScheme { weight, .. })
+            if weight.scale_dtype == ScaleDtype::Nested =>
+        {
+            Err(PolicyError::Nested { scheme: text.trim().to_owned() })
+        }
+        scheme => Ok(scheme),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn stored<B: Backend, const D: usize>(
     dtype: ScaleDtype,
 ) -> Tensor<B, D> {
     match dtype {
-        ScaleDtype::F32 => values,
+        ScaleDtype::F32 | ScaleDtype::Nested => values,
         ScaleDtype::F16 => values.clone().sign() * magnitude(values.abs(), dtype),
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn stored<B: Backend, const D: usize>(
 /// `values` above zero as a scale of precision `dtype` stores them.
 fn magnitude<B: Backend, const D: usize>(values: Tensor<B, D>, dtype: ScaleDtype) -> Tensor<B, D> {
     match dtype {
-        ScaleDtype::F32 => values,
+        ScaleDtype::F32 | ScaleDtype::Nested => values,
         // As on the host: normal numbers only.
         ScaleDtype::F16 => values
             .clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32())

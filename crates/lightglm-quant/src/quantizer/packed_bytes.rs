@@ -78,9 +78,9 @@ impl PackedBytes {
         }
         let sizes = PackedSizes::new(shape, &format);
         let panels = (BLOCK / (PANEL_ROWS * shape[1].max(1))).max(1);
-        let codes_of_block = (panels * sizes.steps * PANEL_ROWS * 4).max(1);
+        let codes_of_block = (panels * sizes.panel_bytes).max(1);
         let scale_size = format.scale_dtype.size();
-        let scales_of_block = (panels * sizes.groups * PANEL_ROWS * scale_size).max(1);
+        let scales_of_block = (panels * sizes.scales_of_row * PANEL_ROWS * scale_size).max(1);
         let mut codes = Pages::zeroed(sizes.codes);
         let mut scales = Pages::zeroed(sizes.scales * scale_size);
         let mut minimums = Pages::zeroed(if format.has_minimums { scales.len() } else { 0 });

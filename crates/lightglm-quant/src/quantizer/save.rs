@@ -89,7 +89,7 @@ impl CheckpointQuantizer<'_> {
 /// The tensors of a packed matrix.
 fn packed_specs(name: &str, shape: [usize; 2], format: &PackedFormat) -> Vec<TensorSpec> {
     let float = match format.scale_dtype {
-        ScaleDtype::F16 => StoredDtype::F16,
+        ScaleDtype::F16 | ScaleDtype::Nested => StoredDtype::F16,
         ScaleDtype::F32 => StoredDtype::F32,
     };
     let [codes, scales] = part_shapes(&PackedSizes::new(shape, format));

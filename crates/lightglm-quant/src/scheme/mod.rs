@@ -32,6 +32,7 @@ const ACTIVATION_GROUP: usize = 128;
 /// -zp            with a zero point; left out: symmetric
 /// -ag64          groups of 64 activations of a token share a scale; -at: all of the token do
 /// -f16, -f32     precision of the scales; left out: f32 for whole rows, f16 for groups
+/// -nested        scales of GGUF's K types (ScaleDtype::Nested); nothing is quantized to it
 /// ```
 /// Left out, activations share a scale over the token in `w8a8`-like names and over up to 128 columns
 /// in the weight-only ones, which quantize activations to 16 bits: finer than bf16.

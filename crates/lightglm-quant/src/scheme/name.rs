@@ -94,6 +94,7 @@ impl FromStr for Scheme {
                 "at" => activations.replace(None).is_none(),
                 "f16" => scales.replace(ScaleDtype::F16).is_none(),
                 "f32" => scales.replace(ScaleDtype::F32).is_none(),
+                "nested" => scales.replace(ScaleDtype::Nested).is_none(),
                 _ => match (size(part, "ag"), size(part, "g")) {
                     (Some(size), _) => activations.replace(Some(size)).is_none(),
                     (None, Some(size)) => group.replace(size).is_none(),
@@ -163,5 +164,6 @@ fn float(dtype: ScaleDtype) -> &'static str {
     match dtype {
         ScaleDtype::F16 => "f16",
         ScaleDtype::F32 => "f32",
+        ScaleDtype::Nested => "nested",
     }
 }

@@ -36,15 +36,15 @@ use self::activations::Layout;
 use self::dot::Dot;
 use self::isa::dot_kernel;
 use self::segments::Cut;
-use self::tile::{Ahead, Floats, Form, Problem, STEP};
+use self::tile::{Ahead, Floats, Form, Nested, Problem, STEP};
 use super::scratch::{Shared, with_scratch};
 use super::team;
 use crate::packed::{
-    ActivationBits, ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, ScaleLayout,
-    WeightBits,
+    ActivationBits, ChannelLayout, CodeOrder, PANEL_ROWS, PackedFormat, PackedSizes, ScaleDtype,
+    ScaleLayout, WeightBits,
 };
 
-/// Scales or minimums as they are stored.
+/// Scales or minimums as they are stored; [`ScaleDtype::Nested`] has its units here.
 #[derive(Clone, Copy, Debug)]
 pub enum Scales<'a> {
     /// IEEE 754 binary16.
@@ -68,7 +68,7 @@ impl Scales<'_> {
     }
 
     /// Element `at` as f32.
-    fn get(&self, at: usize) -> f32 {
+    pub(super) fn get(&self, at: usize) -> f32 {
         match self {
             Self::F16(values) => values[at].to_f32(),
             Self::F32(values) => values[at],
@@ -107,6 +107,10 @@ impl PackedWeights<'_> {
             panic!("{error}");
         }
         assert_eq!(self.codes.len(), sizes.codes, "bytes of codes");
+        let mut all = self.minimums.iter().chain([&self.scales]);
+        let nested = self.format.scale_dtype == ScaleDtype::Nested;
+        let halves = !nested || all.all(|units| matches!(units, Scales::F16(_)));
+        assert!(halves, "units of nested scales are f16");
         assert_eq!(self.scales.len(), sizes.scales, "scales");
         assert_eq!(self.minimums.is_some(), self.format.has_minimums, "whether there are minimums");
         if let Some(minimums) = &self.minimums {
@@ -181,6 +185,8 @@ pub fn linear_packed(x: &[f32], w: &PackedWeights<'_>, bias: Option<&[f32]>, y: 
             y: Shared(y.as_mut_ptr()),
             n,
             steps: sizes.steps,
+            panel_bytes: sizes.panel_bytes,
+            nested: Nested::new(&w.format, &sizes),
             panels: sizes.panels,
             scale_layout: ScaleLayout::new(w.shape, &w.format),
             form,
@@ -221,7 +227,7 @@ fn run_channels(isa: DotIsa, problem: &Problem, layout: &ChannelLayout) {
     let blocks = layout.blocks_of(0).len();
     let pieces = blocks.div_ceil(most).max(1);
     let piece = blocks.div_ceil(pieces).max(1);
-    let panel_bytes = problem.steps * STEP;
+    let panel_bytes = problem.panel_bytes;
     let panels_of_block = layout.block_rows / PANEL_ROWS;
     let tiles = 0..problem.layout.tiles();
     team::parallel_for(layout.tiles() * pieces, |index| {
@@ -249,7 +255,7 @@ fn run_channels(isa: DotIsa, problem: &Problem, layout: &ChannelLayout) {
 /// Splits panels, and tiles where panels are few, over the team.
 fn run(isa: DotIsa, problem: &Problem, panels: usize) {
     let (threads, tiles) = (team::num_threads(), problem.layout.tiles());
-    let panel_bytes = (problem.steps * STEP).max(1);
+    let panel_bytes = problem.panel_bytes.max(1);
     let block = match problem.layout.len() * 4 <= CACHED {
         true => 1,
         false => (BLOCK / panel_bytes).max(1),
@@ -291,7 +297,7 @@ dot_kernel! {
 
 #[inline(always)]
 unsafe fn compute_on<V: Dot>(p: &Problem, panels: Range<usize>, tiles: Range<usize>, block: usize) {
-    let panel_bytes = p.steps * STEP;
+    let panel_bytes = p.panel_bytes;
     let count = tiles.len().max(1);
     let mut first = panels.start;
     while first < panels.end {

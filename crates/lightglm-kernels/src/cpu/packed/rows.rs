@@ -2,8 +2,8 @@
 
 use super::super::scratch::Shared;
 use super::super::team;
-use super::PackedWeights;
-use super::tile::STEP;
+use super::tile::{Nested, STEP};
+use super::{PackedWeights, Scales};
 use crate::packed::{ChannelLayout, CodeOrder, PANEL_ROWS, ScaleLayout, WeightBits};
 
 /// Rows `ids` of `w: [V, D]` in f32: `out: [ids.len(), D]`.
@@ -16,7 +16,8 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
     if let Some(id) = ids.iter().find(|&&id| id as usize >= v) {
         panic!("id {id} is not below V = {v}");
     }
-    let (panel_bytes, nibbles) = (sizes.steps * STEP, w.format.bits == WeightBits::Four);
+    let (panel_bytes, nibbles) = (sizes.panel_bytes, w.format.bits == WeightBits::Four);
+    let nested = Nested::new(&w.format, &sizes);
     let channels = ChannelLayout::new(w.shape, w.format.bits);
     let scales = ScaleLayout::new(w.shape, &w.format);
     let offset = f32::from(w.format.bits.offset());
@@ -35,9 +36,16 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
         // SAFETY: row `index` lies inside of `out`, and only this task writes it.
         let out = unsafe { std::slice::from_raw_parts_mut(to.get().add(index * d), d) };
         for (group, out) in out.chunks_mut(w.format.group_size).enumerate() {
-            let at = scales.at(row, group);
-            let (scale, first) = (w.scales.get(at), group * w.format.group_size);
-            let minimum = w.minimums.as_ref().map(|minimums| minimums.get(at));
+            let scale_of = |part: usize, from: &Scales<'_>| match nested {
+                None => from.get(scales.at(row, group)),
+                Some(nested) => {
+                    let at = panel * panel_bytes + nested.at(group, part, lane);
+                    let unit = from.get(scales.at(row, nested.unit(group)));
+                    unit * f32::from(w.codes[at].cast_signed())
+                }
+            };
+            let (scale, first) = (scale_of(0, &w.scales), group * w.format.group_size);
+            let minimum = w.minimums.as_ref().map(|minimums| scale_of(1, minimums));
             for (i, out) in out.iter_mut().enumerate() {
                 let column = first + i;
                 let code = match (nibbles, code_at(column)) {

@@ -11,7 +11,7 @@ use super::super::simd::{LANES, Simd};
 use super::activations::{Layout, Tile};
 use super::dot::Dot;
 use super::segments::Segment;
-use crate::packed::{PANEL_ROWS, ScaleLayout, ScalePlace};
+use crate::packed::{PANEL_ROWS, PackedFormat, PackedSizes, ScaleDtype, ScaleLayout, ScalePlace};
 
 /// Bytes of a step of a panel.
 pub(super) const STEP: usize = 4 * PANEL_ROWS;
@@ -46,6 +46,41 @@ impl Floats {
     }
 }
 
+/// Where the multipliers of nested scales lie: `[G, parts, 32]` in a panel's last bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Nested {
+    /// Bytes of a panel before them.
+    start: usize,
+    /// 1, or 2 where there are minimums.
+    parts: usize,
+    /// Groups of a unit, as a power of two.
+    groups: u32,
+}
+
+impl Nested {
+    /// Of a format that has such scales and fits its matrix.
+    pub(super) fn new(format: &PackedFormat, sizes: &PackedSizes) -> Option<Self> {
+        let groups = ScaleDtype::NESTED_COLUMNS / format.group_size.max(1);
+        (format.scale_dtype == ScaleDtype::Nested).then(|| Self {
+            start: sizes.steps * STEP,
+            parts: format.parts(),
+            groups: groups.trailing_zeros(),
+        })
+    }
+
+    /// The unit of a group.
+    #[inline(always)]
+    pub(super) fn unit(self, group: usize) -> usize {
+        group >> self.groups
+    }
+
+    /// Where in its panel the multiplier of a row's scale (`part` 0) or minimum (1) lies.
+    #[inline(always)]
+    pub(super) fn at(self, group: usize, part: usize, row: usize) -> usize {
+        self.start + (group * self.parts + part) * PANEL_ROWS + row
+    }
+}
+
 /// How scales meet sums; see [`crate::LmBackend::project_packed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -67,11 +102,14 @@ pub(super) struct Problem {
     pub(super) nibbles: bool,
     pub(super) scales: Floats,
     pub(super) minimums: Option<Floats>,
+    pub(super) nested: Option<Nested>,
     pub(super) bias: Option<*const f32>,
     pub(super) y: Shared<f32>,
     pub(super) n: usize,
     /// Steps of a panel.
     pub(super) steps: usize,
+    /// Bytes from a panel of codes to the next.
+    pub(super) panel_bytes: usize,
     /// Panels of scales.
     pub(super) panels: usize,
     /// Where they lie.
@@ -165,7 +203,7 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     let sixteen = p.layout.halves == 2;
     // SAFETY: the caller's contract.
     unsafe {
-        let mut w = p.codes.add(panel * p.steps * STEP + half * (STEP / 2));
+        let mut w = p.codes.add(panel * p.panel_bytes + half * (STEP / 2));
         let place = p.scale_layout.place(panel);
         let mut x: *const i8 = tile.codes;
         let mut rows = [[V::Float::zero(); H]; W];
@@ -303,14 +341,19 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
             }
         }
         let mut scales = [V::Float::zero(); H];
-        let first = place.start + segment.weight * place.group;
-        let at = |h: usize| {
+        let group = p.nested.map_or(segment.weight, |nested| nested.unit(segment.weight));
+        let first = place.start + group * place.group;
+        let load = |from: Floats, part: usize, h: usize| -> V::Float {
             let vector = row % PANEL_ROWS / LANES + h;
-            first + vector / 2 * place.panel + vector % 2 * LANES
+            let values = from.load(first + vector / 2 * place.panel + vector % 2 * LANES);
+            let Some(nested) = p.nested else { return values };
+            // In panels, all rows are of one.
+            let at = nested.at(segment.weight, part, vector * LANES);
+            values.mul(V::Float::load_i8(p.codes.add(row / PANEL_ROWS * p.panel_bytes + at).cast()))
         };
         for h in 0..H {
             if row + h * LANES < rows {
-                scales[h] = p.scales.load(at(h));
+                scales[h] = load(p.scales, 0, h);
             }
         }
         // Where lanes are halves of codes, every second total is of no use. A branch for each
@@ -365,7 +408,7 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
                 if row + h * LANES >= rows {
                     continue;
                 }
-                let minimum: V::Float = from.load(at(h));
+                let minimum = load(from, 1, h);
                 for t in 0..W {
                     let scale = if grouped { *scale_at.add(t) } else { 1.0 };
                     let minimum = minimum.mul(V::Float::splat(scale));

@@ -41,7 +41,7 @@ impl BlockType {
     ///
     /// Source: ggml's `ggml-common.h` (`block_*`) and `ggml-quants.c` (`dequantize_row_*`).
     pub(super) fn of(dtype: &str) -> Option<Self> {
-        use ScaleDtype::{F16, F32};
+        use ScaleDtype::{F16, Nested};
         use WeightBits::{Eight, Four};
         let (elements, bytes) = match dtype {
             "Q4_0" | "IQ4_NL" => (32, 18),
@@ -85,7 +85,7 @@ impl BlockType {
                 "Q6_K" => 96,
                 _ => 0,
             },
-            scale_dtype: if elements == 32 { F16 } else { F32 },
+            scale_dtype: if elements == 32 { F16 } else { Nested },
             can_have_minimum: dtype != "IQ4_XS",
             unpack,
         })

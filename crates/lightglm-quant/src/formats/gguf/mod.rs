@@ -46,7 +46,8 @@ struct Block<'a> {
 /// | IQ4_NL | 8 bits (16 values) | 32 | |
 /// | IQ4_XS | 8 bits (16 values) | 32 | |
 ///
-/// Scales of the types up to Q8_0 and of IQ4_NL are f16 values; those of the others need f32.
+/// Scales of the types up to Q8_0 and of IQ4_NL are f16 values; those of the others are nested
+/// ([`ScaleDtype::Nested`](lightglm_kernels::ScaleDtype::Nested)), and need f32 where they stand alone.
 ///
 /// # Errors
 /// [`FormatError::Dtype`] for another type, [`FormatError::Shape`] for a tensor that is no matrix,
