@@ -22,7 +22,7 @@ use super::active::{Active, list};
 use super::dot::Dot;
 use super::isa::{DotIsa, dot_kernel};
 use super::segments::Segment;
-use super::tile::{Form, Problem, STEP, finish, fold};
+use super::tile::{Form, GroupScales, Problem, STEP, finish, fold};
 use crate::packed::{ChannelLayout, PANEL_ROWS, ScalePlace};
 
 /// Lanes of activations at most.
@@ -498,17 +498,8 @@ impl Target<'_> {
                         parts[t][0] = V::Float::load(memory.nested.add(at(t)));
                     }
                 }
-                fold::<V, W, 1>(
-                    p,
-                    tile,
-                    number,
-                    segment,
-                    row,
-                    place,
-                    &sums,
-                    &mut totals,
-                    &mut parts,
-                );
+                let group = GroupScales::load(p, segment.weight, row, place);
+                fold::<V, W, 1>(p, tile, number, segment, &group, &sums, &mut totals, &mut parts);
                 for t in 0..W {
                     totals[t][0].store(memory.totals.add(at(t)));
                     if nested {

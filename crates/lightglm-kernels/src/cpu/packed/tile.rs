@@ -74,6 +74,12 @@ impl Nested {
         group >> self.groups
     }
 
+    /// Whether a group is the first one of a unit.
+    #[inline(always)]
+    fn begins_unit(self, group: usize) -> bool {
+        self.unit(group) << self.groups == group
+    }
+
     /// Where in its panel the multiplier of a row's scale (`part` 0) or minimum (1) lies.
     #[inline(always)]
     pub(super) fn at(self, group: usize, part: usize, row: usize) -> usize {
@@ -209,6 +215,7 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
         let mut rows = [[V::Float::zero(); H]; W];
         let mut totals = [[V::Float::zero(); H]; W];
         let mut parts = [[V::Float::zero(); H]; W];
+        let mut units = GroupScales { scales: [V::Float::zero(); H], minimums: rows[0] };
         let mut end = p.part.min(p.layout.cut.k);
         for (index, segment) in p.layout.cut.segments().enumerate() {
             let columns = segment.end - segment.start;
@@ -271,7 +278,16 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
                 }
             }
             let row = panel * PANEL_ROWS + half * LANES;
-            fold::<V, W, H>(p, tile, index, segment, row, place, &acc, &mut totals, &mut parts);
+            let group = match p.nested {
+                None => GroupScales::load(p, segment.weight, row, place),
+                Some(nested) => {
+                    if nested.begins_unit(segment.weight) {
+                        units = GroupScales::load(p, nested.unit(segment.weight), row, place);
+                    }
+                    units.multiplied(p, nested, segment.weight, row)
+                }
+            };
+            fold::<V, W, H>(p, tile, index, segment, &group, &acc, &mut totals, &mut parts);
             if segment.end == end {
                 for t in 0..W {
                     for h in 0..H {
@@ -300,12 +316,66 @@ unsafe fn compute<V: Dot, const W: usize, const H: usize, const NIBBLES: bool>(
     }
 }
 
-/// Takes the sums `acc` of segment `index` into the totals of the rows from `row` on, by the formulas
-/// at [`crate::LmBackend::project_packed`]. `place` is that of the row's panel.
+/// The scales and minimums of a group, of 16 rows each; minimums are 0 where there are none.
+#[derive(Clone, Copy)]
+pub(super) struct GroupScales<S, const H: usize> {
+    scales: [S; H],
+    minimums: [S; H],
+}
+
+impl<S: Simd, const H: usize> GroupScales<S, H> {
+    /// Those of group `group`, or the units with that number, of the rows from `row` on, whose panel has
+    /// the place `place`.
+    ///
+    /// # Safety
+    /// `p` is checked; rows of several panels are of one tile of scales. Rows beyond the last panel count
+    /// as rows with the scale 0.
+    #[inline(always)]
+    pub(super) unsafe fn load(p: &Problem, group: usize, row: usize, place: ScalePlace) -> Self {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut all = Self { scales: [S::zero(); H], minimums: [S::zero(); H] };
+            for h in 0..H {
+                if row + h * LANES < p.panels * PANEL_ROWS {
+                    let vector = row % PANEL_ROWS / LANES + h;
+                    let first = place.start + group * place.group;
+                    let at = first + vector / 2 * place.panel + vector % 2 * LANES;
+                    all.scales[h] = p.scales.load(at);
+                    if let Some(minimums) = p.minimums {
+                        all.minimums[h] = minimums.load(at);
+                    }
+                }
+            }
+            all
+        }
+    }
+
+    /// Units times the multipliers of group `group`, of the rows from `row` on, all in one panel.
+    #[inline(always)]
+    unsafe fn multiplied(self, p: &Problem, nested: Nested, group: usize, row: usize) -> Self {
+        let Self { mut scales, mut minimums } = self;
+        // SAFETY: the caller's contract.
+        unsafe {
+            let panel = p.codes.add(row / PANEL_ROWS * p.panel_bytes);
+            for h in 0..H {
+                let row = row % PANEL_ROWS + h * LANES;
+                let multipliers =
+                    |part: usize| panel.wrapping_add(nested.at(group, part, row)).cast();
+                scales[h] = scales[h].mul(S::load_i8(multipliers(0)));
+                if p.minimums.is_some() {
+                    minimums[h] = minimums[h].mul(S::load_i8(multipliers(1)));
+                }
+            }
+        }
+        Self { scales, minimums }
+    }
+}
+
+/// Takes the sums `acc` of segment `index` into the totals of the rows that `group` has the scales of, by
+/// the formulas at [`crate::LmBackend::project_packed`].
 ///
 /// # Safety
-/// `p` is checked, `tile` is one of its tiles and has `W` lanes; rows of several panels are of one
-/// tile of scales. Rows beyond the last panel count as rows with the scale 0.
+/// `p` is checked, `tile` is one of its tiles and has `W` lanes.
 #[expect(
     clippy::too_many_arguments,
     reason = "it is the tail of two loops that differ in the rest"
@@ -316,14 +386,13 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
     tile: Tile,
     index: usize,
     segment: Segment,
-    row: usize,
-    place: ScalePlace,
+    group: &GroupScales<V::Float, H>,
     acc: &[[V; H]; W],
     totals: &mut [[V::Float; H]; W],
     parts: &mut [[V::Float; H]; W],
 ) {
     let sixteen = p.layout.halves == 2;
-    let rows = p.panels * PANEL_ROWS;
+    let scales = &group.scales;
     // SAFETY: the caller's contract.
     unsafe {
         let mut values = [[V::Float::zero(); H]; W];
@@ -338,22 +407,6 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
                     let (high, low) = (values[2 * token][h], values[2 * token + 1][h]);
                     values[2 * token][h] = high.fma(V::Float::splat(256.0), low);
                 }
-            }
-        }
-        let mut scales = [V::Float::zero(); H];
-        let group = p.nested.map_or(segment.weight, |nested| nested.unit(segment.weight));
-        let first = place.start + group * place.group;
-        let load = |from: Floats, part: usize, h: usize| -> V::Float {
-            let vector = row % PANEL_ROWS / LANES + h;
-            let values = from.load(first + vector / 2 * place.panel + vector % 2 * LANES);
-            let Some(nested) = p.nested else { return values };
-            // In panels, all rows are of one.
-            let at = nested.at(segment.weight, part, vector * LANES);
-            values.mul(V::Float::load_i8(p.codes.add(row / PANEL_ROWS * p.panel_bytes + at).cast()))
-        };
-        for h in 0..H {
-            if row + h * LANES < rows {
-                scales[h] = load(p.scales, 0, h);
             }
         }
         // Where lanes are halves of codes, every second total is of no use. A branch for each
@@ -401,17 +454,15 @@ pub(super) unsafe fn fold<V: Dot, const W: usize, const H: usize>(
                 }
             }
         }
-        if let Some(from) = p.minimums {
+        if p.minimums.is_some() {
             let sum_at = tile.sums.add(index * W);
             let grouped = matches!(p.form, Form::Grouped | Form::Nested);
             for h in 0..H {
-                if row + h * LANES >= rows {
-                    continue;
-                }
-                let minimum = load(from, 1, h);
                 for t in 0..W {
-                    let scale = if grouped { *scale_at.add(t) } else { 1.0 };
-                    let minimum = minimum.mul(V::Float::splat(scale));
+                    let minimum = match grouped {
+                        true => group.minimums[h].mul(V::Float::splat(*scale_at.add(t))),
+                        false => group.minimums[h],
+                    };
                     totals[t][h] = V::Float::splat(*sum_at.add(t)).fma(minimum, totals[t][h]);
                 }
             }
