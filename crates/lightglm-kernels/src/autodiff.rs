@@ -16,7 +16,7 @@ use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 use crate::cpu::{AttentionShape, AttentionSpan};
 use crate::extension::LmBackend;
 use crate::gradients::LmGradients;
-use crate::packed::{self, PackedMatrix};
+use crate::packed::PackedMatrix;
 use crate::reference;
 
 impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
@@ -227,7 +227,6 @@ impl<B: LmGradients> Backward<B, 2> for Multiply {
     }
 }
 
-/// The matrix is unpacked for its gradient and forgotten again.
 #[derive(Debug)]
 struct MultiplyPacked;
 
@@ -238,8 +237,7 @@ impl<B: LmGradients> Backward<B, 1> for MultiplyPacked {
         let grad = plain::<B, 2>(grads.consume::<B>(&ops.node));
         let [x] = ops.parents;
         if let Some(x) = x {
-            let matrix = packed::reference::dequantize(&ops.state);
-            grads.register::<B>(x.id, raw(B::project_backward_input(grad, matrix)));
+            grads.register::<B>(x.id, raw(B::project_packed_backward_input(grad, &ops.state)));
         }
     }
 }

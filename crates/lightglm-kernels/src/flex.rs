@@ -335,14 +335,14 @@ pub(crate) fn weights(x: &FlexTensor) -> Option<Weights<'_>> {
 }
 
 /// The tensors of a packed matrix, held while it is read.
-struct PackedParts {
+pub(crate) struct PackedParts {
     codes: FlexTensor,
     scales: FlexTensor,
     minimums: Option<FlexTensor>,
 }
 
 impl PackedParts {
-    fn new(weight: &PackedMatrix<Flex>) -> Self {
+    pub(crate) fn new(weight: &PackedMatrix<Flex>) -> Self {
         Self {
             codes: weight.codes.val().into_primitive(),
             scales: contiguous(weight.scales.val()),
@@ -351,7 +351,7 @@ impl PackedParts {
     }
 
     /// `None` where the tensors have been cast to types that the format does not name.
-    fn view(&self, weight: &PackedMatrix<Flex>) -> Option<PackedWeights<'_>> {
+    pub(crate) fn view(&self, weight: &PackedMatrix<Flex>) -> Option<PackedWeights<'_>> {
         Some(PackedWeights {
             shape: weight.shape(),
             format: *weight.format(),

@@ -4,8 +4,9 @@ use burn::tensor::Tensor;
 use burn_flex::Flex;
 
 use crate::cpu::{self, AttentionShape, AttentionSpan, MatrixRef, Weights};
-use crate::flex::{contiguous, floats, from_vec, take, tensor_of, weights};
+use crate::flex::{PackedParts, contiguous, floats, from_vec, take, tensor_of, weights};
 use crate::gradients::{AdamWState, AdamWStep, LmGradients};
+use crate::packed::{self, PackedMatrix};
 use crate::reference;
 
 impl LmGradients for Flex {
@@ -28,6 +29,37 @@ impl LmGradients for Flex {
         };
         let rows = MatrixRef::new(Weights::F32(rows), [t, n]);
         from_vec(cpu::product_to_vec(rows, MatrixRef::new(matrix, [n, k])), [t, k])
+    }
+
+    /// A few rows of the weight at a time are unpacked and forgotten again. The bits are those of the
+    /// whole product: an element is one chain of multiply-adds over the rows.
+    fn project_packed_backward_input(
+        grad: Tensor<Self, 2>,
+        weight: &PackedMatrix<Self>,
+    ) -> Tensor<Self, 2> {
+        /// Elements that are unpacked at a time: 8 MiB.
+        const UNPACKED: usize = 2 << 20;
+        let ([t, n], [_, k]) = (grad.dims(), weight.shape());
+        let grad = contiguous(grad);
+        let parts = PackedParts::new(weight);
+        let (Some(rows), Some(matrix)) = (grad.as_slice::<f32>(), parts.view(weight)) else {
+            let dense = packed::reference::dequantize(weight);
+            return reference::project_backward_input(tensor_of(grad), dense);
+        };
+        let block = (UNPACKED / k.max(1)).clamp(1, n.max(1));
+        let (mut unpacked, mut out) = (vec![0.0; block * k], vec![0.0; t * k]);
+        for first in (0..n).step_by(block) {
+            let ids: Vec<u32> = (first..n.min(first + block)).map(|row| row as u32).collect();
+            let unpacked = &mut unpacked[..ids.len() * k];
+            cpu::gather_packed_rows(&matrix, &ids, unpacked);
+            if t > 0 {
+                let grad = Weights::F32(&rows[first..]);
+                let grad = MatrixRef::with_stride(grad, [t, ids.len()], n);
+                let unpacked = MatrixRef::new(Weights::F32(unpacked), [ids.len(), k]);
+                cpu::product(grad, unpacked, &mut out, first > 0);
+            }
+        }
+        from_vec(out, [t, k])
     }
 
     fn project_backward_weight(grad: Tensor<Self, 2>, x: Tensor<Self, 2>) -> Tensor<Self, 2> {

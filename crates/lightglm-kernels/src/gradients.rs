@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::cpu::{AttentionShape, AttentionSpan};
 use crate::extension::LmBackend;
+use crate::packed::{self, PackedMatrix};
 use crate::reference;
 
 /// What training asks of a backend.
@@ -24,6 +25,15 @@ pub trait LmGradients: LmBackend {
     /// `weight: [N, K]`, which may be of 16 bits.
     fn project_backward_input(grad: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
         reference::project_backward_input(grad, weight)
+    }
+
+    /// As [`Self::project_backward_input`], for a packed weight: the gradient past the rounding of the
+    /// inputs, as if they had none.
+    fn project_packed_backward_input(
+        grad: Tensor<Self, 2>,
+        weight: &PackedMatrix<Self>,
+    ) -> Tensor<Self, 2> {
+        Self::project_backward_input(grad, packed::reference::dequantize(weight))
     }
 
     /// Gradient of a projection with respect to its weight `[N, K]`: `grad^T x` for `grad: [T, N]`

@@ -1,10 +1,11 @@
 //! Nested scales: the same matrix, and the same products to the bit, as with the scales in f32.
 
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_kernels::cpu::{gather_packed_rows, linear_packed};
 use lightglm_kernels::{
-    ActivationBits, ActivationFormat, CodeOrder, PackedMatrix, PackedSizes, PackingError,
-    ScaleDtype, WeightBits,
+    ActivationBits, ActivationFormat, CodeOrder, LmGradients, PackedMatrix, PackedSizes,
+    PackingError, ScaleDtype, WeightBits,
 };
 use packed_cases::{Packed, Rng, bits, everywhere, nested, random_matrix};
 use proptest::prelude::*;
@@ -132,4 +133,24 @@ fn what_does_not_fit_is_refused() {
     let mut minimums = matrix;
     minimums.minimums.as_mut().expect("there are some")[8..][..2].copy_from_slice(&[129.0, 1.0]);
     assert_eq!(pack(&minimums), PackingError::NotNested { part: "minimums", row: 1 });
+}
+
+/// The gradient of a packed projection, which unpacks a few rows at a time, is that of the whole unpacked
+/// matrix to the bit.
+#[test]
+fn gradients_are_those_of_the_unpacked_matrix() {
+    let mut rng = Rng(9);
+    // More elements than are unpacked at a time, and fewer.
+    for (n, k) in [(1100, 2048), (33, 256)] {
+        let matrix = nested(random_matrix([n, k], WeightBits::Four, 32, true, &mut rng), &mut rng);
+        let packed = PackedMatrix::<Flex>::pack(&matrix, ScaleDtype::Nested, SIXTEEN, &FlexDevice);
+        let packed = packed.expect("they are nested");
+        let grad = rng.vec(5 * n);
+        let grad =
+            || Tensor::<Flex, 2>::from_data(TensorData::new(grad.clone(), [5, n]), &FlexDevice);
+        let values = |x: Tensor<Flex, 2>| x.into_data().to_vec::<f32>().expect("f32");
+        let dense = Tensor::from_data(TensorData::new(matrix.dequantize(), [n, k]), &FlexDevice);
+        let actual = values(Flex::project_packed_backward_input(grad(), &packed));
+        assert_eq!(bits(&actual), bits(&values(Flex::project_backward_input(grad(), dense))));
+    }
 }

@@ -79,9 +79,13 @@ pub enum Error {
         /// [`LoadOptions::max_context`](crate::LoadOptions::max_context).
         limit: usize,
     },
-    /// A quantized checkpoint was to be trained: what rounding took is not there to learn from.
+    /// A quantized checkpoint was to be trained, not adapters beside it: what rounding took is not there to
+    /// learn from.
     #[cfg(feature = "train")]
-    #[error("{}: is quantized, and only a dense model can be trained", file.display())]
+    #[error(
+        "{}: is quantized: only a dense model's own weights can be trained; train adapters beside it (LoRA)",
+        file.display()
+    )]
     QuantizedForTraining {
         /// The checkpoint.
         file: PathBuf,

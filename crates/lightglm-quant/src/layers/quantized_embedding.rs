@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::Embedding;
+use lightglm_core::{Embedding, MasterWeight};
 use lightglm_kernels::LmBackend;
 
 use super::MatrixWeight;
@@ -33,5 +33,11 @@ impl<B: LmBackend> Embedding<B> for QuantizedEmbedding<B> {
 
     fn bytes(&self) -> usize {
         self.weight.bytes()
+    }
+}
+
+impl<B: LmBackend> MasterWeight<B> for QuantizedEmbedding<B> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.weight.values()
     }
 }

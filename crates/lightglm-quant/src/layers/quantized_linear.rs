@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use lightglm_core::{Linear, SliceError, SliceLinear};
+use lightglm_core::{EffectiveWeight, Linear, MasterWeight, SliceError, SliceLinear};
 use lightglm_kernels::{LmBackend, select_weight};
 
 use super::MatrixWeight;
@@ -28,6 +28,23 @@ impl<B: LmBackend> Linear<B> for QuantizedLinear<B> {
     fn bytes_read(&self) -> usize {
         let bias = self.bias.as_ref();
         self.weight.bytes() + bias.map_or(0, |bias| bias.dims()[0] * bias.dtype().size())
+    }
+}
+
+/// The unpacked weight: a copy.
+impl<B: LmBackend> EffectiveWeight<B> for QuantizedLinear<B> {
+    fn weight(&self) -> Tensor<B, 2> {
+        self.weight.values()
+    }
+
+    fn bias(&self) -> Option<Tensor<B, 1>> {
+        self.bias.as_ref().map(Param::val)
+    }
+}
+
+impl<B: LmBackend> MasterWeight<B> for QuantizedLinear<B> {
+    fn master_weight(&self) -> Tensor<B, 2> {
+        self.weight.values()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
+use lightglm_kernels::packed::reference;
 use lightglm_kernels::{LmBackend, PackedMatrix};
 
 /// A matrix `[N, K]`, quantized or as its checkpoint stored it.
@@ -28,6 +29,14 @@ impl<B: LmBackend> MatrixWeight<B> {
         match self {
             Self::Dense(weight) => weight.shape().num_elements() * weight.dtype().size(),
             Self::Packed(packed) => packed.bytes(),
+        }
+    }
+
+    /// The values, unpacked in f32 where they are packed: `[N, K]`.
+    pub fn values(&self) -> Tensor<B, 2> {
+        match self {
+            Self::Dense(weight) => weight.val(),
+            Self::Packed(packed) => reference::dequantize(packed),
         }
     }
 

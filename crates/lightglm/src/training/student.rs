@@ -22,7 +22,8 @@ use lightglm_train::trainer::{TokenizedExample, TrainEvent, TrainOutcome, Traine
 use super::method::{EMBEDDING, Method, QatConfig};
 use crate::device::Cpu;
 use crate::error::Error;
-use crate::model::LanguageModel;
+use crate::model::{LanguageModel, Weights, is_packed, load_quantized};
+use crate::progress::ProgressSink;
 
 /// The backend of training.
 pub(super) type Train = Autodiff<Cpu>;
@@ -59,12 +60,33 @@ pub(super) struct Opened {
     pub(super) student: Box<dyn Student>,
     /// What made the adapters.
     pub(super) lora: Option<Lora>,
+    /// How its weights are held: `f32`, or how they are stored.
+    pub(super) scheme: String,
+    /// Whether projections multiply integers.
+    pub(super) integer: bool,
     /// The model before quantization.
     pub(super) teacher: Option<DenseGlm<Cpu>>,
 }
 
-/// Loads a checkpoint in f32, prepared for `method`.
-pub(super) fn open(checkpoint: &Checkpoint, method: &Method, seed: u64) -> Result<Opened, Error> {
+/// Loads a checkpoint prepared for `method`: in f32, or packed as it is stored where adapters are all that
+/// learns.
+pub(super) fn open(
+    checkpoint: &Checkpoint,
+    method: &Method,
+    seed: u64,
+    progress: &ProgressSink,
+) -> Result<Opened, Error> {
+    if let Method::Lora(config) = method
+        && is_packed(checkpoint, &Weights::Stored)?
+    {
+        let lora = Lora::new("default", config.clone(), seed)?;
+        let device = Default::default();
+        let base = load_quantized::<Train>(checkpoint, &Weights::Stored, progress, &device)?;
+        let model = base.model.no_grad().map_linears(|name, linear| lora.wrap(name, linear));
+        let student = InTraining::boxed(model);
+        let (scheme, integer) = (base.scheme, base.integer);
+        return Ok(Opened { student, lora: Some(lora), scheme, integer, teacher: None });
+    }
     let f32 = LoadPrecision::Convert(WeightDtype::F32);
     let model = checkpoint.load::<Train>(f32, &Default::default())?;
     let new_lora = |config| Lora::new("default", config, seed);
@@ -80,7 +102,7 @@ pub(super) fn open(checkpoint: &Checkpoint, method: &Method, seed: u64) -> Resul
         }
         (_, None) => (InTraining::boxed(model), None),
     };
-    Ok(Opened { student, lora, teacher })
+    Ok(Opened { student, lora, scheme: "f32".to_owned(), integer: false, teacher })
 }
 
 /// `model` with its quantization simulated.

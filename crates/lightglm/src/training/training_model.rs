@@ -83,8 +83,8 @@ pub struct Checkpoints<'a> {
     pub resume: bool,
 }
 
-/// A model that learns on the CPU, in f32: all parameters, LoRA adapters, or weights that are about
-/// to be quantized, as [`Method`] says.
+/// A model that learns on the CPU, in f32: all parameters, LoRA adapters beside weights that are in f32 or
+/// packed, or weights that are about to be quantized, as [`Method`] says.
 ///
 /// See the [module](super) for programs.
 pub struct TrainingModel {
@@ -95,6 +95,8 @@ pub struct TrainingModel {
     base_model: String,
     student: Box<dyn Student>,
     lora: Option<Lora>,
+    scheme: String,
+    integer: bool,
     teacher: Option<DenseGlm<Cpu>>,
 }
 
@@ -104,7 +106,8 @@ impl TrainingModel {
     /// # Errors
     /// Where the method is impossible or does not fit the model ([`Error::Lora`], [`Error::Option`],
     /// [`Error::Policy`]), before weights are read; where the model cannot be found, fetched or read,
-    /// or is quantized.
+    /// or is quantized and its weights are to be trained. Adapters ([`Method::Lora`]) are trained beside
+    /// quantized weights, which stay packed as they are stored, GGUF's blocks too (QLoRA).
     pub fn open(model: impl AsRef<Path>, method: Method) -> Result<Self, Error> {
         Self::open_with(model, method, TrainingOptions::default())
     }
@@ -141,16 +144,29 @@ impl TrainingModel {
             let reason = "must be at least 2".to_owned();
             return Err(Error::Option { option: "max_tokens", reason });
         }
-        if QuantizedCheckpoint::is_one(checkpoint.weights()) {
+        let adapted = matches!(method, Method::Lora(_));
+        if !adapted && QuantizedCheckpoint::is_one(checkpoint.weights()) {
             return Err(Error::QuantizedForTraining { file: checkpoint.path().to_owned() });
         }
         method.check_for(checkpoint.config())?;
         let text = Arc::new(checkpoint.text()?);
-        let Opened { student, lora, teacher } = student::open(&checkpoint, &method, options.seed)?;
+        let Opened { student, lora, scheme, integer, teacher } =
+            student::open(&checkpoint, &method, options.seed, &options.progress)?;
         let path = || checkpoint.path().display().to_string();
         let base_model = options.base_model.clone().unwrap_or_else(path);
         let checkpoint = Arc::new(checkpoint);
-        Ok(Self { checkpoint, text, method, options, base_model, student, lora, teacher })
+        Ok(Self {
+            checkpoint,
+            text,
+            method,
+            options,
+            base_model,
+            student,
+            lora,
+            scheme,
+            integer,
+            teacher,
+        })
     }
 
     /// The rows as token ids, through the model's tokenizer and chat template, of which exactly the
@@ -241,7 +257,7 @@ impl TrainingModel {
         student.train(&trainer, rows, watch)
     }
 
-    /// The model as it is now, to be asked: with [`Method::Qat`] the packed one, otherwise in f32.
+    /// The model as it is now, to be asked: with [`Method::Qat`] the packed one, otherwise as it is trained.
     /// What is not quantized shares its memory with this one.
     ///
     /// # Errors
@@ -257,7 +273,9 @@ impl TrainingModel {
                     quantize_source(config, &weights, file, &qat.policy, progress, &device)?;
                 packed.into_loaded(&device)
             }
-            Method::Full | Method::Lora(_) => dense(self.student.inference()?),
+            Method::Full | Method::Lora(_) => {
+                Loaded::new(self.student.inference()?, &*self.scheme, self.integer, &device)
+            }
         };
         self.answering(loaded)
     }

@@ -4,11 +4,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use lightglm::quantize::{QuantizeOptions, quantize};
 use lightglm::training::{
     CheckpointFolder, Checkpoints, LoraConfig, Method, QatConfig, RunOptions, StopReason,
     TrainConfig, TrainEvent, TrainingModel, answers, conversations, perplexity,
 };
-use lightglm::{LoadOptions, Model, ProgressSink, Prompt, Request, SamplingParams};
+use lightglm::{LoadOptions, Model, Policy, ProgressSink, Prompt, Request, SamplingParams};
 use lightglm_model::checkpoint::Checkpoint;
 
 use crate::checkpoint_folder::{rows, write_model};
@@ -96,6 +97,41 @@ fn adapters_are_learnt_saved_and_opened_by_name() {
         let (again, said_again) = measure(&merged, &student, folder.path());
         assert_near(again, trained);
         assert_eq!(said_again, said);
+    }
+}
+
+/// QLoRA: the base stays packed, in the student and in the model that is asked; its adapters are what
+/// the quantized model loads, and a merged folder is dense.
+#[test]
+fn adapters_are_learnt_beside_quantized_weights() {
+    for policy in ["int8", "int4wo-g32"] {
+        let folder = tempfile::tempdir().unwrap();
+        let dense = write_model(folder.path(), true);
+        let base = folder.path().join("packed");
+        let policy = policy.parse::<Policy>().unwrap();
+        let checkpoint = Checkpoint::open(&dense).unwrap();
+        quantize(&checkpoint, &QuantizeOptions::from(policy.clone()), &base).unwrap();
+        let mut student = TrainingModel::open(&base, lora()).unwrap();
+        let model = student.model().unwrap();
+        assert!(model.is_integer());
+        let (before, _) = measure(&model, &student, folder.path());
+        teach(&mut student, folder.path(), 1e-2);
+        let (trained, said) = measure(&student.model().unwrap(), &student, folder.path());
+        assert!(trained < 0.5 * before, "{policy}: {before} {trained}");
+
+        student.save_adapter(folder.path().join("adapters/parcels")).unwrap();
+        let adapters = Some(folder.path().join("adapters"));
+        let options = LoadOptions { adapters, ..LoadOptions::default() };
+        let opened = open(&base, options).with_adapter("parcels").unwrap();
+        let (again, said_again) = measure(&opened, &student, folder.path());
+        assert_near(again, trained);
+        assert_eq!(said_again, said);
+
+        student.save(folder.path().join("merged")).unwrap();
+        let merged = open(&folder.path().join("merged"), LoadOptions::default());
+        let (again, _) = measure(&merged, &student, folder.path());
+        // Without the rounding of activations.
+        assert!((again / trained - 1.0).abs() < 0.05, "{policy}: {again} {trained}");
     }
 }
 
