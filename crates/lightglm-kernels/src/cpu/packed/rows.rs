@@ -25,14 +25,6 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
     team::parallel_for(ids.len(), |index| {
         let row = ids[index] as usize;
         let (panel, lane) = (row / PANEL_ROWS, row % PANEL_ROWS);
-        let code_at = |column: usize| match w.format.order {
-            CodeOrder::Panels => {
-                let step = column / w.format.bits.columns_of_step();
-                let byte = w.codes[panel * panel_bytes + step * STEP + lane * 4 + column % 4];
-                (byte, column % 8 < 4)
-            }
-            CodeOrder::Channels => channels.code(w.codes, row, column),
-        };
         // SAFETY: row `index` lies inside of `out`, and only this task writes it.
         let out = unsafe { std::slice::from_raw_parts_mut(to.get().add(index * d), d) };
         for (group, out) in out.chunks_mut(w.format.group_size).enumerate() {
@@ -46,17 +38,35 @@ pub fn gather_packed_rows(w: &PackedWeights<'_>, ids: &[u32], out: &mut [f32]) {
             };
             let (scale, first) = (scale_of(0, &w.scales), group * w.format.group_size);
             let minimum = w.minimums.as_ref().map(|minimums| scale_of(1, minimums));
-            for (i, out) in out.iter_mut().enumerate() {
-                let column = first + i;
-                let code = match (nibbles, code_at(column)) {
-                    (false, (byte, _)) => byte,
-                    (true, (byte, true)) => byte & 15,
-                    (true, (byte, false)) => byte >> 4,
-                };
-                *out = match minimum {
-                    None => (f32::from(code) - offset) * scale,
-                    Some(minimum) => f32::from(code) * scale + minimum,
-                };
+            let value = |code: u8| match minimum {
+                None => (f32::from(code) - offset) * scale,
+                Some(minimum) => f32::from(code) * scale + minimum,
+            };
+            match w.format.order {
+                // Groups begin with a step.
+                CodeOrder::Panels => {
+                    let columns = w.format.bits.columns_of_step();
+                    let start = panel * panel_bytes + first / columns * STEP + lane * 4;
+                    for (step, out) in out.chunks_mut(columns).enumerate() {
+                        let bytes = &w.codes[start + step * STEP..][..4];
+                        for (out, byte) in out.iter_mut().zip(bytes) {
+                            *out = value(if nibbles { byte & 15 } else { *byte });
+                        }
+                        for (out, byte) in out.iter_mut().skip(4).zip(bytes) {
+                            *out = value(byte >> 4);
+                        }
+                    }
+                }
+                CodeOrder::Channels => {
+                    for (i, out) in out.iter_mut().enumerate() {
+                        let code = match (nibbles, channels.code(w.codes, row, first + i)) {
+                            (false, (byte, _)) => byte,
+                            (true, (byte, true)) => byte & 15,
+                            (true, (byte, false)) => byte >> 4,
+                        };
+                        *out = value(code);
+                    }
+                }
             }
         }
     });
