@@ -79,6 +79,15 @@ fn run() -> Result<()> {
     Ok(())
 }
 
+/// `32768`, or what a scaling stretches it to and from where.
+fn context(summary: &Summary) -> String {
+    let Summary { context_length, max_position_embeddings: named, rope_scaling, .. } = summary;
+    match rope_scaling.as_str() {
+        "default" => context_length.to_string(),
+        scaling => format!("{context_length} ({named} named, rotary {scaling})"),
+    }
+}
+
 impl Report {
     fn of(checkpoint: &Checkpoint, list: bool) -> Result<Self> {
         let shapes = checkpoint.config().tensor_shapes().into_iter();
@@ -133,7 +142,7 @@ impl Report {
             config.num_key_value_heads,
             config.head_dim,
             config.vocab_size,
-            config.max_position_embeddings,
+            context(summary),
         );
         println!(
             "  rotary {} of {} dimensions, theta {}; qkv bias {}; head {}; end ids {:?}",

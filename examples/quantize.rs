@@ -199,7 +199,7 @@ impl Outcome {
         progress: ProgressSink,
     ) -> Result<()> {
         let speeds = decode_speeds([original, quantized], tokens, STEPS, &progress)?;
-        let context_length = CONTEXT.min(original.config().max_position_embeddings);
+        let context_length = CONTEXT.min(original.config().context_length());
         let protocol =
             Protocol { context_length, stride: context_length, bos: None, context_only: 0 };
         let options = TextOptions { protocol, max_tokens: Some(tokens.len()), progress };

@@ -128,7 +128,7 @@ fn run() -> Result<()> {
     };
     let progress = progress_bar::on_stderr_until(stop_on_ctrl_c()?);
     let checkpoint = checkpoint::open(&args.model, &progress)?;
-    let context = args.context.min(checkpoint.config().max_position_embeddings);
+    let context = args.context.min(checkpoint.config().context_length());
     let most = args.limit.saturating_mul(context).saturating_add(args.calibration_tokens);
     let tokens = first_tokens(&checkpoint.tokenizer()?, &text, most)?;
     let (calibration, check) = split(&tokens, &args, context)?;

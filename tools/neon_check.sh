@@ -30,4 +30,5 @@ on() {
 }
 on max --test kernels --test packed --test channels --test product --test attention --test float_channels \
     -- --skip several_chunks --skip every_output_is_one_sum_in_the_order_of_channels
+on max --test nested_scales -- a_small_matrix
 on cortex-a72 --test packed -- every_number_of_tokens long_rows_do_not_overflow numbers_of_torch

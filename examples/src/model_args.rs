@@ -96,8 +96,13 @@ impl ModelArgs {
     /// Where the model cannot be found, fetched or read, and where the options do not fit it.
     pub fn open(&self, options: LoadOptions) -> Result<Model> {
         use_threads(self.threads)?;
+        let asked = options.max_context;
         let model = Model::open(self.name(), options)?;
         tell_what_int8_saves(&model)?;
+        if let Some(asked) = asked.filter(|&asked| asked > model.max_context()) {
+            let own = model.max_context();
+            eprintln!("context: the model was made for {own} tokens, not for {asked}");
+        }
         Ok(model)
     }
 }

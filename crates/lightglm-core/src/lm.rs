@@ -80,11 +80,11 @@ pub enum LmError {
     #[error("sequence {0:?} stands in the batch twice")]
     RepeatedSequence(SequenceId),
     /// The sequence would grow past what the model's positions allow.
-    #[error("position {position} is past max_position_embeddings {limit}")]
+    #[error("position {position} is past the model's context of {limit} tokens")]
     TooLong {
         /// The first position past the end.
         position: usize,
-        /// `max_position_embeddings`.
+        /// Tokens that the model was made for.
         limit: usize,
     },
     /// The cache refused.

@@ -5,7 +5,7 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm_kernels::cpu::{gather_packed_rows, linear_packed};
 use lightglm_kernels::{
     ActivationBits, ActivationFormat, CodeOrder, LmGradients, PackedMatrix, PackedSizes,
-    PackingError, ScaleDtype, WeightBits,
+    PackingError, QuantizedMatrix, ScaleDtype, WeightBits,
 };
 use packed_cases::{Packed, Rng, bits, everywhere, nested, random_matrix};
 use proptest::prelude::*;
@@ -23,43 +23,50 @@ fn product(w: &Packed, x: &[f32], tokens: usize) -> Vec<f32> {
     })
 }
 
+fn check(matrix: &QuantizedMatrix, activation: ActivationFormat, tokens: usize, rng: &mut Rng) {
+    let [n, k] = matrix.shape;
+    let compact = Packed::new(matrix.clone(), ScaleDtype::Nested, activation);
+    let plain = Packed::new(matrix.clone(), ScaleDtype::F32, activation);
+    let x = rng.vec(tokens * k);
+    let (actual, expected) = (product(&compact, &x, tokens), product(&plain, &x, tokens));
+    assert_eq!(bits(&actual), bits(&expected), "{n} x {k}, {tokens} tokens");
+    let ids: Vec<u32> = (0..9).map(|_| (rng.next() % n as u64) as u32).collect();
+    let rows = |w: &Packed| {
+        let mut out = vec![0.0; ids.len() * k];
+        gather_packed_rows(&w.weights(), &ids, &mut out);
+        out
+    };
+    assert_eq!(bits(&rows(&compact)), bits(&rows(&plain)));
+}
+
+/// What Q4_K and Q6_K are.
+#[test]
+fn a_small_matrix() {
+    let mut rng = Rng(2);
+    for (code_bits, group, minimums) in
+        [(WeightBits::Four, 32, true), (WeightBits::Eight, 16, false)]
+    {
+        let matrix = random_matrix([33, 256], code_bits, group, minimums, &mut rng);
+        check(&nested(matrix, &mut rng), SIXTEEN, 3, &mut rng);
+    }
+}
+
 /// Every format, numbers of rows that end inside of panels and halves of them, and of tokens that end
 /// inside of tiles.
 #[test]
 fn products_and_rows_are_those_of_f32_scales() {
     let mut rng = Rng(3);
+    let eight = |group_size| ActivationFormat { bits: ActivationBits::Eight, group_size };
     for (n, k) in [(1, 256), (33, 768), (70, 512)] {
         for code_bits in [WeightBits::Four, WeightBits::Eight] {
             for group in [8, 16, 32, 256] {
                 for minimums in [false, true] {
                     let matrix = random_matrix([n, k], code_bits, group, minimums, &mut rng);
                     let matrix = nested(matrix, &mut rng);
-                    for (a_bits, a_group) in [
-                        (ActivationBits::Sixteen, None),
-                        (ActivationBits::Eight, Some(32)),
-                        (ActivationBits::Eight, None),
-                    ] {
-                        let activation = ActivationFormat { bits: a_bits, group_size: a_group };
-                        let compact = Packed::new(matrix.clone(), ScaleDtype::Nested, activation);
-                        let plain = Packed::new(matrix.clone(), ScaleDtype::F32, activation);
+                    for activation in [SIXTEEN, eight(Some(32)), eight(None)] {
                         for tokens in [1, 2, 5, 13] {
-                            let x = rng.vec(tokens * k);
-                            let (actual, expected) =
-                                (product(&compact, &x, tokens), product(&plain, &x, tokens));
-                            assert_eq!(
-                                bits(&actual),
-                                bits(&expected),
-                                "{n} x {k}, {tokens} tokens"
-                            );
+                            check(&matrix, activation, tokens, &mut rng);
                         }
-                        let ids: Vec<u32> =
-                            (0..9).map(|_| (rng.next() % n as u64) as u32).collect();
-                        let rows = |w: &Packed| {
-                            let mut out = vec![0.0; ids.len() * k];
-                            gather_packed_rows(&w.weights(), &ids, &mut out);
-                            out
-                        };
-                        assert_eq!(bits(&rows(&compact)), bits(&rows(&plain)));
                     }
                 }
             }

@@ -337,6 +337,68 @@ fn yarn_keys_are_checked_and_completed() {
     }
 }
 
+/// Numbers of the formula in double precision, for Llama 3.1 8B: wavelengths of at most 2048 tokens are kept,
+/// those above 8192 divided by 8.
+#[test]
+fn llama3_scaling_blends_between_two_wavelengths() {
+    let config = |scaling: &str| {
+        GlmConfig::from_json(format!(
+            r#"{{"model_type": "glm4", "head_dim": 128, "partial_rotary_factor": 1.0,
+                "rope_theta": 500000.0, "max_position_embeddings": 131072, "rope_scaling": {scaling}}}"#
+        ))
+    };
+    let llama3 = |low: f64, high: f64| {
+        format!(
+            r#"{{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": {low},
+                "high_freq_factor": {high}, "original_max_position_embeddings": 8192}}"#
+        )
+    };
+    let scaled = config(&llama3(1.0, 4.0)).unwrap();
+    assert_eq!(GlmConfig::from_json(scaled.to_json()).unwrap(), scaled);
+    assert_eq!(scaled.context_length(), 131_072);
+    let plain = config(r#"{"rope_type": "default"}"#).unwrap();
+    let (scaled, factor) = scaled.rope.inv_freq(128);
+    let (plain, _) = plain.rope.inv_freq(128);
+    assert_eq!(factor, 1.0);
+    for (i, share) in [
+        (0, 1.0),
+        (28, 1.0),
+        (29, 0.828_168_4),
+        (31, 0.493_507_1),
+        (34, 0.190_210_7),
+        (36, 0.125),
+        (63, 0.125),
+    ] {
+        let actual = f64::from(scaled[i]) / f64::from(plain[i]);
+        assert!((actual - share).abs() < 1e-5, "{i}: {actual} instead of {share}");
+    }
+    let error = config(&llama3(4.0, 4.0)).unwrap_err();
+    assert_eq!(error.key(), Some("rope_scaling.high_freq_factor"));
+    let missing = config(r#"{"rope_type": "llama3", "factor": 8.0}"#).unwrap_err();
+    assert!(missing.key().is_some_and(|key| key.starts_with("rope_scaling.")), "{missing}");
+}
+
+/// The context is what a stretch makes of the length of the training, and no less than what is named.
+#[test]
+fn the_context_counts_what_scaling_stretches() {
+    let context = |named: usize, scaling: &str| {
+        let json = format!(
+            r#"{{"model_type": "glm4", "max_position_embeddings": {named}, "rope_scaling": {scaling}}}"#
+        );
+        GlmConfig::from_json(json).map(|config| config.context_length())
+    };
+    let yarn = r#"{"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}"#;
+    assert_eq!(context(32_768, yarn).unwrap(), 131_072);
+    assert_eq!(context(131_072, yarn).unwrap(), 131_072);
+    assert_eq!(context(200_000, yarn).unwrap(), 200_000);
+    assert_eq!(context(8192, r#"{"type": "yarn", "factor": 4.0}"#).unwrap(), 32_768);
+    assert_eq!(context(4096, r#"{"type": "linear", "factor": 2.5}"#).unwrap(), 10_240);
+    assert_eq!(context(4096, "null").unwrap(), 4096);
+    assert!(context(4096, r#"{"type": "linear", "factor": 1e30}"#).unwrap() <= 1 << 31);
+    let dynamic = context(4096, r#"{"type": "dynamic", "factor": 2.0}"#).unwrap_err();
+    assert_eq!(dynamic.key(), Some("rope_scaling.type"));
+}
+
 #[test]
 fn linear_scaling_divides() {
     let plain = RopeParameters {

@@ -281,7 +281,8 @@ fn the_configuration_is_checked() {
             base().key("llama.rope.dimension_sections", i32s(&[1, 1])),
             "llama.rope.dimension_sections",
         ),
-        (base().counting("rope_freqs.weight", &[1], 1.0), "rope_freqs.weight"),
+        (base().counting("rope_freqs.weight", &[3], 1.0), "rope_freqs.weight"),
+        (base().counting("rope_freqs.weight", &[1], -1.0), "rope_freqs.weight"),
         (base().u32("tokenizer.ggml.eos_token_id", 5), "eos_token_id"),
     ];
     for (builder, key) in cases {
@@ -311,6 +312,22 @@ fn rope_scaling_is_read() {
         RopeScaling::Yarn { factor: 4.0, original_max_position_embeddings: 16, truncate: true, .. }
     ));
     assert_eq!(scaled("longrope").unwrap_err().key(), Some("glm4.rope.scaling.type"));
+}
+
+/// Llama 3.1's frequencies are divided one by one.
+#[test]
+fn rope_freqs_divide_frequencies() {
+    let config = |builder: Builder| builder.checkpoint().config().unwrap();
+    let plain = config(model("llama"));
+    let pairs = plain.rotary_dim() / 2;
+    let divided = config(model("llama").counting("rope_freqs.weight", &[pairs as u64], 2.0));
+    let RopeScaling::Divisors(divisors) = &divided.rope.scaling else {
+        panic!("{:?}", divided.rope)
+    };
+    let (plain, _) = plain.rope.inv_freq(2 * pairs);
+    let expected: Vec<f32> = plain.iter().zip(divisors).map(|(f, divisor)| f / divisor).collect();
+    assert_eq!(divided.rope.inv_freq(2 * pairs), (expected, 1.0));
+    assert_eq!(GlmConfig::from_json(divided.to_json()).unwrap().rope, divided.rope);
 }
 
 #[test]

@@ -72,11 +72,13 @@ pub enum Error {
         device: &'static str,
     },
     /// The conversation has outgrown its room.
-    #[error("the conversation has {tokens} tokens and the limit is {limit} (max_context)")]
+    #[error(
+        "the conversation has {tokens} tokens and the limit is {limit}: max_context, or the model's own context where that is less"
+    )]
     ConversationTooLong {
         /// Tokens of the whole conversation.
         tokens: usize,
-        /// [`LoadOptions::max_context`](crate::LoadOptions::max_context).
+        /// [`Model::max_context`](crate::Model::max_context).
         limit: usize,
     },
     /// A quantized checkpoint was to be trained, not adapters beside it: what rounding took is not there to

@@ -26,8 +26,13 @@ pub struct Summary {
     pub quantized: Option<QuantizedSummary>,
     /// Bytes of keys and values in 16 bits, of one token.
     pub kv_bytes_per_token_16_bit: u64,
-    /// Longest sequence that the model was made for, in tokens.
+    /// Longest sequence that the model was made for, in tokens, stretched as `rope_scaling` says.
+    pub context_length: usize,
+    /// `max_position_embeddings` as the file names it.
     pub max_position_embeddings: usize,
+    /// How positions are stretched, as config.json spells it: `default`, `linear`, `yarn`, `llama3`; and
+    /// how far.
+    pub rope_scaling: String,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
     /// The tokens that end a reply.
@@ -62,7 +67,9 @@ impl Summary {
             stored: checkpoint.stored_dtypes()?,
             quantized: quantized(checkpoint)?,
             kv_bytes_per_token_16_bit: config.kv_bytes_per_token(2),
+            context_length: config.context_length(),
             max_position_embeddings: config.max_position_embeddings,
+            rope_scaling: config.rope.scaling.to_string(),
             vocab_size: config.vocab_size,
             eos_token_ids: checkpoint.eos_token_ids()?,
         })

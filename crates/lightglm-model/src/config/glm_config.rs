@@ -21,7 +21,7 @@ const MAX_DIMENSION: usize = 1 << 24;
 const MAX_LAYERS: usize = 1 << 12;
 
 /// Most positions: they are kept in 31 bits.
-const MAX_POSITIONS: usize = 1 << 31;
+pub(super) const MAX_POSITIONS: usize = 1 << 31;
 
 /// Most parameters of a model (35 trillion).
 const MAX_PARAMETERS: u128 = 1 << 45;
@@ -74,7 +74,8 @@ pub struct GlmConfig {
     pub attention_bias: bool,
     /// Whether the head is the embedding table.
     pub tie_word_embeddings: bool,
-    /// The longest context, in tokens.
+    /// The longest context that the file names, in tokens, before any stretch:
+    /// [`Self::context_length`] is what counts.
     pub max_position_embeddings: usize,
     /// The rotary position embedding.
     pub rope: RopeParameters,
@@ -152,6 +153,15 @@ impl GlmConfig {
         };
         config.check_in(file)?;
         Ok(config)
+    }
+
+    /// The longest context, in tokens: `max_position_embeddings`, or what the scaling of the rotary
+    /// embedding stretches it to (YaRN: `original_max_position_embeddings` times `factor`; linear:
+    /// `max_position_embeddings` times `factor`), whichever is more.
+    ///
+    /// Source: vLLM's `_get_and_verify_max_len`.
+    pub fn context_length(&self) -> usize {
+        self.rope.context_length(self.max_position_embeddings)
     }
 
     /// Checks that the values are possible together; parsed configurations have passed it.

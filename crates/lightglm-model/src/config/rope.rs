@@ -1,15 +1,17 @@
 //! Rotary position embedding: its parameters and inverse frequencies.
 //!
 //! Source: transformers 5.23.0, `modeling_rope_utils.py` (`_compute_linear_scaling_rope_parameters`,
-//! `_compute_yarn_parameters`, `convert_rope_params_to_dict`); YaRN: Peng et al. 2023,
+//! `_compute_yarn_parameters`, `_compute_llama3_parameters`, `convert_rope_params_to_dict`); YaRN: Peng et al. 2023,
 //! arXiv:2309.00071.
 
 use std::f64::consts::PI;
+use std::fmt;
 
 use serde_json::{Map, Value, json};
 
 use super::ConfigError;
 use super::fields::Fields;
+use super::glm_config::MAX_POSITIONS;
 
 /// How positions become angles.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,9 @@ pub struct RopeParameters {
     /// How the frequencies are stretched for contexts longer than those of the training.
     pub scaling: RopeScaling,
 }
+
+/// What this project calls the scaling of a GGUF file's `rope_freqs.weight` in a config.json.
+const DIVISORS: &str = "lightglm_divisors";
 
 /// A way to stretch the frequencies.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +57,21 @@ pub enum RopeScaling {
         /// Whether the ramp's ends are rounded to whole dimensions.
         truncate: bool,
     },
+    /// Llama 3.1's: wavelengths longer than the original context over `low_freq_factor` are stretched, those
+    /// shorter than it over `high_freq_factor` kept, those between blended.
+    Llama3 {
+        /// How many times longer the context becomes, at least 1.
+        factor: f64,
+        /// The context length of the training, in tokens.
+        original_max_position_embeddings: usize,
+        /// Rotations over the original context below which a frequency is divided by `factor`.
+        low_freq_factor: f64,
+        /// Rotations over the original context above which a frequency is kept.
+        high_freq_factor: f64,
+    },
+    /// Each frequency divided by a number of its own: a GGUF file's `rope_freqs.weight`, in which converters
+    /// put Llama 3.1's scaling. `config.json` has no such type.
+    Divisors(Vec<f32>),
 }
 
 impl RopeParameters {
@@ -61,6 +81,9 @@ impl RopeParameters {
     /// default: f_i = theta^(-2i / rotary_dim)
     /// linear:  f_i / factor
     /// yarn:    f_i r_i + f_i / factor (1 - r_i),   r the ramp between beta_fast and beta_slow
+    /// llama3:  f_i, f_i / factor, or between wavelengths of original / high and original / low_freq_factor
+    ///          f_i s + f_i / factor (1 - s),   s = (original f_i / 2 pi - low) / (high - low)
+    /// divisors: f_i / divisors_i
     /// ```
     /// `rotary_dim` is even: `GlmConfig::rotary_dim`.
     pub fn inv_freq(&self, rotary_dim: usize) -> (Vec<f32>, f32) {
@@ -83,7 +106,49 @@ impl RopeParameters {
                 };
                 (powers.enumerate().map(blend).collect(), self.attention_scaling())
             }
+            RopeScaling::Llama3 {
+                factor,
+                original_max_position_embeddings: original,
+                low_freq_factor: low,
+                high_freq_factor: high,
+            } => {
+                let (factor, original) = (*factor as f32, *original as f32);
+                let scaled = |power: f32| {
+                    let frequency = 1.0 / power;
+                    let wavelength = 2.0 * std::f32::consts::PI / frequency;
+                    if wavelength > original / *low as f32 {
+                        frequency / factor
+                    } else if wavelength < original / *high as f32 {
+                        frequency
+                    } else {
+                        let smooth = (original / wavelength - *low as f32) / (high - low) as f32;
+                        (1.0 - smooth) * (frequency / factor) + smooth * frequency
+                    }
+                };
+                (powers.map(scaled).collect(), 1.0)
+            }
+            RopeScaling::Divisors(divisors) => {
+                (powers.zip(divisors).map(|(power, divisor)| 1.0 / power / divisor).collect(), 1.0)
+            }
         }
+    }
+
+    /// Positions that the model was made for, of a configuration that names `max_positions`: a stretch counts
+    /// from the length of the training where that is told, from `max_positions` otherwise, as vLLM reads
+    /// it; never less than `max_positions`.
+    pub(super) fn context_length(&self, max_positions: usize) -> usize {
+        let (original, factor) = match &self.scaling {
+            // Here `max_positions` is the stretched length.
+            RopeScaling::None | RopeScaling::Divisors(_) | RopeScaling::Llama3 { .. } => {
+                return max_positions;
+            }
+            RopeScaling::Linear { factor } => (max_positions, *factor),
+            RopeScaling::Yarn { factor, original_max_position_embeddings: original, .. } => {
+                (*original, *factor)
+            }
+        };
+        let stretched = (original as f64 * factor).floor();
+        max_positions.max(stretched.min(MAX_POSITIONS as f64) as usize)
     }
 
     /// The dimensions between which YaRN's ramp falls, `low < high`.
@@ -207,8 +272,41 @@ impl RopeParameters {
                 }
                 map.insert("truncate".into(), json!(truncate));
             }
+            RopeScaling::Llama3 {
+                factor,
+                original_max_position_embeddings: original,
+                low_freq_factor,
+                high_freq_factor,
+            } => {
+                map.insert("rope_type".into(), json!("llama3"));
+                map.insert("factor".into(), json!(factor));
+                map.insert("original_max_position_embeddings".into(), json!(original));
+                map.insert("low_freq_factor".into(), json!(low_freq_factor));
+                map.insert("high_freq_factor".into(), json!(high_freq_factor));
+            }
+            RopeScaling::Divisors(divisors) => {
+                map.insert("rope_type".into(), json!(DIVISORS));
+                map.insert("divisors".into(), json!(divisors));
+            }
         }
         Value::Object(map)
+    }
+}
+
+impl fmt::Display for RopeScaling {
+    /// `default`, `linear x2`, `yarn x4 over 32768`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("default"),
+            Self::Linear { factor } => write!(f, "linear x{factor}"),
+            Self::Yarn { factor, original_max_position_embeddings, .. } => {
+                write!(f, "yarn x{factor} over {original_max_position_embeddings}")
+            }
+            Self::Llama3 { factor, original_max_position_embeddings, .. } => {
+                write!(f, "llama3 x{factor} over {original_max_position_embeddings}")
+            }
+            Self::Divisors(_) => f.write_str("a divisor for each frequency"),
+        }
     }
 }
 
@@ -232,12 +330,58 @@ impl RopeScaling {
                 }),
             },
             "yarn" => Self::parse_yarn(root, inner, max_positions),
+            "llama3" => Self::parse_llama3(inner),
+            DIVISORS => Self::parse_divisors(inner),
             other => Err(ConfigError::Unsupported {
                 file: inner.file().into(),
                 key: inner.path(key),
                 value: other.into(),
-                supported: "default, linear, yarn",
+                supported: "default, linear, yarn, llama3",
             }),
+        }
+    }
+
+    fn parse_llama3(inner: Fields<'_>) -> Result<Self, ConfigError> {
+        let number = |key: &str| {
+            let missing =
+                || ConfigError::Missing { file: inner.file().into(), key: inner.path(key) };
+            match inner.number(key)?.ok_or_else(missing)? {
+                value if value > 0.0 => Ok(value),
+                value => {
+                    let (file, reason) = (inner.file(), "must be positive");
+                    Err(ConfigError::impossible(file, inner.path(key), value, reason))
+                }
+            }
+        };
+        let key = "original_max_position_embeddings";
+        let original = number(key)? as usize;
+        let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+        if low >= high {
+            let reason = format!("must be above low_freq_factor, {low}");
+            let (file, key) = (inner.file(), inner.path("high_freq_factor"));
+            return Err(ConfigError::impossible(file, key, high, reason));
+        }
+        Ok(Self::Llama3 {
+            factor: check_factor(inner, number("factor")?)?,
+            original_max_position_embeddings: original.max(1),
+            low_freq_factor: low,
+            high_freq_factor: high,
+        })
+    }
+
+    /// What [`RopeParameters::to_json`] writes of a GGUF file's divisors.
+    fn parse_divisors(inner: Fields<'_>) -> Result<Self, ConfigError> {
+        let given = inner.value("divisors").and_then(Value::as_array);
+        let divisor = |value: &Value| value.as_f64().map(|value| value as f32);
+        let divisors = given.and_then(|given| given.iter().map(divisor).collect());
+        let bad = || {
+            let (file, key) = (inner.file(), inner.path("divisors"));
+            ConfigError::impossible(file, key, "not", "must be an array of positive numbers")
+        };
+        let divisors: Vec<f32> = divisors.ok_or_else(bad)?;
+        match divisors.iter().all(|divisor| divisor.is_finite() && *divisor > 0.0) {
+            true => Ok(Self::Divisors(divisors)),
+            false => Err(bad()),
         }
     }
 

@@ -36,8 +36,8 @@ pub struct Glm<B: Backend, L: Module<B>, F: Module<B>, E: Module<B> = DenseEmbed
     pub norm: RmsNorm<B>,
     /// `[V, D]`; `None` where the head is tied to the embedding table.
     pub lm_head: Option<L>,
-    /// `max_position_embeddings`.
-    pub max_position_embeddings: usize,
+    /// [`GlmConfig::context_length`](crate::config::GlmConfig::context_length).
+    pub context_length: usize,
     #[module(skip)]
     pub(super) rotary: RotaryEmbedding,
 }
@@ -53,7 +53,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     /// # Errors
     /// As [`CausalLm::forward`].
     pub fn forward_uncached(&self, spans: &[Span<'_>]) -> Result<Tensor<B, 2>, LmError> {
-        let batch = PackedBatch::uncached(spans, self.vocab_size(), self.max_position_embeddings)?;
+        let batch = PackedBatch::uncached(spans, self.vocab_size(), self.context_length)?;
         let hidden = self.hidden(&batch, None, &mut ());
         Ok(self.logits(&batch, hidden))
     }
@@ -68,7 +68,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         cache: &mut dyn KvCache<B>,
         hook: &mut impl ForwardHook<B>,
     ) -> Result<Tensor<B, 2>, LmError> {
-        let limit = self.max_position_embeddings;
+        let limit = self.context_length;
         let batch = PackedBatch::cached(spans, cache, self.vocab_size(), limit)?;
         let hidden = self.hidden(&batch, Some(cache), hook);
         for span in spans {
@@ -92,7 +92,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     }
 
     pub(super) fn pack_labelled(&self, batch: &[LabelledSpan<'_>]) -> Result<PackedBatch, LmError> {
-        PackedBatch::labelled(batch, self.vocab_size(), self.max_position_embeddings)
+        PackedBatch::labelled(batch, self.vocab_size(), self.context_length)
     }
 
     /// The final norm and the head over the rows that are asked for: `[R, V]`, `None` without any.

@@ -47,7 +47,7 @@ impl<B: LmBackend, L: Linear<B>, E: Embedding<B>> Glm<B, L, SwiGlu<B, L>, E> {
             layers,
             norm: loader.norm("model.norm")?,
             lm_head,
-            max_position_embeddings: config.max_position_embeddings,
+            context_length: config.context_length(),
             rotary: RotaryEmbedding::new(config),
         })
     }

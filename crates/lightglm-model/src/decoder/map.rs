@@ -40,7 +40,7 @@ impl<B: Backend, L: Linear<B>, E: Embedding<B>> Glm<B, L, SwiGlu<B, L>, E> {
             layers: layers.collect::<Result<_, _>>()?,
             norm: self.norm,
             lm_head: self.lm_head.map(|head| map("lm_head", head)).transpose()?,
-            max_position_embeddings: self.max_position_embeddings,
+            context_length: self.context_length,
             rotary: self.rotary,
         })
     }
@@ -86,7 +86,7 @@ impl<B: Backend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F, 
             layers: self.layers,
             norm: self.norm,
             lm_head: self.lm_head,
-            max_position_embeddings: self.max_position_embeddings,
+            context_length: self.context_length,
             rotary: self.rotary,
         })
     }
@@ -112,7 +112,7 @@ impl<B: Backend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F, 
             layers,
             norm: self.norm,
             lm_head: self.lm_head,
-            max_position_embeddings: self.max_position_embeddings,
+            context_length: self.context_length,
             rotary: self.rotary,
         }
     }

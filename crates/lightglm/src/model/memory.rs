@@ -75,7 +75,7 @@ pub(crate) fn check_memory(checkpoint: &Checkpoint, options: &LoadOptions) -> Re
     }
     let config = checkpoint.config();
     let positions = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT);
-    let positions = positions.min(config.max_position_embeddings) as u64;
+    let positions = positions.min(config.context_length()) as u64;
     let kv_cache = positions * KvShape::from(config).bytes_per_position(options.kv_dtype) as u64;
     let available = options.memory.unwrap_or_else(available_memory);
     let weights = weight_bytes(checkpoint, &options.weights)?;

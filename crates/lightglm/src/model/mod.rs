@@ -115,7 +115,7 @@ impl Model {
         runtime: Box<dyn Runtime>,
         options: LoadOptions,
     ) -> Self {
-        let limit = checkpoint.config().max_position_embeddings;
+        let limit = checkpoint.config().context_length();
         let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
         let name = name_of(checkpoint.path());
         let inner = Inner {

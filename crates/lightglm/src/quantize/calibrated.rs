@@ -79,7 +79,7 @@ pub(super) fn calibrated(
         Ok::<Box<dyn KvCache<Cpu>>, KvCacheError>(Box::new(cache))
     };
     let defaults = CalibrationConfig::default();
-    let context_length = defaults.context_length.min(config.max_position_embeddings);
+    let context_length = defaults.context_length.min(config.context_length());
     let mut calibration =
         CalibrationConfig { context_length, windows_per_step: usize::MAX, ..defaults };
     let run = if matching.is_some() { calibrate_twice::<Cpu> } else { calibrate::<Cpu> };

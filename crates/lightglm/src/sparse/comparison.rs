@@ -90,7 +90,7 @@ impl<B: LmBackend> Comparer<'_, B> {
         let sparse = thresholds.apply(self.dense.clone())?;
         let all_tokens = self.quality(&*sparse, 0, progress)?;
         let second_half = self.quality(&*sparse, self.context / 2, progress)?;
-        let steps = STEPS.min(self.config.max_position_embeddings.saturating_sub(1)).max(1);
+        let steps = STEPS.min(self.config.context_length().saturating_sub(1)).max(1);
         let caches = [0; 2].map(|_| self.cache(steps + 1));
         let models: [&dyn CausalLm<B>; 2] = [self.dense, &*sparse];
         let [dense_decode_tokens_per_s, decode_tokens_per_s] =

@@ -51,7 +51,7 @@ impl DeviceJob for InTurns<'_> {
 
     fn run<B: LmGradients>(self, _: B::Device) -> Self::Output {
         let Self { models, tokens, steps, progress } = self;
-        let limit = models.iter().map(|model| model.config().max_position_embeddings).min();
+        let limit = models.iter().map(|model| model.config().context_length()).min();
         let steps = steps.min(limit.unwrap_or_default().saturating_sub(1)).max(1);
         let caches = models.map(|model| model.cache::<B>(1, steps + 1));
         let models: [&dyn CausalLm<B>; 2] = models.map(|model| &*model.on::<B>().model as _);

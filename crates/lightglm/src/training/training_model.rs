@@ -192,7 +192,7 @@ impl TrainingModel {
         examples: &[Example],
         mut report: DropReport,
     ) -> Result<TokenizedRows, Error> {
-        let limit = self.options.max_tokens.min(self.checkpoint.config().max_position_embeddings);
+        let limit = self.options.max_tokens.min(self.checkpoint.config().context_length());
         let tokenizer = ConversationTokenizer::new(&*self.text);
         let rows = tokenizer.tokenize(examples, limit, &mut report)?;
         Ok(TokenizedRows { rows, report })

@@ -153,9 +153,6 @@ impl<'a> Keys<'a> {
         if self.file.get(&sections).is_some() {
             return Err(unsupported(self.file, &sections, "an array", "no such key"));
         }
-        if self.file.tensors().contains_key("rope_freqs.weight") {
-            return Err(unsupported(self.file, "rope_freqs.weight", "a tensor", "no such tensor"));
-        }
         Ok(())
     }
 
@@ -172,8 +169,31 @@ impl<'a> Keys<'a> {
         Ok(RopeParameters {
             rope_theta,
             partial_rotary_factor: rotary_dim as f64 / head_dim as f64,
-            scaling: self.rope_scaling(context)?,
+            scaling: match self.divisors(rotary_dim)? {
+                Some(divisors) => RopeScaling::Divisors(divisors),
+                None => self.rope_scaling(context)?,
+            },
         })
+    }
+
+    /// What frequencies are divided by, where the file says it one by one, as for Llama 3.1.
+    fn divisors(&self, rotary_dim: usize) -> Result<Option<Vec<f32>>, ConfigError> {
+        const NAME: &str = "rope_freqs.weight";
+        let (Some(tensor), Some(bytes)) =
+            (self.file.tensors().get(NAME), self.file.tensor_bytes(NAME))
+        else {
+            return Ok(None);
+        };
+        let (floats, rest) = bytes.as_chunks::<4>();
+        let divisors: Vec<f32> = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let usable = |divisor: &f32| divisor.is_finite() && *divisor > 0.0;
+        let fits =
+            tensor.ggml_type.name() == "F32" && rest.is_empty() && divisors.len() == rotary_dim / 2;
+        if fits && divisors.iter().all(usable) {
+            return Ok(Some(divisors));
+        }
+        let supported = "rope.dimension_count / 2 positive numbers in F32";
+        Err(unsupported(self.file, NAME, format!("{:?}", tensor.shape), supported))
     }
 
     fn rope_scaling(&self, context: usize) -> Result<RopeScaling, ConfigError> {
