@@ -1,5 +1,7 @@
 //! `LoraConfig`.
 
+use regex::Regex;
+
 /// How adapters are made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraConfig {
@@ -11,7 +13,8 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// Share of the adapter's inputs that are zero in training.
     pub dropout: f64,
-    /// Which projections have an adapter: the last part of their name (`q_proj`), as in PEFT.
+    /// Which projections have an adapter, as in PEFT: the last part of their name (`q_proj`), `all-linear` (every
+    /// projection of a block), or a regular expression that matches the whole name (`.*\\.(q|v)_proj`).
     pub target_modules: Vec<String>,
 }
 
@@ -28,14 +31,37 @@ pub enum LoraError {
     /// The dropout is not a share below 1.
     #[error("`dropout` must be at least 0 and below 1, not {0}")]
     Dropout(f64),
+    /// A target is no regular expression.
+    #[error("`target_modules`: `{target}` is no regular expression: {reason}")]
+    Pattern {
+        /// The target.
+        target: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No module is named.
     #[error("`target_modules` names no module")]
     NoTargets,
 }
 
+/// What PEFT calls every projection but the head.
+const ALL_LINEAR: &str = "all-linear";
+
+/// The regular expression that `target` is; `None` where it is the end of a name.
+fn pattern(target: &str) -> Option<Result<Regex, regex::Error>> {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (!target.chars().all(is_name)).then(|| Regex::new(&format!("^(?:{target})$")))
+}
+
 /// Every projection of a decoder block.
 const ALL_PROJECTIONS: [&str; 6] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"];
+
+/// What the update of an adapter of this rank is multiplied with.
+pub(crate) fn scale(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
+    let rank = rank as f64;
+    alpha / if use_rslora { rank.sqrt() } else { rank }
+}
 
 impl Default for LoraConfig {
     /// Rank 16, `alpha` 32, no dropout, on all six projections of a block.
@@ -55,16 +81,24 @@ impl Default for LoraConfig {
 impl LoraConfig {
     /// What the update is multiplied with.
     pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
+        scale(self.alpha, self.rank, self.use_rslora)
     }
 
     /// Whether the projection `name` (`model.layers.0.self_attn.q_proj`) has an adapter.
     pub fn is_target(&self, name: &str) -> bool {
-        self.target_modules.iter().any(|target| {
-            let rest = name.strip_suffix(target.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        self.target_modules.iter().any(|target| Self::matches(target, name))
+    }
+
+    /// Whether `target`, one of [`Self::target_modules`], means the projection `name`.
+    pub fn matches(target: &str, name: &str) -> bool {
+        if target == ALL_LINEAR {
+            return ALL_PROJECTIONS.iter().any(|projection| Self::matches(projection, name));
+        }
+        if let Some(pattern) = pattern(target) {
+            return pattern.is_ok_and(|pattern| pattern.is_match(name));
+        }
+        let rest = name.strip_suffix(target);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
     /// Checks every field.
@@ -80,6 +114,12 @@ impl LoraConfig {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(LoraError::Dropout(self.dropout));
+        }
+        for target in &self.target_modules {
+            if let Some(Err(error)) = pattern(target) {
+                let (target, reason) = (target.clone(), error.to_string());
+                return Err(LoraError::Pattern { target, reason });
+            }
         }
         match self.target_modules.iter().any(|target| !target.is_empty()) {
             true => Ok(()),

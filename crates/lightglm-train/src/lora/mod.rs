@@ -5,6 +5,7 @@ mod dropout;
 mod linear;
 mod random;
 
+pub(crate) use config::scale;
 pub use config::{LoraConfig, LoraError};
 pub use dropout::DropoutSeed;
 pub use linear::{LoraAdapter, LoraLinear};
@@ -63,6 +64,8 @@ pub struct LoraSite {
 pub struct LowRank {
     /// `r`.
     pub rank: usize,
+    /// What the update is multiplied with.
+    pub scale: f64,
     /// The projection's `[N, K]`.
     pub shape: [usize; 2],
     /// `[r, K]`.
@@ -98,6 +101,15 @@ impl Lora {
         matrices: BTreeMap<String, LowRank>,
     ) -> Result<Self, LoraError> {
         Ok(Self { matrices: Some(Arc::new(matrices)), ..Self::new(name, config, 0)? })
+    }
+
+    /// Projections that there are matrices for and that no adapter has been put beside: what was given
+    /// and not used.
+    pub fn unplaced(&self) -> Vec<String> {
+        let sites = self.sites();
+        let placed = |name: &&String| sites.iter().any(|site| site.name == **name);
+        let names = self.matrices.iter().flat_map(|matrices| matrices.keys());
+        names.filter(|name| !placed(name)).cloned().collect()
     }
 
     /// Where adapters have been put.
@@ -155,12 +167,13 @@ impl Lora {
         [n, k]: [usize; 2],
         device: &B::Device,
     ) -> LoraAdapter<B> {
-        let rank = self.config.rank;
-        let (a, b) = match self.matrices.as_ref().and_then(|matrices| matrices.get(name)) {
-            Some(low) => (low.lora_a.clone(), low.lora_b.clone()),
+        let (rank, scale) = (self.config.rank, self.config.scale());
+        let (rank, scale, a, b) = match self.matrices.as_ref().and_then(|all| all.get(name)) {
+            Some(low) => (low.rank, low.scale, low.lora_a.clone(), low.lora_b.clone()),
             None => {
                 let bound = 1.0 / (k as f32).sqrt();
-                (random::uniform(self.seed, name, rank * k, bound), vec![0.0; n * rank])
+                let a = random::uniform(self.seed, name, rank * k, bound);
+                (rank, scale, a, vec![0.0; n * rank])
             }
         };
         let tensor = |values, shape: [usize; 2]| {
@@ -170,7 +183,7 @@ impl Lora {
             name: self.name.clone(),
             lora_a: tensor(a, [rank, k]),
             lora_b: tensor(b, [n, rank]),
-            scale: self.config.scale(),
+            scale,
             dropout: self.config.dropout,
             stream: random::stream(self.seed, name),
             dropout_seed: self.dropout.clone(),

@@ -1,20 +1,20 @@
 //! `adapter_config.json`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use regex::Regex;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::PeftError;
-use crate::lora::LoraConfig;
+use crate::lora::{LoraConfig, scale};
 
 /// Fields that change the arithmetic, or what the file's tensors mean: refused where they are set.
 ///
 /// Source: PEFT 0.21, `LoraConfig`.
-const REFUSED: [&str; 15] = [
+const REFUSED: [&str; 12] = [
     "use_dora",
-    "rank_pattern",
-    "alpha_pattern",
     "modules_to_save",
     "lora_bias",
     "layer_replication",
@@ -26,12 +26,33 @@ const REFUSED: [&str; 15] = [
     "arrow_config",
     "kasa_config",
     "monteclora_config",
-    "fan_in_fan_out",
 ];
 
 /// Values of `init_lora_weights` that leave the base as it was. Others (PiSSA, OLoRA, CorDA, LoftQ)
 /// take something out of it, and the adapter is one to what remained.
 const INITIALIZATIONS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+
+/// Fields that say where an adapter comes from, or how it was begun: the file's matrices are what counts.
+const HARMLESS: [&str; 18] = [
+    "auto_mapping",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "ephemeral_gpu_offload",
+    "fan_in_fan_out",
+];
 
 /// The fields that matter here; PEFT fills in the others.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +70,10 @@ pub(super) struct AdapterConfig {
     target_modules: Value,
     #[serde(default)]
     use_rslora: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    rank_pattern: BTreeMap<String, usize>,
+    #[serde(default, deserialize_with = "or_default")]
+    alpha_pattern: BTreeMap<String, f64>,
     #[serde(default = "none")]
     bias: String,
     #[serde(default)]
@@ -59,6 +84,13 @@ pub(super) struct AdapterConfig {
 
 fn none() -> String {
     "none".into()
+}
+
+/// `null` is as good as nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl AdapterConfig {
@@ -72,45 +104,53 @@ impl AdapterConfig {
             lora_dropout: config.dropout,
             target_modules: config.target_modules.clone().into(),
             use_rslora: config.use_rslora,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
             bias: none(),
             inference_mode: true,
             others: Map::from_iter([("fan_in_fan_out".to_owned(), Value::Bool(false))]),
         }
     }
 
+    /// Reads the configuration and refuses, by its name, what is not built here.
     pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Self, PeftError> {
+        // Other kinds of adapters have other fields: their own name says more than a missing rank.
+        #[derive(Deserialize)]
+        struct Kind {
+            #[serde(default)]
+            peft_type: Value,
+        }
+        if let Ok(Kind { peft_type: Value::String(kind) }) = serde_json::from_slice(text)
+            && !kind.eq_ignore_ascii_case("lora")
+        {
+            return Err(unsupported(file, "peft_type", &kind));
+        }
         let mut json = serde_json::Deserializer::from_slice(text);
-        serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| PeftError::malformed(file, error))
+        let config: Self = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| PeftError::malformed(file, error))?;
+        if config.bias != "none" {
+            return Err(unsupported(file, "bias", &config.bias));
+        }
+        for (field, value) in &config.others {
+            let is_structure = matches!(value, Value::Bool(_) | Value::Array(_) | Value::Object(_));
+            let unknown = is_structure && !HARMLESS.contains(&field.as_str());
+            if is_set(value) && (unknown || REFUSED.contains(&field.as_str())) {
+                return Err(unsupported(file, field, value));
+            }
+        }
+        if config.others.get("fan_in_fan_out").is_some_and(is_set) {
+            return Err(unsupported(file, "fan_in_fan_out", &true));
+        }
+        if let Some(value @ Value::String(name)) = config.others.get("init_lora_weights")
+            && !INITIALIZATIONS.contains(&name.as_str())
+        {
+            return Err(unsupported(file, "init_lora_weights", value));
+        }
+        Ok(config)
     }
 
     /// As a configuration of this crate, whose targets are `modules`.
-    pub(super) fn into_lora(
-        self,
-        file: &Path,
-        modules: Vec<String>,
-    ) -> Result<LoraConfig, PeftError> {
-        let unsupported = |field, value: &dyn ToString| PeftError::Unsupported {
-            file: file.to_path_buf(),
-            field,
-            value: value.to_string(),
-        };
-        if !self.peft_type.eq_ignore_ascii_case("lora") {
-            return Err(unsupported("peft_type", &self.peft_type));
-        }
-        if self.bias != "none" {
-            return Err(unsupported("bias", &self.bias));
-        }
-        for field in REFUSED {
-            if let Some(value) = self.others.get(field).filter(|value| is_set(value)) {
-                return Err(unsupported(field, value));
-            }
-        }
-        if let Some(value @ Value::String(name)) = self.others.get("init_lora_weights")
-            && !INITIALIZATIONS.contains(&name.as_str())
-        {
-            return Err(unsupported("init_lora_weights", value));
-        }
+    pub(super) fn lora(&self, file: &Path, modules: Vec<String>) -> Result<LoraConfig, PeftError> {
         let config = LoraConfig {
             rank: self.r,
             alpha: self.lora_alpha,
@@ -122,6 +162,44 @@ impl AdapterConfig {
         checked.map_err(|source| PeftError::Config { file: file.to_path_buf(), source })?;
         Ok(config)
     }
+
+    /// The rank and the scale of the projection `name`, whose patterns are those that match the end of it.
+    ///
+    /// Source: PEFT 0.21, `get_pattern_key`.
+    pub(super) fn of_module(&self, file: &Path, name: &str) -> Result<(usize, f64), PeftError> {
+        let rank = match of_pattern(file, "rank_pattern", &self.rank_pattern, name)? {
+            Some(0) => return Err(unsupported(file, "rank_pattern", &"a rank of 0")),
+            given => given.unwrap_or(self.r),
+        };
+        let alpha = match of_pattern(file, "alpha_pattern", &self.alpha_pattern, name)? {
+            Some(alpha) if !(alpha.is_finite() && alpha > 0.0) => {
+                return Err(unsupported(file, "alpha_pattern", &alpha));
+            }
+            given => given.unwrap_or(self.lora_alpha),
+        };
+        Ok((rank, scale(alpha, rank, self.use_rslora)))
+    }
+}
+
+fn unsupported(file: &Path, field: &str, value: &dyn ToString) -> PeftError {
+    let (file, field) = (file.to_path_buf(), field.to_owned());
+    PeftError::Unsupported { file, field, value: value.to_string() }
+}
+
+/// What the first pattern gives that matches `name`, or its end from a dot on.
+fn of_pattern<T: Copy>(
+    file: &Path,
+    field: &str,
+    patterns: &BTreeMap<String, T>,
+    name: &str,
+) -> Result<Option<T>, PeftError> {
+    for (pattern, value) in patterns {
+        let regex = Regex::new(&format!("^(.*\\.)?({pattern})$"));
+        if regex.map_err(|error| unsupported(file, field, &error))?.is_match(name) {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
 }
 
 fn is_set(value: &Value) -> bool {

@@ -35,7 +35,7 @@ pub enum PeftError {
         /// The file.
         file: PathBuf,
         /// The field.
-        field: &'static str,
+        field: String,
         /// Its value.
         value: String,
     },

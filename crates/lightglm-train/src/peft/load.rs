@@ -10,7 +10,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::adapter_config::AdapterConfig;
 use super::error::PeftError;
-use super::{CONFIG_FILE, MODEL_FILE, PREFIX};
+use super::places::{self, places};
+use super::{CONFIG_FILE, MODEL_FILE, PICKLE_FILE};
 use crate::lora::{Lora, LowRank};
 
 /// Reads the adapter in `folder` for a model whose projection `name` has `shape(name)`, `[N, K]`;
@@ -28,63 +29,120 @@ pub fn load_adapter(
     let text = fs::read(&file).map_err(|source| PeftError::Io { file: file.clone(), source })?;
     let config = AdapterConfig::parse(&file, &text)?;
     let tensors = folder.join(MODEL_FILE);
-    let matrices = read_matrices(&tensors, shape)?;
+    let pickle = folder.join(PICKLE_FILE);
+    if !tensors.exists() && pickle.exists() {
+        let reason = format!(
+            "is a pickle, which can run code when it is read; save the adapter as {MODEL_FILE} (PEFT's \
+             `save_pretrained` does)"
+        );
+        return Err(PeftError::malformed(&pickle, reason));
+    }
+    let matrices = read_matrices(&tensors, &file, &config, shape)?;
     let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
     let modules: BTreeSet<String> = matrices.keys().map(last).collect();
-    let config = config.into_lora(&file, modules.into_iter().collect())?;
-    if let Some((name, wrong)) = matrices.iter().find(|(_, m)| m.rank != config.rank) {
-        let reason = format!("rank {}, the configuration has {}", wrong.rank, config.rank);
-        let name = format!("{PREFIX}{name}.lora_A.weight");
-        return Err(PeftError::tensor(&tensors, &name, reason));
-    }
+    let config = config.lora(&file, modules.into_iter().collect())?;
     Lora::with_matrices(name, config, matrices).map_err(|source| PeftError::Config { file, source })
+}
+
+/// Which half of an adapter a tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    A,
+    B,
+}
+
+/// The projection that the tensor `full` belongs to, without what programs put around the model
+/// (`base_model.model.`, `_orig_mod.`, `module.`), and which half of its adapter it is; `None` where it is
+/// something else. Names of adapters (`.default`) are passed over.
+fn place(full: &str) -> Option<(&str, Half)> {
+    let mut name = full;
+    while let Some(rest) =
+        ["base_model.model.", "_orig_mod.", "module."].iter().find_map(|p| name.strip_prefix(p))
+    {
+        name = rest;
+    }
+    let name = name.strip_suffix(".weight")?;
+    [(".lora_A", Half::A), (".lora_B", Half::B)].iter().find_map(|&(mark, half)| {
+        let (module, adapter) = name.rsplit_once(mark)?;
+        let is_adapter = adapter.is_empty() || adapter.starts_with('.');
+        (is_adapter && !adapter[1.min(adapter.len())..].contains('.')).then_some((module, half))
+    })
+}
+
+/// What a tensor is that is no half of an adapter of ours.
+fn other_kind(full: &str) -> &'static str {
+    match full {
+        _ if full.contains("lora_embedding_") => {
+            "is of an adapter of the embedding, which is not supported: only projections have adapters"
+        }
+        _ if full.contains("lora_magnitude_vector") => {
+            "is of a DoRA adapter, which is not supported"
+        }
+        _ if full.contains("trainable_tokens") => "is of trained tokens, which are not supported",
+        _ if full.ends_with(".bias") => "is a trained bias, which is not supported",
+        _ if full.ends_with(".weight") && !full.contains(".lora_") => {
+            "is a whole trained weight (modules_to_save), which is not supported"
+        }
+        _ => "is neither `lora_A` nor `lora_B`",
+    }
 }
 
 fn read_matrices(
     file: &Path,
+    config_file: &Path,
+    config: &AdapterConfig,
     shape: &dyn Fn(&str) -> Option<[usize; 2]>,
 ) -> Result<BTreeMap<String, LowRank>, PeftError> {
     let io = |source| PeftError::Io { file: file.to_path_buf(), source };
     let bytes = fs::read(file).map_err(io)?;
     let tensors = SafeTensors::deserialize(&bytes);
     let tensors = tensors.map_err(|error| PeftError::malformed(file, error))?;
-    let mut found = BTreeMap::new();
+    let wrong = |name: &str, reason: &str| PeftError::tensor(file, name, reason);
+    let mut halves: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
     for full in tensors.names() {
-        let wrong = |reason: &str| PeftError::tensor(file, full, reason);
-        let module = full.strip_prefix(PREFIX);
-        let module = module.ok_or_else(|| wrong("does not begin with `base_model.model.`"))?;
-        let (module, is_a) = match module.strip_suffix(".lora_A.weight") {
-            Some(module) => (module, true),
-            None => match module.strip_suffix(".lora_B.weight") {
-                Some(module) => (module, false),
-                None => return Err(wrong("is neither `lora_A` nor `lora_B`")),
-            },
-        };
-        if !is_a {
-            // Its other half is looked for from `lora_A`; alone it would be lost.
-            let other = format!("{PREFIX}{module}.lora_A.weight");
-            if tensors.tensor(&other).is_err() {
-                return Err(wrong("has no `lora_A`"));
-            }
-            continue;
+        let (module, half) = place(full).ok_or_else(|| wrong(full, other_kind(full)))?;
+        let both = halves.entry(module).or_default();
+        if let Some(first) = both[half as usize].replace(full) {
+            let reason = format!("is the same as `{first}`: one file holds one adapter");
+            return Err(wrong(full, &reason));
         }
-        let [n, k] = shape(module).ok_or_else(|| wrong("the model has no such projection"))?;
-        let a = tensors.tensor(full).map_err(|error| wrong(&error.to_string()))?;
-        let other = format!("{PREFIX}{module}.lora_B.weight");
-        let b = tensors.tensor(&other).map_err(|_| wrong("has no `lora_B`"))?;
+    }
+    let mut found = BTreeMap::new();
+    for (module, both) in halves {
+        let (full, other) = match both {
+            [Some(a), Some(b)] => (a, b),
+            [Some(a), None] => return Err(wrong(a, "has no `lora_B`")),
+            [None, b] => return Err(wrong(b.unwrap_or(module), "has no `lora_A`")),
+        };
+        let places =
+            places(module, shape).ok_or_else(|| wrong(full, "the model has no such projection"))?;
+        // All parts read the same inputs, and one of them may be an output's half.
+        let k = shape(&places[0].projection).map_or(0, |[_, k]| k);
+        let n = places.iter().map(|place| place.rows.len()).sum();
+        let tensor = |name: &str| tensors.tensor(name).map_err(|e| wrong(name, &e.to_string()));
+        let (a, b) = (tensor(full)?, tensor(other)?);
         let unfit = |name: &str, found: &[usize], wanted: &[usize]| {
             let reason = format!("{found:?} where the projection [{n}, {k}] has {wanted:?}");
             PeftError::tensor(file, name, reason)
         };
-        let &[rank, columns] = a.shape() else { return Err(wrong("is not a matrix")) };
+        let &[rank, columns] = a.shape() else { return Err(wrong(full, "is not a matrix")) };
         if columns != k {
             return Err(unfit(full, a.shape(), &[rank, k]));
         }
         if b.shape() != [n, rank] {
-            return Err(unfit(&other, b.shape(), &[n, rank]));
+            return Err(unfit(other, b.shape(), &[n, rank]));
         }
-        let (lora_a, lora_b) = (floats(file, full, &a)?, floats(file, &other, &b)?);
-        found.insert(module.to_owned(), LowRank { rank, shape: [n, k], lora_a, lora_b });
+        let (expected, scale) = config.of_module(config_file, module)?;
+        if rank != expected {
+            let reason = format!("rank {rank}, the configuration has {expected}");
+            return Err(wrong(full, &reason));
+        }
+        let (lora_a, lora_b) = (floats(file, full, &a)?, floats(file, other, &b)?);
+        let low = LowRank { rank, scale, shape: [n, k], lora_a, lora_b };
+        for place in &places {
+            let projection = shape(&place.projection).unwrap_or_default();
+            places::add(&mut found, place, projection, &low);
+        }
     }
     match found.is_empty() {
         true => Err(PeftError::malformed(file, "no matrices")),

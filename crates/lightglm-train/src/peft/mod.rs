@@ -8,6 +8,7 @@
 mod adapter_config;
 mod error;
 mod load;
+mod places;
 mod save;
 
 pub use error::PeftError;
@@ -19,6 +20,9 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 
 /// The file of an adapter's matrices.
 pub const MODEL_FILE: &str = "adapter_model.safetensors";
+
+/// What PEFT wrote before; not read.
+const PICKLE_FILE: &str = "adapter_model.bin";
 
 /// What PEFT puts in front of a module's name.
 const PREFIX: &str = "base_model.model.";

@@ -10,7 +10,7 @@ use lightglm_model::decoder::{Glm, SwiGlu};
 use lightglm_train::peft::load_adapter;
 
 use super::language_model::{LanguageModel, LoadAdapter};
-use super::load::matrices;
+use super::load::{EMBEDDING, matrices};
 use crate::error::Error;
 
 /// Models of the adapters in `folder`, one folder each, in PEFT's layout.
@@ -24,7 +24,9 @@ where
     L: Linear<B> + Send + Sync + 'static,
     E: Embedding<B> + Send + Sync + 'static,
 {
-    let shapes = matrices(config);
+    // Adapters go beside projections; a table of embeddings is none, tied or not.
+    let mut shapes = matrices(config);
+    shapes.retain(|(name, _)| name != EMBEDDING);
     Arc::new(move |name| {
         let path = folder_in(&folder, name)?;
         let shape =
@@ -32,7 +34,13 @@ where
         let lora = load_adapter(&path, name, &shape)?;
         let wrap = |name: &str, linear: L| lora.wrap(name, linear);
         let adapted: Arc<dyn LanguageModel<B>> = Arc::new(Glm::clone(&base).map_linears(wrap));
-        Ok(adapted)
+        match lora.unplaced().as_slice() {
+            [] => Ok(adapted),
+            [projection, ..] => {
+                let reason = format!("the model applies no adapter to `{projection}`");
+                Err(Error::Adapter { name: name.to_owned(), reason })
+            }
+        }
     })
 }
 

@@ -272,6 +272,9 @@ fn short(policy: &str) -> String {
     policy.strip_prefix("*=").filter(|rest| !rest.contains(',')).unwrap_or(policy).to_owned()
 }
 
+/// The embedding table's name without `.weight`.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens";
+
 /// The model's matrices: names without `.weight`, and shapes `[N, K]`.
 pub fn matrices(config: &GlmConfig) -> Vec<(String, [usize; 2])> {
     let matrix = |(name, shape): (String, Vec<usize>)| {

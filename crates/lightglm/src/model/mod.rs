@@ -21,10 +21,10 @@ use std::sync::Arc;
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
+pub(crate) use load::{EMBEDDING, check, interrupted, is_packed, load_as};
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
-pub(crate) use load::{check, interrupted, is_packed, load_as};
 pub use load_options::{LoadOptions, Sparsity, Weights};
 pub use reply::{Reply, Speed};
 #[cfg(feature = "train")]

@@ -8,7 +8,7 @@ use lightglm_train::optimizer::ScheduleShape;
 use lightglm_train::trainer::TrainConfig;
 
 use crate::error::Error;
-use crate::model::matrices;
+use crate::model::{EMBEDDING, matrices};
 
 /// What of a model is trained, and towards what.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,12 +120,13 @@ impl Method {
         let matrices = matrices(config);
         let names = || matrices.iter().map(|(name, _)| name.as_str());
         let projections = || names().filter(|name| *name != EMBEDDING);
-        if let Some(lora) = self.lora()
-            && !projections().any(|name| lora.is_target(name))
-        {
-            let reason =
-                format!("the model has no projection called {}", lora.target_modules.join(" or "));
-            return Err(Error::Option { option: "target_modules", reason });
+        if let Some(lora) = self.lora() {
+            let meant =
+                |target: &String| projections().any(|name| LoraConfig::matches(target, name));
+            if let Some(target) = lora.target_modules.iter().find(|target| !meant(target)) {
+                let reason = format!("the model has no projection called {target}{}", hint(target));
+                return Err(Error::Option { option: "target_modules", reason });
+            }
         }
         match self {
             Self::Qat(config) => Ok(config.policy.check_names(names())?),
@@ -134,8 +135,15 @@ impl Method {
     }
 }
 
-/// The embedding table's name without `.weight`.
-pub(super) const EMBEDDING: &str = "model.embed_tokens";
+/// What someone may have meant who names a projection of other models.
+fn hint(target: &str) -> &'static str {
+    match target {
+        "gate_proj" | "up_proj" => ": the two are one here, gate_up_proj",
+        "query_key_value" | "qkv_proj" => ": its parts are q_proj, k_proj and v_proj here",
+        "embed_tokens" => ": adapters go beside projections, not into the table of embeddings",
+        _ => "",
+    }
+}
 
 /// Whether `scheme` leaves a weight eight bits or more.
 fn keeps_eight_bits(scheme: Scheme) -> bool {

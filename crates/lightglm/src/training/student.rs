@@ -19,10 +19,10 @@ use lightglm_train::lora::Lora;
 use lightglm_train::peft::save_adapter;
 use lightglm_train::trainer::{TokenizedExample, TrainEvent, TrainOutcome, Trainer};
 
-use super::method::{EMBEDDING, Method, QatConfig};
+use super::method::{Method, QatConfig};
 use crate::device::Cpu;
 use crate::error::Error;
-use crate::model::{LanguageModel, Weights, is_packed, load_quantized};
+use crate::model::{EMBEDDING, LanguageModel, Weights, is_packed, load_quantized};
 use crate::progress::ProgressSink;
 
 /// The backend of training.

@@ -58,6 +58,7 @@ fn adapter(name: &str, seed: u64, dropout: f64) -> Lora {
     let targets = matrices(&config()).into_iter().filter(|(name, _)| lora.is_target(name));
     let low_rank = |[n, k]: [usize; 2], number: &mut dyn FnMut() -> f32| LowRank {
         rank: 4,
+        scale: lora.scale(),
         shape: [n, k],
         lora_a: (0..4 * k).map(|_| number()).collect(),
         lora_b: (0..n * 4).map(|_| number()).collect(),

@@ -1,6 +1,7 @@
 //! Training, with the whole decoder: one program, as each costs half a minute to build.
 
 mod accuracy;
+mod adapters_as_brought;
 mod checkpoint_folder;
 mod conformance;
 mod golden;

@@ -35,7 +35,9 @@ fn adapter(model: &DenseGlm<Flex>) -> Lora {
         let lora_a = (0..2 * k).map(|i| (i % 7) as f32 * 0.01 - 0.03).collect();
         let lora_b = (0..n * 2).map(|i| (i % 5) as f32 * 0.01 - 0.02).collect();
         if config.is_target(name) {
-            all.insert(name.to_owned(), LowRank { rank: 2, shape: [n, k], lora_a, lora_b });
+            let scale = config.scale();
+            let low = LowRank { rank: 2, scale, shape: [n, k], lora_a, lora_b };
+            all.insert(name.to_owned(), low);
         }
     });
     Lora::with_matrices("default", config, all).unwrap()

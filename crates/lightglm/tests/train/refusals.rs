@@ -45,6 +45,22 @@ fn methods_that_do_not_fit() {
     let targets = vec!["query".to_owned(), "embed_tokens".to_owned()];
     let nothing = open(Method::Lora(LoraConfig { target_modules: targets, ..rank(4) }));
     assert!(matches!(nothing, Error::Option { option: "target_modules", .. }), "{nothing}");
+    // One that finds nothing beside one that does: what was asked for would be left out.
+    for (target, hint) in
+        [("up_proj", "gate_up_proj"), ("embed_tokens", "beside projections"), ("qq", "qq")]
+    {
+        let target_modules = vec!["q_proj".to_owned(), target.to_owned()];
+        let error = open(Method::Lora(LoraConfig { target_modules, ..rank(4) }));
+        assert!(error.to_string().contains(hint), "{error}");
+    }
+    let target_modules = vec!["(q".to_owned()];
+    let error = open(Method::Lora(LoraConfig { target_modules, ..rank(4) }));
+    assert!(error.to_string().contains("no regular expression"), "{error}");
+    for targets in ["all-linear", r".*\.(q|v)_proj", r"model\.layers\.1\..*"] {
+        let config = LoraConfig { target_modules: vec![targets.to_owned()], ..rank(4) };
+        let student = TrainingModel::open(&base, Method::Lora(config)).unwrap();
+        assert!(student.trainable_parameters().unwrap() > 0, "{targets}");
+    }
     let policy = "*.query=int8".parse().unwrap();
     let nothing = open(Method::Qat(QatConfig::new(policy)));
     assert!(matches!(nothing, Error::Policy(_)), "{nothing}");
