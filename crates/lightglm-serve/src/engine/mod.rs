@@ -35,7 +35,7 @@ pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, Specula
 pub use engine_api::EngineApi;
 pub use event::{EngineError, Event, EventSink, Usage};
 pub use handle::EngineHandle;
-pub use models::{AdapterError, AdapterLoader, SharedModel};
+pub use models::{AdapterError, AdapterFault, AdapterLoader, SharedModel};
 pub use rejection::Rejection;
 pub use request::EngineRequest;
 pub use scheduler::{Engine, EngineBuilder};

@@ -14,7 +14,22 @@ pub type SharedModel<B> = Arc<dyn CausalLm<B> + Send + Sync>;
 ///
 /// It is called in the thread of whoever asked for the adapter. Cloning a decoder shares its weights,
 /// so that a model with LoRA matrices around a clone of the base model costs their size alone.
-pub type AdapterLoader<B> = Box<dyn Fn(&str) -> Result<SharedModel<B>, String> + Send + Sync>;
+pub type AdapterLoader<B> = Box<dyn Fn(&str) -> Result<SharedModel<B>, AdapterFault> + Send + Sync>;
+
+/// Why a loader made no model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdapterFault {
+    /// The adapter is at fault, in words for whoever asked for it: they name nothing of the machine.
+    Adapter(String),
+    /// Anything else, for the log.
+    Loader(String),
+}
+
+impl From<&str> for AdapterFault {
+    fn from(reason: &str) -> Self {
+        Self::Loader(reason.to_owned())
+    }
+}
 
 /// A model, and what keeps its keys and values apart from those of others.
 #[derive(Clone)]
@@ -27,7 +42,7 @@ pub(super) struct ModelSlot<B: Backend> {
 /// A [`ModelSlot`] of a backend that the holder need not know.
 pub(super) type AnySlot = Arc<dyn Any + Send + Sync>;
 
-type Load = Box<dyn Fn(&str, u64) -> Result<AnySlot, String> + Send + Sync>;
+type Load = Box<dyn Fn(&str, u64) -> Result<AnySlot, AdapterFault> + Send + Sync>;
 
 /// The adapters that requests can name.
 pub(super) struct Adapters {
@@ -60,6 +75,14 @@ pub enum AdapterError {
         /// The adapter.
         name: String,
     },
+    /// The adapter does not fit the model, or is none.
+    #[error("adapter `{name}`: {reason}")]
+    Unfit {
+        /// The adapter.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The loader failed.
     #[error("adapter `{name}`: {reason}")]
     Failed {
@@ -70,6 +93,16 @@ pub enum AdapterError {
     },
 }
 
+impl AdapterError {
+    fn new(name: &str, fault: AdapterFault) -> Self {
+        let name = name.to_owned();
+        match fault {
+            AdapterFault::Adapter(reason) => Self::Unfit { name, reason },
+            AdapterFault::Loader(reason) => Self::Failed { name, reason },
+        }
+    }
+}
+
 impl Adapters {
     pub(super) fn new<B: Backend>(loader: Option<AdapterLoader<B>>, vocab_size: usize) -> Self {
         let load = loader.map(|loader| -> Load {
@@ -77,9 +110,9 @@ impl Adapters {
                 let model = loader(name)?;
                 let width = model.vocab_size();
                 if width != vocab_size {
-                    return Err(format!(
+                    return Err(AdapterFault::Adapter(format!(
                         "its vocabulary is {width}, the base model's {vocab_size}"
-                    ));
+                    )));
                 }
                 Ok(Arc::new(ModelSlot::<B> { salt, model }))
             })
@@ -107,8 +140,7 @@ impl Adapters {
             loaded.last_salt
         };
         // Without the lock: it may take long, and requests look their models up meanwhile.
-        let slot = load(name, salt)
-            .map_err(|reason| AdapterError::Failed { name: name.to_owned(), reason })?;
+        let slot = load(name, salt).map_err(|fault| AdapterError::new(name, fault))?;
         match self.lock().slots.entry(name.to_owned()) {
             std::collections::btree_map::Entry::Occupied(_) => Err(taken()),
             std::collections::btree_map::Entry::Vacant(entry) => {

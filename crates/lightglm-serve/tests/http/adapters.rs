@@ -39,6 +39,9 @@ async fn names_are_names() {
     let answer = post(&router, LOAD, json!({"lora_name": "broken"})).await;
     assert_eq!(answer.error(), (400, "lora_name".into(), "adapter_not_loadable".into()));
     assert!(!answer.text.contains("secret"), "{}", answer.text);
+    let answer = post(&router, LOAD, json!({"lora_name": "unfit"})).await;
+    assert_eq!(answer.error(), (400, "lora_name".into(), "adapter_not_loadable".into()));
+    assert!(answer.text.contains("field `use_dora` is true"), "{}", answer.text);
 }
 
 #[tokio::test]

@@ -188,6 +188,10 @@ impl EngineApi for Scripted {
         if adapters.contains(&name) {
             return Err(AdapterError::AlreadyLoaded { name });
         }
+        if name == "unfit" {
+            let reason = "adapter_config.json: field `use_dora` is true".into();
+            return Err(AdapterError::Unfit { name, reason });
+        }
         if name == "broken" {
             let reason = "/secret/place: no such file".into();
             return Err(AdapterError::Failed { name, reason });

@@ -66,6 +66,20 @@ pub enum PeftError {
 }
 
 impl PeftError {
+    /// What is wrong, with files named without the folders that they are in: for those who are not to know
+    /// where a server keeps its files. `None` where the operating system is at fault.
+    pub fn without_folders(&self) -> Option<String> {
+        let file = match self {
+            Self::Malformed { file, .. }
+            | Self::Unsupported { file, .. }
+            | Self::Config { file, .. }
+            | Self::Tensor { file, .. } => file,
+            Self::Io { .. } | Self::Write(_) | Self::NoAdapter { .. } => return None,
+        };
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        Some(self.to_string().replace(&file.display().to_string(), &name))
+    }
+
     pub(super) fn malformed(file: &Path, reason: impl ToString) -> Self {
         Self::Malformed { file: file.to_path_buf(), reason: reason.to_string() }
     }

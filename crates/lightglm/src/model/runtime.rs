@@ -249,7 +249,7 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         let builder = EngineBuilder::new(model, cache, config);
         let builder = match self.loaded.adapters.clone() {
             Some(load) => builder.with_adapters(Box::new(move |name| {
-                let adapted = load(name).map_err(|error| error.to_string())?;
+                let adapted = load(name).map_err(|error| fault(&error))?;
                 Ok(adapted as SharedModel<B>)
             })),
             None => builder,
@@ -325,4 +325,17 @@ impl<B: LmBackend> Session for OneSequence<B> {
             step
         })))
     }
+}
+
+/// What clients of a server are told of an adapter, and what only its log.
+#[cfg(feature = "serve")]
+fn fault(error: &Error) -> lightglm_serve::engine::AdapterFault {
+    use lightglm_serve::engine::AdapterFault;
+
+    let told = match error {
+        Error::Peft(error) => error.without_folders(),
+        Error::Adapter { reason, .. } => Some(reason.clone()),
+        _ => None,
+    };
+    told.map_or_else(|| AdapterFault::Loader(error.to_string()), AdapterFault::Adapter)
 }
