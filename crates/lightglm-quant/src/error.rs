@@ -12,6 +12,9 @@ use crate::{PackedFileError, PolicyError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantError {
+    /// A layer of another program's quantized checkpoint is malformed.
+    #[error(transparent)]
+    Format(Box<crate::formats::FormatError>),
     /// The scheme does not fit the layer's shape.
     #[error("`{name}`: {source}")]
     Layer {
@@ -67,4 +70,10 @@ pub enum QuantError {
     /// The checkpoint is at fault.
     #[error(transparent)]
     Weights(#[from] WeightError),
+}
+
+impl From<crate::formats::FormatError> for QuantError {
+    fn from(error: crate::formats::FormatError) -> Self {
+        Self::Format(Box::new(error))
+    }
 }

@@ -269,6 +269,14 @@ pub enum Error {
     /// An export could not be written or read.
     #[error(transparent)]
     Export(#[from] FormatError),
+    /// The folder was quantized by another program, in a way that is not read here.
+    #[error("{}: {source}", file.display())]
+    ForeignQuantization {
+        /// Its config.json.
+        file: PathBuf,
+        /// What is not read.
+        source: FormatError,
+    },
     /// A file of questions or of predictions is malformed.
     #[error(transparent)]
     Data(#[from] EvalDataError),

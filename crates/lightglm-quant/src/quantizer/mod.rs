@@ -17,6 +17,7 @@ use lightglm_core::{LoadPart, PartSource, TensorView, WeightError, WeightSource,
 use lightglm_kernels::{LmBackend, PackedFormat, QuantizedMatrix, page_in, page_out};
 
 use crate::formats::StoredBlocks;
+use crate::formats::compressed_tensors::CompressedTensorsCheckpoint;
 use crate::{
     MatrixWeight, Policy, QuantError, QuantizedEmbedding, QuantizedLinear, QuantizedScheme, Scheme,
     round_to_nearest,
@@ -60,6 +61,7 @@ pub struct CheckpointQuantizer<'a> {
     file: PathBuf,
     policy: &'a Policy,
     method: Option<&'a Method<'a>>,
+    compressed: Option<&'a CompressedTensorsCheckpoint<'a>>,
     progress: Option<&'a Progress<'a>>,
 }
 
@@ -73,12 +75,23 @@ impl fmt::Debug for CheckpointQuantizer<'_> {
 impl<'a> CheckpointQuantizer<'a> {
     /// For the checkpoint `source`, which `file` names in errors; rounds to nearest.
     pub fn new(source: &'a dyn WeightSource, file: &Path, policy: &'a Policy) -> Self {
-        Self { source, file: file.to_owned(), policy, method: None, progress: None }
+        let file = file.to_owned();
+        Self { source, file, policy, method: None, compressed: None, progress: None }
     }
 
     /// With codes chosen by `method`, which sees one whole matrix at a time in f32.
     pub fn with_method(mut self, method: &'a Method<'a>) -> Self {
         self.method = Some(method);
+        self
+    }
+
+    /// For a checkpoint whose layers another program has quantized: what the policy leaves as it is stored
+    /// keeps their codes and scales. The source is to have their dequantized weights.
+    pub fn with_compressed(
+        mut self,
+        checkpoint: Option<&'a CompressedTensorsCheckpoint<'a>>,
+    ) -> Self {
+        self.compressed = checkpoint;
         self
     }
 
@@ -103,6 +116,9 @@ impl<'a> CheckpointQuantizer<'a> {
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<HostMatrix, QuantError> {
         let scheme = match self.policy.scheme(name) {
             Scheme::Dense => {
+                if let Some(layers) = self.compressed.filter(|all| all.is_quantized(name)) {
+                    return Ok(HostMatrix::Packed(self.pack_layer(layers, name, shape)?));
+                }
                 if let Some(blocks) = self.blocks(name, shape)? {
                     return Ok(HostMatrix::Packed(self.pack_blocks(name, &blocks)?));
                 }
@@ -202,6 +218,26 @@ impl<'a> CheckpointQuantizer<'a> {
         packed
     }
 
+    fn pack_layer(
+        &self,
+        layers: &CompressedTensorsCheckpoint<'_>,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<PackedBytes, QuantError> {
+        let misfit = |source| QuantError::Layer { name: name.to_owned(), source };
+        let format = layers.scheme(name)?.format(shape[1]).map_err(misfit)?;
+        let matrix = layers.layer(name)?.matrix;
+        if matrix.shape != shape {
+            let (file, expected, actual) =
+                (self.file.clone(), shape.to_vec(), matrix.shape.to_vec());
+            let name = format!("{name}.weight");
+            return Err(WeightError::ShapeMismatch { file, name, expected, actual }.into());
+        }
+        let packed = PackedBytes::pack(&matrix, format).map_err(misfit)?;
+        self.advance((shape[0] * shape[1]) as u64)?;
+        Ok(packed)
+    }
+
     /// What the matrix `name` of `shape` becomes: what the policy says, and where that leaves it as it is
     /// stored, the scheme of its blocks.
     ///
@@ -209,9 +245,12 @@ impl<'a> CheckpointQuantizer<'a> {
     /// Where the checkpoint is at fault.
     pub fn scheme(&self, name: &str, shape: [usize; 2]) -> Result<Scheme, QuantError> {
         Ok(match self.policy.scheme(name) {
-            Scheme::Dense => match self.blocks(name, shape)? {
-                Some(blocks) => Scheme::Quantized(blocks.scheme()),
-                None => Scheme::Dense,
+            Scheme::Dense => match self.compressed.filter(|all| all.is_quantized(name)) {
+                Some(layers) => Scheme::Quantized(layers.scheme(name)?),
+                None => match self.blocks(name, shape)? {
+                    Some(blocks) => Scheme::Quantized(blocks.scheme()),
+                    None => Scheme::Dense,
+                },
             },
             quantized => quantized,
         })

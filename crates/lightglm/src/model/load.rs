@@ -9,12 +9,14 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
 use lightglm_quant::formats::GGUF_BLOCK_TYPES;
+use lightglm_quant::formats::compressed_tensors::CompressedTensorsCheckpoint;
 use lightglm_quant::{
     CheckpointQuantizer, Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding,
     QuantizedLinear, Scheme,
 };
 
 use super::adapters::adapter_loader;
+use super::compressed::{compressed, is_compressed, name_of};
 use super::copied_weights::CopiedWeights;
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
@@ -59,9 +61,15 @@ pub fn load<B: LmBackend>(
         Weights::Dtype(dtype) => (LoadPrecision::Convert(dtype), dtype),
         _ => (LoadPrecision::Stored, checkpoint.stored_dtype()?),
     };
-    let (copies, config, file) =
-        (CopiedWeights(checkpoint.weights()), checkpoint.config(), checkpoint.path());
-    let model = DenseGlm::load(config, copies.unless_mapped(options), file, precision, device)?;
+    // What another program quantized is dequantized here, as a dtype was asked for.
+    let layers = compressed(checkpoint)?;
+    let copies = CopiedWeights(checkpoint.weights());
+    let source = match &layers {
+        Some(layers) => layers,
+        None => copies.unless_mapped(options),
+    };
+    let (config, file) = (checkpoint.config(), checkpoint.path());
+    let model = DenseGlm::load(config, source, file, precision, device)?;
     Ok(loaded(model, held::<B>(wanted, device), false, checkpoint, options, device))
 }
 
@@ -72,7 +80,9 @@ pub(crate) fn is_packed(checkpoint: &Checkpoint, weights: &Weights) -> Result<bo
     Ok(match weights {
         Weights::Policy(_) => true,
         Weights::Dtype(_) => is_quantized,
-        Weights::Stored => is_quantized || stored_blocks(checkpoint)?.is_some(),
+        Weights::Stored => {
+            is_quantized || is_compressed(checkpoint)? || stored_blocks(checkpoint)?.is_some()
+        }
     })
 }
 
@@ -103,7 +113,11 @@ pub(crate) fn stored_blocks(checkpoint: &Checkpoint) -> Result<Option<String>, E
 pub(crate) fn check(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<(), Error> {
     options.check()?;
     let is_quantized = QuantizedCheckpoint::is_one(checkpoint.weights());
+    let is_compressed = is_compressed(checkpoint)?;
     match &options.weights {
+        Weights::Policy(_) if is_compressed => {
+            Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() })
+        }
         Weights::Dtype(_) | Weights::Policy(_) if is_quantized => {
             Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() })
         }
@@ -168,6 +182,14 @@ pub(crate) fn load_as<B: LmBackend>(
     }
     match &options.weights {
         Weights::Policy(policy) => quantize_source(config, source, file, policy, progress, device),
+        Weights::Stored | Weights::Dtype(_) if is_compressed(checkpoint)? => {
+            let layers = compressed(checkpoint)?;
+            let nothing = Policy::new([])?;
+            let source = Source { weights: source, compressed: layers.as_ref() };
+            let model = quantize_from(config, source, file, &nothing, progress, device)?;
+            let scheme = layers.map(|layers| name_of(&layers, file)).transpose()?;
+            Ok(Quantized { scheme: scheme.unwrap_or_default(), ..model })
+        }
         Weights::Stored | Weights::Dtype(_) => {
             let nothing = Policy::new([])?;
             let dense = quantize_source(config, source, file, &nothing, progress, device)?;
@@ -207,6 +229,25 @@ pub fn quantize_source<B: LmBackend>(
     progress: &ProgressSink,
     device: &B::Device,
 ) -> Result<Quantized<B>, Error> {
+    let source = Source { weights: source, compressed: None };
+    quantize_from(config, source, file, policy, progress, device)
+}
+
+/// Weights, and the layers of them that another program quantized.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    weights: &'a dyn WeightSource,
+    compressed: Option<&'a CompressedTensorsCheckpoint<'a>>,
+}
+
+fn quantize_from<B: LmBackend>(
+    config: &GlmConfig,
+    source: Source<'_>,
+    file: &Path,
+    policy: &Policy,
+    progress: &ProgressSink,
+    device: &B::Device,
+) -> Result<Quantized<B>, Error> {
     let names = matrices(config);
     policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
     let total = names.iter().map(|(_, [n, k])| (n * k) as u64).sum();
@@ -215,7 +256,9 @@ pub fn quantize_source<B: LmBackend>(
         QUANTIZING => Progress::Quantizing { done, total },
         doing => Progress::Working { doing, done, total },
     });
-    let quantizer = CheckpointQuantizer::new(source, file, policy).with_progress(&tell);
+    let quantizer = CheckpointQuantizer::new(source.weights, file, policy)
+        .with_compressed(source.compressed)
+        .with_progress(&tell);
     let model = Glm::from_parts(config, &quantizer, device);
     let model = model.map_err(|error| interrupted(error, doing))?;
     let mut integer = false;

@@ -4,6 +4,7 @@ use lightglm_core::{KvShape, WeightDtype};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::{CheckpointQuantizer, Footprint, Policy, QuantizedCheckpoint, Scheme};
 
+use super::compressed::{compressed, is_compressed};
 use super::load::matrices;
 use super::load_options::{DEFAULT_MAX_CONTEXT, LoadOptions, Weights};
 use crate::device::Device;
@@ -39,7 +40,8 @@ pub(crate) fn weight_bytes(checkpoint: &Checkpoint, weights: &Weights) -> Result
     }
     let nothing = Policy::new([])?;
     let policy = if let Weights::Policy(policy) = weights { policy } else { &nothing };
-    let quantizer = CheckpointQuantizer::new(source, file, policy);
+    let layers = compressed(checkpoint)?;
+    let quantizer = CheckpointQuantizer::new(source, file, policy).with_compressed(layers.as_ref());
     let mut bytes = 0;
     for (name, shape) in matrices(checkpoint.config()) {
         let (scheme, dense) = match weights {
@@ -83,7 +85,7 @@ pub(crate) fn check_memory(checkpoint: &Checkpoint, options: &LoadOptions) -> Re
         return Ok(());
     }
     let mut fitting = None;
-    if !QuantizedCheckpoint::is_one(checkpoint.weights()) {
+    if !QuantizedCheckpoint::is_one(checkpoint.weights()) && !is_compressed(checkpoint)? {
         for name in SMALLER {
             // A scheme that does not fit the model's shapes is none to name.
             let bytes = weight_bytes(checkpoint, &Weights::scheme(name)?).unwrap_or(u64::MAX);

@@ -18,6 +18,7 @@ use lightglm_quant::{QuantizedCheckpoint, round_to_nearest, to_f32};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::model::is_compressed;
 use crate::progress::{Progress, ProgressSink};
 
 /// Files that other programs look for beside the weights.
@@ -89,7 +90,7 @@ pub fn export(
     folder: &Path,
 ) -> Result<ExportReport, Error> {
     let weights = checkpoint.weights();
-    if QuantizedCheckpoint::is_one(weights) {
+    if QuantizedCheckpoint::is_one(weights) || is_compressed(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
     }
     if !options.overwrite && folder.join("config.json").exists() {

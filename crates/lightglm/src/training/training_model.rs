@@ -23,7 +23,7 @@ use super::method::Method;
 use super::student::{self, Opened, Student, Train, Watch};
 use crate::device::Cpu;
 use crate::error::Error;
-use crate::model::{LoadOptions, Loaded, Model, quantize_source};
+use crate::model::{LoadOptions, Loaded, Model, is_compressed, quantize_source};
 use crate::model_folder::ModelFolder;
 use crate::progress::ProgressSink;
 
@@ -145,7 +145,9 @@ impl TrainingModel {
             return Err(Error::Option { option: "max_tokens", reason });
         }
         let adapted = matches!(method, Method::Lora(_));
-        if !adapted && QuantizedCheckpoint::is_one(checkpoint.weights()) {
+        let quantized =
+            QuantizedCheckpoint::is_one(checkpoint.weights()) || is_compressed(&checkpoint)?;
+        if !adapted && quantized {
             return Err(Error::QuantizedForTraining { file: checkpoint.path().to_owned() });
         }
         method.check_for(checkpoint.config())?;

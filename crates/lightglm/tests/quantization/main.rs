@@ -8,6 +8,7 @@ mod tiny_model;
 #[path = "../wikitext/mod.rs"]
 mod wikitext;
 
+mod foreign;
 mod formats;
 mod quant_calibration;
 mod quant_quality;

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use half::{bf16, f16};
 use lightglm_core::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
-use lightglm_kernels::{ActivationFormat, QuantizedMatrix};
+use lightglm_kernels::{ActivationBits, ActivationFormat, QuantizedMatrix, ScaleDtype};
 
 use super::packing::{code, per_word};
 use super::{CompressedFormat, CompressedTensorsConfig, ConfigGroup, WeightStrategy};
 use crate::formats::FormatError;
+use crate::{Granularity, QuantizedScheme, WeightScheme};
 
 /// Tensors that belong to a quantized layer, beside its codes.
 const PARTS: [&str; 4] = ["weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"];
@@ -65,6 +66,31 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
     /// Whether the layer `name` (without `.weight`) is quantized.
     pub fn is_quantized(&self, name: &str) -> bool {
         self.layers.contains(name)
+    }
+
+    /// The scheme of the quantized layer `name`, which keeps its codes and scales. Inputs that are not
+    /// quantized there have 16 bits, one scale a token.
+    ///
+    /// # Errors
+    /// [`FormatError::NoGroup`].
+    pub fn scheme(&self, name: &str) -> Result<QuantizedScheme, FormatError> {
+        let group = self.config.group_of(name);
+        let group = group.ok_or_else(|| FormatError::NoGroup { name: name.to_owned() })?;
+        let granularity = match group.weights.strategy {
+            WeightStrategy::Group(size) => Granularity::PerGroup(size),
+            WeightStrategy::Tensor | WeightStrategy::Channel => Granularity::PerChannel,
+        };
+        const UNROUNDED: ActivationFormat =
+            ActivationFormat { bits: ActivationBits::Sixteen, group_size: None };
+        Ok(QuantizedScheme {
+            weight: WeightScheme {
+                bits: group.weights.bits,
+                granularity,
+                symmetric: group.weights.symmetric,
+                scale_dtype: ScaleDtype::F32,
+            },
+            activation: group.activation.unwrap_or(UNROUNDED),
+        })
     }
 
     /// The quantized layer `name`, without `.weight`.
@@ -226,7 +252,7 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
             return Err(FormatError::Matrix { name, source });
         }
         let zeros = spread(zeros, n, group.weights.strategy);
-        Ok(zeros.iter().any(|zero| *zero != bits.offset()).then_some(zeros))
+        Ok(Some(zeros))
     }
 
     fn stored(&self, name: &str, dtypes: &[&str]) -> Result<Part, FormatError> {

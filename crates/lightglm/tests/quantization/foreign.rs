@@ -1,0 +1,75 @@
+//! Folders that other programs quantized, and our own exports, which are such folders: opened as they are
+//! stored, or refused by the name of what is not read.
+
+use std::path::{Path, PathBuf};
+
+use lightglm::quantize::{ExportFormat, ExportOptions, QuantizeOptions, export, quantize};
+use lightglm::{Error, LoadOptions, Model, Weights};
+use lightglm_core::WeightDtype;
+use lightglm_model::checkpoint::Checkpoint;
+
+use crate::tiny_model;
+
+fn open(model: &Path, weights: Weights) -> Result<Model, Error> {
+    let kv_dtype = lightglm::KvDtype::F32;
+    Model::open(model, LoadOptions { kv_dtype, weights, ..LoadOptions::default() })
+}
+
+fn score(model: &Model) -> f64 {
+    model.score("The parcel", &[" is here"]).unwrap()[0]
+}
+
+#[test]
+fn an_export_is_opened_as_it_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = tiny_model::folder(3);
+    let checkpoint = Checkpoint::open(base.path()).unwrap();
+    let formats = [
+        ("int", ExportFormat::IntQuantized, 0.1),
+        ("pack", ExportFormat::PackQuantized { group_size: 16, asymmetric: false }, 1e-3),
+        ("zeros", ExportFormat::PackQuantized { group_size: 16, asymmetric: true }, 1e-3),
+    ];
+    for (name, format, tolerance) in formats {
+        let to = folder.path().join(name);
+        export(&checkpoint, &ExportOptions::new(format), &to).unwrap();
+        let packed = open(&to, Weights::Stored).unwrap();
+        assert!(packed.is_integer(), "{name}: {}", packed.scheme());
+        let bytes = |weights: &Weights| packed.weight_bytes(weights).unwrap();
+        assert!(bytes(&Weights::Stored) < bytes(&Weights::Dtype(WeightDtype::F32)), "{name}");
+        // The same weights without the rounding of activations, and not those before the export.
+        let dense = open(&to, Weights::Dtype(WeightDtype::F32)).unwrap();
+        let (stored, exact) = (score(&packed), score(&dense));
+        println!("{name}: {} {stored} {exact}", packed.scheme());
+        assert!((stored / exact - 1.0).abs() < tolerance, "{name}: {stored} {exact}");
+        assert_ne!(exact, score(&open(base.path(), Weights::Stored).unwrap()), "{name}");
+
+        let error = open(&to, Weights::scheme("int8").unwrap()).unwrap_err();
+        assert!(matches!(error, Error::AlreadyQuantized { .. }), "{error}");
+        let exported = Checkpoint::open(&to).unwrap();
+        let options = QuantizeOptions::from("int8".parse::<lightglm::Policy>().unwrap());
+        let error = quantize(&exported, &options, &folder.path().join("again")).unwrap_err();
+        assert!(matches!(error, Error::AlreadyQuantized { .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_others_quantized_is_opened_or_refused_by_name() {
+    let shared = std::env::var_os("LIGHTGLM_SHARED").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let models = shared.unwrap_or(beside).join("cases/models");
+    if !models.is_dir() {
+        println!("skipped: {} is not there", models.display());
+        return;
+    }
+    let packed = open(&models.join("ct_pack-quantized"), Weights::Stored).unwrap();
+    assert!(packed.is_integer() && score(&packed).is_finite());
+    for (name, reason) in [("awq", "\"awq\""), ("fp8", "float-quantized"), ("bnb4", "bitsandbytes")]
+    {
+        for weights in [Weights::Stored, Weights::Dtype(WeightDtype::F32)] {
+            let error = open(&models.join(name), weights).unwrap_err();
+            assert!(matches!(error, Error::ForeignQuantization { .. }), "{name}: {error}");
+            let error = error.to_string();
+            assert!(error.contains(reason) && error.contains("config.json"), "{name}: {error}");
+        }
+    }
+}
