@@ -433,13 +433,18 @@ fn generation_config_reads_numbers_and_lists() {
     assert_eq!(config, expected);
     assert_eq!(GenerationConfig::from_json(r#"{"eos_token_id": 3}"#).unwrap().eos_token_ids, [3]);
     assert_eq!(GenerationConfig::from_json("{}").unwrap(), GenerationConfig::default());
+    // As vLLM and transformers mean it: all tokens, and the likeliest alone.
+    let meant =
+        GenerationConfig::from_json(r#"{"top_k": -1, "top_p": 0, "pad_token_id": -1}"#).unwrap();
+    assert_eq!((meant.top_k, meant.pad_token_id), (Some(0), None));
+    assert!(meant.top_p.is_some_and(|share| share > 0.0 && share < 1e-6));
     let refused = [
         ("temperature", "-1"),
-        ("top_p", "0"),
+        ("top_p", "-0.1"),
         ("top_p", "1.5"),
         ("min_p", "2"),
         ("repetition_penalty", "0"),
-        ("top_k", "-1"),
+        ("top_k", "-2"),
         ("top_k", "0.5"),
         ("do_sample", "\"yes\""),
         ("max_new_tokens", "-1"),

@@ -120,6 +120,14 @@ impl<'a> Fields<'a> {
         self.value(key).map(|value| self.parse_token_id(key, value)).transpose()
     }
 
+    /// One token id; `None` where it is absent, null, or -1, as older tools write it.
+    pub(super) fn token_id_or_none(&self, key: &str) -> Result<Option<u32>, ConfigError> {
+        match self.value(key).and_then(Value::as_i64) {
+            Some(-1) => Ok(None),
+            _ => self.token_id(key),
+        }
+    }
+
     /// One token id or a list of them; `None` where it is absent or null.
     pub(super) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ConfigError> {
         match self.value(key) {

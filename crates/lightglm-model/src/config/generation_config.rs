@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::fields::Fields;
+use super::python_json;
 
 /// The keys of `generation_config.json` that say how to sample. What the file leaves out is `None`:
 /// defaults belong to the sampler.
@@ -52,8 +53,8 @@ impl GenerationConfig {
     }
 
     fn parse(bytes: &[u8], file: &Path) -> Result<Self, ConfigError> {
-        let value: Value = serde_json::from_slice(bytes)
-            .map_err(|source| ConfigError::Json { file: file.into(), source })?;
+        let value =
+            python_json(bytes).map_err(|source| ConfigError::Json { file: file.into(), source })?;
         let root = Fields::root(file, &value)?;
         let do_sample = match root.is_null("do_sample") {
             true => None,
@@ -61,11 +62,17 @@ impl GenerationConfig {
         };
         Ok(Self {
             eos_token_ids: root.token_ids("eos_token_id")?.unwrap_or_default(),
-            pad_token_id: root.token_id("pad_token_id")?,
+            pad_token_id: root.token_id_or_none("pad_token_id")?,
             do_sample,
             temperature: within(root, "temperature", "must not be negative", |v| v >= 0.0)?,
-            top_k: root.token_id("top_k")?,
-            top_p: within(root, "top_p", "must be above 0 and at most 1", |v| v > 0.0 && v <= 1.0)?,
+            // vLLM writes -1 where all tokens are possible, which is 0 in transformers.
+            top_k: match root.value("top_k").and_then(Value::as_i64) {
+                Some(-1) => Some(0),
+                _ => root.token_id("top_k")?,
+            },
+            // Of 0 the most likely token is left, as in transformers.
+            top_p: within(root, "top_p", "must be from 0 to 1", |v| (0.0..=1.0).contains(&v))?
+                .map(|v| v.max(f64::from(f32::MIN_POSITIVE))),
             min_p: within(root, "min_p", "must be from 0 to 1", |v| (0.0..=1.0).contains(&v))?,
             repetition_penalty: within(root, "repetition_penalty", "must be above 0", |v| v > 0.0)?,
             max_new_tokens: root

@@ -5,9 +5,10 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fields::Fields;
+use super::python_json;
 use super::{ConfigError, RopeParameters};
 
 /// What a configuration without a file is called in errors.
@@ -111,8 +112,8 @@ impl GlmConfig {
     }
 
     fn parse(bytes: &[u8], file: &Path) -> Result<Self, ConfigError> {
-        let value: Value = serde_json::from_slice(bytes)
-            .map_err(|source| ConfigError::Json { file: file.into(), source })?;
+        let value =
+            python_json(bytes).map_err(|source| ConfigError::Json { file: file.into(), source })?;
         let root = Fields::root(file, &value)?;
         let model_type = parse_model_type(root)?;
         check_hidden_act(root)?;
@@ -128,8 +129,10 @@ impl GlmConfig {
         let in_vocabulary = |id: &u32| (*id as usize) < vocab_size;
         let default_eos =
             || [151_329, 151_336, 151_338].into_iter().filter(in_vocabulary).collect();
-        let pad_token_id = match root.token_id("pad_token_id")? {
-            None if !root.is_null("pad_token_id") => Some(151_329).filter(in_vocabulary),
+        let pad_token_id = match root.token_id_or_none("pad_token_id")? {
+            None if root.value("pad_token_id").is_none() && !root.is_null("pad_token_id") => {
+                Some(151_329).filter(in_vocabulary)
+            }
             given => given,
         };
         let config = Self {
@@ -148,7 +151,7 @@ impl GlmConfig {
             rope: RopeParameters::parse(root, max_position_embeddings)?,
             eos_token_ids: root.token_ids("eos_token_id")?.unwrap_or_else(default_eos),
             pad_token_id,
-            bos_token_id: root.token_id("bos_token_id")?,
+            bos_token_id: root.token_id_or_none("bos_token_id")?,
             dtype: dtype.map(str::to_owned),
         };
         config.check_in(file)?;

@@ -14,10 +14,12 @@ mod fields;
 mod generation_config;
 mod glm_config;
 mod presets;
+mod python_json;
 mod rope;
 mod shapes;
 
 pub use error::ConfigError;
 pub use generation_config::GenerationConfig;
 pub use glm_config::{GlmConfig, ModelType};
+pub use python_json::python_json;
 pub use rope::{RopeParameters, RopeScaling};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::python_json;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig,
 };
@@ -24,7 +25,12 @@ pub(crate) fn compressed(
     }
     let file = path.join("config.json");
     let text = std::fs::read(&file).map_err(|source| Error::Io { file: file.clone(), source })?;
-    let config = CompressedTensorsConfig::from_config_json(&text)
+    // Whether it is JSON was found out when the checkpoint was opened.
+    let json = python_json(&text).unwrap_or_default();
+    let config = json.get("quantization_config").filter(|value| !value.is_null());
+    let config = config
+        .map(CompressedTensorsConfig::from_value)
+        .transpose()
         .map_err(|source| Error::ForeignQuantization { file, source })?;
     Ok(config.map(|config| CompressedTensorsCheckpoint::new(weights, config, path)))
 }

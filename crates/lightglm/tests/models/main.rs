@@ -9,6 +9,7 @@ mod wikitext;
 mod as_stored;
 mod bench;
 mod evaluate;
+mod folders_as_brought;
 mod int8_kv;
 mod model;
 mod perplexity;

@@ -46,6 +46,14 @@ impl SafetensorsCheckpoint {
         if !single.exists() && index.exists() {
             return Self::open_sharded(path, &index);
         }
+        if !single.exists()
+            && let Some(pickle) = PICKLES.iter().map(|name| path.join(name)).find(|p| p.exists())
+        {
+            let reason = "a pickle can run code when it is read, so it is not: save the model as safetensors \
+                          (transformers: `model.save_pretrained(folder)`)";
+            let (format, reason) = ("safetensors", reason.to_owned());
+            return Err(WeightError::Malformed { file: pickle, format, reason });
+        }
         Self::open_single(&single)
     }
 
@@ -91,6 +99,14 @@ impl SafetensorsCheckpoint {
         }
     }
 }
+
+/// What torch wrote before safetensors.
+const PICKLES: [&str; 4] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "pytorch_model-00001-of-00002.bin",
+    "consolidated.00.pth",
+];
 
 /// The file's metadata, and its tensors with their names.
 type Mapped<I> = (BTreeMap<String, String>, I);

@@ -52,6 +52,11 @@ pub fn parse_safetensors_header(
         format: "safetensors",
         reason,
     };
+    if bytes.starts_with(b"version https://git-lfs") {
+        let reason =
+            "this is a Git LFS pointer and not the weights: run `git lfs pull` in the folder";
+        return Err(malformed(reason.to_owned()));
+    }
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Err(malformed(format!("{} bytes are too few for a header", bytes.len())));
     };
