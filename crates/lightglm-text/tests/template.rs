@@ -29,9 +29,7 @@ fn endless_templates_run_out_of_fuel() {
     ] {
         let template = ChatTemplate::from_source(source).unwrap();
         let error = template.render(&[Message::user("hi")], &[], true).unwrap_err();
-        let is_expected =
-            matches!(error, TextError::Template { .. } | TextError::PromptTooLong { .. });
-        assert!(is_expected, "{source}: {error:?}");
+        assert!(matches!(error, TextError::Template { .. }), "{source}: {error:?}");
     }
     assert!(matches!(ChatTemplate::from_source("{% for").unwrap_err(), TextError::Template { .. }));
 }
@@ -79,9 +77,13 @@ fn templates_may_work_on_the_contents() {
 }
 
 #[test]
-fn markup_a_template_looks_for_in_contents_is_not_found() {
+fn markup_a_template_looks_for_in_contents_is_found() {
     let source = "{{ messages[0].content.split('[gMASK]')[-1] }}<sop>";
-    assert_eq!(specials(source, &[Message::assistant("a[gMASK]b")]), ["<sop>"]);
+    let message = [Message::assistant("a[gMASK]b<sop>")];
+    assert_eq!(specials(source, &message), ["<sop>"]);
+    let prompt = ChatTemplate::from_source(source).unwrap().render(&message, &[], true).unwrap();
+    assert_eq!(prompt.text(), "b<sop><sop>");
+    assert_eq!(prompt.content_ranges(), [0..6]);
 }
 
 #[test]
