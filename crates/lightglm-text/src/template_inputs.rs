@@ -55,8 +55,7 @@ impl Fields {
     fn message(&mut self, index: usize, message: &Message) -> Value {
         let is_known = KNOWN_ROLES.contains(&message.role.as_str());
         let source = if is_known { TEMPLATE } else { self.next() };
-        let mut entries =
-            vec![(Value::str("role"), Value::Text(Text::new(&message.role, source)))];
+        let mut entries = vec![(Value::str("role"), Value::Text(Text::new(&message.role, source)))];
         if let Some(content) = &message.content {
             let value = self.content(&format!("messages[{index}].content"), content);
             entries.push((Value::str("content"), value));

@@ -14,8 +14,7 @@ type Outcome = Result<Value, TemplateError>;
 const DICT_METHODS: [&str; 5] = ["copy", "get", "items", "keys", "values"];
 const LIST_METHODS: [&str; 2] = ["count", "index"];
 /// Methods that change what they belong to, which transformers' sandbox refuses to call.
-const CHANGING: [&str; 7] =
-    ["clear", "pop", "popitem", "setdefault", "update", "append", "extend"];
+const CHANGING: [&str; 7] = ["clear", "pop", "popitem", "setdefault", "update", "append", "extend"];
 
 /// Whether any value has a method called `name`.
 pub(crate) fn is_method(name: &str) -> bool {
@@ -36,6 +35,17 @@ pub(crate) fn attribute(value: &Value, name: &str) -> Outcome {
     }
     let found = operators::item(value, &Value::str(name));
     Ok(found.unwrap_or_else(|| Value::undefined(name)))
+}
+
+/// `value | attr(name)`: the attribute, never an item.
+///
+/// # Errors
+/// [`TemplateError::Undefined`] where the value is.
+pub(crate) fn attribute_only(value: &Value, name: &str) -> Outcome {
+    match value {
+        Value::Namespace(_) => attribute(value, name),
+        _ => Ok(own_attribute(value, name)?.unwrap_or_else(|| Value::undefined(name))),
+    }
 }
 
 /// `value[key]`: the item, else the attribute.
@@ -138,7 +148,9 @@ pub(crate) fn call_method(receiver: &Value, name: &str, args: Args) -> Outcome {
             }
             "items" => super::filters::call("items", receiver, args),
             "keys" => Ok(Value::list(receiver.items()?.to_vec())),
-            "values" => Ok(Value::list(dict.entries().iter().map(|entry| entry.1.clone()).collect())),
+            "values" => {
+                Ok(Value::list(dict.entries().iter().map(|entry| entry.1.clone()).collect()))
+            }
             "copy" => Ok(receiver.clone()),
             _ => Err(TemplateError::operation(format!("{name} would change a dict"))),
         },

@@ -100,11 +100,7 @@ impl<'t> Renderer<'t> {
         }
     }
 
-    fn operation(
-        &mut self,
-        operation: &'t ast::BinOp<'t>,
-        scope: &Rc<Scope<'t>>,
-    ) -> Outcome {
+    fn operation(&mut self, operation: &'t ast::BinOp<'t>, scope: &Rc<Scope<'t>>) -> Outcome {
         let left = self.evaluate(&operation.left, scope)?;
         match operation.op {
             BinOpKind::ScAnd if !left.is_true() => Ok(left),
@@ -117,11 +113,7 @@ impl<'t> Renderer<'t> {
         }
     }
 
-    fn comparison(
-        &mut self,
-        comparison: &'t ast::Compare<'t>,
-        scope: &Rc<Scope<'t>>,
-    ) -> Outcome {
+    fn comparison(&mut self, comparison: &'t ast::Compare<'t>, scope: &Rc<Scope<'t>>) -> Outcome {
         let mut left = self.evaluate(&comparison.expr, scope)?;
         for step in &comparison.ops {
             let right = self.evaluate(&step.expr, scope)?;
@@ -151,7 +143,9 @@ impl<'t> Renderer<'t> {
             let given = self.evaluate(expression, scope)?;
             *bound = match given.as_int() {
                 None if given.is_none() => None,
-                None => return Err(TemplateError::operation("slice indices must be integers or None")),
+                None => {
+                    return Err(TemplateError::operation("slice indices must be integers or None"));
+                }
                 number => number,
             };
         }
@@ -176,7 +170,9 @@ impl<'t> Renderer<'t> {
                 }
                 CallArg::KwargSplat(values) => {
                     let values = self.evaluate(values, scope)?;
-                    for (name, value) in values.as_dict().map(|dict| dict.entries()).into_iter().flatten() {
+                    for (name, value) in
+                        values.as_dict().map(|dict| dict.entries()).into_iter().flatten()
+                    {
                         let name = name.as_text().map(Text::plain).unwrap_or_default();
                         args.named.push((name, value.clone()));
                     }
@@ -224,7 +220,9 @@ impl<'t> Renderer<'t> {
                 Ok(Value::Text(text))
             }
             Value::Undefined(name) => Err(TemplateError::Undefined { what: name.to_string() }),
-            other => Err(TemplateError::operation(format!("{} is not callable", other.type_name()))),
+            other => {
+                Err(TemplateError::operation(format!("{} is not callable", other.type_name())))
+            }
         }
     }
 
@@ -252,12 +250,17 @@ impl<'t> Renderer<'t> {
             };
             scope.set(parameter.id, value);
         }
-        scope.set("varargs", Value::tuple(positional.collect()));
-        if let Some(caller) = caller {
-            scope.set("caller", caller);
-        } else if let Some(index) = named.iter().position(|(name, _)| name == "caller") {
+        let [takes_positional, takes_named, takes_caller] = target.reads;
+        let varargs: Vec<Value> = positional.collect();
+        named.extend(caller.map(|caller| ("caller".to_owned(), caller)));
+        let caller = named.iter().position(|(name, _)| name == "caller");
+        if let Some(index) = caller.filter(|_| takes_caller) {
             scope.set("caller", named.remove(index).1);
         }
+        if (!varargs.is_empty() && !takes_positional) || (!named.is_empty() && !takes_named) {
+            return refuse("an argument too many");
+        }
+        scope.set("varargs", Value::tuple(varargs));
         let named = named.into_iter().map(|(name, value)| (Value::str(&name), value));
         scope.set("kwargs", Value::dict(named));
         let text = self.captured(|this| this.statements(&definition.body, &scope))?;

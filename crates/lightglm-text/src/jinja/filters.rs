@@ -48,7 +48,9 @@ const FILTERS: &[(&str, &[&str])] = &[
 
 /// Whether there is a filter called `name`.
 pub(crate) fn exists(name: &str) -> bool {
-    name == "format" || list_filters::exists(name) || FILTERS.iter().any(|(known, _)| *known == name)
+    name == "format"
+        || list_filters::exists(name)
+        || FILTERS.iter().any(|(known, _)| *known == name)
 }
 
 /// `value | name(args)`.
@@ -77,7 +79,7 @@ pub(crate) fn call(name: &str, value: &Value, args: Args) -> Outcome {
             Ok(if missing { default() } else { value.clone() })
         }
         "tojson" => to_json(value, &args),
-        "attr" => attributes::attribute(value, &args.text(0)?.plain()),
+        "attr" => attributes::attribute_only(value, &args.text(0)?.plain()),
         "length" | "count" => value.length().map(Value::count),
         "abs" => absolute(value),
         "int" => int(value, &args),
@@ -160,8 +162,8 @@ fn round(value: &Value, args: &Bound) -> Outcome {
     let precision = args.optional_int(0)?.unwrap_or(0).clamp(-300, 300) as i32;
     let method = args.optional_text(1)?.map_or_else(|| "common".to_owned(), Text::plain);
     let number = value.as_float();
-    let number =
-        number.ok_or_else(|| TemplateError::operation(format!("round of {}", value.type_name())))?;
+    let number = number
+        .ok_or_else(|| TemplateError::operation(format!("round of {}", value.type_name())))?;
     let scale = 10f64.powi(precision);
     Ok(match method.as_str() {
         "ceil" => Value::Float((number * scale).ceil() / scale),
@@ -181,10 +183,10 @@ fn round(value: &Value, args: &Bound) -> Outcome {
 fn title(text: &Text) -> Text {
     let mut begins = true;
     text.map_chars(|c| {
-        let mapped =
-            if begins { c.to_uppercase().to_string() } else { c.to_lowercase().to_string() };
+        let mapped: Vec<char> =
+            if begins { c.to_uppercase().collect() } else { c.to_lowercase().collect() };
         begins = text_methods::is_space(c) || "-({[<".contains(c);
-        mapped.chars().collect::<Vec<_>>()
+        mapped
     })
 }
 

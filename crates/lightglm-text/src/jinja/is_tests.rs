@@ -95,7 +95,10 @@ pub(crate) fn call(name: &str, value: &Value, args: Args) -> Result<bool, Templa
         "sequence" => value.length().is_ok() && !matches!(value, Value::Loop(_)),
         "iterable" => value.items().is_ok(),
         "callable" => {
-            matches!(value, Value::Macro(_) | Value::Function(_) | Value::Method(..) | Value::Joiner(..))
+            matches!(
+                value,
+                Value::Macro(_) | Value::Function(_) | Value::Method(..) | Value::Joiner(..)
+            )
         }
         "sameas" => value.type_name() == other.type_name() && value.equals(other),
         "even" => remainder(&Value::Int(2))?.equals(&Value::Int(0)),

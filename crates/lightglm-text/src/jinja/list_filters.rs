@@ -223,7 +223,9 @@ fn group_by(value: &Value, args: &Bound) -> Outcome {
         }
     }
     let groups = groups.into_iter();
-    Ok(Value::list(groups.map(|(_, key, group)| Value::tuple(vec![key, Value::list(group)])).collect()))
+    Ok(Value::list(
+        groups.map(|(_, key, group)| Value::tuple(vec![key, Value::list(group)])).collect(),
+    ))
 }
 
 fn dict_sort(value: &Value, args: &Bound) -> Outcome {
@@ -259,7 +261,9 @@ fn slices(value: &Value, args: &Bound) -> Outcome {
     let items = value.items()?;
     let count = args.count(0, 0)?;
     if count == 0 || count > items.len().max(1 << 16) {
-        return Err(TemplateError::operation("slice: slices has to be above zero, and no more than there are items"));
+        return Err(TemplateError::operation(
+            "slice: slices has to be above zero, and no more than there are items",
+        ));
     }
     let (each, more) = (items.len() / count, items.len() % count);
     let mut start = 0;

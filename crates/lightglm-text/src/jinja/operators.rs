@@ -190,8 +190,7 @@ pub(crate) fn slice(value: &Value, bounds: [Option<i128>; 3]) -> Outcome {
         Value::Undefined(name) => {
             return Err(TemplateError::Undefined { what: name.to_string() });
         }
-        // As any item that is not there.
-        _ => return Ok(Value::undefined("slice")),
+        other => return Err(TemplateError::operation(format!("a slice of {}", other.type_name()))),
     };
     let step = bounds[2].unwrap_or(1);
     if step == 0 {

@@ -57,7 +57,10 @@ pub(crate) fn percent(text: &Text, value: &Value) -> Outcome {
         }
         let mut next = || {
             used += 1;
-            values.get(used - 1).cloned().ok_or_else(|| refused("not enough arguments for format string"))
+            values
+                .get(used - 1)
+                .cloned()
+                .ok_or_else(|| refused("not enough arguments for format string"))
         };
         let spec = percent_spec(&mut rest, &mut next)?;
         if spec.kind == Some('%') {
@@ -65,7 +68,9 @@ pub(crate) fn percent(text: &Text, value: &Value) -> Outcome {
             continue;
         }
         let value = match key {
-            Some(key) => item(value, &Value::str(&key)).ok_or_else(|| refused("no such format key"))?,
+            Some(key) => {
+                item(value, &Value::str(&key)).ok_or_else(|| refused("no such format key"))?
+            }
             None => next()?,
         };
         write_percent(&mut out, &value, spec)?;
@@ -114,7 +119,7 @@ fn write_percent(
     value: &Value,
     mut spec: Spec,
 ) -> Result<(), TemplateError> {
-    let text = match spec.kind {
+    let mut text = match spec.kind {
         Some('s') => str_of(value)?,
         Some('r' | 'a') => repr_of(value)?,
         Some('c') => match value {
@@ -134,9 +139,10 @@ fn write_percent(
         }
         _ => return Err(refused("unsupported format character")),
     };
-    if spec.align.is_none() {
-        spec.align = Some('>');
+    if let Some(precision) = spec.precision {
+        text = text.part(0, precision.min(text.len()));
     }
+    spec.align = spec.align.or(Some('>'));
     spec.fill = None;
     pad(out, &text, &spec)
 }
@@ -264,9 +270,7 @@ fn write_number(out: &mut TextBuilder, value: &Value, spec: Spec) -> Result<(), 
         Some('X') => (whole()? < 0, format!("{:X}", whole()?.unsigned_abs())),
         Some('o') => (whole()? < 0, format!("{:o}", whole()?.unsigned_abs())),
         Some('b') => (whole()? < 0, format!("{:b}", whole()?.unsigned_abs())),
-        Some('f' | 'F') => {
-            (float()?.is_sign_negative(), format!("{:.precision$}", float()?.abs()))
-        }
+        Some('f' | 'F') => (float()?.is_sign_negative(), format!("{:.precision$}", float()?.abs())),
         Some('%') => (float()? < 0.0, format!("{:.precision$}%", (float()? * 100.0).abs())),
         Some('d') => (whole()? < 0, whole()?.unsigned_abs().to_string()),
         None => match value {
@@ -292,10 +296,7 @@ fn write_number(out: &mut TextBuilder, value: &Value, spec: Spec) -> Result<(), 
     let fills = matches!((spec.fill, spec.align), (Some('0'), None | Some('=')) | (_, Some('=')));
     if fills {
         out.str(sign);
-        out.fill(
-            spec.fill.unwrap_or(' '),
-            spec.width.saturating_sub(sign.len() + digits.len()),
-        );
+        out.fill(spec.fill.unwrap_or(' '), spec.width.saturating_sub(sign.len() + digits.len()));
         out.str(&digits);
         return Ok(());
     }

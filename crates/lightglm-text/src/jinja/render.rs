@@ -32,6 +32,8 @@ pub(super) enum Flow {
 pub(super) struct Macro<'t> {
     pub(super) definition: &'t ast::Macro<'t>,
     pub(super) scope: Rc<Scope<'t>>,
+    /// Whether its body reads `varargs`, `kwargs` and `caller`: others are refused what these hold.
+    pub(super) reads: [bool; 3],
 }
 
 /// A `for ... recursive`, and where it stands.
@@ -205,7 +207,9 @@ impl<'t> Renderer<'t> {
     }
 
     fn define(&mut self, definition: &'t ast::Macro<'t>, scope: &Rc<Scope<'t>>) -> Value {
-        self.macros.push(Macro { definition, scope: Rc::clone(scope) });
+        let read = super::survey::variables_of(definition);
+        let reads = ["varargs", "kwargs", "caller"].map(|name| read.contains(name));
+        self.macros.push(Macro { definition, scope: Rc::clone(scope), reads });
         Value::Macro(self.macros.len() - 1)
     }
 
@@ -288,11 +292,8 @@ impl<'t> Renderer<'t> {
             Expr::List(targets) => {
                 let items = value.items()?;
                 if items.len() != targets.items.len() {
-                    let reason = format!(
-                        "{} values for {} variables",
-                        items.len(),
-                        targets.items.len()
-                    );
+                    let reason =
+                        format!("{} values for {} variables", items.len(), targets.items.len());
                     return Err(TemplateError::operation(reason));
                 }
                 for (target, item) in targets.items.iter().zip(items.iter()) {

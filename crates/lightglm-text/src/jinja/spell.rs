@@ -300,10 +300,8 @@ mod tests {
         let floats = "[2.5, 1e+16, 1e-05, 0.0001, -0.0]";
         assert_eq!(text, format!("{{\"b\": {floats}, \"a\": \"é<\\\"\u{7f}\\u0001\"}}"));
         let ascii = JsonStyle { ensure_ascii: true, sort_keys: true, ..one_line() };
-        let value = Value::dict([
-            (Value::str("b"), Value::str("😀")),
-            (Value::str("a"), Value::dict([])),
-        ]);
+        let value =
+            Value::dict([(Value::str("b"), Value::str("😀")), (Value::str("a"), Value::dict([]))]);
         assert_eq!(json_of(&value, &ascii).unwrap().plain(), r#"{"a": {}, "b": "\ud83d\ude00"}"#);
     }
 

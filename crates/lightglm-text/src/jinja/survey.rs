@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use minijinja::machinery::ast::{CallArg, Expr, Stmt};
+use minijinja::machinery::ast::{self, CallArg, Expr, Stmt};
 
 use super::attributes;
 use super::error::TemplateError;
@@ -11,8 +11,7 @@ use super::functions::FUNCTIONS;
 use super::is_tests;
 
 /// Names a template is given, beside its special tokens.
-pub(crate) const VARIABLES: [&str; 4] =
-    ["messages", "tools", "documents", "add_generation_prompt"];
+pub(crate) const VARIABLES: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
 /// What a template's source says about it.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +32,16 @@ struct Reader<'t> {
     bound: HashSet<&'t str>,
     called: Vec<(&'t str, u32)>,
     methods: Vec<(&'t str, u32)>,
+    /// The variables it reads.
+    read: HashSet<&'t str>,
     unsupported: Option<Unsupported>,
+}
+
+/// The variables that the body of a macro reads.
+pub(crate) fn variables_of<'t>(definition: &'t ast::Macro<'t>) -> HashSet<&'t str> {
+    let mut reader = Reader::default();
+    reader.statements(&definition.body);
+    reader.read
 }
 
 /// Surveys a template.
@@ -161,7 +169,7 @@ impl<'t> Reader<'t> {
     fn expression(&mut self, expression: &'t Expr<'t>) {
         let line = expression.span().start_line.into();
         match expression {
-            Expr::Var(_) => {}
+            Expr::Var(variable) => drop(self.read.insert(variable.id)),
             Expr::Const(constant) => {
                 if let Some(text) = constant.value.as_str() {
                     self.survey.literals.insert(text.to_owned());
@@ -228,6 +236,7 @@ impl<'t> Reader<'t> {
         match callee {
             Expr::Var(variable) => {
                 self.called.push((variable.id, line));
+                self.read.insert(variable.id);
                 if variable.id == "namespace" {
                     for argument in arguments {
                         if let CallArg::Kwarg(name, _) = argument {

@@ -74,11 +74,12 @@ pub(crate) fn call(text: &Text, name: &str, args: Args) -> Outcome {
     let args = args.bind(name, parameters)?;
     match name {
         "capitalize" => Ok(Value::Text(capitalized(text))),
-        "casefold" | "lower" => Ok(Value::Text(lower(text))),
+        "casefold" => Ok(Value::Text(text.map_chars(casefolded))),
+        "lower" => Ok(Value::Text(lower(text))),
         "upper" => Ok(Value::Text(text.map_chars(char::to_uppercase))),
-        "swapcase" => Ok(Value::Text(text.map_chars(|c| {
-            let swapped = if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
-            swapped.chars().collect::<Vec<_>>()
+        "swapcase" => Ok(Value::Text(text.map_chars(|c| match c.is_uppercase() {
+            true => c.to_lowercase().collect::<Vec<_>>(),
+            false => c.to_uppercase().collect(),
         }))),
         "title" => Ok(Value::Text(title(text))),
         "strip" => Ok(Value::Text(strip(text, args.optional_text(0)?, Ends::Both))),
@@ -113,17 +114,31 @@ pub(crate) fn capitalized(text: &Text) -> Text {
     let mut first = true;
     text.map_chars(|c| {
         let is_first = std::mem::take(&mut first);
-        let mapped = if is_first { c.to_uppercase().to_string() } else { c.to_lowercase().to_string() };
-        mapped.chars().collect::<Vec<_>>()
+        if is_first { titlecased(c) } else { c.to_lowercase().collect() }
     })
+}
+
+/// The character as the first one of a word: of an upper case of several, the first alone.
+pub(crate) fn titlecased(character: char) -> Vec<char> {
+    let mut upper = character.to_uppercase();
+    upper.next().into_iter().chain(upper.flat_map(char::to_lowercase)).collect()
+}
+
+/// The character in a spelling that its upper and its lower case share.
+fn casefolded(character: char) -> Vec<char> {
+    match character {
+        // Its upper case is another letter's.
+        'ı' => vec![character],
+        _ => character.to_uppercase().flat_map(char::to_lowercase).collect(),
+    }
 }
 
 fn title(text: &Text) -> Text {
     let mut in_word = false;
     text.map_chars(|c| {
-        let mapped = if in_word { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
+        let mapped = if in_word { c.to_lowercase().collect() } else { titlecased(c) };
         in_word = c.is_alphabetic();
-        mapped.chars().collect::<Vec<_>>()
+        mapped
     })
 }
 
@@ -228,7 +243,13 @@ fn split_at_spaces(text: &Text, most: usize, from_right: bool) -> Vec<(usize, us
 fn splitlines(text: &Text, keep_ends: bool) -> Value {
     let remains = text.remains();
     let glyphs = text.glyphs();
-    let breaks = |c: char| matches!(c, '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{1C}'..='\u{1E}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let breaks = |c: char| {
+        matches!(
+            c,
+            '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{1C}'
+                ..='\u{1E}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        )
+    };
     let (mut lines, mut start, mut at) = (Vec::new(), 0, 0);
     while at < glyphs.len() {
         if !breaks(glyphs[at].character) {
@@ -382,7 +403,9 @@ fn justify(text: &Text, args: &Bound, name: &str) -> Outcome {
         None => ' ',
         Some(text) => match text.glyphs() {
             [glyph] => glyph.character,
-            _ => return Err(TemplateError::operation(format!("{name}: fillchar is one character"))),
+            _ => {
+                return Err(TemplateError::operation(format!("{name}: fillchar is one character")));
+            }
         },
     };
     let missing = width.saturating_sub(text.len());

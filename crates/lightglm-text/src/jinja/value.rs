@@ -83,9 +83,7 @@ impl Dict {
     pub(crate) fn get(&self, key: &Value) -> Option<&Value> {
         match key {
             Value::Text(text) => self.get_str(&text.plain()),
-            other => {
-                self.entries.iter().find(|(key, _)| key.equals(other)).map(|(_, value)| value)
-            }
+            other => self.entries.iter().find(|(key, _)| key.equals(other)).map(|(_, value)| value),
         }
     }
 
@@ -231,7 +229,8 @@ impl Value {
                 a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b))
             }
             (Self::Dict(a), Self::Dict(b)) => {
-                let same = |(key, value): &(Self, Self)| b.get(key).is_some_and(|b| b.equals(value));
+                let same =
+                    |(key, value): &(Self, Self)| b.get(key).is_some_and(|b| b.equals(value));
                 a.entries.len() == b.entries.len() && a.entries.iter().all(same)
             }
             (Self::Macro(a), Self::Macro(b)) => a == b,
@@ -289,7 +288,7 @@ impl Value {
             Self::Dict(dict) => {
                 let keys = dict.entries.iter().map(|(key, _)| key.clone());
                 Ok(Rc::new(keys.collect::<Vec<_>>().into()))
-            },
+            }
             other => {
                 Err(TemplateError::operation(format!("{} is not iterable", other.type_name())))
             }
