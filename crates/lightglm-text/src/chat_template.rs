@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::error::TextError;
+use crate::fold_tools;
 use crate::gguf_vocabulary::GgufVocabulary;
 use crate::jinja::{Located, Rendered, TEMPLATE, Template, TemplateError};
 use crate::message::Message;
@@ -38,6 +39,7 @@ pub struct ChatTemplate {
     templates: BTreeMap<String, Template>,
     special_tokens: BTreeMap<String, String>,
     time: Option<SystemTime>,
+    folds_tools: bool,
 }
 
 impl ChatTemplate {
@@ -91,7 +93,8 @@ impl ChatTemplate {
                 Err(error) => Err(failed(&name, error)),
             }
         });
-        Ok(Self { templates: templates.collect::<Result<_, _>>()?, special_tokens, time: None })
+        let templates = templates.collect::<Result<_, _>>()?;
+        Ok(Self { templates, special_tokens, time: None, folds_tools: false })
     }
 
     /// Sets what a template can ask for by name beside the messages: `bos_token`, `eos_token`.
@@ -106,6 +109,14 @@ impl ChatTemplate {
     #[must_use]
     pub fn with_time(mut self, time: SystemTime) -> Self {
         self.time = Some(time);
+        self
+    }
+
+    /// Lets tools and what they returned be written into the system message and the user's messages where
+    /// the template has no place for them. Without it they are [missing](RenderedPrompt::missing_fields).
+    #[must_use]
+    pub fn with_folded_tools(mut self, folds: bool) -> Self {
+        self.folds_tools = folds;
         self
     }
 
@@ -145,11 +156,50 @@ impl ChatTemplate {
         template.is_some_and(|template| template.has_literal(role))
     }
 
+    /// Whether the template for `tools` asks anything for its attribute or item `name`.
+    pub(crate) fn asks_for_attribute(&self, name: &str, tools: &[Value]) -> bool {
+        let template = self.templates.get(self.name_for(tools));
+        template.is_some_and(|template| template.asks_for_attribute(name))
+    }
+
     /// Renders a conversation through the template called `name`.
     ///
     /// # Errors
     /// Those of [`render`](Self::render).
     pub fn render_named(
+        &self,
+        name: &str,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, TextError> {
+        let written = self.render_as_given(name, messages, tools, add_generation_prompt);
+        if !self.folds_tools {
+            return written;
+        }
+        let lost = match &written {
+            Ok(prompt) if prompt.missing_fields().is_empty() => return written,
+            Ok(prompt) => Some(prompt.missing_fields()),
+            Err(TextError::Refused { .. } | TextError::Template { .. }) => None,
+            Err(_) => return written,
+        };
+        let loses_tools = lost.is_none_or(|lost| lost.iter().any(|field| is_of_tools(field)));
+        let (folded_tools, kept_tools) =
+            if loses_tools { (tools, &[][..]) } else { (&[][..], tools) };
+        let folded = fold_tools::into_system(messages, folded_tools, lost);
+        let in_user = fold_tools::system_into_user(&folded);
+        for messages in [Some(folded), in_user].into_iter().flatten() {
+            let prompt = self.render_as_given(name, &messages, kept_tools, add_generation_prompt);
+            if let Ok(prompt) = prompt
+                && prompt.missing_fields().is_empty()
+            {
+                return Ok(prompt);
+            }
+        }
+        written
+    }
+
+    fn render_as_given(
         &self,
         name: &str,
         messages: &[Message],
@@ -181,11 +231,14 @@ impl ChatTemplate {
             Ok::<_, TextError>(prompt(rendered, missing))
         };
         let prompt = run(ToolsPlace::Variable)?;
-        if !prompt.misses_tools() || !template.asks_for_attribute("tools") {
+        let misses_tools = |prompt: &RenderedPrompt| {
+            prompt.missing_fields().iter().any(|field| is_of_tools(field))
+        };
+        if !misses_tools(&prompt) || !template.asks_for_attribute("tools") {
             return Ok(prompt);
         }
         let on_message = run(ToolsPlace::SystemMessage);
-        Ok(on_message.ok().filter(|prompt| !prompt.misses_tools()).unwrap_or(prompt))
+        Ok(on_message.ok().filter(|prompt| !misses_tools(prompt)).unwrap_or(prompt))
     }
 
     fn unix_seconds(&self) -> i64 {
@@ -195,6 +248,11 @@ impl ChatTemplate {
             Err(before) => i64::try_from(before.duration().as_secs()).map_or(0, |secs| -secs),
         }
     }
+}
+
+/// Whether a missing field is a tool.
+fn is_of_tools(field: &str) -> bool {
+    field.starts_with("tools[")
 }
 
 fn failed(name: &str, (error, line): Located) -> TextError {

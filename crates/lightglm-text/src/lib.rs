@@ -21,11 +21,13 @@
 //! ```
 
 mod byte_level;
+mod call_turns;
 mod chat_template;
 mod chat_text;
 mod detokenize;
 mod detokenize_stream;
 mod error;
+mod fold_tools;
 mod gguf_tokenizer;
 mod gguf_vocabulary;
 mod jinja;

@@ -42,11 +42,6 @@ impl RenderedPrompt {
         &self.missing
     }
 
-    /// Whether a tool is among the missing fields.
-    pub(crate) fn misses_tools(&self) -> bool {
-        self.missing.iter().any(|field| field.starts_with("tools"))
-    }
-
     /// The ids of the prompt.
     ///
     /// A reserved token comes out only where the template wrote all of it. Everything between two of

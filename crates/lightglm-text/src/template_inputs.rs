@@ -57,7 +57,8 @@ impl Fields {
         let source = if is_known { TEMPLATE } else { self.next() };
         let mut entries = vec![(Value::str("role"), Value::Text(Text::new(&message.role, source)))];
         if let Some(content) = &message.content {
-            let value = self.content(&format!("messages[{index}].content"), content);
+            let field = format!("messages[{index}].content");
+            let value = self.content(&field, content, message.role == "assistant");
             entries.push((Value::str("content"), value));
         }
         entries.extend(self.entries(&message.extra));
@@ -65,19 +66,21 @@ impl Fields {
     }
 
     /// A content: a text, or a list of parts of which some are texts.
-    fn content(&mut self, field: &str, content: &Json) -> Value {
+    fn content(&mut self, field: &str, content: &Json, thinks: bool) -> Value {
         match content {
-            Json::String(text) => self.required_text(field, text),
+            Json::String(text) => self.required_text(field, text, thinks),
             Json::Array(parts) => {
                 let parts = parts.iter().enumerate().map(|(index, part)| match part {
-                    Json::String(text) => self.required_text(&format!("{field}[{index}]"), text),
+                    Json::String(text) => {
+                        self.required_text(&format!("{field}[{index}]"), text, thinks)
+                    }
                     Json::Object(part) => {
                         let entries = part.iter().map(|(key, value)| {
                             let name = Value::Text(Text::new(key, self.next()));
                             match value {
                                 Json::String(text) if key == "text" => {
                                     let field = format!("{field}[{index}].text");
-                                    (name, self.required_text(&field, text))
+                                    (name, self.required_text(&field, text, thinks))
                                 }
                                 value => (name, self.value(value)),
                             }
@@ -92,10 +95,11 @@ impl Fields {
         }
     }
 
-    /// A text that has to show, unless there is nothing to see of it.
-    fn required_text(&mut self, field: &str, text: &str) -> Value {
+    /// A text that has to show, unless there is nothing to see of it, or nothing but thoughts: a template
+    /// that keeps those to the turn they are of may leave out all of it.
+    fn required_text(&mut self, field: &str, text: &str, thinks: bool) -> Value {
         let source = self.next();
-        if !text.trim().is_empty() {
+        if !text.trim().is_empty() && !(thinks && is_only_thought(text)) {
             self.require(field, source);
         }
         Value::Text(Text::new(text, source))
@@ -192,6 +196,14 @@ fn put_on_system_message(messages: &mut Vec<Value>, tools: &Value) {
             let content = (Value::str("content"), Value::str(""));
             messages.insert(0, Value::dict([role, content, entry]));
         }
+    }
+}
+
+/// Whether nothing is said behind the thoughts, or they never end.
+fn is_only_thought(text: &str) -> bool {
+    match text.rsplit_once("</think>") {
+        Some((_, said)) => said.trim().is_empty(),
+        None => text.trim_start().starts_with("<think>"),
     }
 }
 

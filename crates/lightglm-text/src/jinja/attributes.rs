@@ -16,6 +16,19 @@ const LIST_METHODS: [&str; 2] = ["count", "index"];
 /// Methods that change what they belong to, which transformers' sandbox refuses to call.
 const CHANGING: [&str; 7] = ["clear", "pop", "popitem", "setdefault", "update", "append", "extend"];
 
+/// Methods that Python's texts and numbers have and that are not run here.
+pub(crate) const OTHERS_OF_PYTHON: [&str; 9] = [
+    "as_integer_ratio",
+    "bit_length",
+    "encode",
+    "format_map",
+    "isidentifier",
+    "isprintable",
+    "istitle",
+    "maketrans",
+    "translate",
+];
+
 /// Whether any value has a method called `name`.
 pub(crate) fn is_method(name: &str) -> bool {
     name == "format"

@@ -25,6 +25,7 @@ const MAX_NAMESPACES: usize = 10_000;
 impl<'t> Renderer<'t> {
     pub(super) fn evaluate(&mut self, expression: &'t Expr<'t>, scope: &Rc<Scope<'t>>) -> Outcome {
         let value = self.deeper(|this| this.expression(expression, scope))?;
+        self.notice(&value);
         // What was there before costs a look, not its length.
         match expression {
             Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) => {

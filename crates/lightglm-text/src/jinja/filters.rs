@@ -30,6 +30,7 @@ const FILTERS: &[(&str, &[&str])] = &[
     ("e", &[]),
     ("escape", &[]),
     ("float", &["default"]),
+    ("forceescape", &[]),
     ("indent", &["width", "first", "blank"]),
     ("int", &["default", "base"]),
     ("length", &[]),

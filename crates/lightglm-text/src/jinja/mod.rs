@@ -65,7 +65,7 @@ pub(crate) struct Rendered {
     pub(crate) text: String,
     /// Who wrote what of it: ends in bytes, ascending, and sources.
     pub(crate) runs: Vec<(usize, SourceId)>,
-    /// The sources that left something in it, or of which the template cut away what it did not write.
+    /// The sources that left something in it, or of which the template cut away what one could see.
     pub(crate) traced: BTreeSet<SourceId>,
 }
 
@@ -125,13 +125,16 @@ impl Template {
         let text = renderer.captured(|renderer| {
             renderer.statements(std::slice::from_ref(&syntax), &scope).map(|_| Flow::Next)
         });
-        text.map(|text| Rendered::of(&text)).map_err(|error| (error, renderer.line))
+        match text {
+            Ok(text) => Ok(Rendered::of(&text, renderer.cut_away)),
+            Err(error) => Err((error, renderer.line)),
+        }
     }
 }
 
 impl Rendered {
-    fn of(text: &Text) -> Self {
-        let mut rendered = Self { traced: text.cut().collect(), ..Self::default() };
+    fn of(text: &Text, cut_away: BTreeSet<SourceId>) -> Self {
+        let mut rendered = Self { traced: cut_away, ..Self::default() };
         let mut last = None;
         for glyph in text.glyphs() {
             rendered.text.push(glyph.character);

@@ -1,12 +1,13 @@
 //! Runs the statements of a template.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use minijinja::machinery::ast::{self, Expr, Stmt};
 
 use super::error::TemplateError;
 use super::scope::Scope;
-use super::text::{Text, TextBuilder};
+use super::text::{SourceId, Text, TextBuilder};
 use super::value::{LoopState, Value};
 
 /// Steps a rendering may take: one for each character it makes, [`EXPRESSION_COST`] for each expression.
@@ -50,6 +51,8 @@ pub(super) struct Renderer<'t> {
     pub(super) macros: Vec<Macro<'t>>,
     pub(super) loops: Vec<RecursiveLoop<'t>>,
     pub(super) namespaces: usize,
+    /// Sources that the template cut away.
+    pub(super) cut_away: BTreeSet<SourceId>,
     /// Line of the statement that runs, from 1.
     pub(super) line: u32,
     outputs: Vec<TextBuilder>,
@@ -65,6 +68,7 @@ impl<'t> Renderer<'t> {
             macros: Vec::new(),
             loops: Vec::new(),
             namespaces: 0,
+            cut_away: BTreeSet::new(),
             line: 1,
             outputs: Vec::new(),
             fuel: FUEL,
@@ -90,6 +94,13 @@ impl<'t> Renderer<'t> {
             _ => 0,
         };
         self.spend(size as u64 + EXPRESSION_COST)
+    }
+
+    /// Remembers of which texts nothing was left.
+    pub(super) fn notice(&mut self, value: &Value) {
+        if let Value::Text(text) = value {
+            self.cut_away.extend(text.cut_away());
+        }
     }
 
     /// One level deeper.
@@ -297,6 +308,7 @@ impl<'t> Renderer<'t> {
                     return Err(TemplateError::operation(reason));
                 }
                 for (target, item) in targets.items.iter().zip(items.iter()) {
+                    self.notice(item);
                     self.deeper(|this| this.assign(target, item.clone(), scope))?;
                 }
             }

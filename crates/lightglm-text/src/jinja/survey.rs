@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use minijinja::machinery::ast::{self, CallArg, Expr, Stmt};
+use minijinja::machinery::ast::{self, BinOpKind, CallArg, Expr, Stmt};
 
 use super::attributes;
 use super::error::TemplateError;
@@ -22,6 +22,18 @@ pub(crate) struct Survey {
     pub(crate) attributes: HashSet<String>,
 }
 
+/// Filters that jinja2 has and that are not run here.
+const OTHERS_OF_JINJA2: [&str; 8] = [
+    "filesizeformat",
+    "pprint",
+    "random",
+    "striptags",
+    "urlencode",
+    "urlize",
+    "wordwrap",
+    "xmlattr",
+];
+
 /// A construct that is not run here, and its line.
 pub(crate) type Unsupported = (TemplateError, u32);
 
@@ -34,6 +46,10 @@ struct Reader<'t> {
     methods: Vec<(&'t str, u32)>,
     /// The variables it reads.
     read: HashSet<&'t str>,
+    /// Branches of an `if` around what is read.
+    branches: usize,
+    /// Other things around it that may never run: macros, what follows `and` and `or`.
+    maybes: usize,
     unsupported: Option<Unsupported>,
 }
 
@@ -79,6 +95,22 @@ impl<'t> Reader<'t> {
         self.unsupported.get_or_insert_with(|| unsupported(kind, name, line));
     }
 
+    /// Reads what only runs on a condition.
+    fn in_branch(&mut self, read: impl FnOnce(&mut Self)) {
+        self.branches += 1;
+        read(self);
+        self.branches -= 1;
+    }
+
+    /// Refuses a filter or test that is not run here. One that jinja2 does not know either is let through
+    /// inside of a branch, as there, because a template may ask first.
+    fn check_name(&mut self, kind: &str, name: &str, line: u32) {
+        let exists = if kind == "filter" { filters::exists(name) } else { is_tests::exists(name) };
+        if !exists && (self.branches == 0 || OTHERS_OF_JINJA2.contains(&name)) {
+            self.refuse(kind, name, line);
+        }
+    }
+
     fn statements(&mut self, statements: &'t [Stmt<'t>]) {
         for statement in statements {
             self.statement(statement);
@@ -99,8 +131,10 @@ impl<'t> Reader<'t> {
             }
             Stmt::IfCond(condition) => {
                 self.expression(&condition.expr);
-                self.statements(&condition.true_body);
-                self.statements(&condition.false_body);
+                self.in_branch(|this| {
+                    this.statements(&condition.true_body);
+                    this.statements(&condition.false_body);
+                });
             }
             Stmt::WithBlock(with) => {
                 for (target, value) in &with.assignments {
@@ -134,7 +168,9 @@ impl<'t> Reader<'t> {
                 self.bound.insert(definition.name);
                 definition.args.iter().for_each(|parameter| self.target(parameter));
                 definition.defaults.iter().for_each(|default| self.expression(default));
+                self.maybes += 1;
                 self.statements(&definition.body);
+                self.maybes -= 1;
             }
             Stmt::CallBlock(block) => {
                 self.call(&block.call.expr, &block.call.args, block.span().start_line.into());
@@ -184,7 +220,10 @@ impl<'t> Reader<'t> {
             Expr::UnaryOp(unary) => self.expression(&unary.expr),
             Expr::BinOp(operation) => {
                 self.expression(&operation.left);
+                let skips = matches!(operation.op, BinOpKind::ScAnd | BinOpKind::ScOr);
+                self.maybes += usize::from(skips);
                 self.expression(&operation.right);
+                self.maybes -= usize::from(skips);
             }
             Expr::Compare(comparison) => {
                 self.expression(&comparison.expr);
@@ -192,21 +231,19 @@ impl<'t> Reader<'t> {
             }
             Expr::IfExpr(choice) => {
                 self.expression(&choice.test_expr);
-                self.expression(&choice.true_expr);
-                self.optional(choice.false_expr.as_ref());
+                self.in_branch(|this| {
+                    this.expression(&choice.true_expr);
+                    this.optional(choice.false_expr.as_ref());
+                });
             }
             Expr::Filter(filter) => {
-                if !filters::exists(filter.name) {
-                    self.refuse("filter", filter.name, line);
-                }
+                self.check_name("filter", filter.name, line);
                 self.named_by_text(filter.name, &filter.args, line);
                 self.optional(filter.expr.as_ref());
                 self.arguments(&filter.args);
             }
             Expr::Test(test) => {
-                if !is_tests::exists(test.name) {
-                    self.refuse("test", test.name, line);
-                }
+                self.check_name("test", test.name, line);
                 self.expression(&test.expr);
                 self.arguments(&test.args);
             }
@@ -235,7 +272,9 @@ impl<'t> Reader<'t> {
     fn call(&mut self, callee: &'t Expr<'t>, arguments: &'t [CallArg<'t>], line: u32) {
         match callee {
             Expr::Var(variable) => {
-                self.called.push((variable.id, line));
+                if self.branches + self.maybes == 0 {
+                    self.called.push((variable.id, line));
+                }
                 self.read.insert(variable.id);
                 if variable.id == "namespace" {
                     for argument in arguments {
@@ -246,7 +285,10 @@ impl<'t> Reader<'t> {
                 }
             }
             Expr::GetAttr(access) => {
-                self.methods.push((access.name, line));
+                let runs = self.branches + self.maybes == 0;
+                if runs || attributes::OTHERS_OF_PYTHON.contains(&access.name) {
+                    self.methods.push((access.name, line));
+                }
                 if access.name == "get"
                     && let Some(CallArg::Pos(Expr::Const(key))) = arguments.first()
                     && let Some(name) = key.value.as_str()
@@ -266,9 +308,9 @@ impl<'t> Reader<'t> {
         let Some(CallArg::Pos(Expr::Const(name))) = arguments.get(position) else { return };
         let Some(name) = name.value.as_str() else { return };
         match filter {
-            "map" if !filters::exists(name) => self.refuse("filter", name, line),
-            "select" | "reject" | "selectattr" | "rejectattr" if !is_tests::exists(name) => {
-                self.refuse("test", name, line);
+            "map" => self.check_name("filter", name, line),
+            "select" | "reject" | "selectattr" | "rejectattr" => {
+                self.check_name("test", name, line);
             }
             _ => {}
         }

@@ -26,8 +26,9 @@ pub(crate) struct Glyph {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Text {
     glyphs: Rc<Vec<Glyph>>,
-    /// Sources of which the template cut something away on the way to this text: where nothing is
-    /// left of a message (`content.split('</think>')[-1]`), the template still wrote it.
+    /// Sources of which the template cut something away on the way to this text: where nothing is left
+    /// of a message (`content.split('</think>')[-1]`), the template left it out piece by piece, and
+    /// did not overlook it.
     cut: Option<Rc<BTreeSet<SourceId>>>,
 }
 
@@ -66,7 +67,13 @@ impl Text {
         self.chars().eq(text.chars())
     }
 
-    pub(crate) fn cut(&self) -> impl Iterator<Item = SourceId> + '_ {
+    /// Sources of which something was cut away, where nothing one can see is left.
+    pub(crate) fn cut_away(&self) -> impl Iterator<Item = SourceId> + '_ {
+        let is_blank = self.cut.is_some() && self.chars().all(char::is_whitespace);
+        self.cut().filter(move |_| is_blank)
+    }
+
+    fn cut(&self) -> impl Iterator<Item = SourceId> + '_ {
         self.cut.iter().flat_map(|cut| cut.iter().copied())
     }
 
@@ -156,7 +163,6 @@ impl Remains<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct TextBuilder {
     glyphs: Vec<Glyph>,
-    cut: BTreeSet<SourceId>,
     exceeded: bool,
 }
 
@@ -180,7 +186,6 @@ impl TextBuilder {
 
     pub(crate) fn text(&mut self, text: &Text) {
         self.glyphs(text.glyphs());
-        self.cut.extend(text.cut());
     }
 
     /// Characters that belong to whoever wrote the character they stand for.
@@ -207,7 +212,6 @@ impl TextBuilder {
         if self.exceeded {
             return Err(TemplateError::TextTooLong { limit: MAX_CHARACTERS });
         }
-        let cut = (!self.cut.is_empty()).then(|| Rc::new(self.cut));
-        Ok(Text { glyphs: Rc::new(self.glyphs), cut })
+        Ok(Text { glyphs: Rc::new(self.glyphs), cut: None })
     }
 }

@@ -311,8 +311,6 @@ pub(crate) fn replace(text: &Text, old: &Text, new: &Text, most: Option<i128>) -
         return Ok(Value::Text(text.clone()));
     }
     let mut out = TextBuilder::default();
-    // Remembers that something of `text` went.
-    out.text(&text.remains().part(0, 0));
     let mut start = 0;
     for &at in found.iter().take(most) {
         out.glyphs(&text.glyphs()[start..at]);
@@ -320,7 +318,8 @@ pub(crate) fn replace(text: &Text, old: &Text, new: &Text, most: Option<i128>) -
         start = at + old.len();
     }
     out.glyphs(&text.glyphs()[start..]);
-    out.finish().map(Value::Text)
+    let replaced = out.finish()?;
+    Ok(Value::Text(text.remains().of(replaced.glyphs().to_vec())))
 }
 
 fn join(separator: &Text, items: &Value) -> Outcome {
