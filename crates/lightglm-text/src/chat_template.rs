@@ -231,14 +231,13 @@ impl ChatTemplate {
             Ok::<_, TextError>(prompt(rendered, missing))
         };
         let prompt = run(ToolsPlace::Variable)?;
-        let misses_tools = |prompt: &RenderedPrompt| {
-            prompt.missing_fields().iter().any(|field| is_of_tools(field))
-        };
-        if !misses_tools(&prompt) || !template.asks_for_attribute("tools") {
+        let misses_tools = prompt.missing_fields().iter().any(|field| is_of_tools(field));
+        if !misses_tools || !template.asks_for_attribute("tools") {
             return Ok(prompt);
         }
-        let on_message = run(ToolsPlace::SystemMessage);
-        Ok(on_message.ok().filter(|prompt| !misses_tools(prompt)).unwrap_or(prompt))
+        let count = |prompt: &RenderedPrompt| prompt.missing_fields().len();
+        let on_message = run(ToolsPlace::SystemMessage).ok();
+        Ok(on_message.filter(|on_message| count(on_message) < count(&prompt)).unwrap_or(prompt))
     }
 
     fn unix_seconds(&self) -> i64 {

@@ -87,13 +87,14 @@ impl ModelText {
             false => Turns::with_calls_as_turns(messages),
         };
         self.use_known_roles(&mut turns.messages, tools);
+        let as_texts = turns.messages.clone();
+        let has_data = read_arguments(&mut turns.messages);
         let render =
             |messages: &[Message]| self.template.render(messages, tools, add_generation_prompt);
         let mut prompt = render(&turns.messages);
-        if let Err(TextError::Template { .. }) = prompt
-            && spell_arguments(&mut turns.messages)
-        {
-            prompt = render(&turns.messages).or(prompt);
+        // DeepSeek-V3's joins them to other texts.
+        if has_data && let Err(TextError::Template { .. }) = prompt {
+            prompt = render(&as_texts).or(prompt);
         }
         let prompt = prompt?;
         match prompt.missing_fields().first() {
@@ -122,15 +123,16 @@ impl ModelText {
     }
 }
 
-/// Makes texts of the arguments of calls, which some templates want (DeepSeek-V3's) and others take as
-/// data; whether there were any.
-fn spell_arguments(messages: &mut [Message]) -> bool {
+/// Makes data of the arguments of calls, which are texts in OpenAI's protocol and data to most templates;
+/// whether there were any.
+fn read_arguments(messages: &mut [Message]) -> bool {
     let mut found = false;
     let calls = messages.iter_mut().filter_map(|message| message.extra.get_mut("tool_calls"));
     for call in calls.filter_map(Value::as_array_mut).flatten() {
-        let arguments = call.pointer_mut("/function/arguments");
-        if let Some(arguments) = arguments.filter(|arguments| arguments.is_object()) {
-            *arguments = Value::String(arguments.to_string());
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        let read = arguments.as_str().and_then(|text| serde_json::from_str(text).ok());
+        if let Some(read @ Value::Object(_)) = read {
+            *arguments = read;
             found = true;
         }
     }

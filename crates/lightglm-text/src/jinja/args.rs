@@ -8,7 +8,8 @@ use super::value::Value;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Args {
     pub(crate) positional: Vec<Value>,
-    pub(crate) named: Vec<(String, Value)>,
+    /// The names are texts, for those of `**values` are the caller's.
+    pub(crate) named: Vec<(Text, Value)>,
 }
 
 /// Arguments by parameter.
@@ -31,11 +32,11 @@ impl Args {
         let mut values: Vec<Option<Value>> = self.positional.into_iter().map(Some).collect();
         values.resize(names.len(), None);
         for (name, value) in self.named {
-            let Some(index) = names.iter().position(|known| *known == name) else {
-                return refuse(&format!("unknown argument {name:?}"));
+            let Some(index) = names.iter().position(|known| name.is(known)) else {
+                return refuse(&format!("unknown argument {:?}", name.plain()));
             };
             if values[index].replace(value).is_some() {
-                return refuse(&format!("two values for argument {name:?}"));
+                return refuse(&format!("two values for argument {:?}", name.plain()));
             }
         }
         Ok(Bound { callee: callee.to_owned(), names: names.to_vec(), values })

@@ -19,7 +19,7 @@ use super::value::Value;
 
 type Outcome = Result<Value, TemplateError>;
 
-/// Namespaces one rendering may make: they can hold each other, and are freed one inside another.
+/// Namespaces one rendering may make.
 const MAX_NAMESPACES: usize = 10_000;
 
 impl<'t> Renderer<'t> {
@@ -163,7 +163,7 @@ impl<'t> Renderer<'t> {
             match argument {
                 CallArg::Pos(value) => args.positional.push(self.evaluate(value, scope)?),
                 CallArg::Kwarg(name, value) => {
-                    args.named.push(((*name).to_owned(), self.evaluate(value, scope)?));
+                    args.named.push((Text::template(name), self.evaluate(value, scope)?));
                 }
                 CallArg::PosSplat(values) => {
                     let values = self.evaluate(values, scope)?.items()?;
@@ -174,7 +174,7 @@ impl<'t> Renderer<'t> {
                     for (name, value) in
                         values.as_dict().map(|dict| dict.entries()).into_iter().flatten()
                     {
-                        let name = name.as_text().map(Text::plain).unwrap_or_default();
+                        let name = name.as_text().cloned().unwrap_or_default();
                         args.named.push((name, value.clone()));
                     }
                 }
@@ -195,13 +195,14 @@ impl<'t> Renderer<'t> {
         match callee {
             Value::Macro(index) => self.call_macro(index, args, caller),
             Value::Function(name) => {
-                if name == "namespace" {
-                    self.namespaces += 1;
-                    if self.namespaces > MAX_NAMESPACES {
+                let made = functions::call(name, args, self.unix_seconds)?;
+                if let Value::Namespace(namespace) = &made {
+                    self.namespaces.push(Rc::clone(namespace));
+                    if self.namespaces.len() > MAX_NAMESPACES {
                         return Err(TemplateError::TooDeep { limit: MAX_NAMESPACES });
                     }
                 }
-                functions::call(name, args, self.unix_seconds)
+                Ok(made)
             }
             Value::Method(receiver, name) => attributes::call_method(&receiver, &name, args),
             Value::Joiner(separator, asked) => {
@@ -239,7 +240,7 @@ impl<'t> Renderer<'t> {
         let without_default = definition.args.len() - definition.defaults.len();
         for (at, parameter) in definition.args.iter().enumerate() {
             let Expr::Var(parameter) = parameter else { return refuse("a parameter is no name") };
-            let by_name = named.iter().position(|(name, _)| name == parameter.id);
+            let by_name = named.iter().position(|(name, _)| name.is(parameter.id));
             let value = match (positional.next(), by_name) {
                 (Some(_), Some(_)) => return refuse("two values for one argument"),
                 (Some(value), None) => value,
@@ -253,8 +254,8 @@ impl<'t> Renderer<'t> {
         }
         let [takes_positional, takes_named, takes_caller] = target.reads;
         let varargs: Vec<Value> = positional.collect();
-        named.extend(caller.map(|caller| ("caller".to_owned(), caller)));
-        let caller = named.iter().position(|(name, _)| name == "caller");
+        named.extend(caller.map(|caller| (Text::template("caller"), caller)));
+        let caller = named.iter().position(|(name, _)| name.is("caller"));
         if let Some(index) = caller.filter(|_| takes_caller) {
             scope.set("caller", named.remove(index).1);
         }
@@ -262,7 +263,7 @@ impl<'t> Renderer<'t> {
             return refuse("an argument too many");
         }
         scope.set("varargs", Value::tuple(varargs));
-        let named = named.into_iter().map(|(name, value)| (Value::str(&name), value));
+        let named = named.into_iter().map(|(name, value)| (Value::Text(name), value));
         scope.set("kwargs", Value::dict(named));
         let text = self.captured(|this| this.statements(&definition.body, &scope))?;
         Ok(Value::Text(text))

@@ -9,7 +9,7 @@ use super::list_filters;
 use super::operators;
 use super::printf;
 use super::spell::{JsonStyle, json_of, str_of};
-use super::text::{Text, TextBuilder};
+use super::text::{Glyph, Text, TextBuilder};
 use super::text_methods::{self, Ends, strip};
 use super::value::Value;
 
@@ -65,7 +65,7 @@ pub(crate) fn call(name: &str, value: &Value, args: Args) -> Outcome {
     if name == "format" {
         let values = match args.named.is_empty() {
             true => Value::tuple(args.positional),
-            false => Value::dict(args.named.iter().map(|(k, v)| (Value::str(k), v.clone()))),
+            false => Value::dict(args.named.into_iter().map(|(k, v)| (Value::Text(k), v))),
         };
         return printf::percent(&str_of(value)?, &values);
     }
@@ -211,7 +211,7 @@ fn indent(text: &Text, args: &Bound) -> Outcome {
         Some(Value::Text(text)) => text.clone(),
         _ => {
             let mut spaces = TextBuilder::default();
-            spaces.fill(' ', args.count(0, 4)?);
+            spaces.fill(Glyph::template(' '), args.count(0, 4)?);
             spaces.finish()?
         }
     };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::args::Args;
 use super::error::TemplateError;
 use super::spell::str_of;
-use super::text::Text;
+use super::text::{TEMPLATE, Text};
 use super::value::{Dict, Value};
 use crate::strftime;
 
@@ -29,8 +29,11 @@ pub(crate) fn call(name: &str, args: Args, unix_seconds: i64) -> Result<Value, T
         }
         "strftime_now" => {
             let args = args.bind(name, &["format"])?;
-            let text = strftime::format(&args.text(0)?.plain(), unix_seconds);
-            Ok(Value::str(&text))
+            let format = args.text(0)?;
+            // Whoever had a hand in the format wrote the date.
+            let sources = format.glyphs().iter().map(|glyph| glyph.source);
+            let text = strftime::format(&format.plain(), unix_seconds);
+            Ok(Value::Text(Text::new(&text, sources.max().unwrap_or(TEMPLATE))))
         }
         "range" => range(args),
         "namespace" => Ok(Value::Namespace(Rc::new(RefCell::new(dict(args)?)))),
@@ -66,7 +69,7 @@ fn dict(args: Args) -> Result<Dict, TemplateError> {
         }
     }
     for (name, value) in args.named {
-        dict.insert(Value::str(&name), value);
+        dict.insert(Value::Text(name), value);
     }
     Ok(dict)
 }

@@ -126,7 +126,7 @@ impl Template {
             renderer.statements(std::slice::from_ref(&syntax), &scope).map(|_| Flow::Next)
         });
         match text {
-            Ok(text) => Ok(Rendered::of(&text, renderer.cut_away)),
+            Ok(text) => Ok(Rendered::of(&text, std::mem::take(&mut renderer.cut_away))),
             Err(error) => Err((error, renderer.line)),
         }
     }

@@ -6,7 +6,7 @@ use super::args::Args;
 use super::error::TemplateError;
 use super::operators::item;
 use super::spell::{float_repr, repr_of, str_of};
-use super::text::{Glyph, MAX_CHARACTERS, Text, TextBuilder};
+use super::text::{Glyph, MAX_CHARACTERS, SourceId, Text, TextBuilder};
 use super::value::Value;
 
 type Outcome = Result<Value, TemplateError>;
@@ -15,6 +15,8 @@ type Outcome = Result<Value, TemplateError>;
 #[derive(Debug, Default)]
 struct Spec {
     fill: Option<char>,
+    /// Who wrote the format.
+    source: SourceId,
     /// `<`, `>`, `^` or `=`.
     align: Option<char>,
     plus: bool,
@@ -24,6 +26,12 @@ struct Spec {
     width: usize,
     precision: Option<usize>,
     kind: Option<char>,
+}
+
+impl Spec {
+    fn filling(&self) -> Glyph {
+        Glyph { character: self.fill.unwrap_or(' '), source: self.source }
+    }
 }
 
 fn refused(reason: &str) -> TemplateError {
@@ -62,7 +70,8 @@ pub(crate) fn percent(text: &Text, value: &Value) -> Outcome {
                 .cloned()
                 .ok_or_else(|| refused("not enough arguments for format string"))
         };
-        let spec = percent_spec(&mut rest, &mut next)?;
+        let mut spec = percent_spec(&mut rest, &mut next)?;
+        spec.source = glyph.source;
         if spec.kind == Some('%') {
             out.glyph(*glyph);
             continue;
@@ -168,7 +177,7 @@ pub(crate) fn format(text: &Text, args: &Args) -> Outcome {
                 let end = end.ok_or_else(|| refused("expected '}' before end of string"))?;
                 let field: String = after[..end].iter().map(|glyph| glyph.character).collect();
                 rest = &after[end + 1..];
-                write_field(&mut out, &field, args, &mut automatic)?;
+                write_field(&mut out, (&field, glyph.source), args, &mut automatic)?;
             }
             _ => out.glyph(*glyph),
         }
@@ -178,7 +187,7 @@ pub(crate) fn format(text: &Text, args: &Args) -> Outcome {
 
 fn write_field(
     out: &mut TextBuilder,
-    field: &str,
+    (field, source): (&str, SourceId),
     args: &Args,
     automatic: &mut usize,
 ) -> Result<(), TemplateError> {
@@ -195,7 +204,7 @@ fn write_field(
     } else if let Ok(index) = head.parse::<usize>() {
         args.positional.get(index).cloned()
     } else {
-        args.named.iter().find(|(name, _)| name == head).map(|(_, value)| value.clone())
+        args.named.iter().find(|(name, _)| name.is(head)).map(|(_, value)| value.clone())
     }
     .ok_or_else(|| refused("str.format: no such argument"))?;
     for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
@@ -209,7 +218,7 @@ fn write_field(
         None => value,
         Some(_) => return Err(refused("str.format: unknown conversion")),
     };
-    write_spec(out, &value, format_spec(spec)?)
+    write_spec(out, &value, Spec { source, ..format_spec(spec)? })
 }
 
 fn format_spec(text: &str) -> Result<Spec, TemplateError> {
@@ -296,7 +305,7 @@ fn write_number(out: &mut TextBuilder, value: &Value, spec: Spec) -> Result<(), 
     let fills = matches!((spec.fill, spec.align), (Some('0'), None | Some('=')) | (_, Some('=')));
     if fills {
         out.str(sign);
-        out.fill(spec.fill.unwrap_or(' '), spec.width.saturating_sub(sign.len() + digits.len()));
+        out.fill(spec.filling(), spec.width.saturating_sub(sign.len() + digits.len()));
         out.str(&digits);
         return Ok(());
     }
@@ -324,7 +333,7 @@ fn pad(out: &mut TextBuilder, text: &Text, spec: &Spec) -> Result<(), TemplateEr
         Some('=') => return Err(refused("'=' alignment not allowed in string format specifier")),
         _ => 0,
     };
-    let fill = spec.fill.unwrap_or(' ');
+    let fill = spec.filling();
     out.fill(fill, left);
     out.text(text);
     out.fill(fill, missing - left);

@@ -1,5 +1,6 @@
 //! Runs the statements of a template.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use minijinja::machinery::ast::{self, Expr, Stmt};
 use super::error::TemplateError;
 use super::scope::Scope;
 use super::text::{SourceId, Text, TextBuilder};
-use super::value::{LoopState, Value};
+use super::value::{Dict, LoopState, Value};
 
 /// Steps a rendering may take: one for each character it makes, [`EXPRESSION_COST`] for each expression.
 /// A conversation of ten thousand messages takes a tenth.
@@ -50,7 +51,7 @@ pub(super) struct Renderer<'t> {
     pub(super) unix_seconds: i64,
     pub(super) macros: Vec<Macro<'t>>,
     pub(super) loops: Vec<RecursiveLoop<'t>>,
-    pub(super) namespaces: usize,
+    pub(super) namespaces: Vec<Rc<RefCell<Dict>>>,
     /// Sources that the template cut away.
     pub(super) cut_away: BTreeSet<SourceId>,
     /// Line of the statement that runs, from 1.
@@ -60,6 +61,15 @@ pub(super) struct Renderer<'t> {
     depth: usize,
 }
 
+impl Drop for Renderer<'_> {
+    /// Namespaces may hold each other, and themselves.
+    fn drop(&mut self) {
+        for namespace in &self.namespaces {
+            drop(namespace.take());
+        }
+    }
+}
+
 impl<'t> Renderer<'t> {
     pub(super) fn new(source: &'t str, unix_seconds: i64) -> Self {
         Self {
@@ -67,7 +77,7 @@ impl<'t> Renderer<'t> {
             unix_seconds,
             macros: Vec::new(),
             loops: Vec::new(),
-            namespaces: 0,
+            namespaces: Vec::new(),
             cut_away: BTreeSet::new(),
             line: 1,
             outputs: Vec::new(),

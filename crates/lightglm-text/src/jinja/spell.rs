@@ -73,7 +73,7 @@ fn write_repr_items(out: &mut TextBuilder, items: &[Value], open: &str, close: &
 fn write_repr_text(out: &mut TextBuilder, text: &Text) {
     let has = |wanted| text.chars().any(|character| character == wanted);
     let quote = if has('\'') && !has('"') { '"' } else { '\'' };
-    out.fill(quote, 1);
+    out.glyph(Glyph::template(quote));
     for glyph in text.glyphs() {
         let escaped = match glyph.character {
             '\\' => "\\\\".to_owned(),
@@ -95,7 +95,7 @@ fn write_repr_text(out: &mut TextBuilder, text: &Text) {
         };
         out.str_from(&escaped, glyph.source);
     }
-    out.fill(quote, 1);
+    out.glyph(Glyph::template(quote));
 }
 
 /// Separators, private use, and what formats without being seen; Python knows more of them (unassigned

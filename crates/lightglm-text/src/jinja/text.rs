@@ -22,6 +22,12 @@ pub(crate) struct Glyph {
     pub(crate) source: SourceId,
 }
 
+impl Glyph {
+    pub(crate) fn template(character: char) -> Self {
+        Self { character, source: TEMPLATE }
+    }
+}
+
 /// An immutable text. Two are equal where their characters are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Text {
@@ -199,9 +205,8 @@ impl TextBuilder {
         self.str_from(text, TEMPLATE);
     }
 
-    pub(crate) fn fill(&mut self, character: char, count: usize) {
+    pub(crate) fn fill(&mut self, glyph: Glyph, count: usize) {
         if self.has_room(count) {
-            let glyph = Glyph { character, source: TEMPLATE };
             self.glyphs.extend(std::iter::repeat_n(glyph, count));
         }
     }

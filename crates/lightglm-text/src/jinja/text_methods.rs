@@ -4,7 +4,7 @@ use super::args::{Args, Bound};
 use super::error::TemplateError;
 use super::operators::slice;
 use super::printf;
-use super::text::{Text, TextBuilder};
+use super::text::{Glyph, Text, TextBuilder};
 use super::value::Value;
 
 type Outcome = Result<Value, TemplateError>;
@@ -399,9 +399,9 @@ fn find(text: &Text, args: &Bound, name: &str) -> Outcome {
 fn justify(text: &Text, args: &Bound, name: &str) -> Outcome {
     let width = args.count(0, 0)?;
     let fill = match args.optional_text(1)? {
-        None => ' ',
+        None => Glyph::template(' '),
         Some(text) => match text.glyphs() {
-            [glyph] => glyph.character,
+            [glyph] => *glyph,
             _ => {
                 return Err(TemplateError::operation(format!("{name}: fillchar is one character")));
             }
@@ -425,7 +425,7 @@ fn zfill(text: &Text, width: usize) -> Outcome {
     let sign = usize::from(matches!(text.chars().next(), Some('+' | '-')));
     let mut out = TextBuilder::default();
     out.glyphs(&text.glyphs()[..sign]);
-    out.fill('0', width.saturating_sub(text.len()));
+    out.fill(Glyph::template('0'), width.saturating_sub(text.len()));
     out.glyphs(&text.glyphs()[sign..]);
     out.finish().map(Value::Text)
 }
@@ -438,7 +438,7 @@ fn expandtabs(text: &Text, size: usize) -> Outcome {
             '\t' if size == 0 => {}
             '\t' => {
                 let spaces = size - column % size;
-                out.fill(' ', spaces);
+                out.fill(Glyph::template(' '), spaces);
                 column += spaces;
             }
             character => {
