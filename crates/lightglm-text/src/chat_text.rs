@@ -59,6 +59,24 @@ pub trait ChatText: Send + Sync {
 
     /// The tokens that end a reply.
     fn eos_token_ids(&self) -> &[u32];
+
+    /// Whether a reply to `prompt` has thoughts in front of it. A text side that says nothing about it has
+    /// a model that does not think.
+    fn thinking(&self, prompt: &[u32]) -> Thinking {
+        let _ = prompt;
+        Thinking::Never
+    }
+}
+
+/// Whether a reply begins with thoughts, `<think>...</think>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    /// Whatever it says is the answer.
+    Never,
+    /// Where it begins with `<think>`.
+    MayOpen,
+    /// The prompt has opened them already.
+    Opened,
 }
 
 /// Why a text did not become tokens.

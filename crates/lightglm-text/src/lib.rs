@@ -10,7 +10,8 @@
 //! of one model, and implements [`ChatText`], the seam that servers and trainers ask for.
 //!
 //! **No text of a caller becomes a control token.** The template's own words and the contents it
-//! puts between them are told apart down to the character, whatever the template does with them.
+//! puts between them are told apart down to the character, whatever the template does with them; so
+//! is seen what of a conversation did not get into the prompt at all.
 //!
 //! ```
 //! use lightglm_text::{ChatTemplate, Message};
@@ -43,7 +44,7 @@ mod tokenizer;
 mod tokenizer_json;
 
 pub use chat_template::ChatTemplate;
-pub use chat_text::{ChatText, ChatTextError};
+pub use chat_text::{ChatText, ChatTextError, Thinking};
 pub use detokenize::Detokenize;
 pub use detokenize_stream::DetokenizeStream;
 pub use error::TextError;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::call_turns::Turns;
 use crate::chat_template::ChatTemplate;
-use crate::chat_text::{ChatText, ChatTextError};
+use crate::chat_text::{ChatText, ChatTextError, Thinking};
 use crate::detokenize::Detokenize;
 use crate::error::TextError;
 use crate::message::Message;
@@ -15,6 +15,11 @@ use crate::tokenizer::Tokenizer;
 const TOOL: &str = "tool";
 /// What GLM calls it.
 const OBSERVATION: &str = "observation";
+/// The tags around thoughts.
+const THOUGHTS: &str = "<think>";
+const THOUGHTS_END: &str = "</think>";
+/// Tokens at the end of a prompt that hold the tag that opens thoughts and white space behind it.
+const TAIL: usize = 16;
 
 /// The text side of a checkpoint.
 ///
@@ -66,6 +71,18 @@ impl ChatText for ModelText {
 
     fn eos_token_ids(&self) -> &[u32] {
         &self.eos_token_ids
+    }
+
+    fn thinking(&self, prompt: &[u32]) -> Thinking {
+        if !self.template.mentions(THOUGHTS_END) {
+            return Thinking::Never;
+        }
+        let tail = prompt.len().saturating_sub(TAIL);
+        let tail = self.tokenizer.decode(&prompt[tail..], false);
+        match tail.trim_end().ends_with(THOUGHTS) {
+            true => Thinking::Opened,
+            false => Thinking::MayOpen,
+        }
     }
 }
 

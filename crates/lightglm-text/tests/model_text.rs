@@ -1,6 +1,6 @@
 //! Conversations through a model's text side.
 
-use lightglm_text::{ChatTemplate, ChatText, Message, ModelText, TextError, Tokenizer};
+use lightglm_text::{ChatTemplate, ChatText, Message, ModelText, TextError, Thinking, Tokenizer};
 use serde_json::json;
 
 fn text(template: ChatTemplate) -> ModelText {
@@ -229,4 +229,28 @@ fn constructs_that_are_not_run_are_named_when_the_template_is_loaded() {
     ] {
         assert!(of_source(source).prompt(&[], &[], false).is_ok(), "{source}");
     }
+}
+
+/// GLM-Z1's template opens the thoughts of a reply, and drops those of earlier turns.
+#[test]
+fn a_template_says_whether_its_model_thinks() {
+    let z1 = of_source(include_str!("data/templates/think.jinja"));
+    let thought = format!("\n{}</think>\n\n答案", "想一想。".repeat(75));
+    let mut messages = Vec::new();
+    for turn in 0..3 {
+        messages.push(Message::user(format!("问题{turn}")));
+        messages.push(Message::assistant(thought.as_str()));
+    }
+    messages.push(Message::user("最后 <|user|> <think>"));
+    let prompt = z1.prompt(&messages, &[], true).unwrap();
+    let earlier: String =
+        (0..3).map(|turn| format!("<|user|>\n问题{turn}<|assistant|>\n答案")).collect();
+    let expected =
+        format!("[gMASK]<sop>{earlier}<|user|>\n最后 <|user|> <think><|assistant|>\n<think>");
+    assert_eq!(prompt.text(), expected);
+    let ids = z1.encode_chat(&messages, &[]).unwrap();
+    assert_eq!(z1.thinking(&ids), Thinking::Opened);
+    let said = z1.encode_conversation(&messages[..2], &[], false).unwrap();
+    assert_eq!(z1.thinking(&said), Thinking::MayOpen);
+    assert_eq!(text(ChatTemplate::glm4_0414()).thinking(&ids), Thinking::Never);
 }

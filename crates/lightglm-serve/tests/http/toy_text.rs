@@ -1,6 +1,6 @@
 //! A text side whose tokens are bytes, and a few control tokens.
 
-use lightglm_text::{ChatText, ChatTextError, Detokenize, Message};
+use lightglm_text::{ChatText, ChatTextError, Detokenize, Message, Thinking};
 use serde_json::Value;
 
 /// In front of every prompt.
@@ -95,6 +95,15 @@ impl ChatText for ToyText {
 
     fn eos_token_ids(&self) -> &[u32] {
         &[END]
+    }
+
+    fn thinking(&self, prompt: &[u32]) -> Thinking {
+        let prompt = shown(prompt);
+        match (prompt.contains("think aloud"), prompt.contains("think")) {
+            (true, _) => Thinking::Opened,
+            (_, true) => Thinking::MayOpen,
+            _ => Thinking::Never,
+        }
     }
 }
 

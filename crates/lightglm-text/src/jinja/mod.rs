@@ -81,6 +81,11 @@ impl Template {
         Ok(Self { source, survey })
     }
 
+    /// Whether `text` stands anywhere in the source.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.source.contains(text)
+    }
+
     /// Whether `text` stands in quotation marks.
     pub(crate) fn has_literal(&self, text: &str) -> bool {
         self.survey.literals.contains(text)

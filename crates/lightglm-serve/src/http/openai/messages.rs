@@ -17,6 +17,8 @@ pub(in crate::http) struct ChatMessage {
     content: Option<Content>,
     /// An assistant's calls.
     tool_calls: Option<Vec<MessageToolCall>>,
+    /// What an assistant thought, for templates that keep it.
+    reasoning_content: Option<String>,
     /// Which call a tool answers.
     tool_call_id: Option<String>,
     /// The speaker's name, for templates that have a place for it.
@@ -135,8 +137,12 @@ pub(in crate::http) fn template_messages(
         if !calls.is_empty() {
             turn = turn.with("tool_calls", calls.into_iter().map(value_of).collect::<Vec<_>>());
         }
-        let ids = [("tool_call_id", message.tool_call_id), ("name", message.name)];
-        for (field, value) in ids.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+        let texts = [
+            ("reasoning_content", message.reasoning_content),
+            ("tool_call_id", message.tool_call_id),
+            ("name", message.name),
+        ];
+        for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value?))) {
             turn = turn.with(field, value);
         }
         turns.push(turn);
