@@ -156,11 +156,6 @@ impl ChatTemplate {
         template.is_some_and(|template| template.has_literal(role))
     }
 
-    /// Whether `text` stands anywhere in the source of a template.
-    pub(crate) fn mentions(&self, text: &str) -> bool {
-        self.templates.values().any(|template| template.mentions(text))
-    }
-
     /// Whether the template for `tools` asks anything for its attribute or item `name`.
     pub(crate) fn asks_for_attribute(&self, name: &str, tools: &[Value]) -> bool {
         let template = self.templates.get(self.name_for(tools));

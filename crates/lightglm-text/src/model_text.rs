@@ -15,9 +15,8 @@ use crate::tokenizer::Tokenizer;
 const TOOL: &str = "tool";
 /// What GLM calls it.
 const OBSERVATION: &str = "observation";
-/// The tags around thoughts.
+/// The tag that opens thoughts.
 const THOUGHTS: &str = "<think>";
-const THOUGHTS_END: &str = "</think>";
 /// Tokens at the end of a prompt that hold the tag that opens thoughts and white space behind it.
 const TAIL: usize = 16;
 
@@ -74,9 +73,6 @@ impl ChatText for ModelText {
     }
 
     fn thinking(&self, prompt: &[u32]) -> Thinking {
-        if !self.template.mentions(THOUGHTS_END) {
-            return Thinking::Never;
-        }
         let tail = prompt.len().saturating_sub(TAIL);
         let tail = self.tokenizer.decode(&prompt[tail..], false);
         match tail.trim_end().ends_with(THOUGHTS) {

@@ -99,7 +99,8 @@ impl Fields {
     /// that keeps those to the turn they are of may leave out all of it.
     fn required_text(&mut self, field: &str, text: &str, thinks: bool) -> Value {
         let source = self.next();
-        if !text.trim().is_empty() && !(thinks && is_only_thought(text)) {
+        let says_nothing = text.trim().is_empty() || (thinks && is_only_thought(text));
+        if !says_nothing {
             self.require(field, source);
         }
         Value::Text(Text::new(text, source))

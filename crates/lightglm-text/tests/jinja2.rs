@@ -195,7 +195,7 @@ fn conversations_have_the_text_and_the_control_tokens_of_jinja2() {
                     .iter()
                     .any(|range| prompt.text()[range.clone()].contains(*token))
             };
-            if !choices.tokens.iter().any(|token| in_content(&token)) {
+            if !choices.tokens.iter().any(in_content) {
                 assert_eq!(ids, tokenizer.encode_with_specials(prompt.text()).unwrap(), "{show}");
             }
             rendered += 1;

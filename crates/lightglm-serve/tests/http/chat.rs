@@ -174,7 +174,7 @@ async fn thoughts_are_told_from_the_answer() {
     // A token is a byte here, and one ends the reply.
     for (content, reply, thought, said, tokens) in [
         ("think", "<think>\nhm\n</think>\n\nyes", json!("hm"), "yes", json!(13)),
-        ("think", "yes", Value::Null, "yes", json!(0)),
+        ("think", "yes", Value::Null, "yes", Value::Null),
         ("think aloud", "hm</think>yes", json!("hm"), "yes", json!(10)),
         ("think aloud", "hm", json!("hm"), "", json!(3)),
         ("say", "<think>hm</think>yes", Value::Null, "<think>hm</think>yes", Value::Null),

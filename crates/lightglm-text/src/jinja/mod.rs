@@ -81,11 +81,6 @@ impl Template {
         Ok(Self { source, survey })
     }
 
-    /// Whether `text` stands anywhere in the source.
-    pub(crate) fn mentions(&self, text: &str) -> bool {
-        self.source.contains(text)
-    }
-
     /// Whether `text` stands in quotation marks.
     pub(crate) fn has_literal(&self, text: &str) -> bool {
         self.survey.literals.contains(text)
@@ -167,7 +162,7 @@ fn syntax_of(source: &str) -> Result<ast::Stmt<'_>, Located> {
         return Err(too_long(MAX_SOURCE));
     }
     let (mut in_tag, mut elifs) = (0, 0);
-    for token in tokenize(source, false, SyntaxConfig::default(), whitespace()) {
+    for token in tokenize(source, false, SyntaxConfig, whitespace()) {
         // What cannot be read is the parser's to report.
         let Ok((token, span)) = token else { break };
         in_tag += 1;
@@ -181,7 +176,7 @@ fn syntax_of(source: &str) -> Result<ast::Stmt<'_>, Located> {
             return Err((TemplateError::TooDeep { limit }, span.start_line.into()));
         }
     }
-    parse(source, "template", SyntaxConfig::default(), whitespace()).map_err(|error| {
+    parse(source, "template", SyntaxConfig, whitespace()).map_err(|error| {
         let line = error.line().and_then(|line| u32::try_from(line).ok()).unwrap_or(1);
         let reason = error.detail().map_or_else(|| error.to_string(), str::to_owned);
         let error = match reason.strip_prefix("unknown statement ") {

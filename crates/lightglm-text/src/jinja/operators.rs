@@ -1,7 +1,5 @@
 //! Python's operators.
 
-use std::rc::Rc;
-
 use minijinja::machinery::ast::BinOpKind;
 
 use super::error::TemplateError;
@@ -232,11 +230,7 @@ pub(crate) fn item(value: &Value, key: &Value) -> Option<Value> {
         Value::Dict(dict) => dict.get(key).cloned(),
         Value::List(items) | Value::Tuple(items) => at(items.len()).map(|at| items[at].clone()),
         Value::Text(text) => at(text.len()).map(|at| Value::Text(text.part(at, at + 1))),
-        Value::Namespace(names) => {
-            let names = Rc::clone(names);
-            let found = names.borrow().get(key).cloned();
-            found
-        }
+        Value::Namespace(names) => names.borrow().get(key).cloned(),
         _ => None,
     }
 }

@@ -450,6 +450,12 @@ fn expandtabs(text: &Text, size: usize) -> Outcome {
     out.finish().map(Value::Text)
 }
 
+/// A digit of ASCII's, or of the Arabic, Persian, Devanagari and full-width ones.
+fn is_decimal(character: char) -> bool {
+    matches!(character,
+        '0'..='9' | '\u{660}'..='\u{669}' | '\u{6F0}'..='\u{6F9}' | '\u{966}'..='\u{96F}' | '０'..='９')
+}
+
 fn is(text: &Text, name: &str) -> bool {
     let all = |holds: fn(char) -> bool| !text.is_empty() && text.chars().all(holds);
     let cased = |wanted: fn(char) -> bool, other: fn(char) -> bool| {
@@ -459,7 +465,7 @@ fn is(text: &Text, name: &str) -> bool {
         "isalnum" => all(char::is_alphanumeric),
         "isalpha" => all(char::is_alphabetic),
         "isascii" => text.chars().all(|c| c.is_ascii()),
-        "isdecimal" | "isdigit" => all(|c| c.is_numeric() && c.to_digit(10).is_some()),
+        "isdecimal" | "isdigit" => all(is_decimal),
         "isnumeric" => all(char::is_numeric),
         "isspace" => all(is_space),
         "islower" => cased(char::is_lowercase, char::is_uppercase),

@@ -193,7 +193,7 @@ impl ChatReply {
             model,
             logprobs,
             splitters: (0..n).map(|_| ReplySplitter::new(tools, parallel, thinking)).collect(),
-            usage: Usage::of_thinking(thinking != Thinking::Never),
+            usage: Usage::of_thinking(thinking == Thinking::Opened),
         }
     }
 

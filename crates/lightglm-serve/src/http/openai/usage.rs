@@ -15,7 +15,7 @@ pub(in crate::http) struct Usage {
     total_tokens: usize,
     /// About the prompts.
     prompt_tokens_details: PromptTokensDetails,
-    /// About the replies of a model that thinks.
+    /// About the replies, where there are thoughts in them.
     #[serde(skip_serializing_if = "Option::is_none")]
     completion_tokens_details: Option<CompletionTokensDetails>,
 }
@@ -35,7 +35,7 @@ struct PromptTokensDetails {
 }
 
 impl Usage {
-    /// That of a model that thinks, if so.
+    /// That of a reply that begins with thoughts, if so; another one's may yet turn out to.
     pub(in crate::http) fn of_thinking(thinks: bool) -> Self {
         let completion_tokens_details = thinks.then(CompletionTokensDetails::default);
         Self { completion_tokens_details, ..Self::default() }
