@@ -228,6 +228,10 @@ _PLAIN = """
 -3
 - 3 | abs
 -messages | length
+-messages[1].n
+- messages[1]['n'] + 1
+-'abc'.find('c')
+-'12'[1:] | int
 1.0
 1e20
 1.5e-7

@@ -26,14 +26,18 @@ impl<'t> Renderer<'t> {
     pub(super) fn evaluate(&mut self, expression: &'t Expr<'t>, scope: &Rc<Scope<'t>>) -> Outcome {
         let value = self.deeper(|this| this.expression(expression, scope))?;
         self.notice(&value);
-        // What was there before costs a look, not its length.
-        match expression {
-            Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) => {
-                self.spend(super::render::EXPRESSION_COST)?;
-            }
-            _ => self.pay(&value)?,
-        }
+        self.pay_for(expression, &value)?;
         Ok(value)
+    }
+
+    fn pay_for(&mut self, expression: &Expr<'_>, value: &Value) -> Result<(), TemplateError> {
+        match expression {
+            // What was there before costs a look, not its length.
+            Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) => {
+                self.spend(super::render::EXPRESSION_COST)
+            }
+            _ => self.pay(value),
+        }
     }
 
     fn expression(&mut self, expression: &'t Expr<'t>, scope: &Rc<Scope<'t>>) -> Outcome {
@@ -71,17 +75,10 @@ impl<'t> Renderer<'t> {
                 let args = self.arguments(&test.args, scope)?;
                 is_tests::call(test.name, &value, args).map(Value::Bool)
             }
-            Expr::GetAttr(access) => {
-                let value = self.evaluate(&access.expr, scope)?;
-                attributes::attribute(&value, access.name)
+            Expr::GetAttr(_) | Expr::GetItem(_) | Expr::Slice(_) | Expr::Call(_) => {
+                let (value, is_negative) = self.postfix(expression, scope)?;
+                if is_negative { operators::negate(&value) } else { Ok(value) }
             }
-            Expr::GetItem(access) => {
-                let value = self.evaluate(&access.expr, scope)?;
-                let key = self.evaluate(&access.subscript_expr, scope)?;
-                attributes::item(&value, &key)
-            }
-            Expr::Slice(slice) => self.slice(slice, scope),
-            Expr::Call(call) => self.call_with(call, scope, None),
             Expr::List(list) => {
                 let mut items = Vec::with_capacity(list.items.len());
                 for item in &list.items {
@@ -98,6 +95,56 @@ impl<'t> Renderer<'t> {
                 }
                 Ok(Value::dict(entries))
             }
+        }
+    }
+
+    /// Attributes, items, slices and calls, and whether the whole is to be negated: the parser binds a minus
+    /// tighter than these (`-a.b` as `(-a).b`), jinja2 does not.
+    fn postfix(
+        &mut self,
+        expression: &'t Expr<'t>,
+        scope: &Rc<Scope<'t>>,
+    ) -> Result<(Value, bool), TemplateError> {
+        Ok(match expression {
+            Expr::GetAttr(access) => {
+                let (value, minus) = self.base(&access.expr, scope)?;
+                (attributes::attribute(&value, access.name)?, minus)
+            }
+            Expr::GetItem(access) => {
+                let (value, minus) = self.base(&access.expr, scope)?;
+                let key = self.evaluate(&access.subscript_expr, scope)?;
+                (attributes::item(&value, &key)?, minus)
+            }
+            Expr::Slice(slice) => {
+                let (value, minus) = self.base(&slice.expr, scope)?;
+                (self.slice(slice, &value, scope)?, minus)
+            }
+            Expr::Call(call) => {
+                let (callee, minus) = self.base(&call.expr, scope)?;
+                let args = self.arguments(&call.args, scope)?;
+                (self.call(callee, args, None)?, minus)
+            }
+            other => (self.evaluate(other, scope)?, false),
+        })
+    }
+
+    /// What an attribute, item, slice or call is of, without its minus.
+    fn base(
+        &mut self,
+        expression: &'t Expr<'t>,
+        scope: &Rc<Scope<'t>>,
+    ) -> Result<(Value, bool), TemplateError> {
+        match expression {
+            Expr::UnaryOp(unary) if matches!(unary.op, UnaryOpKind::Neg) => {
+                Ok((self.evaluate(&unary.expr, scope)?, true))
+            }
+            Expr::GetAttr(_) | Expr::GetItem(_) | Expr::Slice(_) | Expr::Call(_) => {
+                let (value, minus) = self.deeper(|this| this.postfix(expression, scope))?;
+                self.notice(&value);
+                self.pay_for(expression, &value)?;
+                Ok((value, minus))
+            }
+            other => Ok((self.evaluate(other, scope)?, false)),
         }
     }
 
@@ -136,8 +183,12 @@ impl<'t> Renderer<'t> {
         Ok(Value::Bool(true))
     }
 
-    fn slice(&mut self, slice: &'t ast::Slice<'t>, scope: &Rc<Scope<'t>>) -> Outcome {
-        let value = self.evaluate(&slice.expr, scope)?;
+    fn slice(
+        &mut self,
+        slice: &'t ast::Slice<'t>,
+        value: &Value,
+        scope: &Rc<Scope<'t>>,
+    ) -> Outcome {
         let mut bounds = [None; 3];
         for (bound, expression) in bounds.iter_mut().zip([&slice.start, &slice.stop, &slice.step]) {
             let Some(expression) = expression else { continue };
@@ -150,7 +201,7 @@ impl<'t> Renderer<'t> {
                 number => number,
             };
         }
-        operators::slice(&value, bounds)
+        operators::slice(value, bounds)
     }
 
     fn arguments(
@@ -192,6 +243,10 @@ impl<'t> Renderer<'t> {
     ) -> Outcome {
         let callee = self.evaluate(&call.expr, scope)?;
         let args = self.arguments(&call.args, scope)?;
+        self.call(callee, args, caller)
+    }
+
+    fn call(&mut self, callee: Value, args: Args, caller: Option<Value>) -> Outcome {
         match callee {
             Value::Macro(index) => self.call_macro(index, args, caller),
             Value::Function(name) => {
