@@ -1,7 +1,8 @@
 //! Calls of tools as turns of their own, for templates that know no `tool_calls`.
 //!
 //! The GLM-4 family says a call as a turn of the assistant with the function's name in `metadata` and the
-//! arguments as its content; its results follow in the order of the calls.
+//! arguments as its content; its results follow in the order of the calls. Where a template knows no
+//! `metadata` either, the name is a line in front of the arguments, as GLM's models write it.
 
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ impl Turns {
     }
 
     /// The messages with a turn for each call, and results in the order of the calls they name.
-    pub(crate) fn with_calls_as_turns(messages: &[Message]) -> Self {
+    pub(crate) fn with_calls_as_turns(messages: &[Message], knows_metadata: bool) -> Self {
         let mut turns = Self { messages: Vec::new(), origins: Vec::new() };
         let mut ids: Vec<&str> = Vec::new();
         let mut results: Vec<(usize, &Message)> = Vec::new();
@@ -39,7 +40,7 @@ impl Turns {
                 continue;
             };
             ids = calls.iter().map(|call| call["id"].as_str().unwrap_or_default()).collect();
-            turns.push_calls(index, message, calls);
+            turns.push_calls(index, message, calls, knows_metadata);
         }
         turns.push_results(&ids, &mut results);
         turns
@@ -50,7 +51,13 @@ impl Turns {
         self.origins.push(origin);
     }
 
-    fn push_calls(&mut self, index: usize, message: &Message, calls: &[Value]) {
+    fn push_calls(
+        &mut self,
+        index: usize,
+        message: &Message,
+        calls: &[Value],
+        knows_metadata: bool,
+    ) {
         let says_something = match &message.content {
             None | Some(Value::Null) => false,
             Some(Value::String(text)) => !text.is_empty(),
@@ -68,8 +75,12 @@ impl Turns {
                 Value::Null => String::new(),
                 other => other.to_string(),
             };
-            let call = Message::new(message.role.as_str(), arguments)
-                .with("metadata", function["name"].clone());
+            let name = function["name"].as_str().unwrap_or_default();
+            let role = message.role.as_str();
+            let call = match knows_metadata {
+                true => Message::new(role, arguments).with("metadata", name),
+                false => Message::new(role, format!("{name}\n{arguments}")),
+            };
             let origin = format!("messages[{index}].tool_calls[{number}].function.arguments");
             self.push(call, origin);
         }

@@ -90,7 +90,7 @@ pub enum ChatTextError {
         reason: String,
     },
     /// Part of the conversation did not get into the prompt: the chat template does not write it.
-    #[error("the chat template leaves it out: the model would not see it")]
+    #[error("the chat template leaves out {field}: the model would not see it")]
     NotInPrompt {
         /// Its path: `messages[3].content`, `tools[0]`.
         field: String,

@@ -97,7 +97,10 @@ impl ModelText {
         let knows_calls = self.template.asks_for_attribute("tool_calls", tools);
         let mut turns = match knows_calls {
             true => Turns::unchanged(messages),
-            false => Turns::with_calls_as_turns(messages),
+            false => {
+                let knows_metadata = self.template.asks_for_attribute("metadata", tools);
+                Turns::with_calls_as_turns(messages, knows_metadata)
+            }
         };
         self.use_known_roles(&mut turns.messages, tools);
         let as_texts = turns.messages.clone();

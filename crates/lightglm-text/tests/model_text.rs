@@ -146,6 +146,11 @@ fn calls_are_turns_where_the_template_knows_no_calls() {
     let prompt = text.prompt(&calls_and_results(), &[], true).unwrap();
     let expected = "[gMASK]<sop><|user|>\nq<|assistant|>w \n{\"city\":  \"Paris\"}<|assistant|>w \n{\"city\":  \"Rome\"}<|observation|>\nPARIS<|observation|>\nROME<|assistant|>";
     assert_eq!(prompt.text(), expected);
+    // A template that knows nothing of it says the name all the same.
+    let chatml = of_source("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}");
+    let prompt = chatml.prompt(&calls_and_results(), &[], true).unwrap();
+    let expected = "<user>q<assistant>w\n{\"city\":  \"Paris\"}<assistant>w\n{\"city\":  \"Rome\"}<observation>PARIS<observation>ROME";
+    assert_eq!(prompt.text(), expected);
     // Fields are those of the messages that were given.
     let without_results = "{% for m in messages %}{% if m.role == 'tool' %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
     assert_eq!(

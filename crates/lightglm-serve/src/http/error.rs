@@ -85,7 +85,7 @@ impl ApiError {
         match error {
             // A message or a tool of the request, in the place it has there.
             ChatTextError::NotInPrompt { field } if param == "messages" => {
-                Self::field(field, error.to_string())
+                Self::field(field, "the model's chat template leaves it out")
             }
             _ => Self::field(param, error.to_string()),
         }
