@@ -179,6 +179,10 @@ def expected(name, tokenizer, published, marked, end, rows, rename):
     for row in rows:
         messages = [{**m, "role": rename.get(m["role"], m["role"])} for m in row["messages"]]
         inputs = {"conversation": messages, "tools": row.get("tools")}
+        if published is GLM4_2024 and row.get("tools"):
+            # It asks a message for its tools, and `tools` beside the messages for nothing.
+            first = messages.pop(0) if messages[0]["role"] == "system" else {"role": "system", "content": ""}
+            messages.insert(0, {**first, "tools": row["tools"]})
         text = fast.apply_chat_template(**inputs, chat_template=published, tokenize=False)
         same = fast.apply_chat_template(**inputs, chat_template=marked, tokenize=False)
         assert same == text + end, (name, text, same)

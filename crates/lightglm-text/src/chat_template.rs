@@ -1,19 +1,17 @@
 //! Messages to prompts, through the model's own Jinja template.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::message::Message;
-use minijinja::context;
 use serde_json::Value;
 
 use crate::error::TextError;
+use crate::fold_tools;
 use crate::gguf_vocabulary::GgufVocabulary;
+use crate::jinja::{Located, Rendered, TEMPLATE, Template, TemplateError};
+use crate::message::Message;
 use crate::prompt::RenderedPrompt;
-use crate::provenance::{Coverage, Disguise, Disguiser, TemplateWords, visit_strings};
-use crate::template_environment::{BoundedOutput, OUTPUT_LIMIT, Raised, environment};
+use crate::template_inputs::{self, Fields, ToolsPlace};
 use crate::template_source::{self, TemplateFiles};
 
 /// The template of GLM-4-9B-0414 and its siblings.
@@ -34,34 +32,22 @@ const TOOL_USE: &str = "tool_use";
 /// # Ok::<(), lightglm_text::TextError>(())
 /// ```
 ///
-/// Running time, recursion and output of a template are bounded, its memory is not: strings it
-/// joins inside may grow. A template is a program of whoever published the model.
+/// Running time, recursion, output and the length of every text of a template are bounded. A template
+/// is a program of whoever published the model.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    sources: BTreeMap<String, TemplateSource>,
+    templates: BTreeMap<String, Template>,
     special_tokens: BTreeMap<String, String>,
     time: Option<SystemTime>,
-}
-
-#[derive(Clone, Debug)]
-struct TemplateSource {
-    text: String,
-    words: TemplateWords,
-}
-
-/// The variables of one rendering.
-struct Inputs<'a> {
-    messages: Cow<'a, [Message]>,
-    tools: Cow<'a, [Value]>,
-    add_generation_prompt: bool,
-    unix_seconds: i64,
+    folds_tools: bool,
 }
 
 impl ChatTemplate {
     /// Takes a template's source.
     ///
     /// # Errors
-    /// [`TextError::Template`] where the source is no Jinja.
+    /// [`TextError::Template`] where the source is no Jinja, [`TextError::UnsupportedTemplate`] where it
+    /// uses a construct that is not run here.
     pub fn from_source(source: impl Into<String>) -> Result<Self, TextError> {
         Self::from_sources([(DEFAULT.to_owned(), source.into())].into(), BTreeMap::new())
     }
@@ -72,7 +58,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TextError::NoChatTemplate`], [`TextError::Read`], [`TextError::Malformed`],
-    /// [`TextError::Template`].
+    /// [`TextError::Template`], [`TextError::UnsupportedTemplate`].
     pub fn from_dir(directory: impl AsRef<std::path::Path>) -> Result<Self, TextError> {
         let TemplateFiles { sources, special_tokens } =
             template_source::read_directory(directory.as_ref())?;
@@ -82,7 +68,7 @@ impl ChatTemplate {
     /// Takes the template of a GGUF file, and the texts of its BOS, EOS and padding tokens.
     ///
     /// # Errors
-    /// [`TextError::NoChatTemplate`], [`TextError::Template`].
+    /// [`TextError::NoChatTemplate`], [`TextError::Template`], [`TextError::UnsupportedTemplate`].
     pub fn from_gguf(vocabulary: &GgufVocabulary) -> Result<Self, TextError> {
         let Some(source) = &vocabulary.chat_template else {
             return Err(TextError::NoChatTemplate { origin: "tokenizer.chat_template".to_owned() });
@@ -93,26 +79,22 @@ impl ChatTemplate {
 
     /// The template of GLM-4-9B-0414, built in.
     pub fn glm4_0414() -> Self {
-        let source = TemplateSource::new(GLM4_0414.to_owned());
-        Self {
-            sources: [(DEFAULT.to_owned(), source)].into(),
-            special_tokens: BTreeMap::new(),
-            time: None,
-        }
+        Self::from_source(GLM4_0414).unwrap_or_else(|error| unreachable!("built in: {error}"))
     }
 
     fn from_sources(
         sources: BTreeMap<String, String>,
         special_tokens: BTreeMap<String, String>,
     ) -> Result<Self, TextError> {
-        let sources: BTreeMap<_, _> =
-            sources.into_iter().map(|(name, text)| (name, TemplateSource::new(text))).collect();
-        for (name, source) in &sources {
-            environment(&Arc::default(), 0)
-                .template_from_str(&source.text)
-                .map_err(|source| TextError::Template { name: name.clone(), source })?;
-        }
-        Ok(Self { sources, special_tokens, time: None })
+        let templates = sources.into_iter().map(|(name, source)| {
+            let source = template_source::without_generation_tags(&source);
+            match Template::parse(&source) {
+                Ok(template) => Ok((name, template)),
+                Err(error) => Err(failed(&name, error)),
+            }
+        });
+        let templates = templates.collect::<Result<_, _>>()?;
+        Ok(Self { templates, special_tokens, time: None, folds_tools: false })
     }
 
     /// Sets what a template can ask for by name beside the messages: `bos_token`, `eos_token`.
@@ -130,19 +112,29 @@ impl ChatTemplate {
         self
     }
 
+    /// Lets tools and what they returned be written into the system message and the user's messages where
+    /// the template has no place for them. Without it they are [missing](RenderedPrompt::missing_fields).
+    #[must_use]
+    pub fn with_folded_tools(mut self, folds: bool) -> Self {
+        self.folds_tools = folds;
+        self
+    }
+
     /// Names of the templates, ascending.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.sources.keys().map(String::as_str)
+        self.templates.keys().map(String::as_str)
     }
 
     /// Renders a conversation. Where there are several templates, takes `tool_use` if there are
     /// tools, `default` otherwise.
     ///
+    /// The template finds the tools in its variable `tools`; where it asks for `tools` of a message
+    /// instead, as the GLM-4 of 2024 does, on the system message. What of the messages and tools did not
+    /// get into the prompt is in [`RenderedPrompt::missing_fields`].
+    ///
     /// # Errors
     /// [`TextError::Refused`] where the template raises an exception, [`TextError::Template`] where
-    /// it fails or runs too long, [`TextError::PromptTooLong`], [`TextError::NestedTooDeeply`],
-    /// [`TextError::TooManyCharacters`], [`TextError::UnknownChatTemplate`],
-    /// [`TextError::Untrackable`].
+    /// it fails or runs too long, [`TextError::NestedTooDeeply`], [`TextError::UnknownChatTemplate`].
     pub fn render(
         &self,
         messages: &[Message],
@@ -154,14 +146,20 @@ impl ChatTemplate {
 
     /// The template that a conversation with `tools` goes through.
     fn name_for(&self, tools: &[Value]) -> &'static str {
-        let for_tools = !tools.is_empty() && self.sources.contains_key(TOOL_USE);
+        let for_tools = !tools.is_empty() && self.templates.contains_key(TOOL_USE);
         if for_tools { TOOL_USE } else { DEFAULT }
     }
 
     /// Whether the template for `tools` compares something with the text `role`.
     pub(crate) fn asks_for(&self, role: &str, tools: &[Value]) -> bool {
-        let source = self.sources.get(self.name_for(tools));
-        source.is_some_and(|source| source.words.has_literal(role))
+        let template = self.templates.get(self.name_for(tools));
+        template.is_some_and(|template| template.has_literal(role))
+    }
+
+    /// Whether the template for `tools` asks anything for its attribute or item `name`.
+    pub(crate) fn asks_for_attribute(&self, name: &str, tools: &[Value]) -> bool {
+        let template = self.templates.get(self.name_for(tools));
+        template.is_some_and(|template| template.asks_for_attribute(name))
     }
 
     /// Renders a conversation through the template called `name`.
@@ -175,42 +173,71 @@ impl ChatTemplate {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<RenderedPrompt, TextError> {
-        let source = self.sources.get(name).ok_or_else(|| TextError::UnknownChatTemplate {
+        let written = self.render_as_given(name, messages, tools, add_generation_prompt);
+        if !self.folds_tools {
+            return written;
+        }
+        let lost = match &written {
+            Ok(prompt) if prompt.missing_fields().is_empty() => return written,
+            Ok(prompt) => Some(prompt.missing_fields()),
+            Err(TextError::Refused { .. } | TextError::Template { .. }) => None,
+            Err(_) => return written,
+        };
+        let loses_tools = lost.is_none_or(|lost| lost.iter().any(|field| is_of_tools(field)));
+        let (folded_tools, kept_tools) =
+            if loses_tools { (tools, &[][..]) } else { (&[][..], tools) };
+        let folded = fold_tools::into_system(messages, folded_tools, lost);
+        let in_user = fold_tools::system_into_user(&folded);
+        for messages in [Some(folded), in_user].into_iter().flatten() {
+            let prompt = self.render_as_given(name, &messages, kept_tools, add_generation_prompt);
+            if let Ok(prompt) = prompt
+                && prompt.missing_fields().is_empty()
+            {
+                return Ok(prompt);
+            }
+        }
+        written
+    }
+
+    fn render_as_given(
+        &self,
+        name: &str,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, TextError> {
+        let template = self.templates.get(name).ok_or_else(|| TextError::UnknownChatTemplate {
             name: name.to_owned(),
             available: self.names().map(str::to_owned).collect(),
         })?;
-        let strings = caller_strings(messages, tools)?;
-        let inputs = Inputs {
-            messages: Cow::Borrowed(messages),
-            tools: Cow::Borrowed(tools),
-            add_generation_prompt,
-            unix_seconds: self.unix_seconds(),
-        };
-        // What the reference renders; every tracked rendering has to say the same.
-        let plain = self.run(name, source, &inputs, &Arc::default())?;
-
-        let mut last = None;
-        for coverage in Coverage::ALL {
-            let trusted = self.special_tokens.values().chain([&source.text]).map(String::as_str);
-            let disguise = Arc::new(Disguise::new(coverage, strings.iter().copied(), trusted)?);
-            let disguiser = Disguiser { disguise: &disguise, words: &source.words, coverage };
-            let hidden = Inputs {
-                messages: messages.iter().map(|message| disguiser.message(message)).collect(),
-                tools: tools.iter().map(|tool| disguiser.value("tools", tool)).collect(),
-                ..inputs
+        template_inputs::check_depth(messages, tools)?;
+        let run = |place| {
+            let mut fields = Fields::default();
+            let variables = || {
+                let special_tokens = self.special_tokens.iter();
+                let fields = &mut fields;
+                template_inputs::variables(
+                    fields,
+                    messages,
+                    tools,
+                    place,
+                    add_generation_prompt,
+                    special_tokens,
+                )
             };
-            let Ok(rendered) = self.run(name, source, &hidden, &disguise) else { continue };
-            let (text, content) = disguise.reveal(&rendered);
-            let is_same = text == plain;
-            last = Some(RenderedPrompt::new(text, content, coverage));
-            if is_same {
-                break;
-            }
+            let rendered = template.render(self.unix_seconds(), variables);
+            let rendered = rendered.map_err(|error| failed(name, error))?;
+            let missing = fields.untraced(&rendered.traced);
+            Ok::<_, TextError>(prompt(rendered, missing))
+        };
+        let prompt = run(ToolsPlace::Variable)?;
+        let misses_tools = prompt.missing_fields().iter().any(|field| is_of_tools(field));
+        if !misses_tools || !template.asks_for_attribute("tools") {
+            return Ok(prompt);
         }
-        // Where none is the same, the template looks for markup in the caller's text (`</think>` in
-        // a message, say). What it wrote without finding any is then the prompt: the text is still
-        // the caller's, and still no markup.
-        last.ok_or_else(|| TextError::Untrackable { name: name.to_owned() })
+        let count = |prompt: &RenderedPrompt| prompt.missing_fields().len();
+        let on_message = run(ToolsPlace::SystemMessage).ok();
+        Ok(on_message.filter(|on_message| count(on_message) < count(&prompt)).unwrap_or(prompt))
     }
 
     fn unix_seconds(&self) -> i64 {
@@ -220,70 +247,34 @@ impl ChatTemplate {
             Err(before) => i64::try_from(before.duration().as_secs()).map_or(0, |secs| -secs),
         }
     }
+}
 
-    fn run(
-        &self,
-        name: &str,
-        source: &TemplateSource,
-        inputs: &Inputs<'_>,
-        disguise: &Arc<Disguise>,
-    ) -> Result<String, TextError> {
-        let failed = |source| TextError::Template { name: name.to_owned(), source };
-        let environment = environment(disguise, inputs.unix_seconds);
-        let template = environment.template_from_str(&source.text).map_err(failed)?;
-        let tools = (!inputs.tools.is_empty()).then_some(&inputs.tools);
-        let variables = context! {
-            messages => inputs.messages,
-            tools => tools,
-            documents => (),
-            add_generation_prompt => inputs.add_generation_prompt,
-            ..minijinja::Value::from_serialize(&self.special_tokens)
-        };
-        let mut output = BoundedOutput::default();
-        let outcome = template.render_captured_to(variables, &mut output).map(drop);
-        if output.exceeded {
-            return Err(TextError::PromptTooLong { limit: OUTPUT_LIMIT });
+/// Whether a missing field is a tool.
+fn is_of_tools(field: &str) -> bool {
+    field.starts_with("tools[")
+}
+
+fn failed(name: &str, (error, line): Located) -> TextError {
+    let name = name.to_owned();
+    match error {
+        TemplateError::Raised { message } => TextError::Refused { message },
+        TemplateError::Unsupported { construct } => {
+            TextError::UnsupportedTemplate { name, line, construct }
         }
-        outcome.map_err(|error| raised(&error).unwrap_or_else(|| failed(error)))?;
-        // Jinja writes whole strings, so this never replaces anything.
-        Ok(String::from_utf8_lossy(&output.bytes).into_owned())
+        source => TextError::Template { name, line, source },
     }
 }
 
-impl TemplateSource {
-    fn new(text: String) -> Self {
-        let text = template_source::without_generation_tags(&text);
-        Self { words: TemplateWords::of(&text), text }
-    }
-}
-
-/// The refusal behind an error that `raise_exception` caused.
-fn raised(error: &minijinja::Error) -> Option<TextError> {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(Raised(message)) = cause.downcast_ref() {
-            return Some(TextError::Refused { message: message.clone() });
+fn prompt(rendered: Rendered, missing: Vec<String>) -> RenderedPrompt {
+    let mut content: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut start = 0;
+    for (end, source) in rendered.runs {
+        match content.last_mut() {
+            _ if source == TEMPLATE => {}
+            Some(last) if last.end == start => last.end = end,
+            _ => content.push(start..end),
         }
-        source = cause.source();
+        start = end;
     }
-    None
-}
-
-/// Every string in messages and tools.
-fn caller_strings<'a>(
-    messages: &'a [Message],
-    tools: &'a [Value],
-) -> Result<Vec<&'a str>, TextError> {
-    let mut strings: Vec<&'a str> = Vec::new();
-    for message in messages {
-        strings.push(&message.role);
-        strings.extend(message.extra.keys().map(String::as_str));
-        for value in message.content.iter().chain(message.extra.values()) {
-            visit_strings(value, 0, &mut |text| strings.push(text))?;
-        }
-    }
-    for tool in tools {
-        visit_strings(tool, 0, &mut |text| strings.push(text))?;
-    }
-    Ok(strings)
+    RenderedPrompt::new(rendered.text, content, missing)
 }

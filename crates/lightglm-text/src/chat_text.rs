@@ -26,8 +26,9 @@ pub trait ChatText: Send + Sync {
     /// The ids of a conversation; with `add_generation_prompt`, ready for the assistant's next turn,
     /// without it, as it was said.
     ///
-    /// `tools` are OpenAI's tool objects. What a tool returned has the role `tool`: the text side
-    /// knows what its model calls that (`observation`, say).
+    /// `tools` are OpenAI's tool objects. What a tool returned has the role `tool` and may name its call in
+    /// `tool_call_id`; calls are the `tool_calls` of an assistant's message. The text side knows what its
+    /// model makes of these (`observation`, say).
     ///
     /// # Errors
     /// [`ChatTextError`].
@@ -58,6 +59,24 @@ pub trait ChatText: Send + Sync {
 
     /// The tokens that end a reply.
     fn eos_token_ids(&self) -> &[u32];
+
+    /// Whether a reply to `prompt` has thoughts in front of it. A text side that says nothing about it has
+    /// a model that does not think.
+    fn thinking(&self, prompt: &[u32]) -> Thinking {
+        let _ = prompt;
+        Thinking::Never
+    }
+}
+
+/// Whether a reply begins with thoughts, `<think>...</think>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    /// Whatever it says is the answer.
+    Never,
+    /// Where it begins with `<think>`.
+    MayOpen,
+    /// The prompt has opened them already.
+    Opened,
 }
 
 /// Why a text did not become tokens.
@@ -69,6 +88,12 @@ pub enum ChatTextError {
     Encode {
         /// The tokenizer's words.
         reason: String,
+    },
+    /// Part of the conversation did not get into the prompt: the chat template does not write it.
+    #[error("the chat template leaves out {field}: the model would not see it")]
+    NotInPrompt {
+        /// Its path: `messages[3].content`, `tools[0]`.
+        field: String,
     },
     /// The chat template refused the messages or failed.
     #[error("the chat template refused the messages: {reason}")]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::jinja::TemplateError;
+
 /// An error of the tokenizer, the chat template or the text around them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,13 +92,25 @@ pub enum TextError {
         /// The names that exist.
         available: Vec<String>,
     },
-    /// The template has a syntax error, or failed while it ran (fuel and recursion included).
-    #[error("chat template {name:?} failed")]
+    /// The template has a syntax error, or failed while it ran (steps and nesting included).
+    #[error("chat template {name:?} failed at line {line}")]
     Template {
         /// Name of the template.
         name: String,
-        /// The template engine's error.
-        source: minijinja::Error,
+        /// Line of its source, from 1.
+        line: u32,
+        /// What is wrong.
+        source: TemplateError,
+    },
+    /// The template uses something of Jinja or Python that is not run here. Found when it is loaded.
+    #[error("chat template {name:?} uses {construct} at line {line}, which is not supported")]
+    UnsupportedTemplate {
+        /// Name of the template.
+        name: String,
+        /// Line of its source, from 1.
+        line: u32,
+        /// The construct: `filter "xmlattr"`, `method "encode"`, `tag "include"`.
+        construct: String,
     },
     /// The template called `raise_exception`: it does not accept these messages.
     #[error("the chat template refused the messages: {message}")]
@@ -104,29 +118,16 @@ pub enum TextError {
         /// What the template said.
         message: String,
     },
-    /// The template wrote more than a prompt can need.
-    #[error("the chat template wrote more than {limit} bytes")]
-    PromptTooLong {
-        /// Largest accepted length in bytes.
-        limit: usize,
-    },
     /// Messages or tools are nested deeper than is accepted.
     #[error("messages or tools are nested deeper than {limit} levels")]
     NestedTooDeeply {
         /// Deepest accepted nesting.
         limit: usize,
     },
-    /// The caller's text uses so many distinct characters that none are left to track it with.
-    #[error("the messages use {distinct} distinct characters, too many to track")]
-    TooManyCharacters {
-        /// Distinct characters in messages and tools.
-        distinct: usize,
-    },
-    /// What the template writes depends on the caller's text in a way that cannot be tracked, so
-    /// that scaffolding and contents cannot be told apart.
-    #[error("chat template {name:?} works only on the very characters of the messages")]
-    Untrackable {
-        /// Name of the template.
-        name: String,
+    /// Part of the conversation did not get into the prompt: the template does not write it.
+    #[error("the chat template leaves out {field}")]
+    NotInPrompt {
+        /// Its path: `messages[3].content`, `tools[0]`.
+        field: String,
     },
 }

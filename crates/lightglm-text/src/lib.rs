@@ -10,7 +10,8 @@
 //! of one model, and implements [`ChatText`], the seam that servers and trainers ask for.
 //!
 //! **No text of a caller becomes a control token.** The template's own words and the contents it
-//! puts between them are told apart down to the character, whatever the template does with them.
+//! puts between them are told apart down to the character, whatever the template does with them; so
+//! is seen what of a conversation did not get into the prompt at all.
 //!
 //! ```
 //! use lightglm_text::{ChatTemplate, Message};
@@ -21,32 +22,34 @@
 //! ```
 
 mod byte_level;
+mod call_turns;
 mod chat_template;
 mod chat_text;
 mod detokenize;
 mod detokenize_stream;
 mod error;
+mod fold_tools;
 mod gguf_tokenizer;
 mod gguf_vocabulary;
+mod jinja;
 mod message;
 mod model_text;
 mod pre_tokenizer;
 mod prompt;
-mod provenance;
-mod python_json;
 mod strftime;
-mod template_environment;
+mod template_inputs;
 mod template_source;
 mod token_table;
 mod tokenizer;
 mod tokenizer_json;
 
 pub use chat_template::ChatTemplate;
-pub use chat_text::{ChatText, ChatTextError};
+pub use chat_text::{ChatText, ChatTextError, Thinking};
 pub use detokenize::Detokenize;
 pub use detokenize_stream::DetokenizeStream;
 pub use error::TextError;
 pub use gguf_vocabulary::GgufVocabulary;
+pub use jinja::TemplateError;
 pub use message::Message;
 pub use model_text::ModelText;
 pub use prompt::RenderedPrompt;

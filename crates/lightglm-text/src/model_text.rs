@@ -1,20 +1,24 @@
 //! `ModelText`: tokenizer, chat template and the ends of a reply, as one text side.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
+use crate::call_turns::Turns;
 use crate::chat_template::ChatTemplate;
-use crate::chat_text::{ChatText, ChatTextError};
+use crate::chat_text::{ChatText, ChatTextError, Thinking};
 use crate::detokenize::Detokenize;
 use crate::error::TextError;
 use crate::message::Message;
+use crate::prompt::RenderedPrompt;
 use crate::tokenizer::Tokenizer;
 
 /// What OpenAI's clients, ChatML and most files call what a tool returned.
 const TOOL: &str = "tool";
 /// What GLM calls it.
 const OBSERVATION: &str = "observation";
+/// The tag that opens thoughts.
+const THOUGHTS: &str = "<think>";
+/// Tokens at the end of a prompt that hold the tag that opens thoughts and white space behind it.
+const TAIL: usize = 16;
 
 /// The text side of a checkpoint.
 ///
@@ -51,9 +55,7 @@ impl ChatText for ModelText {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, ChatTextError> {
-        let messages = self.with_known_roles(messages, tools);
-        let prompt = self.template.render(&messages, tools, add_generation_prompt);
-        let prompt = prompt.map_err(refused)?;
+        let prompt = self.prompt(messages, tools, add_generation_prompt).map_err(refused)?;
         prompt.encode(&self.tokenizer).map_err(refused)
     }
 
@@ -69,19 +71,61 @@ impl ChatText for ModelText {
     fn eos_token_ids(&self) -> &[u32] {
         &self.eos_token_ids
     }
+
+    fn thinking(&self, prompt: &[u32]) -> Thinking {
+        let tail = prompt.len().saturating_sub(TAIL);
+        let tail = self.tokenizer.decode(&prompt[tail..], false);
+        match tail.trim_end().ends_with(THOUGHTS) {
+            true => Thinking::Opened,
+            false => Thinking::MayOpen,
+        }
+    }
 }
 
 impl ModelText {
-    /// The messages under the roles that the template knows.
-    fn with_known_roles<'a>(&self, messages: &'a [Message], tools: &[Value]) -> Cow<'a, [Message]> {
-        let is_tool = |message: &Message| [TOOL, OBSERVATION].contains(&message.role.as_str());
-        if !messages.iter().any(is_tool) {
-            return Cow::Borrowed(messages);
+    /// A conversation as its template writes it, nothing left out.
+    ///
+    /// # Errors
+    /// [`TextError::NotInPrompt`] for a content that is not blank, or a tool, that left no trace; those of
+    /// [`ChatTemplate::render`].
+    pub fn prompt(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, TextError> {
+        let knows_calls = self.template.asks_for_attribute("tool_calls", tools);
+        let mut turns = match knows_calls {
+            true => Turns::unchanged(messages),
+            false => {
+                let knows_metadata = self.template.asks_for_attribute("metadata", tools);
+                Turns::with_calls_as_turns(messages, knows_metadata)
+            }
+        };
+        self.use_known_roles(&mut turns.messages, tools);
+        let as_texts = turns.messages.clone();
+        let has_data = read_arguments(&mut turns.messages);
+        let render =
+            |messages: &[Message]| self.template.render(messages, tools, add_generation_prompt);
+        let mut prompt = render(&turns.messages);
+        // DeepSeek-V3's joins them to other texts.
+        if has_data && let Err(TextError::Template { .. }) = prompt {
+            prompt = render(&as_texts).or(prompt);
         }
+        let prompt = prompt?;
+        match prompt.missing_fields().first() {
+            None => Ok(prompt),
+            Some(field) => Err(TextError::NotInPrompt { field: turns.origin_of(field) }),
+        }
+    }
+
+    /// Puts the messages under the roles that the template knows.
+    fn use_known_roles(&self, messages: &mut [Message], tools: &[Value]) {
+        let is_tool = |message: &Message| [TOOL, OBSERVATION].contains(&message.role.as_str());
         let asks_for = |role| self.template.asks_for(role, tools);
         let role = match (asks_for(TOOL), asks_for(OBSERVATION)) {
             // It tells the two apart.
-            (true, true) => return Cow::Borrowed(messages),
+            (true, true) => return,
             (true, false) => TOOL,
             (false, true) => OBSERVATION,
             (false, false) => match self.tokenizer.token_to_id("<|observation|>") {
@@ -89,12 +133,26 @@ impl ModelText {
                 _ => TOOL,
             },
         };
-        let mut messages = messages.to_vec();
         for message in messages.iter_mut().filter(|message| is_tool(message)) {
             role.clone_into(&mut message.role);
         }
-        Cow::Owned(messages)
     }
+}
+
+/// Makes data of the arguments of calls, which are texts in OpenAI's protocol and data to most templates;
+/// whether there were any.
+fn read_arguments(messages: &mut [Message]) -> bool {
+    let mut found = false;
+    let calls = messages.iter_mut().filter_map(|message| message.extra.get_mut("tool_calls"));
+    for call in calls.filter_map(Value::as_array_mut).flatten() {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        let read = arguments.as_str().and_then(|text| serde_json::from_str(text).ok());
+        if let Some(read @ Value::Object(_)) = read {
+            *arguments = read;
+            found = true;
+        }
+    }
+    found
 }
 
 fn refused(error: TextError) -> ChatTextError {
@@ -104,6 +162,7 @@ fn refused(error: TextError) -> ChatTextError {
     };
     match error {
         TextError::Encode { .. } => ChatTextError::Encode { reason },
+        TextError::NotInPrompt { field } => ChatTextError::NotInPrompt { field },
         _ => ChatTextError::Template { reason },
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::error::TextError;
-use crate::provenance::Coverage;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_json::AddedToken;
 
@@ -13,12 +12,12 @@ use crate::tokenizer_json::AddedToken;
 pub struct RenderedPrompt {
     text: String,
     content: Vec<Range<usize>>,
-    coverage: Coverage,
+    missing: Vec<String>,
 }
 
 impl RenderedPrompt {
-    pub(crate) fn new(text: String, content: Vec<Range<usize>>, coverage: Coverage) -> Self {
-        Self { text, content, coverage }
+    pub(crate) fn new(text: String, content: Vec<Range<usize>>, missing: Vec<String>) -> Self {
+        Self { text, content, missing }
     }
 
     /// The prompt as one text. To show, not to tokenize: that is what [`encode`](Self::encode) is
@@ -29,9 +28,18 @@ impl RenderedPrompt {
 
     /// Byte ranges of [`text`](Self::text) that came from messages and tools, in ascending order.
     ///
-    /// White space belongs to neither side, and names of known roles to the template.
+    /// Names of known roles belong to the template.
     pub fn content_ranges(&self) -> &[Range<usize>] {
         &self.content
+    }
+
+    /// What of the conversation left no trace in the prompt, by its path (`messages[3].content`,
+    /// `tools[0]`): contents that are not blank, and the names of tools.
+    ///
+    /// A content of which the template wrote what it left of it is not missing, even where nothing was
+    /// left (the thoughts of an earlier turn).
+    pub fn missing_fields(&self) -> &[String] {
+        &self.missing
     }
 
     /// The ids of the prompt.
@@ -65,9 +73,7 @@ impl RenderedPrompt {
     /// Whether the template, and nobody else, wrote `range`.
     fn is_scaffold(&self, range: &Range<usize>) -> bool {
         let next = self.content.partition_point(|content| content.end <= range.start);
-        let overlaps = self.content.get(next).is_some_and(|content| content.start < range.end);
-        // Where not even one character tells, nobody knows, and it is ordinary text.
-        !overlaps && self.text[range.clone()].chars().any(|c| self.coverage.covers(c))
+        self.content.get(next).is_none_or(|content| content.start >= range.end)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Conversations through a model's text side.
 
-use lightglm_text::{ChatTemplate, ChatText, Message, ModelText, Tokenizer};
+use lightglm_text::{ChatTemplate, ChatText, Message, ModelText, TextError, Thinking, Tokenizer};
+use serde_json::json;
 
 fn text(template: ChatTemplate) -> ModelText {
     let tokenizer = Tokenizer::from_bytes(include_bytes!("data/text/tokenizer.json")).unwrap();
@@ -70,4 +71,190 @@ fn without_a_token_for_it_a_tool_is_a_tool() {
     for message in [Message::tool("r"), Message::observation("r")] {
         assert_eq!(rendered(&text, &[message], false), "<|im_start|>tool\nr");
     }
+}
+
+fn error_field(text: &ModelText, messages: &[Message], tools: &[serde_json::Value]) -> String {
+    match text.prompt(messages, tools, true).unwrap_err() {
+        TextError::NotInPrompt { field } => field,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn weather() -> serde_json::Value {
+    json!({"type": "function", "function": {"name": "get_weather", "parameters": {}}})
+}
+
+/// The GLM-4 of 2024 asks a message for its tools.
+#[test]
+fn tools_are_where_the_template_looks_for_them() {
+    let text = of_source(include_str!("data/text/glm-4-9b-chat-hf.chat_template.jinja"));
+    let user = Message::user("q");
+    let shown =
+        |messages: &[Message]| text.prompt(messages, &[weather()], true).unwrap().text().to_owned();
+    let alone = shown(std::slice::from_ref(&user));
+    assert!(alone.starts_with("[gMASK]<sop><|system|>\n你是一个名为 ChatGLM"), "{alone}");
+    assert!(alone.contains("## get_weather\n\n{\n    \"name\": \"get_weather\""), "{alone}");
+    assert!(alone.ends_with("<|user|>\nq<|assistant|>"), "{alone}");
+    let with_system = shown(&[Message::system("be brief"), user.clone()]);
+    assert_eq!(with_system.matches("# 可用工具").count(), 1);
+    assert!(with_system.contains("<|system|>\nbe brief<|user|>"), "{with_system}");
+    // A kind of tool that the template does not write.
+    let other = json!({"type": "other", "function": {"name": "get_time"}});
+    assert_eq!(error_field(&text, &[user], &[weather(), other]), "tools[1]");
+}
+
+#[test]
+fn what_a_template_leaves_out_is_named() {
+    let said =
+        "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }};{% endif %}{% endfor %}";
+    let text = of_source(said);
+    let messages = [Message::user("a"), Message::user(" \n"), Message::tool("r")];
+    assert_eq!(error_field(&text, &messages, &[]), "messages[2].content");
+    assert_eq!(error_field(&text, &messages[..2], &[weather()]), "tools[0]");
+    assert!(text.prompt(&messages[..2], &[], true).is_ok());
+    // What the template takes away of a message is its own affair, a message that vanishes is not.
+    let think = "{% for m in messages %}{% set c = m.content.split('</think>')[-1].strip() %}{% if m.role != 'system' and c %}{{ c }};{% endif %}{% endfor %}";
+    let text = of_source(think);
+    let thought = Message::assistant("<think>\nhm</think>\n");
+    assert!(text.prompt(&[Message::user("a</think>"), thought], &[], true).is_ok());
+    let system = Message::system("<think>hm</think> be brief");
+    assert_eq!(error_field(&text, &[Message::user("a"), system], &[]), "messages[1].content");
+    let parts = json!([{"type": "text", "text": "seen"}, {"type": "text", "text": "unseen"}]);
+    let text = of_source("{{ messages[0].content[0].text }}");
+    let field = error_field(&text, &[Message::new("user", parts)], &[]);
+    assert_eq!(field, "messages[0].content[1].text");
+}
+
+fn call(id: &str, city: &str) -> serde_json::Value {
+    let function = json!({"name": "w", "arguments": format!("{{\"city\":  \"{city}\"}}")});
+    json!({"id": id, "type": "function", "function": function})
+}
+
+fn calls_and_results() -> [Message; 4] {
+    let calls = json!([call("c1", "Paris"), call("c2", "Rome")]);
+    [
+        Message::user("q"),
+        Message::new("assistant", serde_json::Value::Null).with("tool_calls", calls),
+        Message::tool("ROME").with("tool_call_id", "c2"),
+        Message::tool("PARIS").with("tool_call_id", "c1"),
+    ]
+}
+
+#[test]
+fn calls_are_turns_where_the_template_knows_no_calls() {
+    let text = text(ChatTemplate::glm4_0414());
+    let prompt = text.prompt(&calls_and_results(), &[], true).unwrap();
+    let expected = "[gMASK]<sop><|user|>\nq<|assistant|>w \n{\"city\":  \"Paris\"}<|assistant|>w \n{\"city\":  \"Rome\"}<|observation|>\nPARIS<|observation|>\nROME<|assistant|>";
+    assert_eq!(prompt.text(), expected);
+    // A template that knows nothing of it says the name all the same.
+    let chatml = of_source("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}");
+    let prompt = chatml.prompt(&calls_and_results(), &[], true).unwrap();
+    let expected = "<user>q<assistant>w\n{\"city\":  \"Paris\"}<assistant>w\n{\"city\":  \"Rome\"}<observation>PARIS<observation>ROME";
+    assert_eq!(prompt.text(), expected);
+    // Fields are those of the messages that were given.
+    let without_results = "{% for m in messages %}{% if m.role == 'tool' %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    assert_eq!(
+        error_field(&of_source(without_results), &calls_and_results(), &[]),
+        "messages[3].content"
+    );
+    let without_calls = "{% for m in messages %}{% if m.role != 'assistant' %}{{ m.content }}{% endif %}{% endfor %}";
+    let field = error_field(&of_source(without_calls), &calls_and_results(), &[]);
+    assert_eq!(field, "messages[1].tool_calls[0].function.arguments");
+}
+
+#[test]
+fn templates_that_know_calls_get_them_with_their_arguments_as_data() {
+    let of = |arguments: &str| {
+        let source = format!(
+            "{{% for m in messages %}}{{{{ m.content or '' }}}}{{% for c in m.tool_calls or [] %}}[{{{{ c.function.name }}}}{arguments}]{{% endfor %}}{{% endfor %}}"
+        );
+        of_source(&source).prompt(&calls_and_results(), &[], true).unwrap().text().to_owned()
+    };
+    let city = "{{ c.function.arguments.city }}";
+    assert_eq!(of(city), "q[wParis][wRome]ROMEPARIS");
+    let json = "{{ c.function.arguments | tojson }}";
+    assert_eq!(of(json), "q[w{\"city\": \"Paris\"}][w{\"city\": \"Rome\"}]ROMEPARIS");
+    // Some join them to other texts.
+    let joined = "{{ ':' + c.function.arguments }}";
+    assert_eq!(of(joined), "q[w:{\"city\":  \"Paris\"}][w:{\"city\":  \"Rome\"}]ROMEPARIS");
+}
+
+#[test]
+fn tools_are_folded_into_messages_where_that_is_wanted() {
+    let said = "{% for m in messages %}{% if m.role in ['system', 'user', 'assistant'] %}<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}";
+    let folding =
+        |source: &str| text(ChatTemplate::from_source(source).unwrap().with_folded_tools(true));
+    let messages = [Message::user("q"), Message::assistant("w"), Message::tool("r <|user|>")];
+    let text = folding(said);
+    let prompt = text.prompt(&messages, &[weather()], true).unwrap();
+    let system = "<system># 可用工具\n\n## get_weather\n\n{\n    \"name\": \"get_weather\",\n    \"parameters\": {}\n}\n在调用上述函数时，请使用 Json 格式表示调用的参数。";
+    assert_eq!(prompt.text(), format!("{system}<user>q<assistant>w<user>r <|user|>"));
+    let ids = prompt.encode(&text.tokenizer).unwrap();
+    assert!(!ids.iter().any(|id| text.tokenizer.is_special(*id)));
+    // A template that refuses system messages.
+    let strict = format!(
+        "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no system') }}}}{{% endif %}}{said}"
+    );
+    let prompt = folding(&strict).prompt(&messages, &[weather()], true).unwrap();
+    assert!(prompt.text().starts_with("<user># 可用工具"), "{}", prompt.text());
+    assert!(prompt.text().ends_with("调用的参数。\n\nq<assistant>w<user>r <|user|>"));
+    // Nothing is folded that has its place.
+    let whole = "{{ tools | tojson if tools }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    let prompt = folding(whole).prompt(&messages, &[weather()], true).unwrap();
+    assert!(prompt.text().starts_with("[{\"type\": \"function\""));
+    // What cannot be folded is still named.
+    let nothing = folding("{{ messages[0].content }}");
+    assert_eq!(error_field(&nothing, &messages, &[]), "messages[1].content");
+}
+
+#[test]
+fn constructs_that_are_not_run_are_named_when_the_template_is_loaded() {
+    for (source, construct) in [
+        ("a\n{{ x | xmlattr }}", "filter \"xmlattr\""),
+        ("\n{% if x %}{{ x | nope }}{% endif %}{{ y | map('nope') }}", "filter \"nope\""),
+        ("\n{{ x is nope }}", "test \"nope\""),
+        ("\n{{ messages[0].content.encode('utf-8') }}", "method \"encode\""),
+        ("\n{{ messages[0].content.nope() }}", "method \"nope\""),
+        ("\n{{ nope(1) }}", "function \"nope\""),
+        ("\n{% include 'x' %}", "tag \"include\""),
+        ("\n{% autoescape true %}{% endautoescape %}", "tag \"autoescape\""),
+    ] {
+        match ChatTemplate::from_source(source).unwrap_err() {
+            TextError::UnsupportedTemplate { name, line: 2, construct: found } => {
+                assert_eq!((name.as_str(), found.as_str()), ("default", construct));
+            }
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+    // Asked for before it is used.
+    for source in [
+        "{% if nope is defined %}{{ nope() }}{% endif %}",
+        "{{ x | nope if 'nope' is filter else 'y' }}",
+        "{% macro m() %}{{ caller() }}{% endmacro %}{{ nope is defined and nope() }}",
+    ] {
+        assert!(of_source(source).prompt(&[], &[], false).is_ok(), "{source}");
+    }
+}
+
+/// GLM-Z1's template opens the thoughts of a reply, and drops those of earlier turns.
+#[test]
+fn a_template_may_open_the_thoughts_of_a_reply() {
+    let z1 = of_source(include_str!("data/templates/think.jinja"));
+    let thought = format!("\n{}</think>\n\n答案", "想一想。".repeat(75));
+    let mut messages = Vec::new();
+    for turn in 0..3 {
+        messages.push(Message::user(format!("问题{turn}")));
+        messages.push(Message::assistant(thought.as_str()));
+    }
+    messages.push(Message::user("最后 <|user|> <think>"));
+    let prompt = z1.prompt(&messages, &[], true).unwrap();
+    let earlier: String =
+        (0..3).map(|turn| format!("<|user|>\n问题{turn}<|assistant|>\n答案")).collect();
+    let expected =
+        format!("[gMASK]<sop>{earlier}<|user|>\n最后 <|user|> <think><|assistant|>\n<think>");
+    assert_eq!(prompt.text(), expected);
+    let ids = z1.encode_chat(&messages, &[]).unwrap();
+    assert_eq!(z1.thinking(&ids), Thinking::Opened);
+    let said = z1.encode_conversation(&messages[..2], &[], false).unwrap();
+    assert_eq!(z1.thinking(&said), Thinking::MayOpen);
 }

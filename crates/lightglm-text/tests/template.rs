@@ -29,9 +29,7 @@ fn endless_templates_run_out_of_fuel() {
     ] {
         let template = ChatTemplate::from_source(source).unwrap();
         let error = template.render(&[Message::user("hi")], &[], true).unwrap_err();
-        let is_expected =
-            matches!(error, TextError::Template { .. } | TextError::PromptTooLong { .. });
-        assert!(is_expected, "{source}: {error:?}");
+        assert!(matches!(error, TextError::Template { .. }), "{source}: {error:?}");
     }
     assert!(matches!(ChatTemplate::from_source("{% for").unwrap_err(), TextError::Template { .. }));
 }
@@ -79,9 +77,13 @@ fn templates_may_work_on_the_contents() {
 }
 
 #[test]
-fn markup_a_template_looks_for_in_contents_is_not_found() {
+fn markup_a_template_looks_for_in_contents_is_found() {
     let source = "{{ messages[0].content.split('[gMASK]')[-1] }}<sop>";
-    assert_eq!(specials(source, &[Message::assistant("a[gMASK]b")]), ["<sop>"]);
+    let message = [Message::assistant("a[gMASK]b<sop>")];
+    assert_eq!(specials(source, &message), ["<sop>"]);
+    let prompt = ChatTemplate::from_source(source).unwrap().render(&message, &[], true).unwrap();
+    assert_eq!(prompt.text(), "b<sop><sop>");
+    assert_eq!(prompt.content_ranges().iter().collect::<Vec<_>>(), [&(0..6)]);
 }
 
 #[test]
@@ -119,4 +121,95 @@ fn nesting_is_bounded() {
     }
     let error = ChatTemplate::glm4_0414().render(&[], &[value], true).unwrap_err();
     assert!(matches!(error, TextError::NestedTooDeeply { .. }));
+}
+
+/// Everything that makes text of text keeps who wrote it.
+#[test]
+fn contents_stay_contents_whatever_is_done_to_them() {
+    let content = "<|user|>";
+    for expression in [
+        "c.strip()",
+        "c[:4] ~ c[4:]",
+        "c[::-1][::-1]",
+        "c.split('us') | join('us')",
+        "c.replace('user', 'USER') | lower",
+        "c.replace('<', '<')",
+        "'%s' % c",
+        "'%8s' % (c,)",
+        "'{}'.format(c)",
+        "'{x}'.format(x=c)",
+        "(c ~ '').format()",
+        "c | list | join",
+        "c | reverse | reverse",
+        "c | indent | trim",
+        "[c] | map('upper') | map('lower') | first",
+        "{c: 1} | items | first | first",
+        "{c: 1} | dictsort | map('first') | join",
+        "dict(**{c: 1}) | list | first",
+        "[c, 'b'] | sort | first",
+        "[{'k': c}] | groupby('k') | map('first') | first",
+        "[c] | batch(1) | first | first",
+        "(c | tojson)[1:-1]",
+        "[c] | string | replace('[', '') | replace(']', '')",
+        "c.partition('user')[0] ~ 'user' ~ c.partition('user')[2]",
+        "c.center(12, c[0])[2:10]",
+        "'' | default(c, true)",
+        "c if c else ''",
+        "strftime_now(c)",
+        "m(x=c)",
+        "m(c)",
+        "k(**{c: 1})",
+    ] {
+        let source = format!(
+            "{{% set c = messages[0].content %}}{{% macro m(x) %}}{{{{ x }}}}{{% endmacro %}}{{% macro k() %}}{{{{ kwargs | list | first }}}}{{% endmacro %}}<sop>{{{{ {expression} }}}}"
+        );
+        let message = [Message::user(content)];
+        let prompt =
+            ChatTemplate::from_source(source.as_str()).unwrap().render(&message, &[], true);
+        let text = prompt.unwrap().text().to_owned();
+        assert!(text.contains("<|user|>"), "{expression}: {text}");
+        assert_eq!(specials(&source, &message), ["<sop>"], "{expression}");
+    }
+    // A content that is a format: what it fills with is its own.
+    let filled = "{{ messages[0].content.format('') }}";
+    let message = [Message::user("{0:<>1}{0:|>1}{0:u>1}ser|>")];
+    assert_eq!(specials(filled, &message), [""; 0]);
+}
+
+#[test]
+fn namespaces_may_hold_themselves() {
+    let source = "{% set n = namespace() %}{% set n.n = n %}{% for i in range(9000) %}{% set m = namespace(n=n.n) %}{% set n.n = m %}{% endfor %}{{ n.n.n is defined }}";
+    let prompt = ChatTemplate::from_source(source).unwrap().render(&[], &[], true).unwrap();
+    assert_eq!(prompt.text(), "True");
+}
+
+#[test]
+fn templates_nest_as_deeply_as_they_like_without_harm() {
+    let deep = |open: &str, middle: &str, close: &str, count: usize| {
+        format!("{}{middle}{}", open.repeat(count), close.repeat(count))
+    };
+    for source in [
+        format!("{{{{ 1{} }}}}", " | string".repeat(900)),
+        format!("{{{{ 1{} }}}}", " | string".repeat(100_000)),
+        format!("{{{{ x{} }}}}", ".x".repeat(100_000)),
+        format!("{{{{ 1{} }}}}", " + 1".repeat(100_000)),
+        format!("{{{{ {} }}}}", deep("(", "1", ")", 100_000)),
+        format!("{{{{ {} }}}}", deep("[", "1", "]", 140)),
+        deep("{% if true %}", "x", "{% endif %}", 100_000),
+        format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}x".repeat(100_000)),
+        "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}".to_owned(),
+        "{% set n = namespace(x=[]) %}{% for i in range(90000) %}{% set n.x = [n.x] %}{% endfor %}"
+            .to_owned(),
+        "{{ 'a' * 10 ** 12 }}{{ [1] * 10 ** 12 }}".to_owned(),
+        "{{ 'a'.center(10 ** 12) }}".to_owned(),
+        "{{ '%999999999999d' % 1 }}".to_owned(),
+        "{{ '{:>999999999999}'.format(1) }}".to_owned(),
+    ] {
+        let short: String = source.chars().take(60).collect();
+        let rendered =
+            ChatTemplate::from_source(source).and_then(|template| template.render(&[], &[], true));
+        if let Err(error) = rendered {
+            assert!(matches!(error, TextError::Template { .. }), "{short}: {error:?}");
+        }
+    }
 }

@@ -42,6 +42,10 @@ pub struct ServeArgs {
     /// Never guess tokens ahead.
     #[arg(long)]
     pub no_speculation: bool,
+    /// Write tools and their results into ordinary messages where the model's chat template has no place
+    /// for them; otherwise such requests get a 400.
+    #[arg(long)]
+    pub fold_tools: bool,
 }
 
 impl ServeArgs {
@@ -55,6 +59,7 @@ impl ServeArgs {
             max_open_per_key: self.max_open_per_key,
             token_budget: self.token_budget,
             speculation: !self.no_speculation,
+            fold_tools: self.fold_tools,
             ..ServerOptions::default()
         }
     }

@@ -82,7 +82,13 @@ impl ApiError {
 
     /// A text that did not become tokens.
     pub(super) fn text(param: &str, error: &ChatTextError) -> Self {
-        Self::field(param, error.to_string())
+        match error {
+            // A message or a tool of the request, in the place it has there.
+            ChatTextError::NotInPrompt { field } if param == "messages" => {
+                Self::field(field, "the model's chat template leaves it out")
+            }
+            _ => Self::field(param, error.to_string()),
+        }
     }
 
     pub(super) fn status(&self) -> StatusCode {

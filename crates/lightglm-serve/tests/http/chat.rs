@@ -1,7 +1,7 @@
 //! Chats that come in one piece.
 
 use axum::http::header;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{CHAT, chat, config, get, post, router, server};
 use crate::scripted::Scripted;
@@ -166,4 +166,36 @@ async fn special_looking_text_passes_unchanged() {
     let inner = &prompt[2 + "user\n".len()..prompt.len() - 1];
     let bytes: Vec<u8> = inner.iter().map(|token| u8::try_from(*token).unwrap()).collect();
     assert_eq!(String::from_utf8(bytes).unwrap(), text);
+}
+
+#[tokio::test]
+async fn thoughts_are_told_from_the_answer() {
+    let asked = |content: &str| json!({"messages": [{"role": "user", "content": content}]});
+    // A token is a byte here, and one ends the reply.
+    for (content, reply, thought, said, tokens) in [
+        ("think", "<think>\nhm\n</think>\n\nyes", json!("hm"), "yes", json!(13)),
+        ("think", "yes", Value::Null, "yes", Value::Null),
+        ("think aloud", "hm</think>yes", json!("hm"), "yes", json!(10)),
+        ("think aloud", "hm", json!("hm"), "", json!(3)),
+        ("say", "<think>hm</think>yes", Value::Null, "<think>hm</think>yes", Value::Null),
+    ] {
+        let engine = Scripted::saying(reply);
+        let router = router(&engine);
+        let whole = post(&router, CHAT, asked(content)).await.ok();
+        let message = &whole["choices"][0]["message"];
+        assert_eq!(message["reasoning_content"], thought, "{reply}");
+        assert_eq!(message["content"], said, "{reply}");
+        let count = &whole["usage"]["completion_tokens_details"]["reasoning_tokens"];
+        assert_eq!(*count, tokens, "{reply}");
+
+        let mut body = asked(content);
+        body["stream"] = true.into();
+        let events = post(&router, CHAT, body).await.events();
+        let all = |field: &str| {
+            let deltas = events.iter().filter_map(|e| e["choices"][0]["delta"][field].as_str());
+            deltas.collect::<String>()
+        };
+        assert_eq!(all("reasoning_content"), thought.as_str().unwrap_or_default(), "{reply}");
+        assert_eq!(all("content"), said, "{reply}");
+    }
 }

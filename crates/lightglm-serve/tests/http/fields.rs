@@ -67,6 +67,10 @@ async fn wrong_values_of_chats_are_named() {
         ("messages", json!({"messages": "hi"})),
         ("messages", json!({"messages": vec![json!({"role": "user", "content": "a"}); 1025]})),
         ("messages", json!({"messages": message(json!({"role": "user", "content": "refuse"}))})),
+        (
+            "messages[0].content",
+            json!({"messages": message(json!({"role": "user", "content": "leave out"}))}),
+        ),
         ("messages[1].role", json!({"messages": message(json!({"role": "king", "content": "a"}))})),
         ("messages[1].role", json!({"messages": message(json!({"content": "a"}))})),
         ("messages[1].content", json!({"messages": message(json!({"role": "user"}))})),

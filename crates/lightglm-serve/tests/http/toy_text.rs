@@ -1,6 +1,6 @@
 //! A text side whose tokens are bytes, and a few control tokens.
 
-use lightglm_text::{ChatText, ChatTextError, Detokenize, Message};
+use lightglm_text::{ChatText, ChatTextError, Detokenize, Message, Thinking};
 use serde_json::Value;
 
 /// In front of every prompt.
@@ -58,16 +58,28 @@ impl ChatText for ToyText {
             tokens.extend(bytes(&format!("[{}]", tool["function"]["name"].as_str().unwrap())));
         }
         for message in messages {
-            tokens.push(TURN);
-            let metadata = message.extra.get("metadata").and_then(Value::as_str);
-            let content = message.content.as_ref().and_then(Value::as_str).unwrap();
-            if content == "refuse" {
-                return Err(ChatTextError::Template { reason: "as asked".into() });
+            let content = message.content.as_ref().and_then(Value::as_str);
+            match content {
+                Some("refuse") => {
+                    return Err(ChatTextError::Template { reason: "as asked".into() });
+                }
+                Some("leave out") => {
+                    return Err(ChatTextError::NotInPrompt { field: "messages[0].content".into() });
+                }
+                _ => {}
             }
-            let head = metadata.map(|name| format!(":{name}")).unwrap_or_default();
             // As GLM calls it.
             let role = if message.role == "tool" { "observation" } else { &message.role };
-            tokens.extend(bytes(&format!("{role}{head}\n{content}")));
+            let calls = message.extra.get("tool_calls").and_then(Value::as_array);
+            if let Some(content) = content.filter(|text| calls.is_none() || !text.is_empty()) {
+                tokens.push(TURN);
+                tokens.extend(bytes(&format!("{role}\n{content}")));
+            }
+            for call in calls.into_iter().flatten() {
+                let text = |field: &str| call["function"][field].as_str().unwrap();
+                tokens.push(TURN);
+                tokens.extend(bytes(&format!("{role}:{}\n{}", text("name"), text("arguments"))));
+            }
         }
         tokens.extend(add_generation_prompt.then_some(REPLY));
         Ok(tokens)
@@ -83,6 +95,15 @@ impl ChatText for ToyText {
 
     fn eos_token_ids(&self) -> &[u32] {
         &[END]
+    }
+
+    fn thinking(&self, prompt: &[u32]) -> Thinking {
+        let prompt = shown(prompt);
+        match (prompt.contains("think aloud"), prompt.contains("think")) {
+            (true, _) => Thinking::Opened,
+            (_, true) => Thinking::MayOpen,
+            _ => Thinking::Never,
+        }
     }
 }
 

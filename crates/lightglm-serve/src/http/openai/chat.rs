@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use lightglm_text::Thinking;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -81,13 +82,18 @@ pub(in crate::http) async fn chat(
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        choice_prompts(state, demand.as_ref(), vec![prompt], n)
+        // What is constrained is so from its first token on, and thinks nothing.
+        let thinking = match &demand {
+            None => state.text.thinking(&prompt),
+            Some(_) => Thinking::Never,
+        };
+        Ok((choice_prompts(state, demand.as_ref(), vec![prompt], n)?, thinking))
     };
-    let prompts = state.work_on_text(&mut admission, bytes, work).await?;
+    let (prompts, thinking) = state.work_on_text(&mut admission, bytes, work).await?;
 
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
-    let reply =
-        ChatReply::new(&state, sampling.model, n, logprobs, &plan.tools.names, plan.parallel);
+    let names = &plan.tools.names;
+    let reply = ChatReply::new(&state, sampling.model, n, logprobs, names, plan.parallel, thinking);
     if sampling.shared.stream {
         return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lightglm_generation::{FinishReason, Step};
-use lightglm_text::ChatText;
+use lightglm_text::{ChatText, Thinking};
 use serde::Serialize;
 
 use super::logprobs::ChatLogprobs;
@@ -53,6 +53,9 @@ struct ReplyMessage {
     /// The text; absent where there are calls alone.
     #[schema(required)]
     content: Option<String>,
+    /// What the model thought before it spoke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     /// There is none.
     #[schema(required)]
     refusal: Option<String>,
@@ -126,6 +129,9 @@ struct Delta {
     /// More text.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    /// More of what the model thinks before it speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
     /// More of a call.
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[ToolCallDelta; 1]>,
@@ -177,6 +183,7 @@ impl ChatReply {
         logprobs: bool,
         tools: &[String],
         parallel: bool,
+        thinking: Thinking,
     ) -> Self {
         Self {
             text: state.text.clone(),
@@ -185,8 +192,8 @@ impl ChatReply {
             created: unix_time(),
             model,
             logprobs,
-            splitters: (0..n).map(|_| ReplySplitter::new(tools, parallel)).collect(),
-            usage: Usage::default(),
+            splitters: (0..n).map(|_| ReplySplitter::new(tools, parallel, thinking)).collect(),
+            usage: Usage::of_thinking(thinking == Thinking::Opened),
         }
     }
 
@@ -198,6 +205,16 @@ impl ChatReply {
 
     fn logprobs(&self, step: &Step) -> Option<ChatLogprobs> {
         self.logprobs.then(|| ChatLogprobs::of(step, &*self.text)).flatten()
+    }
+
+    /// Takes a token of a choice.
+    fn push(&mut self, choice: usize, text: &str, pieces: &mut Vec<Piece>) {
+        let splitter = &mut self.splitters[choice];
+        let was_thinking = splitter.is_thinking();
+        splitter.push(text, pieces);
+        if was_thinking || splitter.is_thinking() {
+            self.usage.add_reasoning_token();
+        }
     }
 
     fn finish_reason(&self, choice: usize, reason: FinishReason) -> &'static str {
@@ -222,6 +239,7 @@ pub(in crate::http) async fn collect(
         message: ReplyMessage {
             role: "assistant",
             content: None,
+            reasoning_content: None,
             refusal: None,
             tool_calls: Vec::new(),
         },
@@ -238,7 +256,7 @@ pub(in crate::http) async fn collect(
                 if let (Some(all), Some(new)) = (&mut choice.logprobs, reply.logprobs(&step)) {
                     all.content.extend(new.content);
                 }
-                reply.splitters[index].push(step.text, &mut pieces);
+                reply.push(index, &step.text, &mut pieces);
             }
             ChoiceEvent::Finished { reason, usage } => {
                 reply.splitters[index].finish(&mut pieces);
@@ -248,6 +266,9 @@ pub(in crate::http) async fn collect(
         }
         for piece in pieces.drain(..) {
             match piece {
+                Piece::Reasoning(text) => {
+                    choice.message.reasoning_content.get_or_insert_default().push_str(&text);
+                }
                 Piece::Text(text) => {
                     choice.message.content.get_or_insert_default().push_str(&text);
                 }
@@ -335,7 +356,7 @@ impl Encode for ChatStream {
         let (mut logprobs, reason) = match event {
             ChoiceEvent::Step(step) => {
                 let logprobs = self.reply.logprobs(&step);
-                self.reply.splitters[index].push(step.text, &mut pieces);
+                self.reply.push(index, &step.text, &mut pieces);
                 (logprobs, None)
             }
             ChoiceEvent::Finished { reason, usage } => {
@@ -346,6 +367,10 @@ impl Encode for ChatStream {
         };
         for piece in pieces.drain(..) {
             match piece {
+                Piece::Reasoning(text) => {
+                    let delta = Delta { reasoning_content: Some(text), ..Delta::default() };
+                    self.push(ChunkChoice::new(index, delta, logprobs.take()), out);
+                }
                 Piece::Text(text) => {
                     self.push(ChunkChoice::new(index, Delta::text(text), logprobs.take()), out);
                 }

@@ -2,7 +2,7 @@
 
 use lightglm_text::Message;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::tools::LONGEST_NAME;
 use crate::http::config::HttpLimits;
@@ -17,11 +17,11 @@ pub(in crate::http) struct ChatMessage {
     content: Option<Content>,
     /// An assistant's calls.
     tool_calls: Option<Vec<MessageToolCall>>,
-    /// Which call a tool answers; the order of messages tells it already.
-    #[allow(dead_code, reason = "part of the protocol; no template looks at it")]
+    /// What an assistant thought, for templates that keep it.
+    reasoning_content: Option<String>,
+    /// Which call a tool answers.
     tool_call_id: Option<String>,
-    /// The speaker's name; the template has no place for it.
-    #[allow(dead_code, reason = "part of the protocol; no template looks at it")]
+    /// The speaker's name, for templates that have a place for it.
     name: Option<String>,
 }
 
@@ -76,7 +76,6 @@ enum PartType {
 #[derive(Deserialize, utoipa::ToSchema)]
 struct MessageToolCall {
     /// Its id.
-    #[allow(dead_code, reason = "part of the protocol; no template looks at it")]
     id: Option<String>,
     /// `function`.
     #[serde(rename = "type")]
@@ -96,10 +95,8 @@ struct MessageFunction {
     arguments: String,
 }
 
-/// The messages as a text side takes them.
-///
-/// A tool's answer has the role `tool`, and the text side calls it what its model does; a call is a
-/// message of the assistant with the function's name in `metadata` and the arguments as its content.
+/// The messages as a text side takes them, one for each: what a tool returned has the role `tool`, and calls
+/// are the assistant's `tool_calls`, their arguments as the client sent them.
 ///
 /// # Errors
 /// [`ApiError::Field`].
@@ -130,20 +127,34 @@ pub(in crate::http) fn template_messages(
             None if message.role == Role::Assistant && !calls.is_empty() => None,
             None => return Err(ApiError::field(format!("{}.content", at()), "it is required")),
         };
-        match message.role {
-            Role::System | Role::Developer => turns.extend(text.map(Message::system)),
-            Role::User => turns.extend(text.map(Message::user)),
-            Role::Tool => turns.extend(text.map(Message::tool)),
-            Role::Assistant => {
-                let said = text.filter(|text| calls.is_empty() || !text.is_empty());
-                turns.extend(said.map(Message::assistant));
-                turns.extend(calls.into_iter().map(|call| {
-                    Message::assistant(call.function.arguments).with("metadata", call.function.name)
-                }));
-            }
+        let role = match message.role {
+            Role::System | Role::Developer => "system",
+            Role::User => "user",
+            Role::Tool => "tool",
+            Role::Assistant => "assistant",
+        };
+        let mut turn = Message::new(role, text);
+        if !calls.is_empty() {
+            turn = turn.with("tool_calls", calls.into_iter().map(value_of).collect::<Vec<_>>());
         }
+        let texts = [
+            ("reasoning_content", message.reasoning_content),
+            ("tool_call_id", message.tool_call_id),
+            ("name", message.name),
+        ];
+        for (field, value) in texts.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+            turn = turn.with(field, value);
+        }
+        turns.push(turn);
     }
     Ok(turns)
+}
+
+/// A call as OpenAI's object.
+fn value_of(call: MessageToolCall) -> Value {
+    let MessageFunction { name, arguments } = call.function;
+    let function = json!({"name": name, "arguments": arguments});
+    json!({"id": call.id, "type": "function", "function": function})
 }
 
 impl MessageFunction {
@@ -173,10 +184,9 @@ impl Content {
     }
 }
 
-/// Bytes of text in messages, the names of called functions included, which tell how long they take
-/// to tokenize.
+/// Bytes of text in messages, calls included, which tell how long they take to tokenize.
 pub(in crate::http) fn text_bytes(messages: &[Message]) -> usize {
-    let bytes = |value: &Value| value.as_str().map_or(0, str::len);
+    let bytes = |value: &Value| value.as_str().map_or_else(|| value.to_string().len(), str::len);
     let message = |message: &Message| {
         message.content.iter().chain(message.extra.values()).map(bytes).sum::<usize>()
     };

@@ -1,6 +1,7 @@
 //! Tools: declared in a request, called in a reply.
 
-use lightglm_generation::{ToolCallEvent, ToolCallStream};
+use lightglm_generation::{ReasoningStream, ReplyPart, ToolCallEvent, ToolCallStream};
+use lightglm_text::Thinking;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -207,15 +208,20 @@ pub(in crate::http) fn plan(
 /// A piece of a reply.
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece {
+    /// Thoughts.
+    Reasoning(String),
     /// Text.
     Text(String),
     /// A call: the function's name and its arguments, as the model wrote them.
     Call { name: String, arguments: String },
 }
 
-/// Takes calls out of a reply while it arrives. A call comes in one piece, for only its end shows that
-/// it is one.
+/// Takes thoughts and calls out of a reply while it arrives. A call comes in one piece, for only its end
+/// shows that it is one.
 pub(super) struct ReplySplitter {
+    reasoning: ReasoningStream,
+    /// Kept for its memory; empty between two pushes.
+    parts: Vec<ReplyPart>,
     /// `None` where there are no tools: all is text.
     stream: Option<ToolCallStream>,
     parallel: bool,
@@ -223,9 +229,15 @@ pub(super) struct ReplySplitter {
 }
 
 impl ReplySplitter {
-    pub(super) fn new(names: &[String], parallel: bool) -> Self {
+    pub(super) fn new(names: &[String], parallel: bool, thinking: Thinking) -> Self {
         let stream = (!names.is_empty()).then(|| ToolCallStream::new(names));
-        Self { stream, parallel, calls: 0 }
+        let reasoning = ReasoningStream::new(thinking);
+        Self { reasoning, parts: Vec::new(), stream, parallel, calls: 0 }
+    }
+
+    /// Whether the last push was of thoughts, or went on with them.
+    pub(super) fn is_thinking(&self) -> bool {
+        self.reasoning.is_thinking()
     }
 
     /// The calls so far.
@@ -234,7 +246,23 @@ impl ReplySplitter {
     }
 
     /// Takes more of the reply; what is sure is added to `pieces`.
-    pub(super) fn push(&mut self, text: String, pieces: &mut Vec<Piece>) {
+    pub(super) fn push(&mut self, text: &str, pieces: &mut Vec<Piece>) {
+        let mut parts = std::mem::take(&mut self.parts);
+        self.reasoning.push(text, &mut parts);
+        self.push_parts(&mut parts, pieces);
+        self.parts = parts;
+    }
+
+    fn push_parts(&mut self, parts: &mut Vec<ReplyPart>, pieces: &mut Vec<Piece>) {
+        for part in parts.drain(..) {
+            match part {
+                ReplyPart::Reasoning(text) => pieces.push(Piece::Reasoning(text)),
+                ReplyPart::Content(text) => self.push_content(text, pieces),
+            }
+        }
+    }
+
+    fn push_content(&mut self, text: String, pieces: &mut Vec<Piece>) {
         match &mut self.stream {
             Some(stream) => {
                 let events = stream.push(&text);
@@ -247,6 +275,9 @@ impl ReplySplitter {
 
     /// What was held back, now that nothing follows.
     pub(super) fn finish(&mut self, pieces: &mut Vec<Piece>) {
+        let mut parts = std::mem::take(&mut self.parts);
+        self.reasoning.finish(&mut parts);
+        self.push_parts(&mut parts, pieces);
         let events = self.stream.as_mut().map(ToolCallStream::finish).unwrap_or_default();
         self.sort(events, pieces);
     }

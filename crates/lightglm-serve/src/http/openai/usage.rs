@@ -15,6 +15,16 @@ pub(in crate::http) struct Usage {
     total_tokens: usize,
     /// About the prompts.
     prompt_tokens_details: PromptTokensDetails,
+    /// About the replies, where there are thoughts in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionTokensDetails>,
+}
+
+/// About the tokens of the replies.
+#[derive(Serialize, Clone, Default, utoipa::ToSchema)]
+struct CompletionTokensDetails {
+    /// Of thoughts, the tag that ends them included.
+    reasoning_tokens: usize,
 }
 
 /// About the tokens of the prompts.
@@ -25,6 +35,17 @@ struct PromptTokensDetails {
 }
 
 impl Usage {
+    /// That of a reply that begins with thoughts, if so; another one's may yet turn out to.
+    pub(in crate::http) fn of_thinking(thinks: bool) -> Self {
+        let completion_tokens_details = thinks.then(CompletionTokensDetails::default);
+        Self { completion_tokens_details, ..Self::default() }
+    }
+
+    /// Counts a token of thoughts.
+    pub(in crate::http) fn add_reasoning_token(&mut self) {
+        self.completion_tokens_details.get_or_insert_default().reasoning_tokens += 1;
+    }
+
     /// Adds a choice; `first` says that it is the first of its prompt, which is counted once.
     pub(in crate::http) fn add(&mut self, usage: engine::Usage, first: bool) {
         if first {
