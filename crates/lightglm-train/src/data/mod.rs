@@ -43,29 +43,45 @@
 //! ```
 
 mod bytes;
+mod calls;
 mod container;
 mod conversions;
 mod csv_record;
+mod decoded;
 mod drop_report;
+mod encoding;
 mod example;
 mod fault;
+mod fields;
 mod format;
+mod json_columns;
+mod json_layout;
+mod names;
 mod options;
 mod packing;
 mod random_order;
+mod read;
 mod reader;
 mod record;
 mod rows;
+mod source;
 mod split;
+#[cfg(feature = "spreadsheets")]
+mod spreadsheet;
 mod tokenize;
+mod turns;
 
 pub use drop_report::{DropReason, DropReport, Dropped, OnBadRow};
-pub use example::{Conversation, Example, Role, Text, Turn};
+pub use encoding::{TextEncoding, UnknownEncoding};
+pub use example::{
+    Conversation, Example, Preference, REASONING, Role, TOOL_CALLS, Text, Turn,
+};
 pub use fault::{DataError, Fault, RowError};
 pub use format::{DataFormat, UnknownName};
-pub use options::{Columns, MAX_ROW_BYTES, ReadOptions, TextUnit};
+pub use options::{Columns, ColumnsError, MAX_ROW_BYTES, ReadOptions, TextUnit};
 pub use packing::{PackError, PackOrder, pack};
 pub use random_order::{epoch_order, shuffle};
-pub use reader::{ExampleReader, ExampleSet, read_examples};
+pub use read::{ExampleSet, read_examples};
+pub use reader::ExampleReader;
 pub use split::{Split, SplitError, ValidationSize, split, take_evenly, take_per_label};
 pub use tokenize::{ConversationTokenizer, TokenizeError};

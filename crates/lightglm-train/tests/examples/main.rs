@@ -5,3 +5,4 @@ mod fuzz;
 mod order;
 mod reading;
 mod reading_files;
+mod shapes;

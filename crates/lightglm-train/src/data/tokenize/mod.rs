@@ -62,6 +62,9 @@ impl<'a> ConversationTokenizer<'a> {
         for example in examples {
             match example {
                 Example::Text(text) => tokenized.extend(self.text(text, max_tokens)?),
+                Example::Preference(preference) => {
+                    report.drop(preference.line, DropReason::Preference);
+                }
                 Example::Conversation(conversation) => {
                     let whole = self.conversation(conversation)?;
                     match whole.tokens.len() > max_tokens {
