@@ -1,0 +1,181 @@
+//! `Spoken`: a conversation's turns as messages, calls of tools in the form that the template writes.
+
+use std::io;
+
+use lightglm_text::{ChatText, ChatTextError, Message};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use serde_json::{Map, Value};
+
+use super::error::TokenizeError;
+use crate::data::example::{REASONING, Role, TOOL_CALLS, Turn};
+
+/// The field in which GLM-4's template looks for the called function's name.
+const METADATA: &str = "metadata";
+
+/// A message, and the turn that it is of.
+#[derive(Clone, Debug)]
+pub(super) struct Spoken {
+    pub(super) message: Message,
+    /// Index of the turn.
+    pub(super) turn: usize,
+    pub(super) role: Role,
+    pub(super) learn: bool,
+    pub(super) calls: bool,
+}
+
+/// How calls of tools reach a template.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CallForm {
+    /// As OpenAI's `tool_calls`, the arguments an object: what most templates ask for.
+    Objects,
+    /// The same, the arguments a text of JSON.
+    Texts,
+    /// As GLM-4 has it and the server hands it on: a message a call, the function's name in
+    /// `metadata`, the arguments its content.
+    Metadata,
+}
+
+/// The turns as messages. Calls are in the first form that the template writes.
+///
+/// # Errors
+/// [`TokenizeError::ToolCalls`] where it writes none of them.
+pub(super) fn spoken(
+    text: &dyn ChatText,
+    turns: &[Turn],
+    tools: &[Value],
+    line: usize,
+) -> Result<Vec<Spoken>, TokenizeError> {
+    let call = turns.iter().position(|turn| turn.extra.contains_key(TOOL_CALLS));
+    let Some(call) = call else { return Ok(messages_of(turns, CallForm::Objects)) };
+    let forms = [CallForm::Objects, CallForm::Texts, CallForm::Metadata];
+    let written = forms.into_iter().find_map(|form| {
+        let spoken = messages_of(turns, form);
+        are_calls_written(text, &spoken, tools, form).unwrap_or(false).then_some(spoken)
+    });
+    written.ok_or(TokenizeError::ToolCalls { line, turn: call + 1 })
+}
+
+fn messages_of(turns: &[Turn], form: CallForm) -> Vec<Spoken> {
+    let mut spoken = Vec::with_capacity(turns.len());
+    for (index, turn) in turns.iter().enumerate() {
+        let calls = turn.extra.get(TOOL_CALLS).and_then(Value::as_array);
+        let mut push = |message: Message, calls: bool| {
+            let learn = turn.learn && turn.role == Role::Assistant;
+            spoken.push(Spoken { message, turn: index, role: turn.role, learn, calls });
+        };
+        let mut message = Message::new(turn.role.as_str(), turn.content.as_str());
+        let others = turn.extra.iter().filter(|(name, _)| *name != TOOL_CALLS);
+        message.extra = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+        match (calls, form) {
+            (None, _) => push(message, false),
+            (Some(calls), CallForm::Metadata) => {
+                if !turn.content.is_empty() || turn.extra.contains_key(REASONING) {
+                    push(message, false);
+                }
+                for call in calls {
+                    let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+                    let said = Message::assistant(as_text(arguments));
+                    push(said.with(METADATA, name.clone()), true);
+                }
+            }
+            (Some(calls), _) => {
+                let calls = calls.iter().map(|call| with_arguments(call.clone(), form));
+                let calls = Value::Array(calls.collect());
+                push(message.with(TOOL_CALLS, calls), true);
+            }
+        }
+    }
+    spoken
+}
+
+fn with_arguments(mut call: Value, form: CallForm) -> Value {
+    let arguments = &mut call["function"]["arguments"];
+    match (form, &*arguments) {
+        (CallForm::Objects, Value::String(text)) => {
+            if let Ok(object) = serde_json::from_str::<Map<String, Value>>(text) {
+                *arguments = Value::Object(object);
+            }
+        }
+        (CallForm::Texts, Value::Object(_)) => *arguments = as_text(arguments).into(),
+        _ => {}
+    }
+    call
+}
+
+/// Whether other calls would make other tokens: each message's, for itself.
+fn are_calls_written(
+    text: &dyn ChatText,
+    spoken: &[Spoken],
+    tools: &[Value],
+    form: CallForm,
+) -> Result<bool, ChatTextError> {
+    let mut messages: Vec<Message> = spoken.iter().map(|said| said.message.clone()).collect();
+    let whole = text.encode_conversation(&messages, tools, false)?;
+    for (index, said) in spoken.iter().enumerate().filter(|(_, said)| said.calls) {
+        messages[index] = match form {
+            CallForm::Metadata => said.message.clone().with(METADATA, "x"),
+            _ => altered(&said.message),
+        };
+        // A template that fails on another call has looked at it.
+        let other = text.encode_conversation(&messages, tools, false);
+        if other.is_ok_and(|other| other == whole) {
+            return Ok(false);
+        }
+        messages[index] = said.message.clone();
+    }
+    Ok(true)
+}
+
+/// A message of the same kind that says something else from its first character on.
+pub(super) fn altered(message: &Message) -> Message {
+    let other = |text: &str| if text.starts_with('x') { "y" } else { "x" };
+    let mut altered = message.clone();
+    if let Some(Value::String(content)) = &mut altered.content
+        && !content.is_empty()
+    {
+        *content = other(content).to_owned();
+    }
+    if let Some(Value::String(reasoning)) = altered.extra.get_mut(REASONING) {
+        *reasoning = other(reasoning).to_owned();
+    }
+    for call in altered.extra.get_mut(TOOL_CALLS).and_then(Value::as_array_mut).into_iter().flatten() {
+        let function = &mut call["function"];
+        let name = other(function["name"].as_str().unwrap_or_default());
+        function["name"] = name.into();
+        let arguments = &mut function["arguments"];
+        *arguments = match arguments {
+            Value::String(_) => "{\"x\": 0}".into(),
+            _ => serde_json::json!({"x": 0}),
+        };
+    }
+    altered
+}
+
+/// Arguments as a model writes them: the text that a file has, or JSON with Python's spaces.
+fn as_text(arguments: &Value) -> String {
+    if let Value::String(text) = arguments {
+        return text.clone();
+    }
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PythonSpaces);
+    // Neither a value nor a vector fails.
+    arguments.serialize(&mut serializer).map(|()| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// A space behind each comma and colon, as Python's `json.dumps` has it.
+struct PythonSpaces;
+
+impl Formatter for PythonSpaces {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        to.write_all(b": ")
+    }
+}
