@@ -50,7 +50,8 @@ fn function_of(function: Value, at: &str) -> Result<Value, Located> {
     let Some(Value::String(name)) = name.filter(|name| name.as_str() != Some("")) else {
         return Err(refused(at, "the function has no name"));
     };
-    let arguments = ["arguments", "parameters"].iter().find_map(|name| function.shift_remove(*name));
+    let arguments =
+        ["arguments", "parameters"].iter().find_map(|name| function.shift_remove(*name));
     let arguments = match arguments {
         None | Some(Value::Null) => Value::Object(Map::new()),
         Some(arguments @ (Value::String(_) | Value::Object(_))) => arguments,

@@ -42,7 +42,8 @@ impl<R: Read> Decoded<R> {
         let mut decoded =
             Self { input, encoding, decoder, carriage_returns, raw, ready, at, ended };
         decoded.decode();
-        decoded.carriage_returns = decoded.ready.contains(&b'\r') && !decoded.ready.contains(&b'\n');
+        decoded.carriage_returns =
+            decoded.ready.contains(&b'\r') && !decoded.ready.contains(&b'\n');
         decoded.end_lines();
         Ok(decoded)
     }
@@ -143,7 +144,10 @@ mod tests {
         }
         let old = text.replace("\r\n", "\r");
         let mut found = String::new();
-        Decoded::new(old.as_bytes(), None).expect("in memory").read_to_string(&mut found).expect("");
+        Decoded::new(old.as_bytes(), None)
+            .expect("in memory")
+            .read_to_string(&mut found)
+            .expect("");
         assert!(found == text.replace("\r\n", "\n"));
     }
 

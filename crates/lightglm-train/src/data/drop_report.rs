@@ -188,7 +188,8 @@ impl Dropped {
     fn lines(&self) -> String {
         let lines: Vec<String> = self.first_lines.iter().map(usize::to_string).collect();
         let more = if self.count > lines.len() && !lines.is_empty() { ", ..." } else { "" };
-        let first = if self.first.is_empty() { String::new() } else { format!("  ({})", self.first) };
+        let first =
+            if self.first.is_empty() { String::new() } else { format!("  ({})", self.first) };
         format!("{}{more}{first}", lines.join(", "))
     }
 }

@@ -223,7 +223,8 @@ impl Strict {
         if self.failed {
             return;
         }
-        let decoder = self.decoder.get_or_insert_with(|| encoding.new_decoder_without_bom_handling());
+        let decoder =
+            self.decoder.get_or_insert_with(|| encoding.new_decoder_without_bom_handling());
         let mut scratch = [0; 8 << 10];
         loop {
             let (result, read, _) =

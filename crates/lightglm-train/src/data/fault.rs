@@ -113,9 +113,7 @@ impl Fault {
             Self::NotJson { .. } => DropReason::NotJson,
             Self::FieldCount { .. } => DropReason::FieldCount,
             Self::FieldMissing => DropReason::FieldMissing,
-            Self::WrongType { .. } | Self::Weight { .. } | Self::LossMarks => {
-                DropReason::WrongType
-            }
+            Self::WrongType { .. } | Self::Weight { .. } | Self::LossMarks => DropReason::WrongType,
             Self::UnknownRole { .. } => DropReason::UnknownRole,
             Self::ToolCalls { .. } => DropReason::ToolCalls,
             Self::Media => DropReason::Media,

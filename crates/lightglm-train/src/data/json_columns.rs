@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn columns_become_rows() {
         let of = |value: Value| records_of_columns(value.as_object().expect("one").clone());
-        let (records, others) = of(json!({"a": [1, 2], "b": {"0": "x", "1": "y"}, "c": 3})).expect("");
+        let (records, others) =
+            of(json!({"a": [1, 2], "b": {"0": "x", "1": "y"}, "c": 3})).expect("");
         assert_eq!(json!(records), json!([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]));
         assert_eq!(others, ["c"]);
         assert_eq!(of(json!({"a": [1], "b": [1, 2]})).expect_err("uneven").field, "b");

@@ -114,7 +114,15 @@ impl Field {
     /// messages begin otherwise.
     fn is_column(&self, inner: &[u8]) -> bool {
         const LISTS: [&str; 9] = [
-            "tools", "functions", "images", "image", "audios", "audio", "videos", "video", "expect",
+            "tools",
+            "functions",
+            "images",
+            "image",
+            "audios",
+            "audio",
+            "videos",
+            "video",
+            "expect",
         ];
         match self.bracket {
             b'[' => {
@@ -224,7 +232,10 @@ mod tests {
             (r#"{"question": ["a", "b"], "answer": ["c", "d"]}"#, JsonLayout::Columns),
             (r#"{"question": {"0": "a"}, "answer": {"0": "c"}}"#, JsonLayout::Columns),
             (r#"{"prompt": [{"role": "user"}], "completion": []}"#, JsonLayout::Lines),
-            (r#"{"documents": [{"content": "c"}], "question": "a", "answer": "b"}"#, JsonLayout::Lines),
+            (
+                r#"{"documents": [{"content": "c"}], "question": "a", "answer": "b"}"#,
+                JsonLayout::Lines,
+            ),
             (r#"{"images": ["a.jpg"], "messages": [{"role": "user"}]}"#, JsonLayout::Lines),
             ("{", JsonLayout::Lines),
         ] {

@@ -27,9 +27,24 @@ const ALIASES: [(&str, &[&str]); 17] = [
 
 /// Names that are known as they are.
 const OTHERS: [&str; 18] = [
-    "query", "completion", "target", "chosen", "rejected", "rejected_response",
-    "rejected_messages", "kto_tag", "tools", "functions", "images", "image", "audios", "audio",
-    "videos", "video", "expect", "document",
+    "query",
+    "completion",
+    "target",
+    "chosen",
+    "rejected",
+    "rejected_response",
+    "rejected_messages",
+    "kto_tag",
+    "tools",
+    "functions",
+    "images",
+    "image",
+    "audios",
+    "audio",
+    "videos",
+    "video",
+    "expect",
+    "document",
 ];
 
 /// The name that formats know the field `name` by, whatever its case.

@@ -150,10 +150,12 @@ impl<R: Read> ExampleReader<R> {
         let format = self.format.or_else(|| DataFormat::of_fields(has));
         let format = format.ok_or_else(|| self.unknown_format(line, header.columns.clone()))?;
         let missing = match &self.options.columns {
-            Some(columns) if format == DataFormat::QuestionAnswer => [&columns.question, &columns.answer]
-                .into_iter()
-                .find(|name| !header.columns.contains(name))
-                .cloned(),
+            Some(columns) if format == DataFormat::QuestionAnswer => {
+                [&columns.question, &columns.answer]
+                    .into_iter()
+                    .find(|name| !header.columns.contains(name))
+                    .cloned()
+            }
             _ => format.missing_field(has).map(str::to_owned),
         };
         if let Some(column) = missing {

@@ -60,7 +60,9 @@ impl Source {
         if super::spreadsheet::is_one(&head) {
             return super::spreadsheet::open(path);
         }
-        if let Some((_, kind, advice)) = OTHER_KINDS.iter().find(|(begin, ..)| head.starts_with(begin)) {
+        if let Some((_, kind, advice)) =
+            OTHER_KINDS.iter().find(|(begin, ..)| head.starts_with(begin))
+        {
             return Err(DataError::OtherKind { path: path.to_owned(), kind, advice });
         }
         if UTF_32.iter().any(|mark| head.starts_with(mark)) {

@@ -27,7 +27,8 @@ const CALLS: [&str; 3] = ["function_call", "tool_call", "tool_calls"];
 
 /// Names of who asks and who answers where an element is an exchange.
 const ASKS: [&str; 8] = ["human", "user", "input", "question", "query", "prompt", "问", "用户"];
-const ANSWERS: [&str; 8] = ["assistant", "gpt", "bot", "output", "answer", "response", "答", "助手"];
+const ANSWERS: [&str; 8] =
+    ["assistant", "gpt", "bot", "output", "answer", "response", "答", "助手"];
 
 /// Fields of a message that its template may look at.
 const FOR_TEMPLATES: [&str; 3] = ["name", "tool_call_id", "metadata"];
@@ -244,7 +245,8 @@ impl MessageReader<'_> {
         let named = |names: &[&'static str], fields: &Map<String, Value>| {
             names.iter().copied().find(|name| fields.get(*name).is_some_and(|v| !v.is_null()))
         };
-        let speakers = [(Role::System, &["system"][..]), (Role::User, &ASKS), (Role::Assistant, &ANSWERS)];
+        let speakers =
+            [(Role::System, &["system"][..]), (Role::User, &ASKS), (Role::Assistant, &ANSWERS)];
         for (role, names) in speakers {
             let Some(name) = named(names, &self.fields) else { continue };
             let value = self.take(name).unwrap_or_default();

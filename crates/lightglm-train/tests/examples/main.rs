@@ -6,3 +6,5 @@ mod order;
 mod reading;
 mod reading_files;
 mod shapes;
+#[cfg(feature = "spreadsheets")]
+mod spreadsheets;

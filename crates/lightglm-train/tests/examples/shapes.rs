@@ -151,7 +151,10 @@ fn encodings() {
         let set = set("x.csv", &bytes);
         assert_eq!(shown(&set.examples), [QA, "user: How long? | assistant: Three days."]);
         let report = set.report.to_string();
-        assert!(report.contains(&format!("{encoding}, a table with ';', question-answer")), "{report}");
+        assert!(
+            report.contains(&format!("{encoding}, a table with ';', question-answer")),
+            "{report}"
+        );
     }
     // From a stream, by its beginning; and as one says.
     let (examples, _) = read_bytes(&gbk, "x.csv", ReadOptions::default());
@@ -219,12 +222,20 @@ fn layouts_of_json() {
     let pretty = one.replace(", ", ",\n  ").replace('{', "{\n  ").replace('}', "\n}");
     for (file, count, unused) in [
         (format!("{{\"data\": [{one}, {one}]}}"), 2, &[][..]),
-        (format!("{{\"version\": 1, \"rows\": [\n{one},\n{one},\n], \"n\": 2}}"), 2, &["n", "version"]),
+        (
+            format!("{{\"version\": 1, \"rows\": [\n{one},\n{one},\n], \"n\": 2}}"),
+            2,
+            &["n", "version"],
+        ),
         (format!("{{\"1\": {one},\n \"b:\\\"\": {one}}}"), 2, &[]),
         (format!("{pretty}\n{pretty}\n{pretty}\n"), 3, &[]),
         (format!("[{pretty},\n{one},]"), 2, &[]),
         (format!("{one}\n{{\"prompt\": \"如何退货?\", \"response\": \"七天内可退。\"}}"), 2, &[]),
-        (r#"{"question": ["如何退货?"], "answer": ["七天内可退。"], "k": 1}"#.to_owned(), 1, &["k"]),
+        (
+            r#"{"question": ["如何退货?"], "answer": ["七天内可退。"], "k": 1}"#.to_owned(),
+            1,
+            &["k"],
+        ),
         (r#"{"answer": {"0": "七天内可退。"}, "question": {"0": "如何退货?"}}"#.to_owned(), 1, &[]),
     ] {
         for name in ["x.json", "x.jsonl"] {
@@ -259,7 +270,9 @@ fn folders_and_compression() {
     let set = read_examples(folder.path(), &dropping).expect("rows");
     assert_eq!(shown(&set.examples), ["user: a | assistant: b", QA]);
     let report = set.report.to_string();
-    for word in ["a.jsonl: UTF-8", "b.csv.gz: GB18030", "README.md: passed over", "a.jsonl: prompt", "id"] {
+    for word in
+        ["a.jsonl: UTF-8", "b.csv.gz: GB18030", "README.md: passed over", "a.jsonl: prompt", "id"]
+    {
         assert!(report.contains(word), "no {word} in {report}");
     }
     for (name, bytes, word) in [

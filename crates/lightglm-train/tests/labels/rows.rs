@@ -170,7 +170,8 @@ fn refusals_name_line_and_turn() {
     let field = "its content";
     assert_eq!(refusal(deaf, &row), TokenizeError::NotWritten { line: 7, turn: 2, field });
     // The last turn first.
-    let upside_down = "{% for m in messages | reverse %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
+    let upside_down =
+        "{% for m in messages | reverse %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
     let error = refusal(upside_down, &row);
     assert_eq!(error, TokenizeError::Rewritten { line: 7, turn: 2, turns: 2 });
 

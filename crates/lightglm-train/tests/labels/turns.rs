@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lightglm_text::{ChatText, ChatTemplate, Message, ModelText};
+use lightglm_text::{ChatTemplate, ChatText, Message, ModelText};
 use lightglm_train::data::{
     Conversation, ConversationTokenizer, DropReason, DropReport, Example, ExampleReader, OnBadRow,
     ReadOptions, Role, TokenizeError,
@@ -36,16 +36,17 @@ fn shapes() -> Vec<Value> {
     let result = |role: &str| json!({"role": role, "content": "晴"});
     let envelope = |call: &Value| json!([{"id": "c1", "type": "function", "function": call}]);
     let openai = |calls: Value| json!({"role": "assistant", "content": null, "tool_calls": calls});
-    let messages = |call: Value, role: &str| {
-        json!({"tools": weather(), "messages": [asked.clone(), call, result(role), told.clone()]})
-    };
+    let messages = |call: Value, role: &str| json!({"tools": weather(), "messages": [asked.clone(), call, result(role), told.clone()]});
     let from = |who: &str, value: &str| json!({"from": who, "value": value});
     vec![
         messages(openai(envelope(&call)), "tool"),
         messages(openai(envelope(&as_text)), "tool"),
         messages(openai(json!([call])), "observation"),
         messages(openai(Value::Null), "tool").pointer("/none").cloned().unwrap_or_else(|| {
-            messages(json!({"role": "assistant", "content": "", "function_call": as_text}), "function")
+            messages(
+                json!({"role": "assistant", "content": "", "function_call": as_text}),
+                "function",
+            )
         }),
         messages(json!({"role": "tool_call", "content": call.to_string()}), "tool_response"),
         messages(
@@ -139,16 +140,16 @@ const THINKING: &str = "{% for m in messages %}<|{{ m.role }}|>\
 #[test]
 fn earlier_turns_that_are_written_anew_become_examples_of_their_own() {
     let text = glm(ChatTemplate::from_source(THINKING).unwrap());
-    let answer = |content: &str, reasoning: &str| {
-        json!({"role": "assistant", "content": content, "reasoning_content": reasoning})
-    };
+    let answer = |content: &str, reasoning: &str| json!({"role": "assistant", "content": content, "reasoning_content": reasoning});
     let user = |content: &str| json!({"role": "user", "content": content});
-    let mut value =
-        json!({"messages": [user("a"), answer("b", "B"), user("c"), answer("d", "D")]});
+    let mut value = json!({"messages": [user("a"), answer("b", "B"), user("c"), answer("d", "D")]});
     let pieces = learnt_pieces(&text, &row(&value));
     let expected = [
         ("<|user|>a<|assistant|><think>B</think>b<|user|>", "B</think>b<|user|>"),
-        ("<|user|>a<|assistant|>b<|user|>c<|assistant|><think>D</think>d<|user|>", "D</think>d<|user|>"),
+        (
+            "<|user|>a<|assistant|>b<|user|>c<|assistant|><think>D</think>d<|user|>",
+            "D</think>d<|user|>",
+        ),
     ];
     assert_eq!(pieces.len(), 2, "{pieces:?}");
     for ((whole, runs), (text, run)) in pieces.iter().zip(expected) {
@@ -224,7 +225,9 @@ fn marks_of_what_is_learnt() {
         value
     };
     for mark in ["loss", "train", "weight", "loss_mask", "training", "loss_scale"] {
-        for (no, yes) in [(json!(0), json!(1)), (json!(false), json!(true)), (json!(0.0), json!(1.0))] {
+        for (no, yes) in
+            [(json!(0), json!(1)), (json!(false), json!(true)), (json!(0.0), json!(1.0))]
+        {
             let row = row(&messages(json!({mark: no}), json!({mark: yes})));
             assert_eq!(learnt(&glm4_0414(), &row).1, ["\nd<|user|>"], "{mark}");
         }
@@ -237,7 +240,10 @@ fn marks_of_what_is_learnt() {
     };
     for (marks, expected) in [
         (json!({"weight": 0.5}), "x.jsonl:1: messages[1].weight: a weight is 0 or 1, not 0.5"),
-        (json!({"loss": "yes"}), "x.jsonl:1: messages[1].loss: expected 0, 1 or a boolean, found a text"),
+        (
+            json!({"loss": "yes"}),
+            "x.jsonl:1: messages[1].loss: expected 0, 1 or a boolean, found a text",
+        ),
         (json!({"weight": 0, "train": true}), "x.jsonl:1: messages[1].train: it contradicts"),
         (json!({"images": ["a.jpg"]}), "x.jsonl:1: messages[1].images: the model reads text alone"),
     ] {

@@ -74,7 +74,8 @@ fn messages_of(turns: &[Turn], form: CallForm) -> Vec<Spoken> {
                     push(message, false);
                 }
                 for call in calls {
-                    let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+                    let (name, arguments) =
+                        (&call["function"]["name"], &call["function"]["arguments"]);
                     let said = Message::assistant(as_text(arguments));
                     push(said.with(METADATA, name.clone()), true);
                 }
@@ -139,7 +140,9 @@ pub(super) fn altered(message: &Message) -> Message {
     if let Some(Value::String(reasoning)) = altered.extra.get_mut(REASONING) {
         *reasoning = other(reasoning).to_owned();
     }
-    for call in altered.extra.get_mut(TOOL_CALLS).and_then(Value::as_array_mut).into_iter().flatten() {
+    for call in
+        altered.extra.get_mut(TOOL_CALLS).and_then(Value::as_array_mut).into_iter().flatten()
+    {
         let function = &mut call["function"];
         let name = other(function["name"].as_str().unwrap_or_default());
         function["name"] = name.into();
@@ -160,18 +163,29 @@ fn as_text(arguments: &Value) -> String {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PythonSpaces);
     // Neither a value nor a vector fails.
-    arguments.serialize(&mut serializer).map(|()| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    arguments
+        .serialize(&mut serializer)
+        .map(|()| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 /// A space behind each comma and colon, as Python's `json.dumps` has it.
 struct PythonSpaces;
 
 impl Formatter for PythonSpaces {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         if first { Ok(()) } else { to.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         if first { Ok(()) } else { to.write_all(b", ") }
     }
 

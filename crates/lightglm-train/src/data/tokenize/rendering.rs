@@ -109,8 +109,12 @@ impl<'a> Rendering<'a> {
 
     /// Whether the template writes what message `index` is to teach, which it `said`.
     pub(super) fn check_written(&self, index: usize, said: &[u32]) -> Result<(), TokenizeError> {
-        let bytes: Vec<u8> =
-            said.iter().filter_map(|&token| self.text.token_bytes(token)).flatten().copied().collect();
+        let bytes: Vec<u8> = said
+            .iter()
+            .filter_map(|&token| self.text.token_bytes(token))
+            .flatten()
+            .copied()
+            .collect();
         let is_written = |text: &str| {
             let text = text.trim().as_bytes();
             text.is_empty() || bytes.windows(text.len()).any(|window| window == text)
