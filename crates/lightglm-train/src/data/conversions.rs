@@ -235,19 +235,27 @@ impl Record {
             let Some(value) = self.fields.shift_remove(name).map(from_text) else { continue };
             match value {
                 value if is_nothing(&value) => {}
-                Value::Array(functions) if name == "functions" => {
-                    let tool = |function| json!({"type": "function", "function": function});
-                    self.tools = Some(functions.into_iter().map(tool).collect());
-                }
-                tools @ Value::Array(_) => self.tools = Some(tools),
-                tool @ Value::Object(_) if name == "tools" => self.tools = Some(json!([tool])),
+                tools @ (Value::Array(_) | Value::Object(_)) => self.tools = Some(tools),
                 other => return Err(wrong_type(name, "a list of tools", &other)),
             }
         }
-        match &self.tools {
-            None | Some(Value::Array(_)) => Ok(()),
-            Some(other) => Err(wrong_type("tools", "a list of tools", other)),
-        }
+        let tools = match self.tools.take() {
+            None => return Ok(()),
+            Some(Value::Array(tools)) => tools,
+            Some(tool @ Value::Object(_)) => vec![tool],
+            Some(other) => return Err(wrong_type("tools", "a list of tools", &other)),
+        };
+        let tool = |(index, tool): (usize, Value)| match from_text(tool) {
+            // Without OpenAI's envelope.
+            Value::Object(tool) if !tool.contains_key("function") && tool.contains_key("name") => {
+                Ok(json!({"type": "function", "function": tool}))
+            }
+            tool @ Value::Object(_) => Ok(tool),
+            other => Err(wrong_type(format!("tools[{index}]"), "a tool", &other)),
+        };
+        self.tools =
+            Some(Value::Array(tools.into_iter().enumerate().map(tool).collect::<Result<_, _>>()?));
+        Ok(())
     }
 
     /// A better and a worse answer to what stands in front of them.

@@ -181,33 +181,42 @@ impl Utf8Counts {
 }
 
 /// What of a file is GB18030.
+///
+/// Almost any bytes decode as that, so it has to look like it, too: Chinese text is mostly of the
+/// characters that GB2312 has already, both bytes of which are above 0xa0. In Big5 two fifths of the
+/// second bytes are ASCII, in Western encodings almost all, and Shift JIS has lower first ones.
 #[derive(Default)]
 struct Gb18030Counts {
     strict: Strict,
-    /// Characters of two bytes, and those among them whose second byte is an ASCII letter or mark.
-    /// GB2312 has none of these and GBK adds rare characters, but in a Western file almost every
-    /// accented letter stands before one.
+    /// Characters of two bytes.
     pairs: usize,
+    /// Those of GB2312.
+    gb2312: usize,
+    /// Those whose second byte is an ASCII letter or mark.
     ascii_seconds: usize,
-    lead: bool,
+    lead: Option<u8>,
 }
 
 impl Gb18030Counts {
     fn push(&mut self, bytes: &[u8]) {
         self.strict.push(bytes, GB18030);
-        for byte in bytes {
-            if self.lead {
-                self.pairs += 1;
-                self.ascii_seconds += usize::from((0x40..0x7f).contains(byte));
-                self.lead = false;
-            } else {
-                self.lead = *byte > 0x80;
+        for &byte in bytes {
+            match self.lead.take() {
+                // Half of a character of four bytes.
+                Some(_) if byte.is_ascii_digit() => {}
+                Some(lead) => {
+                    self.pairs += 1;
+                    self.gb2312 += usize::from(lead > 0xa0 && byte > 0xa0);
+                    self.ascii_seconds += usize::from(byte < 0x7f);
+                }
+                None => self.lead = (byte > 0x80).then_some(byte),
             }
         }
     }
 
     fn is_plausible(&self) -> bool {
-        !self.strict.failed && 2 * self.ascii_seconds <= self.pairs
+        let looks_like_it = 2 * self.gb2312 >= self.pairs && 4 * self.ascii_seconds <= self.pairs;
+        !self.strict.failed && looks_like_it
     }
 }
 
@@ -246,6 +255,9 @@ impl Strict {
 mod tests {
     use super::*;
 
+    const TRADITIONAL: &str =
+        "問題,答案\n如何退貨?,七天內可以退貨,請聯繫客服。\n營業時間?,早上九點到晚上六點。\n";
+    const JAPANESE: &str = "質問,答え\n返品はできますか?,七日以内であれば返品できます。\n";
     const CHINESE: &str = "问题,答案\n如何退货?,七天内可退。\n一,一一\n";
 
     #[test]
@@ -270,6 +282,10 @@ mod tests {
             ([CHINESE.as_bytes(), b"\xe5\xa6\n"].concat(), TextEncoding::UTF_8),
             ([&gbk[..], b"\xff\n"].concat(), TextEncoding::UTF_8),
             (b"na\xefve,r\xe9ponse\n".to_vec(), TextEncoding::UTF_8),
+            // Other encodings, to be named by whoever has such a file.
+            (encoding_rs::BIG5.encode(TRADITIONAL).0.into_owned(), TextEncoding::UTF_8),
+            (encoding_rs::SHIFT_JIS.encode(JAPANESE).0.into_owned(), TextEncoding::UTF_8),
+            (GB18030.encode(TRADITIONAL).0.into_owned(), TextEncoding::GB18030),
         ] {
             assert_eq!(TextEncoding::of(&bytes[..]).expect("in memory"), expected, "{bytes:?}");
             // Cut anywhere, it is the same.

@@ -10,7 +10,9 @@ use super::drop_report::{DropReason, DropReport};
 #[non_exhaustive]
 pub enum Fault {
     /// Bytes that are not UTF-8: another encoding (GBK, UTF-16), or damage.
-    #[error("not UTF-8 from byte {byte} of the row on")]
+    #[error(
+        "not UTF-8 from byte {byte} of the row on; another encoding is for the reader's options"
+    )]
     NotUtf8 {
         /// Bytes of the row in front of the wrong one.
         byte: usize,
@@ -201,6 +203,14 @@ pub enum DataError {
     /// A row that cannot be used, where bad rows are not dropped; also a CSV file's header.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// Columns of questions and answers, for a format that has none.
+    #[error("{}: columns are of the format question-answer, and it is to be read as {format}", path.display())]
+    ColumnsOfOtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that was asked for.
+        format: super::DataFormat,
+    },
     /// A file of another kind, of which somebody else can make one that is read.
     #[error("{}: {kind}, which is not read here: {advice}", path.display())]
     OtherKind {

@@ -72,6 +72,7 @@ mod split;
 mod spreadsheet;
 mod tokenize;
 mod turns;
+mod unrepeated;
 
 pub use drop_report::{DropReason, DropReport, Dropped, OnBadRow};
 pub use encoding::{TextEncoding, UnknownEncoding};

@@ -52,7 +52,7 @@ impl ExampleReader<Box<dyn Read + Send>> {
     /// [`DataError::OtherKind`] and [`DataError::Spreadsheet`] where it is no text.
     pub fn open(path: &Path, mut options: ReadOptions) -> Result<Self, DataError> {
         let source = Source::open(path, options.encoding)?;
-        options.encoding = Some(source.encoding);
+        options.encoding = source.encoding;
         let mut reader = Self::new(source.bytes, path, options)?;
         for part in source.unused {
             reader.report.leave_field_unused(&part);
@@ -66,11 +66,15 @@ impl<R: Read> ExampleReader<R> {
     /// rows stand in it and in which encoding, where [`ReadOptions::encoding`] does not.
     ///
     /// # Errors
-    /// [`DataError::Read`], [`DataError::Empty`], [`DataError::UnknownFormat`]; for CSV also
+    /// [`DataError::Read`], [`DataError::Empty`], [`DataError::UnknownFormat`],
+    /// [`DataError::ColumnsOfOtherFormat`]; for CSV also
     /// [`DataError::Row`] where the header is not text, and [`DataError::MissingColumn`].
     pub fn new(input: R, path: &Path, mut options: ReadOptions) -> Result<Self, DataError> {
-        if options.format.is_none() && options.columns.is_some() {
-            options.format = Some(DataFormat::QuestionAnswer);
+        if options.columns.is_some() {
+            let format = *options.format.get_or_insert(DataFormat::QuestionAnswer);
+            if format != DataFormat::QuestionAnswer {
+                return Err(DataError::ColumnsOfOtherFormat { path: path.to_owned(), format });
+            }
         }
         let failed = |source| DataError::Read { path: path.to_owned(), source };
         let input = Decoded::new(input, options.encoding).map_err(failed)?;

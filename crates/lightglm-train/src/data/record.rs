@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::csv_record::fields;
 use super::fault::Fault;
+use super::unrepeated::Unrepeated;
 
 /// A fault, the field it is in (empty for the row as a whole), and lines from the row's first one.
 #[derive(Debug)]
@@ -35,9 +36,10 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Located> {
 /// A row of JSON as a record. Numbers that are none (`NaN`, `Infinity`), which Python writes, are null.
 pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
     let row = utf8(row)?;
-    let value = serde_json::from_str::<Value>(row).or_else(|error| {
+    let parse = |row: &str| serde_json::from_str::<Unrepeated>(row).map(|value| value.0);
+    let value = parse(row).or_else(|error| {
         let without = without_non_numbers(row);
-        without.and_then(|row| serde_json::from_str(&row).ok()).ok_or_else(|| {
+        without.and_then(|row| parse(&row).ok()).ok_or_else(|| {
             let reason = error.to_string();
             // serde_json counts lines within what it was given.
             let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
@@ -113,8 +115,14 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn parse(row: &[u8], delimiter: u8) -> Result<Self, Located> {
-        let columns = fields(utf8(row)?, delimiter);
-        let columns = columns.into_iter().map(|name| name.trim().to_owned()).collect();
+        let mut columns: Vec<String> = Vec::new();
+        for (index, name) in fields(utf8(row)?, delimiter).into_iter().enumerate() {
+            let name = name.trim();
+            // A second column of a name is another one, and is told of under its place.
+            let is_new = !name.is_empty() && columns.iter().all(|column| column != name);
+            let place = || format!("(column {}) {name}", index + 1).trim_end().to_owned();
+            columns.push(if is_new { name.to_owned() } else { place() });
+        }
         Ok(Self { columns, delimiter })
     }
 
@@ -129,7 +137,10 @@ impl Header {
         if expected != actual || open_quote {
             return Err(Located::row(Fault::FieldCount { expected, actual, open_quote }));
         }
-        let fields = fields.into_iter().map(Value::String);
-        Ok(self.columns.iter().cloned().zip(fields).collect())
+        let fields = self.columns.iter().cloned().zip(fields);
+        // What a separator at the end of every line makes is no column.
+        let fields =
+            fields.filter(|(name, text)| !(name.starts_with("(column") && text.is_empty()));
+        Ok(fields.map(|(name, text)| (name, Value::String(text))).collect())
     }
 }

@@ -12,7 +12,8 @@ use super::fault::DataError;
 /// A file's text and the encoding it is in.
 pub(super) struct Source {
     pub(super) bytes: Box<dyn Read + Send>,
-    pub(super) encoding: TextEncoding,
+    /// `None` where the file's beginning has to tell.
+    pub(super) encoding: Option<TextEncoding>,
     /// Parts of the file that are not read: further sheets.
     pub(super) unused: Vec<String>,
 }
@@ -51,6 +52,11 @@ impl Source {
     /// Opens a file. Where no encoding is given it is read once to find out, and again for its rows.
     pub(super) fn open(path: &Path, encoding: Option<TextEncoding>) -> Result<Self, DataError> {
         let failed = |source| DataError::Read { path: path.to_owned(), source };
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            // A pipe can be read but once.
+            let bytes = Box::new(File::open(path).map_err(failed)?);
+            return Ok(Self { bytes, encoding, unused: Vec::new() });
+        }
         let head = head(path).map_err(failed)?;
         if head.starts_with(b"\x1f\x8b") {
             let unpacked = || Ok(MultiGzDecoder::new(BufReader::new(File::open(path)?)));
@@ -80,7 +86,7 @@ impl Source {
             Some(encoding) => encoding,
             None => TextEncoding::of(open()?)?,
         };
-        Ok(Self { bytes: Box::new(open()?), encoding, unused: Vec::new() })
+        Ok(Self { bytes: Box::new(open()?), encoding: Some(encoding), unused: Vec::new() })
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path) -> Result<Source, DataError> {
     }
     let lines = lines.ok_or_else(|| DataError::Empty { path: path.to_owned() })?;
     let bytes: Box<dyn Read + Send> = Box::new(Cursor::new(lines));
-    Ok(Source { bytes, encoding: TextEncoding::UTF_8, unused })
+    Ok(Source { bytes, encoding: Some(TextEncoding::UTF_8), unused })
 }
 
 /// A line for each row; empty ones up to and with the header.
@@ -63,6 +63,14 @@ fn text(cell: &Data) -> String {
     match cell {
         Data::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
             format!("{number:.0}")
+        }
+        Data::DateTime(moment) if moment.is_datetime() => {
+            let (year, month, day, hour, minute, second, _) = moment.to_ymd_hms_milli();
+            let date = format!("{year:04}-{month:02}-{day:02}");
+            match (hour, minute, second) {
+                (0, 0, 0) => date,
+                _ => format!("{date} {hour:02}:{minute:02}:{second:02}"),
+            }
         }
         other => other.to_string(),
     }

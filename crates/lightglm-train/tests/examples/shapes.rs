@@ -217,6 +217,21 @@ fn tables() {
 }
 
 #[test]
+fn what_stands_twice_is_told() {
+    let table = "question,answer,answer,,\n如何退货?,七天内可退。,old,,x\n";
+    let set = set("x.csv", table.as_bytes());
+    assert_eq!(shown(&set.examples), [QA]);
+    assert_eq!(set.report.unused.keys().collect::<Vec<_>>(), ["(column 3) answer", "(column 5)"]);
+    let twice = r#"{"question": "a", "answer": "b", "answer": "c"}"#;
+    let error = read("x.jsonl", twice.as_bytes(), &ReadOptions::default()).expect_err("twice");
+    assert!(error.to_string().contains("\"answer\" stands twice"), "{error}");
+    let columns = Some("question=a,answer=b".parse().expect("columns"));
+    let options = ReadOptions { columns, format: Some(DataFormat::Alpaca), ..Default::default() };
+    let error = read("x.jsonl", b"{}", &options).expect_err("of another format");
+    assert!(matches!(error, DataError::ColumnsOfOtherFormat { .. }), "{error}");
+}
+
+#[test]
 fn layouts_of_json() {
     let one = r#"{"question": "如何退货?", "answer": "七天内可退。"}"#;
     let pretty = one.replace(", ", ",\n  ").replace('{', "{\n  ").replace('}', "\n}");
