@@ -70,7 +70,7 @@ impl Container {
         }
         match head.first()? {
             b'[' => Some(Self::JsonList(JsonList::whole(0))),
-            b'{' => Some(match layout_of(head) {
+            b'{' => Some(match layout_of(head, options.columns.as_ref()) {
                 JsonLayout::Lines => Self::JsonLines,
                 JsonLayout::Values => Self::JsonValues,
                 JsonLayout::List(list) => Self::JsonList(list),
@@ -109,8 +109,8 @@ impl Container {
         let mut lines = head.split(|byte| *byte == b'\n');
         let first = String::from_utf8_lossy(lines.next()?);
         let told = first.trim_end_matches('\r').trim_matches('"');
-        if let Some(delimiter) = told.get(..4).filter(|sep| sep.eq_ignore_ascii_case("sep="))
-            && let [delimiter] = told[delimiter.len()..].as_bytes()
+        if let Some(sep) = told.get(..4).filter(|sep| sep.eq_ignore_ascii_case("sep="))
+            && let [delimiter] = &told.as_bytes()[sep.len()..]
             && delimiter.is_ascii()
         {
             return Some(Self::Csv { delimiter: *delimiter, is_told: true });

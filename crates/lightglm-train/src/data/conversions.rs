@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::example::{Conversation, Example, Preference, Role, Text, Turn};
+use super::example::{Conversation, Example, Preference, REASONING, Role, Text, Turn};
 use super::fault::Fault;
 use super::fields::{
     MEDIA, from_text, is_blank, is_nothing, list, missing, optional, required, wrong_type,
@@ -188,6 +188,16 @@ impl Record {
 
     /// Puts what comes before the turns in front of them, and takes the tools.
     fn around(&mut self, turns: &mut Vec<Turn>, options: &ReadOptions) -> Result<(), Located> {
+        if let Some(reasoning) = optional(&mut self.fields, REASONING)?
+            && !is_blank(&reasoning)
+        {
+            match turns.iter_mut().rfind(|turn| turn.role == Role::Assistant) {
+                Some(answer) if !answer.extra.contains_key(REASONING) => {
+                    answer.extra.insert(REASONING.into(), reasoning.into());
+                }
+                _ => self.unused.push(REASONING.to_owned()),
+            }
+        }
         let mut before = Vec::new();
         before.extend(
             optional(&mut self.fields, "system")?

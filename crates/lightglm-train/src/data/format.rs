@@ -10,7 +10,7 @@ use serde::Serialize;
 ///
 /// A field may have its name in Chinese (`问题`, `答案`, `指令`, `输入`, `输出`, ...) or in capitals. All
 /// formats but [`Text`](Self::Text) may have a `system` (the first turn), a `history` (earlier turns, pairs
-/// of question and answer or messages, learnt as well) and `tools`.
+/// of question and answer or messages, learnt as well), `tools`, and the `reasoning_content` of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -42,7 +42,8 @@ pub enum DataFormat {
     PromptCompletion,
     /// `{"question": "...", "answer": "..."}`; a `question`, `query`, `prompt` or `input` with an
     /// `answer`, `response`, `output`, `completion`, `target` or `label`; `content`, `document` or
-    /// `text` with `summary`; `text` with `category` (BANKING77) or `label`; or the fields of
+    /// `text` with `summary`; `problem` with `solution` or `answer`; `source` with `target`; `text` with
+    /// `category` (BANKING77) or `label`; or the fields of
     /// `ReadOptions::columns`. A corpus of texts that happen to have labels is to be named
     /// [`Text`](Self::Text).
     QuestionAnswer,
@@ -62,7 +63,13 @@ const QUESTIONS: [&str; 4] = ["question", "query", "prompt", "input"];
 const ANSWERS: [&str; 6] = ["answer", "response", "output", "completion", "target", "label"];
 
 /// Further pairs of fields that are a question and its answer.
-const PAIRS: [(&str, &str); 7] = [
+const PAIRS: [(&str, &str); 13] = [
+    ("q", "a"),
+    ("Q", "A"),
+    ("problem", "solution"),
+    ("problem", "answer"),
+    ("question", "solution"),
+    ("source", "target"),
     ("content", "summary"),
     ("document", "summary"),
     ("text", "summary"),

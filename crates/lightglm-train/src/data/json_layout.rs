@@ -5,7 +5,9 @@
 //! object has and what they begin with.
 
 use super::container::JsonList;
-use super::names::is_known_name;
+use super::format::DataFormat;
+use super::names::{is_known_name, known_columns};
+use super::options::Columns;
 
 /// How rows stand in a JSON file that begins with an object.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,8 +22,20 @@ pub(super) enum JsonLayout {
     Columns,
 }
 
-/// The layout of a file that begins with `head`, an object's brace first.
-pub(super) fn layout_of(head: &[u8]) -> JsonLayout {
+/// The layout of a file that begins with `head`, an object's brace first, and in which questions and
+/// answers are in `columns`, where they have names of their own.
+pub(super) fn layout_of(head: &[u8], columns: Option<&Columns>) -> JsonLayout {
+    let is_named = |name: &str| {
+        columns
+            .is_some_and(|columns| [&columns.question, &columns.answer].iter().any(|c| *c == name))
+    };
+    let is_known = |name: &str| is_known_name(name) || is_named(name);
+    let is_row = |object: &[u8]| {
+        let names = field_names(object);
+        let known = known_columns(&names);
+        let has = |name: &str| known.iter().any(|field| field == name);
+        has("text") || DataFormat::whole(has).is_some() || names.iter().any(|name| is_named(name))
+    };
     let mut scanner = Scanner { head, at: 1 };
     let (mut before, mut rows) = (Vec::new(), None);
     while let Some(field) = scanner.next_field() {
@@ -29,19 +43,17 @@ pub(super) fn layout_of(head: &[u8]) -> JsonLayout {
         let inner = rest.get(1..).unwrap_or_default().trim_ascii_start();
         match (rest.first(), inner.first()) {
             // What has a row's fields is a row, whatever else it has.
-            _ if is_known_name(&field.name) => {
+            _ if is_known(&field.name) => {
                 rows = (before.is_empty() && rows.is_none() && field.is_column(inner))
                     .then_some(JsonLayout::Columns);
                 break;
             }
-            (Some(b'['), Some(b'{')) if rows.is_none() && holds_known_field(inner) => {
+            (Some(b'['), Some(b'{')) if rows.is_none() && is_row(inner) => {
                 let (skip, within) = (field.value + 1, Some(field.name));
                 let before = before.clone();
                 rows = Some(JsonLayout::List(JsonList { skip, close: b']', within, before }));
             }
-            (Some(b'{'), Some(b'"'))
-                if rows.is_none() && before.is_empty() && holds_known_field(rest) =>
-            {
+            (Some(b'{'), Some(b'"')) if rows.is_none() && before.is_empty() && is_row(rest) => {
                 let list = JsonList { skip: 1, close: b'}', within: None, before: Vec::new() };
                 return JsonLayout::List(list);
             }
@@ -55,18 +67,18 @@ pub(super) fn layout_of(head: &[u8]) -> JsonLayout {
     rows.unwrap_or_else(lines)
 }
 
-/// Whether the object at the beginning has a field that rows have.
-fn holds_known_field(object: &[u8]) -> bool {
+/// The names of the fields of the object at the beginning, as far as it reaches.
+fn field_names(object: &[u8]) -> Vec<String> {
     let mut scanner = Scanner { head: object, at: 1 };
+    let mut names = Vec::new();
     while let Some(field) = scanner.next_field() {
-        if is_known_name(&field.name) {
-            return true;
-        }
-        if !scanner.skip_value(field.value) {
-            return false;
+        let value = field.value;
+        names.push(field.name);
+        if !scanner.skip_value(value) {
+            break;
         }
     }
-    false
+    names
 }
 
 /// Whether the object on the first line goes on on the next: no row that is merely broken, which would
@@ -226,8 +238,11 @@ mod tests {
             ("{\"messages\": [\n{\"role\"", JsonLayout::Values),
             // Broken, and the next row is not to go with it.
             ("{\"messages\": [{\"role\": \"user\"\n{\"messages\"", JsonLayout::Lines),
-            (r#"{"data": [{"question""#, list(10, b']', Some("data"), &[])),
-            ("{\"version\": 1,\n \"rows\": [\n {", list(25, b']', Some("rows"), &["version"])),
+            (r#"{"data": [{"question": "a", "answer": "b"}"#, list(10, b']', Some("data"), &[])),
+            (
+                "{\"version\": 1,\n \"rows\": [\n {\"text\": \"\"}",
+                list(25, b']', Some("rows"), &["version"]),
+            ),
             (r#"{"a": {"question": "x", "answer": "y"}, "b""#, list(1, b'}', None, &[])),
             (r#"{"question": ["a", "b"], "answer": ["c", "d"]}"#, JsonLayout::Columns),
             (r#"{"question": {"0": "a"}, "answer": {"0": "c"}}"#, JsonLayout::Columns),
@@ -239,7 +254,7 @@ mod tests {
             (r#"{"images": ["a.jpg"], "messages": [{"role": "user"}]}"#, JsonLayout::Lines),
             ("{", JsonLayout::Lines),
         ] {
-            assert_eq!(layout_of(head.as_bytes()), expected, "{head}");
+            assert_eq!(layout_of(head.as_bytes(), None), expected, "{head}");
         }
     }
 }

@@ -61,6 +61,7 @@ mod json_layout;
 mod names;
 mod options;
 mod packing;
+mod python_json;
 mod random_order;
 mod read;
 mod reader;

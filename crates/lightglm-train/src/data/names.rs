@@ -6,11 +6,49 @@ use super::record::Located;
 
 /// What formats call a field, and what else files call it: in Chinese tables, in other tools.
 const ALIASES: [(&str, &[&str]); 17] = [
-    ("question", &["问题", "提问", "问", "问句", "用户问题", "用户提问", "客户问题"]),
-    ("answer", &["答案", "回答", "回复", "答", "答复", "标准答案", "参考答案", "reply"]),
+    (
+        "question",
+        &[
+            "问题",
+            "提问",
+            "问",
+            "问句",
+            "用户问题",
+            "用户提问",
+            "客户问题",
+            "标准问题",
+            "标准问",
+            "问题内容",
+            "提问内容",
+            "用户输入",
+            "用户",
+            "user",
+            "human",
+        ],
+    ),
+    (
+        "answer",
+        &[
+            "答案",
+            "回答",
+            "回复",
+            "答",
+            "答复",
+            "标准答案",
+            "参考答案",
+            "标准回答",
+            "答案内容",
+            "回答内容",
+            "回复内容",
+            "客服回复",
+            "助手",
+            "reply",
+            "assistant",
+        ],
+    ),
     ("instruction", &["指令", "指示"]),
-    ("input", &["输入"]),
-    ("output", &["输出"]),
+    ("input", &["输入", "输入内容"]),
+    ("output", &["输出", "输出内容"]),
     ("context", &["上下文", "背景"]),
     ("system", &["系统", "系统提示", "系统提示词", "system_prompt"]),
     ("history", &["历史", "历史对话", "对话历史"]),
@@ -26,10 +64,12 @@ const ALIASES: [(&str, &[&str]); 17] = [
 ];
 
 /// Names that are known as they are.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 22] = [
     "query",
     "completion",
     "target",
+    "solution",
+    "problem",
     "chosen",
     "rejected",
     "rejected_response",
@@ -45,6 +85,8 @@ const OTHERS: [&str; 18] = [
     "video",
     "expect",
     "document",
+    "reasoning_content",
+    "objects",
 ];
 
 /// The name that formats know the field `name` by, whatever its case.

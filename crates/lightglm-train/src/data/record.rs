@@ -35,7 +35,8 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Located> {
 
 /// A row of JSON as a record. Numbers that are none (`NaN`, `Infinity`), which Python writes, are null.
 pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
-    let row = utf8(row)?;
+    // Files that were joined have a byte order mark in the middle.
+    let row = utf8(row)?.trim_start_matches('\u{feff}');
     let parse = |row: &str| serde_json::from_str::<Unrepeated>(row).map(|value| value.0);
     let value = parse(row).or_else(|error| {
         let without = without_non_numbers(row);

@@ -6,6 +6,7 @@ use super::calls::{calls_of_text, legacy_call, openai_calls};
 use super::example::{REASONING, Role, TOOL_CALLS, Turn};
 use super::fault::Fault;
 use super::fields::{MEDIA, content, from_text, is_blank, is_nothing, missing, wrong_type};
+use super::python_json::json_text;
 use super::record::Located;
 
 /// What a list of messages says.
@@ -51,9 +52,27 @@ pub(super) fn turns_of(messages: Vec<Value>, name: &str) -> Result<Turns, Locate
             behind_call = reader.message(&mut turns, behind_call)?;
         }
     }
+    calls_in_contents(&mut turns.turns);
     turns.unused.sort();
     turns.unused.dedup();
     Ok(turns)
+}
+
+/// Makes calls of the answers that are nothing but the JSON of a call, where a tool's answer follows: so
+/// GLM-4's own files for fine-tuning have them.
+fn calls_in_contents(turns: &mut [Turn]) {
+    for index in 1..turns.len() {
+        let [turn, next] = &mut turns[index - 1..=index] else { continue };
+        let is_call = turn.role == Role::Assistant && next.role == Role::Tool;
+        if is_call
+            && turn.extra.is_empty()
+            && turn.content.trim_start().starts_with(['{', '['])
+            && let Ok(calls) = calls_of_text(turn.content.as_str().into(), "")
+        {
+            turn.content.clear();
+            turn.extra.insert(TOOL_CALLS.into(), Value::Array(calls));
+        }
+    }
 }
 
 /// One message and where it stands.
@@ -100,12 +119,17 @@ impl MessageReader<'_> {
         };
         self.refuse_media()?;
         let mut calls = self.calls(role)?;
+        if role == Role::Tool {
+            self.call_and_answer(into)?;
+        }
         let said = match self.either(["content", "value"]) {
             Some((field, value)) if is_call => {
                 let at = self.field(field);
                 calls.extend(calls_of_text(value, &at)?);
                 String::new()
             }
+            // What a tool returns is JSON more often than not.
+            Some((_, value @ Value::Object(_))) if role == Role::Tool => json_text(&value),
             Some((field, value)) => content(value, &self.field(field))?,
             None if !calls.is_empty() => String::new(),
             None => return Err(missing(&self.field(content_name))),
@@ -181,6 +205,19 @@ impl MessageReader<'_> {
             }
         }
         Ok(calls)
+    }
+
+    /// ChatGLM3's own files have a tool's answer, `observation`, in one message with the call of it, `name`
+    /// and `parameters`.
+    fn call_and_answer(&mut self, into: &mut Turns) -> Result<(), Located> {
+        let Some(observation) = self.take("observation") else { return Ok(()) };
+        let call = json!({"name": self.take("name"), "arguments": self.take("parameters")});
+        let call = legacy_call(call, &self.at)?;
+        let mut turn = Turn::new(Role::Assistant, "");
+        turn.extra.insert(TOOL_CALLS.into(), json!([call]));
+        into.turns.push(turn);
+        self.fields.insert("content".into(), observation);
+        Ok(())
     }
 
     /// GLM's own files name the called function in `metadata`, with the arguments as the content.

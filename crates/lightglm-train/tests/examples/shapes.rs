@@ -259,6 +259,13 @@ fn layouts_of_json() {
             assert_eq!(set.report.unused.keys().collect::<Vec<_>>(), unused, "{file}");
         }
     }
+    let columns = Some("question=客户问题,answer=回复内容".parse().expect("columns"));
+    let options = ReadOptions { columns, ..Default::default() };
+    let named = r#"{"list": [{"客户问题": "如何退货?", "回复内容": "七天内可退。"}]}"#;
+    let named = read("x.json", named.as_bytes(), &options).expect("named");
+    assert_eq!(shown(&named.examples), [QA]);
+    let joined = format!("{one}\n\u{feff}{one}\n");
+    assert_eq!(shown(&set("x.jsonl", joined.as_bytes()).examples), [QA, QA]);
     let dict = format!("{{\"data\": [\n{one},\n{{\"question\": \"x\"}}]}}");
     let error = read("x.json", dict.as_bytes(), &ReadOptions::default()).expect_err("no answer");
     assert_eq!(error.to_string().split('/').next_back(), Some("x.json:3: answer: it is not there"));
@@ -308,6 +315,8 @@ fn pairs_of_fields() {
         (r#"{"instruction": "a", "context": "c", "response": "b", "category": "qa"}"#,
          "user: a\nc | assistant: b"),
         (r#"{"instruction": "", "input": "a", "output": "b"}"#, "user: a | assistant: b"),
+        (r#"{"problem": "a", "solution": "b", "reasoning_content": "c"}"#, "user: a | assistant: b reasoning_content=\"c\""),
+        (r#"{"Q": "a", "A": "b"}"#, "user: a | assistant: b"),
         (r#"{"content": "a", "summary": "b"}"#, "user: a | assistant: b"),
         (r#"{"text": "a", "label": 3}"#, "user: a | assistant: 3"),
         (r#"{"问题": "a", "回复": "b"}"#, "user: a | assistant: b"),

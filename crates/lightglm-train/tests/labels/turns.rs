@@ -42,12 +42,7 @@ fn shapes() -> Vec<Value> {
         messages(openai(envelope(&call)), "tool"),
         messages(openai(envelope(&as_text)), "tool"),
         messages(openai(json!([call])), "observation"),
-        messages(openai(Value::Null), "tool").pointer("/none").cloned().unwrap_or_else(|| {
-            messages(
-                json!({"role": "assistant", "content": "", "function_call": as_text}),
-                "function",
-            )
-        }),
+        messages(json!({"role": "assistant", "content": "", "function_call": as_text}), "function"),
         messages(json!({"role": "tool_call", "content": call.to_string()}), "tool_response"),
         messages(
             json!({"role": "assistant", "metadata": "get_weather", "content": "{\"city\": \"北京\"}"}),
@@ -58,6 +53,9 @@ fn shapes() -> Vec<Value> {
             from("gpt", "北京晴。")]}),
         json!({"messages": [{"role": "system", "content": "", "tools": weather()}, asked,
             openai(envelope(&call)), result("tool"), told]}),
+        messages(json!({"role": "assistant", "content": call.to_string()}), "observation"),
+        json!({"tools": [weather()[0]["function"]], "conversations": [asked, {"role": "tool",
+            "name": "get_weather", "parameters": {"city": "北京"}, "observation": "晴"}, told]}),
     ]
 }
 

@@ -1,14 +1,11 @@
 //! `Spoken`: a conversation's turns as messages, calls of tools in the form that the template writes.
 
-use std::io;
-
 use lightglm_text::{ChatText, ChatTextError, Message};
-use serde::Serialize;
-use serde_json::ser::Formatter;
 use serde_json::{Map, Value};
 
 use super::error::TokenizeError;
 use crate::data::example::{REASONING, Role, TOOL_CALLS, Turn};
+use crate::data::python_json::json_text;
 
 /// The field in which GLM-4's template looks for the called function's name.
 const METADATA: &str = "metadata";
@@ -157,39 +154,8 @@ pub(super) fn altered(message: &Message) -> Message {
 
 /// Arguments as a model writes them: the text that a file has, or JSON with Python's spaces.
 fn as_text(arguments: &Value) -> String {
-    if let Value::String(text) = arguments {
-        return text.clone();
-    }
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PythonSpaces);
-    // Neither a value nor a vector fails.
-    arguments
-        .serialize(&mut serializer)
-        .map(|()| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
-}
-
-/// A space behind each comma and colon, as Python's `json.dumps` has it.
-struct PythonSpaces;
-
-impl Formatter for PythonSpaces {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        to: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        to: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
-        to.write_all(b": ")
+    match arguments {
+        Value::String(text) => text.clone(),
+        other => json_text(other),
     }
 }
