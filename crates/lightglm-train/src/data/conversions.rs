@@ -35,7 +35,7 @@ pub(super) fn example_of(
     let mut record = Record { fields, unused: Vec::new(), tools: None };
     let example = record.example(format, options, line);
     let mut example = example.map_err(|located| names.in_place_of_known(located))?;
-    let mut unused = record.unused;
+    let mut unused: Vec<String> = record.unused.into_iter().map(|field| names.of(field)).collect();
     let extra = match &mut example {
         Example::Conversation(conversation) => &mut conversation.extra,
         Example::Preference(preference) => &mut preference.extra,
@@ -44,9 +44,9 @@ pub(super) fn example_of(
     for (name, value) in record.fields {
         // Of the fields that formats know, exports write the empty ones, too.
         if name != "expect" && (!is_nothing(&value) || !is_known_name(&name)) {
-            unused.push(names.of(&name).to_owned());
+            unused.push(names.of(name.clone()));
         }
-        extra.insert(names.of(&name).to_owned(), value);
+        extra.insert(names.of(name), value);
     }
     if let Some(tools) = record.tools {
         extra.insert("tools".into(), tools);

@@ -154,19 +154,18 @@ impl KnownNames {
 
 impl OriginalNames {
     /// The fault with its field under the name that the file has for it.
-    pub(super) fn in_place_of_known(&self, mut located: Located) -> Located {
-        let end = located.field.find(['[', '.']).unwrap_or(located.field.len());
-        let original = self.0.iter().find(|(known, _)| *known == &located.field[..end]);
-        if let Some((_, original)) = original {
-            located.field.replace_range(..end, original);
-        }
-        located
+    pub(super) fn in_place_of_known(&self, located: Located) -> Located {
+        Located { field: self.of(located.field), ..located }
     }
 
-    /// The name that the file has for the field.
-    pub(super) fn of<'a>(&'a self, name: &'a str) -> &'a str {
-        let original = self.0.iter().find(|(known, _)| *known == name);
-        original.map_or(name, |(_, original)| original)
+    /// A field, or a place in it (`messages[2].content`), under the name that the file has for it.
+    pub(super) fn of(&self, mut field: String) -> String {
+        let end = field.find(['[', '.']).unwrap_or(field.len());
+        let original = self.0.iter().find(|(known, _)| *known == &field[..end]);
+        if let Some((_, original)) = original {
+            field.replace_range(..end, original);
+        }
+        field
     }
 }
 

@@ -255,3 +255,89 @@ fn marks_of_what_is_learnt() {
     let weighed = json!({"prompt": "a", "completion": "b", "weight": 0.3});
     assert_eq!(refusal(weighed), "x.jsonl:1: weight: a weight is 0 or 1, not 0.3");
 }
+
+/// What a row teaches, and which of its fields have no effect; or why it is refused.
+fn outcome(text: &ModelText, value: &Value) -> Result<(String, Vec<String>), String> {
+    let bytes = value.to_string();
+    let reader = ExampleReader::new(bytes.as_bytes(), Path::new("x.jsonl"), ReadOptions::default());
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    let examples: Result<Vec<_>, _> = reader.by_ref().collect();
+    let examples = examples.map_err(|error| error.to_string())?;
+    let mut report = reader.into_report();
+    let tokenizer = ConversationTokenizer::new(text).with_on_bad_row(OnBadRow::Fail);
+    let taught = tokenizer.tokenize(&examples, 10_000, &mut report);
+    let taught = taught.map_err(|error| error.to_string())?;
+    Ok((format!("{taught:?}"), report.unused.into_keys().collect()))
+}
+
+/// Every field of a row and of its messages: as the report calls it, and the row without it.
+fn without_each(row: &Value) -> Vec<(String, Value)> {
+    // Null and what is empty are how exports write that there is nothing.
+    let says = |value: &Value| !value.is_null() && value != "" && *value != json!([]);
+    let mut all = Vec::new();
+    for (name, value) in row.as_object().unwrap().iter().filter(|(_, value)| says(value)) {
+        let mut without = row.clone();
+        without.as_object_mut().unwrap().shift_remove(name);
+        all.push((name.clone(), without));
+        // What stands in a tool's envelope is the protocol's.
+        let messages = value.as_array().filter(|_| name != "tools");
+        for (index, message) in messages.into_iter().flatten().enumerate() {
+            let fields = message.as_object().into_iter().flatten();
+            for (field, _) in fields.filter(|(_, value)| says(value)) {
+                let mut without = row.clone();
+                without[name][index].as_object_mut().unwrap().shift_remove(field);
+                all.push((format!("{name}[].{field}"), without));
+            }
+        }
+    }
+    all
+}
+
+/// A field that is taken away makes a difference, or the row is refused with it, or the report names it.
+#[test]
+fn nothing_is_silently_ignored() {
+    let call =
+        json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}});
+    let mut rows = shapes();
+    rows.extend([
+        json!({"id": 7, "instruction": "a", "input": "b", "context": "c", "output": "d",
+            "system": "s", "history": [["e", "f"]], "tools": weather(), "source": "web"}),
+        json!({"query": "a", "response": "b", "history": [["e", "f"]], "images": ["x.jpg"]}),
+        json!({"question": "a", "answer": 3, "label": 4, "category": null, "问题": "c", "score": null}),
+        json!({"prompt": "a", "completion": "b", "weight": 1, "loss_scale": 0.5, "expect": ["c"]}),
+        json!({"prompt": "a", "chosen": "b", "rejected": "c"}),
+        json!({"text": "a", "title": "b"}),
+        json!({"problem": "a", "solution": "b", "reasoning_content": "c"}),
+        json!({"messages": [{"role": "system", "content": "s", "weight": 0},
+            {"role": "user", "content": "a", "name": "n", "weight": 1, "time": "12:00"},
+            {"role": "assistant", "content": "b", "reasoning_content": "t", "loss": false,
+                "refusal": "no"},
+            {"role": "user", "content": "c", "audio": null},
+            {"role": "assistant", "content": "let me see", "tool_calls": [call], "weight": 1},
+            {"role": "tool", "content": "1", "tool_call_id": "c1", "name": "f"},
+            {"role": "assistant", "content": "<think>u</think>d", "reasoning_content": "v"}],
+            "parallel_tool_calls": true, "functions": [], "tools": weather()}),
+        json!({"conversation": [{"human": "a", "assistant": "b", "topic": "t"}], "dataset": "d"}),
+    ]);
+    let templates =
+        [OPENAI, THINKING].map(|source| glm(ChatTemplate::from_source(source).unwrap()));
+    let (mut checked, mut used) = (0, std::collections::HashSet::new());
+    for text in [glm4_0414(), glm4_2024(), smollm2()].iter().chain(&templates) {
+        for row in &rows {
+            let Ok((taught, unused)) = outcome(text, row) else { continue };
+            used.insert(row.to_string());
+            for (field, without) in without_each(row) {
+                let same = outcome(text, &without).is_ok_and(|(other, _)| other == taught);
+                // Tools that stand in a message are the row's.
+                let field =
+                    field.strip_prefix("messages[].").filter(|f| *f == "tools").unwrap_or(&field);
+                let is_told = unused.iter().any(|told| told.starts_with(field));
+                assert!(!same || is_told, "{field} of {row}: {unused:?}\n{taught}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 300, "only {checked} fields were looked at");
+    // Refused by every template are the preference, the images, the weight, and the row of everything.
+    assert_eq!(used.len(), rows.len() - 4);
+}

@@ -24,10 +24,11 @@ pub(super) struct Spoken {
 /// How calls of tools reach a template.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CallForm {
-    /// As OpenAI's `tool_calls`, the arguments an object: what most templates ask for.
-    Objects,
-    /// The same, the arguments a text of JSON.
+    /// As OpenAI's `tool_calls`, the arguments a text of JSON: what a client sends to the server.
     Texts,
+    /// The same, the arguments an object: what most templates ask for, where the text side hands on what
+    /// it gets.
+    Objects,
     /// As GLM-4 has it and the server hands it on: a message a call, the function's name in
     /// `metadata`, the arguments its content.
     Metadata,
@@ -44,8 +45,8 @@ pub(super) fn spoken(
     line: usize,
 ) -> Result<Vec<Spoken>, TokenizeError> {
     let call = turns.iter().position(|turn| turn.extra.contains_key(TOOL_CALLS));
-    let Some(call) = call else { return Ok(messages_of(turns, CallForm::Objects)) };
-    let forms = [CallForm::Objects, CallForm::Texts, CallForm::Metadata];
+    let Some(call) = call else { return Ok(messages_of(turns, CallForm::Texts)) };
+    let forms = [CallForm::Texts, CallForm::Objects, CallForm::Metadata];
     let written = forms.into_iter().find_map(|form| {
         let spoken = messages_of(turns, form);
         are_calls_written(text, &spoken, tools, form).unwrap_or(false).then_some(spoken)
@@ -113,7 +114,7 @@ fn are_calls_written(
     for (index, said) in spoken.iter().enumerate().filter(|(_, said)| said.calls) {
         messages[index] = match form {
             CallForm::Metadata => said.message.clone().with(METADATA, "x"),
-            _ => altered(&said.message),
+            _ => with_other_calls(said.message.clone()),
         };
         // A template that fails on another call has looked at it.
         let other = text.encode_conversation(&messages, tools, false);
@@ -127,29 +128,36 @@ fn are_calls_written(
 
 /// A message of the same kind that says something else from its first character on.
 pub(super) fn altered(message: &Message) -> Message {
-    let other = |text: &str| if text.starts_with('x') { "y" } else { "x" };
-    let mut altered = message.clone();
+    let mut altered = with_other_calls(message.clone());
     if let Some(Value::String(content)) = &mut altered.content
         && !content.is_empty()
     {
-        *content = other(content).to_owned();
+        *content = other_than(content).to_owned();
     }
     if let Some(Value::String(reasoning)) = altered.extra.get_mut(REASONING) {
-        *reasoning = other(reasoning).to_owned();
+        *reasoning = other_than(reasoning).to_owned();
     }
-    for call in
-        altered.extra.get_mut(TOOL_CALLS).and_then(Value::as_array_mut).into_iter().flatten()
-    {
+    altered
+}
+
+/// The message with calls of other tools.
+fn with_other_calls(mut message: Message) -> Message {
+    let calls = message.extra.get_mut(TOOL_CALLS).and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten() {
         let function = &mut call["function"];
-        let name = other(function["name"].as_str().unwrap_or_default());
-        function["name"] = name.into();
+        function["name"] = other_than(function["name"].as_str().unwrap_or_default()).into();
         let arguments = &mut function["arguments"];
         *arguments = match arguments {
             Value::String(_) => "{\"x\": 0}".into(),
             _ => serde_json::json!({"x": 0}),
         };
     }
-    altered
+    message
+}
+
+/// A text that begins otherwise.
+fn other_than(text: &str) -> &'static str {
+    if text.starts_with('x') { "y" } else { "x" }
 }
 
 /// Arguments as a model writes them: the text that a file has, or JSON with Python's spaces.
