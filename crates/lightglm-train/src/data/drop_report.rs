@@ -138,8 +138,8 @@ const OTHER_FIELDS: &str = "(others)";
 /// How many rows of a file were left out, for which reasons, and where the first of them stand; how the
 /// file was read, and which fields of its rows were not used.
 ///
-/// Its [`Display`](fmt::Display) is a table. What an unclosed quotation in a CSV file swallowed is one
-/// row: where the rows after it begin, nobody can tell.
+/// Its [`Display`](fmt::Display) is a table. Of what an unclosed quotation in a CSV file swallowed each line
+/// counts as a row: where rows begin in it, nobody can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DropReport {
     /// Rows of the file, good and bad; blank lines are none.
@@ -208,6 +208,14 @@ impl DropReport {
             dropped.first = what.to_string();
         }
         dropped.add(line);
+    }
+
+    /// Counts `lines` more as left out that a bad row took with it.
+    pub(super) fn swallow(&mut self, lines: usize, reason: DropReason) {
+        if lines > 0 {
+            self.rows += lines;
+            self.dropped.entry(reason).or_default().count += lines;
+        }
     }
 
     /// Counts a row on `line` as one whose `field` has no effect.

@@ -177,15 +177,15 @@ impl<R: Read> ExampleReader<R> {
     /// The next example that is neither dropped nor an error.
     fn next_example(&mut self) -> Result<Option<Example>, DataError> {
         loop {
-            let (line, read) = if let Some((line, fields)) = self.ready.pop_front() {
+            let (line, swallowed, read) = if let Some((line, fields)) = self.ready.pop_front() {
                 self.report.rows += 1;
-                (line, self.converted(fields, line)?)
+                (line, 0, self.converted(fields, line)?)
             } else if let Some(row) = self.next_row()? {
                 if self.container == Container::JsonColumns && self.read_columns(&row) {
                     continue;
                 }
                 self.report.rows += 1;
-                (row.line, self.example(row)?)
+                (row.line, row.swallowed, self.example(row)?)
             } else {
                 return self.end().map(|()| None);
             };
@@ -201,7 +201,9 @@ impl<R: Read> ExampleReader<R> {
                 }
                 Err(located) if self.options.on_bad_row == OnBadRow::Drop => {
                     let error = self.row_error(line, located);
-                    self.report.drop_for(error.line, error.fault.reason(), error.what());
+                    let reason = error.fault.reason();
+                    self.report.drop_for(error.line, reason, error.what());
+                    self.report.swallow(swallowed, reason);
                 }
                 Err(located) => return Err(self.row_error(line, located).into()),
             }
@@ -238,7 +240,7 @@ impl<R: Read> ExampleReader<R> {
 
     /// A row as an example, or what is wrong with the row; the error is one of the file's.
     fn example(&mut self, row: Row) -> Result<Result<Converted, Located>, DataError> {
-        let Row { line, bytes, cut } = row;
+        let Row { line, bytes, cut, .. } = row;
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Err(Located::row(fault))),

@@ -28,8 +28,10 @@ pub(super) struct Row {
     pub(super) line: usize,
     /// Its bytes.
     pub(super) bytes: Result<Vec<u8>, Fault>,
-    /// Whether the file ended within quotation marks (CSV) or within the row (JSON array).
+    /// Whether the file ended within quotation marks (CSV) or within the row (JSON).
     pub(super) cut: bool,
+    /// Lines behind the first one that it took with it, where it was cut.
+    pub(super) swallowed: usize,
 }
 
 enum State {
@@ -86,7 +88,8 @@ impl<R: BufRead> Rows<R> {
 
     fn row(&self, line: usize, gathered: Gathered, cut: bool) -> Option<Row> {
         let bytes = gathered.finish().ok_or(Fault::TooLarge { limit: self.limit });
-        Some(Row { line, bytes, cut })
+        let swallowed = if cut { self.bytes.line().saturating_sub(line + 1) } else { 0 };
+        Some(Row { line, bytes, cut, swallowed })
     }
 
     fn next_line(&mut self) -> io::Result<Option<Row>> {
@@ -285,5 +288,5 @@ impl<R: BufRead> Rows<R> {
 
 fn broken(line: usize, reason: &str) -> Row {
     let fault = Fault::NotJson { reason: reason.into(), column: 0 };
-    Row { line, bytes: Err(fault), cut: false }
+    Row { line, bytes: Err(fault), cut: false, swallowed: 0 }
 }

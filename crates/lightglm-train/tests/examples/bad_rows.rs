@@ -18,7 +18,7 @@ fn check_bad(name: &str, expected: &[(usize, &str, DropReason)]) {
     let text = std::fs::read_to_string(file(name)).expect("it is there");
     let mut dropped = Vec::new();
     for (reason, rows) in read_with(name, &dropping()).report.dropped {
-        assert_eq!(rows.count, rows.first_lines.len(), "{name}: too many to name");
+        assert!(rows.first_lines.len() <= rows.count && rows.first_lines.len() <= 5, "{name}");
         dropped.extend(rows.first_lines.into_iter().map(|line| (line, reason)));
     }
     dropped.sort();
@@ -79,6 +79,15 @@ fn bad_csv() {
         "bad_faq.csv",
         &[(3, "", FieldCount), (4, "", FieldCount), (5, "", EmptyAnswer), (6, "", FieldCount)],
     );
+    // What an open quotation swallows does not pass for one bad row.
+    let swallowed = format!("question,answer\na,b\n\"open,here\n{}", "c,d\n".repeat(8));
+    let options = ReadOptions { on_bad_row: OnBadRow::Drop, ..Default::default() };
+    match read_bytes(swallowed.as_bytes(), "x.csv", options).0.pop() {
+        Some(Err(DataError::MostDropped { report, .. })) => {
+            assert_eq!((report.rows, report.count(FieldCount)), (10, 9));
+        }
+        other => panic!("{other:?}"),
+    }
     let error = row_error(b"question,answer\n\"open,here\n", "x.csv");
     let expected = Fault::FieldCount { expected: 2, actual: 1, open_quote: true };
     assert_eq!((error.line, error.fault), (2, expected));

@@ -22,6 +22,8 @@ fn fuzz(name: &str, extension: &str, seeds: &[&str], tokens: &[&str]) {
     fuzzer.seeds = seeds.iter().map(seed).collect();
     let all = ["\n", "\r", "\r\n", "\u{feff}", "\u{0}", "\\ud800", " ", "茶"];
     fuzzer.dictionary = all.iter().chain(tokens).map(|token| token.as_bytes().to_vec()).collect();
+    // The beginning of UTF-16, and a character of GB18030.
+    fuzzer.dictionary.extend([b"\xff\xfe".to_vec(), b"\xb2\xe8".to_vec()]);
     fuzzer.max_memory_growth = Some(MEMORY_GROWTH);
     let path = Path::new("fuzzed").with_extension(extension);
     let report = fuzzer.run(|input| outcome(input, &path)).unwrap_or_else(|f| panic!("{f}"));
@@ -53,7 +55,8 @@ fn outcome(input: &[u8], path: &Path) -> u64 {
     let mut last_line = 0;
     for example in read.iter().chain(&kept).flatten() {
         check(example);
-        assert!(example.line() <= lines);
+        // Of a file of columns it is the row's number.
+        assert!(example.line() <= lines.max(input.len()));
     }
     for example in kept.iter().flatten() {
         assert!(example.line() >= last_line, "lines go backwards");
@@ -71,7 +74,8 @@ fn outcome(input: &[u8], path: &Path) -> u64 {
     let unknown = kept.iter().filter(|example| example.is_err()).count();
     assert_eq!(report.rows, kept.len() + report.total_dropped(), "{unknown} errors");
     for dropped in report.dropped.values() {
-        assert!(dropped.first_lines.iter().all(|line| (1..=lines).contains(line)), "{report}");
+        let last = lines.max(input.len());
+        assert!(dropped.first_lines.iter().all(|line| (1..=last).contains(line)), "{report}");
     }
     let error = match read.last() {
         Some(Err(DataError::UnknownFormat { .. })) => 1,
@@ -138,9 +142,32 @@ fn pairs_and_text_lines() {
 }
 
 #[test]
+fn layouts() {
+    let seeds = ["alpaca.json", "messages.jsonl", "prompt_completion.jsonl", "layouts.json"];
+    let tokens = [
+        "{\"data\": [",
+        "{\"0\": {",
+        "\"chosen\":",
+        "\"rejected\":",
+        "\"tool_calls\":",
+        "\"tools\":",
+        "\"history\":",
+        "\"loss\": 0",
+        "NaN",
+        "\"text\": [\"a\"",
+    ];
+    fuzz("train_layouts", "json", &seeds, &[&JSON[..], &tokens].concat());
+}
+
+#[test]
 fn csv() {
     let seeds = ["faq.csv", "banking.csv", "bad_faq.csv"];
-    fuzz("train_csv", "csv", &seeds, &["\"", "\"\"", ",", "\",\"", "question", "answer", "text"]);
+    fuzz(
+        "train_csv",
+        "csv",
+        &seeds,
+        &["\"", "\"\"", ",", "\",\"", "question", "answer", "text", "sep=;\n", ";"],
+    );
 }
 
 #[test]
