@@ -102,7 +102,8 @@ fn with_arguments(mut call: Value, form: CallForm) -> Value {
     call
 }
 
-/// Whether other calls would make other tokens: each message's, for itself.
+/// Whether other calls would make other tokens: each message's, for itself, and their names as well as
+/// their arguments.
 fn are_calls_written(
     text: &dyn ChatText,
     spoken: &[Spoken],
@@ -112,14 +113,19 @@ fn are_calls_written(
     let mut messages: Vec<Message> = spoken.iter().map(|said| said.message.clone()).collect();
     let whole = text.encode_conversation(&messages, tools, false)?;
     for (index, said) in spoken.iter().enumerate().filter(|(_, said)| said.calls) {
-        messages[index] = match form {
-            CallForm::Metadata => said.message.clone().with(METADATA, "x"),
-            _ => with_other_calls(said.message.clone()),
+        let others = match form {
+            CallForm::Metadata => vec![said.message.clone().with(METADATA, "x")],
+            _ => ["name", "arguments"]
+                .map(|part| with_other_calls(said.message.clone(), &[part]))
+                .into(),
         };
-        // A template that fails on another call has looked at it.
-        let other = text.encode_conversation(&messages, tools, false);
-        if other.is_ok_and(|other| other == whole) {
-            return Ok(false);
+        for other in others {
+            messages[index] = other;
+            // A template that fails on another call has looked at it.
+            let other = text.encode_conversation(&messages, tools, false);
+            if other.is_ok_and(|other| other == whole) {
+                return Ok(false);
+            }
         }
         messages[index] = said.message.clone();
     }
@@ -128,7 +134,7 @@ fn are_calls_written(
 
 /// A message of the same kind that says something else from its first character on.
 pub(super) fn altered(message: &Message) -> Message {
-    let mut altered = with_other_calls(message.clone());
+    let mut altered = with_other_calls(message.clone(), &["name", "arguments"]);
     if let Some(Value::String(content)) = &mut altered.content
         && !content.is_empty()
     {
@@ -140,17 +146,18 @@ pub(super) fn altered(message: &Message) -> Message {
     altered
 }
 
-/// The message with calls of other tools.
-fn with_other_calls(mut message: Message) -> Message {
+/// The message with calls of which these `parts` (`name`, `arguments`) are others.
+fn with_other_calls(mut message: Message, parts: &[&str]) -> Message {
     let calls = message.extra.get_mut(TOOL_CALLS).and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten() {
-        let function = &mut call["function"];
-        function["name"] = other_than(function["name"].as_str().unwrap_or_default()).into();
-        let arguments = &mut function["arguments"];
-        *arguments = match arguments {
-            Value::String(_) => "{\"x\": 0}".into(),
-            _ => serde_json::json!({"x": 0}),
-        };
+        for part in parts {
+            let value = &mut call["function"][*part];
+            *value = match (*part, &*value) {
+                ("name", Value::String(name)) => other_than(name).into(),
+                (_, Value::String(_)) => "{\"x\": \"other\"}".into(),
+                _ => serde_json::json!({"x": "other"}),
+            };
+        }
     }
     message
 }
