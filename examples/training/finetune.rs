@@ -7,9 +7,9 @@
 //! The first teaches the default model, SmolLM2-135M-Instruct, with LoRA: 2,000 messages to a bank with
 //! their intents (BANKING77) and a small English and Chinese FAQ of an invented shop, both in
 //! `examples/data/`. It asks the questions of the test rows before and after. The second does so with
-//! your own: JSON lines with `messages`, Alpaca, ShareGPT, prompts and completions, questions and answers
-//! (also as CSV), or plain text. A bad row is dropped and counted, or ends the program with `--strict`. A
-//! test row is right where the answer is the wanted one, or contains a text of its field `expect`.
+//! your own (docs/training.md says which files are read). A bad row is dropped and counted, or ends the
+//! program with `--strict`. A test row is right where the answer is the wanted one, or contains a text of
+//! its field `expect`.
 //!
 //! DIR gets checkpoints (`--resume` continues after the last one, to the bit), `metrics.jsonl`,
 //! `loss.svg`, and the adapter in PEFT's layout, `adapter/` (which PEFT loads where the model is a GLM
@@ -25,10 +25,11 @@ use clap::Parser;
 use lightglm::training::data::{ValidationSize, split};
 use lightglm::training::{
     Accuracy, Example, Method, OnBadRow, ReadOptions, TrainConfig, TrainOutcome, TrainingModel,
-    answers, conversations, read_examples,
+    TrainingOptions, answers, conversations,
 };
 use lightglm::{Model, ProgressSink};
 use lightglm_examples::progress_bar;
+use lightglm_training_examples::row_args::{read_rows, tell_unasked};
 use lightglm_training_examples::training_args::{LoraArgs, TrainingArgs};
 use lightglm_training_examples::training_watch::{WatchedRun, peak_resident_bytes};
 use serde::Serialize;
@@ -118,11 +119,12 @@ fn run() -> Result<()> {
     let config = TrainConfig { patience: args.patience, ..config };
     config.check()?; // Before anything is opened, asked or written.
     let (examples, tests) = args.rows()?;
-    let options = shared.options(args.max_tokens);
+    let on_bad_row = args.on_bad_row();
+    let options = TrainingOptions { on_bad_row, ..shared.options(args.max_tokens) };
     let mut student = TrainingModel::open_with(shared.name(), method, options)?;
     let rows = student.tokenize_examples(&examples)?;
-    if rows.report.total_dropped() > 0 {
-        eprintln!("{}", rows.report);
+    if rows.report.total_dropped() + rows.report.unused.len() > 0 {
+        eprintln!("as tokens:\n{}", rows.report);
     }
     let rows = split(rows.rows, ValidationSize::Share(args.validation), shared.seed)?;
     let title = format!("{} on {} rows", student.method().describe(), rows.train.len());
@@ -167,26 +169,24 @@ fn run() -> Result<()> {
 }
 
 impl Args {
+    fn on_bad_row(&self) -> OnBadRow {
+        if self.strict { OnBadRow::Fail } else { OnBadRow::Drop }
+    }
+
     /// The rows to learn from, and those to test on.
     fn rows(&self) -> Result<(Vec<Example>, Vec<TestSet>)> {
         let read = |path: &Path, system: Option<&str>, limit: Option<usize>| {
-            let options = ReadOptions {
-                format: self.training.format,
-                on_bad_row: if self.strict { OnBadRow::Fail } else { OnBadRow::Drop },
-                system: system.map(str::to_owned),
-                ..ReadOptions::default()
-            };
-            let mut set = read_examples(path, &options)?;
-            if set.report.total_dropped() > 0 {
-                eprintln!("{}:\n{}", path.display(), set.report);
-            }
-            set.examples.truncate(limit.unwrap_or(usize::MAX));
-            Ok::<_, anyhow::Error>(set.examples)
+            let options = self.training.rows.options(self.on_bad_row());
+            let mut rows =
+                read_rows(path, &ReadOptions { system: system.map(str::to_owned), ..options })?;
+            rows.truncate(limit.unwrap_or(usize::MAX));
+            Ok::<_, anyhow::Error>(rows)
         };
         let system = self.system.as_deref();
         if let (Some(train), Some(test)) = (&self.training.train, &self.training.test) {
             let name = test.file_name().unwrap_or(test.as_os_str()).to_string_lossy().into_owned();
             let examples = read(test, system, self.test_limit)?;
+            tell_unasked(&name, &examples);
             return Ok((read(train, system, self.limit)?, vec![TestSet { name, examples }]));
         }
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");

@@ -160,21 +160,17 @@ impl Args {
         student: &TrainingModel,
     ) -> Result<(Vec<TokenizedExample>, Vec<TokenizedExample>)> {
         let options = ReadOptions {
-            format: self.training.format,
-            on_bad_row: OnBadRow::Drop,
             text_unit: TextUnit::File,
             // A text file is one row.
             max_row_bytes: 1 << 30,
-            ..ReadOptions::default()
+            ..self.training.rows.options(OnBadRow::Drop)
         };
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
         let of = |given: &Option<PathBuf>, own: &str| given.clone().unwrap_or(data.join(own));
         let read = |path: PathBuf| {
             let set = read_examples(&path, &options)?;
             let tokenized = student.tokenize(&set).with_context(|| path.display().to_string())?;
-            if tokenized.report.total_dropped() > 0 {
-                eprintln!("{}:\n{}", path.display(), tokenized.report);
-            }
+            eprintln!("{}", tokenized.report);
             let mut rows = tokenized.rows;
             rows.retain(|row| row.labels() > 0);
             Ok::<_, anyhow::Error>(rows)

@@ -4,5 +4,6 @@
 //! chat does not compile training.
 
 pub mod loss_plot;
+pub mod row_args;
 pub mod training_args;
 pub mod training_watch;

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
 use lightglm::training::{
-    Activations, DataFormat, LoraConfig, Method, ScheduleShape, TrainConfig, TrainingOptions,
+    Activations, LoraConfig, Method, ScheduleShape, TrainConfig, TrainingOptions,
 };
 use lightglm::{DEFAULT_MODEL, Device, write_whole};
 use lightglm_kernels::keep_freed_memory;
 use serde::Serialize;
 
+use crate::row_args::RowArgs;
 use lightglm_examples::model_args::device;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 
@@ -21,15 +22,15 @@ pub struct TrainingArgs {
     /// A folder, a .gguf file, or a hub id; the default model if omitted.
     #[arg(long)]
     pub model: Option<String>,
-    /// Learn from these rows; the program's own if omitted.
+    /// Learn from these rows, a file or a folder of files; the program's own if omitted.
     #[arg(long, requires = "test", value_name = "FILE")]
     pub train: Option<PathBuf>,
     /// Test on these rows.
     #[arg(long, requires = "train", value_name = "FILE")]
     pub test: Option<PathBuf>,
-    /// The files' format; found out if omitted.
-    #[arg(long)]
-    pub format: Option<DataFormat>,
+    /// How the files are read.
+    #[command(flatten)]
+    pub rows: RowArgs,
     /// Times that each row is seen; if omitted 3, or 1 to bear quantization.
     #[arg(long)]
     pub epochs: Option<usize>,
@@ -86,7 +87,13 @@ impl TrainingArgs {
     /// How the model is opened, for rows of at most `max_tokens` tokens.
     pub fn options(&self, max_tokens: usize) -> TrainingOptions {
         let progress = progress_bar::on_stderr();
-        TrainingOptions { max_tokens, seed: self.seed, progress, ..TrainingOptions::default() }
+        TrainingOptions {
+            max_tokens,
+            seed: self.seed,
+            allow_dropped: self.rows.allow_dropped,
+            progress,
+            ..TrainingOptions::default()
+        }
     }
 
     /// Writes a report to `file`, and with `--json` to stdout; whether it is there now.

@@ -1,8 +1,10 @@
-//! Watching a training run: a live line in the terminal, a file of JSON lines, the loss curves.
+//! Watching a training run: a live line in the terminal, or a line every few seconds in a log; a file of
+//! JSON lines; the loss curves.
 //!
-//! indicatif rather than a full-screen board: it is one line, it works over ssh and in a log, and what
-//! one wants to look at for longer is drawn to a file.
+//! indicatif rather than a full-screen board: it is one line, it works over ssh, and what one wants to
+//! look at for longer is drawn to a file.
 
+use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use lightglm::training::{
 use lightglm::write_whole;
 
 use crate::loss_plot::{Curves, svg};
+use lightglm_examples::progress_bar::LineClock;
 
 /// How much of the last steps the loss shown is a mean of.
 const SMOOTHING: f64 = 0.9;
@@ -111,6 +114,10 @@ pub struct TrainingWatch {
     /// What has been seen.
     pub curves: Curves,
     failed: Option<std::io::Error>,
+    /// Where stderr is no terminal, on which the bar is not drawn.
+    lines: Option<LineClock>,
+    /// When this part of the run began, and behind which step.
+    begun: (Instant, u64),
 }
 
 impl TrainingWatch {
@@ -129,6 +136,8 @@ impl TrainingWatch {
             validation: None,
             curves: Curves::default(),
             failed: None,
+            lines: (!io::stderr().is_terminal()).then(LineClock::default),
+            begun: (Instant::now(), 0),
         })
     }
 
@@ -140,6 +149,7 @@ impl TrainingWatch {
         }
         match event {
             TrainEvent::Begin { step, total_steps, .. } => {
+                self.begun = (Instant::now(), *step);
                 self.bar.set_length(*total_steps);
                 self.bar.set_position(*step);
                 self.bar.reset_eta();
@@ -154,6 +164,7 @@ impl TrainingWatch {
                 self.curves.learning_rate.push((report.step as f64, report.learning_rate));
                 self.bar.set_position(report.step);
                 self.bar.set_message(self.message());
+                self.line(report.step, report.total_steps);
             }
             TrainEvent::Validation { step, loss, .. } => {
                 self.validation = Some(*loss);
@@ -165,6 +176,16 @@ impl TrainingWatch {
         match self.stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
+        }
+    }
+
+    /// A line for a log, where one is due.
+    fn line(&mut self, step: u64, total: u64) {
+        if self.lines.as_mut().is_some_and(|clock| clock.is_due() || step == total) {
+            let (since, first) = self.begun;
+            let seconds = since.elapsed().as_secs_f64() / (step - first).max(1) as f64;
+            let left = seconds * (total - step) as f64;
+            eprintln!("step {step} of {total}: {}, {left:.0} s left", self.message());
         }
     }
 

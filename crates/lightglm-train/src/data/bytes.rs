@@ -117,6 +117,16 @@ impl Gathered {
         (self.bytes, self.over) = (Vec::new(), true);
     }
 
+    /// The value alone of a field and its value, where the list is an object, which `close` tells.
+    pub(super) fn value(mut self, close: u8) -> Self {
+        if close == b'}'
+            && let Some(at) = end_of_name(&self.bytes)
+        {
+            self.bytes.drain(..at);
+        }
+        self
+    }
+
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         !self.over && self.bytes.is_empty()
@@ -131,6 +141,26 @@ impl Gathered {
     pub(super) fn finish(self) -> Option<Vec<u8>> {
         (!self.over).then_some(self.bytes)
     }
+}
+
+/// Where behind `"name":` a field's value begins.
+fn end_of_name(field: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    let start = field.iter().position(|byte| *byte == b'"')?;
+    let end = field.iter().skip(start + 1).position(|byte| match byte {
+        _ if escaped => {
+            escaped = false;
+            false
+        }
+        b'\\' => {
+            escaped = true;
+            false
+        }
+        byte => *byte == b'"',
+    })?;
+    let behind = start + end + 2;
+    let colon = field[behind..].iter().position(|byte| !byte.is_ascii_whitespace())?;
+    (field[behind + colon] == b':').then_some(behind + colon + 1)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub enum Example {
     Conversation(Conversation),
     /// A text that is learnt as a whole (continued pre-training).
     Text(Text),
+    /// A better and a worse answer (preference optimization).
+    Preference(Preference),
 }
 
 /// A conversation, and where it stood.
@@ -34,6 +36,30 @@ pub struct Turn {
     pub content: String,
     /// Whether the loss counts it: the assistant's turns, but for those of weight 0.
     pub learn: bool,
+    /// What else the message has that a chat template may write: [`TOOL_CALLS`], [`REASONING`],
+    /// `name`, `tool_call_id`.
+    pub extra: Map<String, Value>,
+}
+
+/// The field of [`Turn::extra`] with an assistant's calls of tools, as OpenAI has them.
+pub const TOOL_CALLS: &str = "tool_calls";
+
+/// The field of [`Turn::extra`] with what an assistant thinks before it answers.
+pub const REASONING: &str = "reasoning_content";
+
+/// A question with a better and a worse answer, and where it stood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preference {
+    /// The turns that are answered.
+    pub prompt: Vec<Turn>,
+    /// The better answer's turns.
+    pub chosen: Vec<Turn>,
+    /// The worse answer's turns.
+    pub rejected: Vec<Turn>,
+    /// Line of the file, counting from 1, on which the record began.
+    pub line: usize,
+    /// The record's other fields, in their order.
+    pub extra: Map<String, Value>,
 }
 
 /// A plain text, and where it stood.
@@ -60,13 +86,14 @@ pub enum Role {
 
 impl Role {
     /// The role under the names that files give it: `developer` is the system, `human` the user,
-    /// `gpt` and `chatgpt` the assistant, `observation` and `function` a tool.
+    /// `gpt`, `bot` and `model` the assistant, `observation`, `function` and `tool_response` a tool.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
-            "system" | "developer" => Self::System,
-            "user" | "human" => Self::User,
-            "assistant" | "gpt" | "chatgpt" => Self::Assistant,
-            "tool" | "function" | "observation" => Self::Tool,
+            "system" | "developer" | "系统" => Self::System,
+            "user" | "human" | "用户" => Self::User,
+            "assistant" | "gpt" | "chatgpt" | "bot" | "model" | "助手" => Self::Assistant,
+            "tool" | "function" | "observation" | "tool_response" | "function_response"
+            | "ipython" => Self::Tool,
             _ => return None,
         })
     }
@@ -91,7 +118,13 @@ impl fmt::Display for Role {
 impl Turn {
     /// A turn that is learnt where it is the assistant's.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), learn: role == Role::Assistant }
+        let (content, learn) = (content.into(), role == Role::Assistant);
+        Self { role, content, learn, extra: Map::new() }
+    }
+
+    /// Whether it calls tools or thinks.
+    pub(super) fn says_more_than_content(&self) -> bool {
+        self.extra.contains_key(TOOL_CALLS) || self.extra.contains_key(REASONING)
     }
 }
 
@@ -101,6 +134,7 @@ impl Example {
         match self {
             Self::Conversation(conversation) => conversation.line,
             Self::Text(text) => text.line,
+            Self::Preference(preference) => preference.line,
         }
     }
 
@@ -108,7 +142,7 @@ impl Example {
     pub fn conversation(&self) -> Option<&Conversation> {
         match self {
             Self::Conversation(conversation) => Some(conversation),
-            Self::Text(_) => None,
+            Self::Text(_) | Self::Preference(_) => None,
         }
     }
 }

@@ -10,10 +10,18 @@ use super::drop_report::{DropReason, DropReport};
 #[non_exhaustive]
 pub enum Fault {
     /// Bytes that are not UTF-8: another encoding (GBK, UTF-16), or damage.
-    #[error("not UTF-8 from byte {byte} of the row on")]
+    #[error(
+        "not UTF-8 from byte {byte} of the row on; another encoding is for the reader's options"
+    )]
     NotUtf8 {
         /// Bytes of the row in front of the wrong one.
         byte: usize,
+    },
+    /// Bytes that are none of the encoding's in which the file is read.
+    #[error("it does not decode as {encoding}")]
+    NotDecodable {
+        /// The encoding.
+        encoding: &'static str,
     },
     /// The row is longer than the limit.
     #[error("more than {limit} bytes in one row")]
@@ -60,9 +68,21 @@ pub enum Fault {
         /// The weight.
         weight: String,
     },
-    /// Calls of tools, which no reader here turns into tokens.
-    #[error("calls of tools are not read")]
-    ToolCalls,
+    /// Two fields of a message that contradict each other on whether it is learnt.
+    #[error("it contradicts another mark of what is learnt")]
+    LossMarks,
+    /// Calls of tools that cannot be read.
+    #[error("not a call of a tool: {reason}")]
+    ToolCalls {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// Images, sounds or films.
+    #[error("the model reads text alone")]
+    Media,
+    /// An answer that is rated as a whole (KTO), which is no answer to learn.
+    #[error("it rates the answer: only answers to learn, and pairs of answers, are read")]
+    Rated,
     /// A conversation without an answer (or without any turn).
     #[error("nobody answers")]
     NoAssistantTurn,
@@ -95,9 +115,12 @@ impl Fault {
             Self::NotJson { .. } => DropReason::NotJson,
             Self::FieldCount { .. } => DropReason::FieldCount,
             Self::FieldMissing => DropReason::FieldMissing,
-            Self::WrongType { .. } | Self::Weight { .. } => DropReason::WrongType,
+            Self::WrongType { .. } | Self::Weight { .. } | Self::LossMarks => DropReason::WrongType,
             Self::UnknownRole { .. } => DropReason::UnknownRole,
-            Self::ToolCalls => DropReason::ToolCalls,
+            Self::ToolCalls { .. } => DropReason::ToolCalls,
+            Self::Media => DropReason::Media,
+            Self::Rated => DropReason::Preference,
+            Self::NotDecodable { .. } => DropReason::NotDecodable,
             Self::NoAssistantTurn => DropReason::NoAssistantTurn,
             Self::LastTurnNotAssistant { .. } => DropReason::LastTurnNotAssistant,
             Self::NothingToLearn => DropReason::NothingToLearn,
@@ -120,6 +143,14 @@ pub struct RowError {
     pub field: String,
     /// What is wrong.
     pub fault: Fault,
+}
+
+impl RowError {
+    /// Field and fault, without file and line.
+    pub(super) fn what(&self) -> String {
+        let field = if self.field.is_empty() { "" } else { ": " };
+        format!("{}{field}{}", self.field, self.fault)
+    }
 }
 
 /// Shows the field of a [`RowError`], if there is one.
@@ -172,13 +203,48 @@ pub enum DataError {
     /// A row that cannot be used, where bad rows are not dropped; also a CSV file's header.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// Columns of questions and answers, for a format that has none.
+    #[error("{}: columns are of the format question-answer, and it is to be read as {format}", path.display())]
+    ColumnsOfOtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that was asked for.
+        format: super::DataFormat,
+    },
+    /// A file of another kind, of which somebody else can make one that is read.
+    #[error("{}: {kind}, which is not read here: {advice}", path.display())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// How to make a file of it that is read.
+        advice: &'static str,
+    },
+    /// A spreadsheet that could not be read.
+    #[error("{}: not a spreadsheet that can be read: {reason}", path.display())]
+    Spreadsheet {
+        /// The file.
+        path: PathBuf,
+        /// What its reader said.
+        reason: String,
+    },
+    /// More than half of the rows were dropped, and nobody said that they may be
+    /// ([`ReadOptions::allow_dropped`](super::ReadOptions::allow_dropped)).
+    #[error("{}: more than half of the rows cannot be used\n{report}", path.display())]
+    MostDropped {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        report: Box<DropReport>,
+    },
     /// Every row was dropped.
     #[error("{}: no row can be used\n{report}", path.display())]
     NothingLeft {
         /// The file.
         path: PathBuf,
         /// Why.
-        report: DropReport,
+        report: Box<DropReport>,
     },
 }
 

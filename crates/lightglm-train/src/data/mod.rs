@@ -1,19 +1,21 @@
 //! Files in, examples out: conversations to learn from and plain text, shuffled, split and packed.
 //!
-//! | format | a record | rows |
-//! |---|---|---|
-//! | messages | `{"messages": [{"role": "user", "content": "..."}, ...]}` | JSONL, JSON array |
-//! | alpaca | `{"instruction": "...", "input": "...", "output": "..."}` | JSONL, JSON array, CSV, TSV |
-//! | sharegpt | `{"conversations": [{"from": "human", "value": "..."}, ...]}` | JSONL, JSON array |
-//! | prompt-completion | `{"prompt": "...", "completion": "..."}` | JSONL, JSON array, CSV, TSV |
-//! | question-answer | `{"question": "...", "answer": "..."}`, `text` with `category` or `label`, or named columns | JSONL, JSON array, CSV, TSV |
-//! | text | `{"text": "..."}`, or a `.txt` file | JSONL, JSON array, CSV, TSV, paragraphs, whole file |
+//! | format | a record |
+//! |---|---|
+//! | messages | `{"messages": [{"role": "user", "content": "..."}, ...]}` |
+//! | alpaca | `{"instruction": "...", "input": "...", "output": "..."}`; Dolly's `context`, `response` |
+//! | sharegpt | `{"conversations": [{"from": "human", "value": "..."}, ...]}` |
+//! | prompt-completion | `{"prompt": "...", "completion": "..."}`, texts or lists of messages |
+//! | question-answer | `{"question": "...", "answer": "..."}`, `query` with `response` and further pairs, or named columns |
+//! | preference | `{"prompt": "...", "chosen": "...", "rejected": "..."}` |
+//! | text | `{"text": "..."}`, or a `.txt` file |
 //!
-//! Files are UTF-8, with or without a byte order mark, with any line ends; blank lines are passed
-//! over. A row is read, checked and handed on before the next one, and a row above
-//! [`MAX_ROW_BYTES`] is refused, so memory stays bounded whatever the file. What is wrong with a row
-//! is said with file, line and field; bad rows end the reading, or are dropped and counted in a
-//! [`DropReport`].
+//! Records stand in JSON lines, a JSON list or object, or (where their fields are texts) a table of
+//! whatever separator; texts also in paragraphs or as a whole file. Files are of any encoding, which their
+//! bytes tell, with any line ends, plain or gzipped. A row is read, checked and handed on before the next
+//! one, and a row above [`MAX_ROW_BYTES`] is refused, so memory stays bounded whatever the file. What is
+//! wrong with a row is said with file, line and field; bad rows end the reading, or are dropped and
+//! counted in a [`DropReport`], which also names the fields that have no effect.
 //!
 //! A [`ConversationTokenizer`] turns examples into token ids, of which the answers with
 //! [`Turn::learn`] are learnt; the tokenizer and the chat template are a
@@ -43,29 +45,45 @@
 //! ```
 
 mod bytes;
+mod calls;
 mod container;
 mod conversions;
 mod csv_record;
+mod decoded;
 mod drop_report;
+mod encoding;
 mod example;
 mod fault;
+mod fields;
 mod format;
+mod json_columns;
+mod json_layout;
+mod names;
 mod options;
 mod packing;
+mod python_json;
 mod random_order;
+mod read;
 mod reader;
 mod record;
 mod rows;
+mod source;
 mod split;
+#[cfg(feature = "spreadsheets")]
+mod spreadsheet;
 mod tokenize;
+mod turns;
+mod unrepeated;
 
 pub use drop_report::{DropReason, DropReport, Dropped, OnBadRow};
-pub use example::{Conversation, Example, Role, Text, Turn};
+pub use encoding::{TextEncoding, UnknownEncoding};
+pub use example::{Conversation, Example, Preference, REASONING, Role, TOOL_CALLS, Text, Turn};
 pub use fault::{DataError, Fault, RowError};
 pub use format::{DataFormat, UnknownName};
-pub use options::{Columns, MAX_ROW_BYTES, ReadOptions, TextUnit};
+pub use options::{Columns, ColumnsError, MAX_ROW_BYTES, ReadOptions, TextUnit};
 pub use packing::{PackError, PackOrder, pack};
 pub use random_order::{epoch_order, shuffle};
-pub use reader::{ExampleReader, ExampleSet, read_examples};
+pub use read::{ExampleSet, read_examples};
+pub use reader::ExampleReader;
 pub use split::{Split, SplitError, ValidationSize, split, take_evenly, take_per_label};
 pub use tokenize::{ConversationTokenizer, TokenizeError};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::drop_report::OnBadRow;
+use super::encoding::TextEncoding;
 use super::format::{DataFormat, UnknownName};
 
 /// Most bytes of a row, where nothing else is said: 16 MiB.
@@ -18,6 +19,11 @@ pub struct ReadOptions {
     pub format: Option<DataFormat>,
     /// What to do about bad rows.
     pub on_bad_row: OnBadRow,
+    /// Whether bad rows may be dropped however many they are. If not, a file of which more than half is
+    /// dropped is an error: it is most likely another file than one thinks.
+    pub allow_dropped: bool,
+    /// The encoding; where it is `None`, the bytes tell.
+    pub encoding: Option<TextEncoding>,
     /// Leave out a row whose turns (or whose text) are those of an earlier one. Such a row is
     /// dropped and reported even where bad rows fail: it was asked for.
     pub deduplicate: bool,
@@ -38,6 +44,8 @@ impl Default for ReadOptions {
         Self {
             format: None,
             on_bad_row: OnBadRow::default(),
+            allow_dropped: false,
+            encoding: None,
             deduplicate: false,
             columns: None,
             system: None,
@@ -54,6 +62,44 @@ pub struct Columns {
     pub question: String,
     /// The answer's.
     pub answer: String,
+}
+
+impl fmt::Display for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "question={},answer={}", self.question, self.answer)
+    }
+}
+
+impl FromStr for Columns {
+    type Err = ColumnsError;
+
+    /// `question=NAME,answer=NAME`, in either order.
+    fn from_str(text: &str) -> Result<Self, ColumnsError> {
+        let malformed = || ColumnsError { text: text.into() };
+        let (mut question, mut answer) = (None, None);
+        for part in text.split(',') {
+            let (which, name) = part.split_once('=').ok_or_else(malformed)?;
+            let place = match which.trim() {
+                "question" => &mut question,
+                "answer" => &mut answer,
+                _ => return Err(malformed()),
+            };
+            let name = name.trim();
+            if name.is_empty() || place.replace(name.to_owned()).is_some() {
+                return Err(malformed());
+            }
+        }
+        let (question, answer) = question.zip(answer).ok_or_else(malformed)?;
+        Ok(Self { question, answer })
+    }
+}
+
+/// What names no columns.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` names no columns: question=NAME,answer=NAME")]
+pub struct ColumnsError {
+    /// What was given.
+    pub text: String,
 }
 
 /// What is one example in a `.txt` file.

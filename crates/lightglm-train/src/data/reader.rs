@@ -1,131 +1,127 @@
-//! `ExampleReader`, `read_examples`: files in, examples out.
+//! `ExampleReader`: a file or stream in, examples out, one at a time.
 
-use std::collections::HashSet;
-use std::fs::File;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::bytes::Bytes;
 use super::container::Container;
-use super::conversions::{example_of, text_of};
+use super::conversions::{Converted, example_of, text_of};
+use super::decoded::Decoded;
 use super::drop_report::{DropReason, DropReport, OnBadRow};
-use super::example::Example;
-use super::fault::{DataError, RowError};
-use super::format::{DataFormat, pair_of};
+use super::encoding::TextEncoding;
+use super::example::{Example, Turn};
+use super::fault::{DataError, Fault, RowError};
+use super::format::DataFormat;
+use super::json_columns::records_of_columns;
+use super::names::known_columns;
 use super::options::ReadOptions;
 use super::record::{Header, Located, parse_json, utf8};
 use super::rows::{Row, Rows};
-
-/// The examples of a file, its format, and what was left out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExampleSet {
-    /// The examples, in the file's order.
-    pub examples: Vec<Example>,
-    /// The format that was named or found out.
-    pub format: DataFormat,
-    /// What was left out.
-    pub report: DropReport,
-}
-
-/// Reads a file of examples.
-///
-/// # Errors
-/// [`DataError`]: with file, line and field where a row is bad and bad rows are not dropped.
-pub fn read_examples(
-    path: impl AsRef<Path>,
-    options: &ReadOptions,
-) -> Result<ExampleSet, DataError> {
-    let path = path.as_ref();
-    let mut reader = ExampleReader::open(path, options.clone())?;
-    let examples = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
-    let path = || path.to_owned();
-    match reader.format() {
-        _ if reader.report.rows == 0 => Err(DataError::Empty { path: path() }),
-        Some(format) if !examples.is_empty() => {
-            Ok(ExampleSet { examples, format, report: reader.into_report() })
-        }
-        _ => Err(DataError::NothingLeft { path: path(), report: reader.into_report() }),
-    }
-}
+use super::source::Source;
 
 /// The examples of a file, one at a time: a row is held in memory, never the file.
 ///
 /// It ends after the first error. With [`ReadOptions::deduplicate`] a hash of 16 bytes stays for
 /// each example.
 pub struct ExampleReader<R> {
-    rows: Rows<R>,
+    rows: Rows<Decoded<R>>,
     path: PathBuf,
     options: ReadOptions,
     container: Container,
+    encoding: TextEncoding,
     header: Option<Header>,
     format: Option<DataFormat>,
+    /// Rows that were read at once: those of columns.
+    ready: VecDeque<(usize, Map<String, Value>)>,
     /// What the examples until now hash to, where duplicates are looked for.
     seen: HashSet<u128>,
     report: DropReport,
-    failed: bool,
+    ended: bool,
 }
 
-impl ExampleReader<BufReader<File>> {
-    /// Opens a file; a CSV file's header is read as well.
+impl ExampleReader<Box<dyn Read + Send>> {
+    /// Opens a file, plain or gzipped; a CSV file's header is read as well. With the feature
+    /// `spreadsheets` it may be one of Excel's: its first sheet that is not empty is read.
     ///
     /// # Errors
-    /// Those of [`ExampleReader::new`], and [`DataError::Read`] where it cannot be opened.
-    pub fn open(path: &Path, options: ReadOptions) -> Result<Self, DataError> {
-        let file =
-            File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-        Self::new(BufReader::with_capacity(64 << 10, file), path, options)
+    /// Those of [`ExampleReader::new`], and [`DataError::Read`] where it cannot be opened,
+    /// [`DataError::OtherKind`] and [`DataError::Spreadsheet`] where it is no text.
+    pub fn open(path: &Path, mut options: ReadOptions) -> Result<Self, DataError> {
+        let source = Source::open(path, options.encoding)?;
+        options.encoding = source.encoding;
+        let mut reader = Self::new(source.bytes, path, options)?;
+        for part in source.unused {
+            reader.report.leave_field_unused(&part);
+        }
+        Ok(reader)
     }
 }
 
-impl<R: BufRead> ExampleReader<R> {
-    /// Reads from `input`; `path` is for messages, and its extension says how rows stand in it.
+impl<R: Read> ExampleReader<R> {
+    /// Reads from `input`; `path` is for messages, and its extension and the stream's first 64 KiB say how
+    /// rows stand in it and in which encoding, where [`ReadOptions::encoding`] does not.
     ///
     /// # Errors
-    /// [`DataError::Read`], [`DataError::Empty`], [`DataError::UnknownFormat`]; for CSV also
+    /// [`DataError::Read`], [`DataError::Empty`], [`DataError::UnknownFormat`],
+    /// [`DataError::ColumnsOfOtherFormat`]; for CSV also
     /// [`DataError::Row`] where the header is not text, and [`DataError::MissingColumn`].
     pub fn new(input: R, path: &Path, mut options: ReadOptions) -> Result<Self, DataError> {
-        if options.format.is_none() && options.columns.is_some() {
-            options.format = Some(DataFormat::QuestionAnswer);
+        if options.columns.is_some() {
+            let format = *options.format.get_or_insert(DataFormat::QuestionAnswer);
+            if format != DataFormat::QuestionAnswer {
+                return Err(DataError::ColumnsOfOtherFormat { path: path.to_owned(), format });
+            }
         }
         let failed = |source| DataError::Read { path: path.to_owned(), source };
-        let mut bytes = Bytes::new(input).map_err(failed)?;
-        let container = match Container::of_path(path, &options) {
+        let input = Decoded::new(input, options.encoding).map_err(failed)?;
+        let encoding = input.encoding();
+        let container = match Container::of(path, input.head(), &options) {
             Some(container) => container,
+            None if input.head().trim_ascii().is_empty() => {
+                return Err(DataError::Empty { path: path.to_owned() });
+            }
             None => {
-                let Some(first) = bytes.skip_blanks().map_err(failed)? else {
-                    return Err(DataError::Empty { path: path.to_owned() });
-                };
-                Container::of_first_byte(first, path, &options).ok_or_else(|| {
-                    let (path, line) = (path.to_owned(), bytes.line());
-                    DataError::UnknownFormat { path, line, fields: Vec::new() }
-                })?
+                let head = input.head();
+                let blank = &head[..head.len() - head.trim_ascii_start().len()];
+                let line = blank.iter().filter(|byte| **byte == b'\n').count() + 1;
+                let path = path.to_owned();
+                return Err(DataError::UnknownFormat { path, line, fields: Vec::new() });
             }
         };
+        let bytes = Bytes::new(input).map_err(failed)?;
         let mut reader = Self {
-            rows: Rows::new(bytes, container, options.max_row_bytes),
+            rows: Rows::new(bytes, container.clone(), options.max_row_bytes),
             path: path.to_owned(),
             format: options.format,
             options,
             container,
+            encoding,
             header: None,
+            ready: VecDeque::new(),
             seen: HashSet::new(),
             report: DropReport::default(),
-            failed: false,
+            ended: false,
         };
-        match container {
-            Container::Csv { delimiter } => reader.read_header(delimiter)?,
+        match reader.container {
+            Container::Csv { delimiter, .. } => reader.read_header(delimiter)?,
             Container::Paragraphs | Container::Whole => reader.format = Some(DataFormat::Text),
-            Container::JsonLines | Container::JsonArray => {}
+            _ => {}
         }
         Ok(reader)
     }
 
-    /// The format; `None` until the first record has told it.
+    /// The format, that of the first record where there are several; `None` until it has told it.
     pub fn format(&self) -> Option<DataFormat> {
         self.format
+    }
+
+    /// The encoding that the file is read in.
+    pub fn encoding(&self) -> TextEncoding {
+        self.encoding
     }
 
     /// What was left out until now.
@@ -133,9 +129,18 @@ impl<R: BufRead> ExampleReader<R> {
         &self.report
     }
 
-    /// What was left out.
-    pub fn into_report(self) -> DropReport {
+    /// What was left out, and how the file was read.
+    pub fn into_report(mut self) -> DropReport {
+        self.tell_how_it_was_read();
         self.report
+    }
+
+    fn tell_how_it_was_read(&mut self) {
+        if self.report.files.is_empty() {
+            let format = self.format.map_or_else(String::new, |format| format!(", {format}"));
+            let (path, container, encoding) = (self.path.display(), &self.container, self.encoding);
+            self.report.files.push(format!("{path}: {encoding}, {container}{format}"));
+        }
     }
 
     fn read_header(&mut self, delimiter: u8) -> Result<(), DataError> {
@@ -144,9 +149,20 @@ impl<R: BufRead> ExampleReader<R> {
         let header = row.bytes.map_err(Located::row);
         let header = header.and_then(|bytes| Header::parse(&bytes, delimiter));
         let header = header.map_err(|located| self.row_error(line, located))?;
-        let format = self.format.or_else(|| DataFormat::of_fields(|name| header.has(name)));
+        let known = known_columns(&header.columns);
+        let has = |name: &str| known.iter().any(|column| column == name);
+        let format = self.format.or_else(|| DataFormat::of_fields(has));
         let format = format.ok_or_else(|| self.unknown_format(line, header.columns.clone()))?;
-        if let Some(column) = missing_column(&header, format, &self.options) {
+        let missing = match &self.options.columns {
+            Some(columns) if format == DataFormat::QuestionAnswer => {
+                [&columns.question, &columns.answer]
+                    .into_iter()
+                    .find(|name| !header.columns.contains(name))
+                    .cloned()
+            }
+            _ => format.missing_field(has).map(str::to_owned),
+        };
+        if let Some(column) = missing {
             return Err(DataError::MissingColumn { path: self.path.clone(), line, column });
         }
         (self.header, self.format) = (Some(header), Some(format));
@@ -160,54 +176,119 @@ impl<R: BufRead> ExampleReader<R> {
 
     /// The next example that is neither dropped nor an error.
     fn next_example(&mut self) -> Result<Option<Example>, DataError> {
-        while let Some(row) = self.next_row()? {
-            self.report.rows += 1;
-            let line = row.line;
-            match self.example(row)? {
-                Ok(example) if self.is_duplicate(&example) => {
+        loop {
+            let (line, swallowed, read) = if let Some((line, fields)) = self.ready.pop_front() {
+                self.report.rows += 1;
+                (line, 0, self.converted(fields, line)?)
+            } else if let Some(row) = self.next_row()? {
+                if self.container == Container::JsonColumns && self.read_columns(&row) {
+                    continue;
+                }
+                self.report.rows += 1;
+                (row.line, row.swallowed, self.example(row)?)
+            } else {
+                return self.end().map(|()| None);
+            };
+            match read {
+                Ok(Converted { example, .. }) if self.is_duplicate(&example) => {
                     self.report.drop(line, DropReason::Duplicate);
                 }
-                Ok(example) => return Ok(Some(example)),
+                Ok(Converted { example, unused }) => {
+                    for field in &unused {
+                        self.report.leave_unused(line, field);
+                    }
+                    return Ok(Some(example));
+                }
                 Err(located) if self.options.on_bad_row == OnBadRow::Drop => {
-                    self.report.drop(line + located.lines_down, located.fault.reason());
+                    let error = self.row_error(line, located);
+                    let reason = error.fault.reason();
+                    self.report.drop_for(error.line, reason, error.what());
+                    self.report.swallow(swallowed, reason);
                 }
                 Err(located) => return Err(self.row_error(line, located).into()),
             }
         }
-        Ok(None)
+    }
+
+    /// What there is to say once all rows are read.
+    fn end(&mut self) -> Result<(), DataError> {
+        for field in self.rows.take_others() {
+            self.report.leave_field_unused(&field);
+        }
+        self.tell_how_it_was_read();
+        let is_allowed = self.options.allow_dropped || !self.report.is_mostly_dropped();
+        if is_allowed {
+            return Ok(());
+        }
+        let (path, report) = (self.path.clone(), Box::new(self.report.clone()));
+        Err(match report.kept() {
+            0 => DataError::NothingLeft { path, report },
+            _ => DataError::MostDropped { path, report },
+        })
+    }
+
+    /// Makes rows of a file of columns; false where it is none, and a bad row.
+    fn read_columns(&mut self, row: &Row) -> bool {
+        let Ok(bytes) = &row.bytes else { return false };
+        let Ok((records, others)) = parse_json(bytes).and_then(records_of_columns) else {
+            return false;
+        };
+        self.ready = records.into_iter().enumerate().map(|(index, row)| (index + 1, row)).collect();
+        others.iter().for_each(|field| self.report.leave_field_unused(field));
+        true
     }
 
     /// A row as an example, or what is wrong with the row; the error is one of the file's.
-    fn example(&mut self, row: Row) -> Result<Result<Example, Located>, DataError> {
-        let Row { line, bytes, cut } = row;
+    fn example(&mut self, row: Row) -> Result<Result<Converted, Located>, DataError> {
+        let Row { line, bytes, cut, .. } = row;
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Err(Located::row(fault))),
         };
-        let fields = match (self.container, &self.header) {
+        let fields = match (&self.container, &self.header) {
             (Container::Paragraphs | Container::Whole, _) => {
-                return Ok(utf8(&bytes).and_then(|text| text_of(text.to_owned(), line)));
+                let example = utf8(&bytes).and_then(|text| text_of(text.to_owned(), line));
+                return Ok(example.map(|example| Converted { example, unused: Vec::new() }));
+            }
+            (Container::JsonColumns, _) => {
+                parse_json(&bytes).and_then(|fields| records_of_columns(fields).map(|_| Map::new()))
             }
             (_, Some(header)) => header.record(&bytes, cut),
             (_, None) => parse_json(&bytes),
         };
         match fields {
-            Ok(fields) => {
-                let format = self.format_of(&fields, line)?;
-                Ok(example_of(fields, format, &self.options, line))
-            }
+            Ok(fields) => self.converted(fields, line),
             Err(located) => Ok(Err(located)),
         }
     }
 
+    fn converted(
+        &mut self,
+        fields: Map<String, Value>,
+        line: usize,
+    ) -> Result<Result<Converted, Located>, DataError> {
+        let format = self.format_of(&fields, line)?;
+        Ok(example_of(fields, format, &self.options, line))
+    }
+
+    /// The format of a record: the one that was asked for or that the header tells; else the one of which
+    /// it has all fields, or else that of the records before.
     fn format_of(
         &mut self,
         fields: &Map<String, Value>,
         line: usize,
     ) -> Result<DataFormat, DataError> {
-        let found = self.format.or_else(|| DataFormat::of_fields(|name| fields.contains_key(name)));
-        self.format = found;
-        found.ok_or_else(|| self.unknown_format(line, fields.keys().cloned().collect()))
+        if let Some(format) = self.format
+            && (self.options.format.is_some() || self.header.is_some())
+        {
+            return Ok(format);
+        }
+        let names: Vec<String> = fields.keys().cloned().collect();
+        let known = known_columns(&names);
+        let has = |name: &str| known.iter().any(|field| field == name);
+        let found = DataFormat::whole(has).or(self.format).or_else(|| DataFormat::of_fields(has));
+        self.format = self.format.or(found);
+        found.ok_or_else(|| self.unknown_format(line, names))
     }
 
     fn is_duplicate(&mut self, example: &Example) -> bool {
@@ -215,7 +296,10 @@ impl<R: BufRead> ExampleReader<R> {
     }
 
     fn row_error(&self, line: usize, located: Located) -> RowError {
-        let Located { field, lines_down, fault } = located;
+        let Located { field, lines_down, mut fault } = located;
+        if matches!(fault, Fault::NotUtf8 { .. }) && !self.encoding.is_utf8() {
+            fault = Fault::NotDecodable { encoding: self.encoding.name() };
+        }
         RowError { path: self.path.clone(), line: line + lines_down, field, fault }
     }
 
@@ -224,27 +308,17 @@ impl<R: BufRead> ExampleReader<R> {
     }
 }
 
-impl<R: BufRead> Iterator for ExampleReader<R> {
+impl<R: Read> Iterator for ExampleReader<R> {
     type Item = Result<Example, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
+        if self.ended {
             return None;
         }
         let next = self.next_example();
-        self.failed = next.is_err();
+        self.ended = !matches!(next, Ok(Some(_)));
         next.transpose()
     }
-}
-
-/// A column that records of `format` need and the header does not have.
-fn missing_column(header: &Header, format: DataFormat, options: &ReadOptions) -> Option<String> {
-    let needed: Vec<&str> = match (format, &options.columns) {
-        (DataFormat::QuestionAnswer, Some(columns)) => vec![&columns.question, &columns.answer],
-        (DataFormat::QuestionAnswer, None) if pair_of(|name| header.has(name)).is_some() => vec![],
-        _ => format.required_fields().to_vec(),
-    };
-    needed.into_iter().find(|name| !header.has(name)).map(String::from)
 }
 
 /// 128 bits of what an example says: a billion rows have a chance of about 10^-21 that two
@@ -255,13 +329,27 @@ fn content_hash(example: &Example) -> u128 {
         salt.hash(&mut hasher);
         match example {
             Example::Conversation(conversation) => {
-                for turn in &conversation.turns {
-                    (turn.role, &turn.content, turn.learn).hash(&mut hasher);
-                }
+                hash_turns(&conversation.turns, &mut hasher);
+                conversation.extra.get("tools").hash(&mut hasher);
             }
             Example::Text(text) => text.text.hash(&mut hasher),
+            Example::Preference(preference) => {
+                for turns in [&preference.prompt, &preference.chosen, &preference.rejected] {
+                    hash_turns(turns, &mut hasher);
+                }
+            }
         }
         hasher.finish()
     };
     u128::from(half(0)) << 64 | u128::from(half(1))
+}
+
+fn hash_turns(turns: &[Turn], hasher: &mut DefaultHasher) {
+    turns.len().hash(hasher);
+    for turn in turns {
+        (turn.role, &turn.content, turn.learn).hash(hasher);
+        for field in &turn.extra {
+            field.hash(hasher);
+        }
+    }
 }

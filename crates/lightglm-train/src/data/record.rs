@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::csv_record::fields;
 use super::fault::Fault;
+use super::unrepeated::Unrepeated;
 
 /// A fault, the field it is in (empty for the row as a whole), and lines from the row's first one.
 #[derive(Debug)]
@@ -32,14 +33,20 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Located> {
     })
 }
 
-/// A row of JSON as a record.
+/// A row of JSON as a record. Numbers that are none (`NaN`, `Infinity`), which Python writes, are null.
 pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
-    let value = serde_json::from_str::<Value>(utf8(row)?).map_err(|error| {
-        let reason = error.to_string();
-        // serde_json counts lines within what it was given.
-        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-        let fault = Fault::NotJson { reason, column: error.column() };
-        Located { field: String::new(), lines_down: error.line().saturating_sub(1), fault }
+    // Files that were joined have a byte order mark in the middle.
+    let row = utf8(row)?.trim_start_matches('\u{feff}');
+    let parse = |row: &str| serde_json::from_str::<Unrepeated>(row).map(|value| value.0);
+    let value = parse(row).or_else(|error| {
+        let without = without_non_numbers(row);
+        without.and_then(|row| parse(&row).ok()).ok_or_else(|| {
+            let reason = error.to_string();
+            // serde_json counts lines within what it was given.
+            let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
+            let fault = Fault::NotJson { reason, column: error.column() };
+            Located { field: String::new(), lines_down: error.line().saturating_sub(1), fault }
+        })
     })?;
     match value {
         Value::Object(fields) => Ok(fields),
@@ -48,6 +55,45 @@ pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
             Err(Located::row(Fault::WrongType { reason }))
         }
     }
+}
+
+/// The row with null in the place of every `NaN` and `Infinity` outside of its texts; `None` where it
+/// has none.
+fn without_non_numbers(row: &str) -> Option<String> {
+    let (mut without, mut found) = (String::with_capacity(row.len()), false);
+    // A text's end is the next mark that is not escaped; parts alternate between outside and inside.
+    let (mut quoted, mut escaped, mut start) = (false, false, 0);
+    let mut push = |part: &str, without: &mut String| {
+        let mut rest = part;
+        while let Some((at, name)) = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .filter_map(|name| Some((rest.find(name)?, name)))
+            .min_by_key(|(at, _)| *at)
+        {
+            without.push_str(&rest[..at]);
+            without.push_str("null");
+            (rest, found) = (&rest[at + name.len()..], true);
+        }
+        without.push_str(rest);
+    };
+    for (at, byte) in row.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => {
+                match quoted {
+                    true => without.push_str(&row[start..=at]),
+                    false => push(&row[start..at], &mut without),
+                }
+                (start, quoted) = (if quoted { at + 1 } else { at }, !quoted);
+            }
+            _ => {}
+        }
+    }
+    if !quoted {
+        push(&row[start..], &mut without);
+    }
+    found.then_some(without)
 }
 
 /// What kind of value it is, with its article.
@@ -70,13 +116,15 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn parse(row: &[u8], delimiter: u8) -> Result<Self, Located> {
-        let columns = fields(utf8(row)?, delimiter);
-        let columns = columns.into_iter().map(|name| name.trim().to_owned()).collect();
+        let mut columns: Vec<String> = Vec::new();
+        for (index, name) in fields(utf8(row)?, delimiter).into_iter().enumerate() {
+            let name = name.trim();
+            // A second column of a name is another one, and is told of under its place.
+            let is_new = !name.is_empty() && columns.iter().all(|column| column != name);
+            let place = || format!("(column {}) {name}", index + 1).trim_end().to_owned();
+            columns.push(if is_new { name.to_owned() } else { place() });
+        }
         Ok(Self { columns, delimiter })
-    }
-
-    pub(super) fn has(&self, column: &str) -> bool {
-        self.columns.iter().any(|name| name == column)
     }
 
     /// A row as a record of texts; `open_quote` where the file ended within quotation marks.
@@ -90,7 +138,10 @@ impl Header {
         if expected != actual || open_quote {
             return Err(Located::row(Fault::FieldCount { expected, actual, open_quote }));
         }
-        let fields = fields.into_iter().map(Value::String);
-        Ok(self.columns.iter().cloned().zip(fields).collect())
+        let fields = self.columns.iter().cloned().zip(fields);
+        // What a separator at the end of every line makes is no column.
+        let fields =
+            fields.filter(|(name, text)| !(name.starts_with("(column") && text.is_empty()));
+        Ok(fields.map(|(name, text)| (name, Value::String(text))).collect())
     }
 }

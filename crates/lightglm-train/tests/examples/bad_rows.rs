@@ -18,7 +18,7 @@ fn check_bad(name: &str, expected: &[(usize, &str, DropReason)]) {
     let text = std::fs::read_to_string(file(name)).expect("it is there");
     let mut dropped = Vec::new();
     for (reason, rows) in read_with(name, &dropping()).report.dropped {
-        assert_eq!(rows.count, rows.first_lines.len(), "{name}: too many to name");
+        assert!(rows.first_lines.len() <= rows.count && rows.first_lines.len() <= 5, "{name}");
         dropped.extend(rows.first_lines.into_iter().map(|line| (line, reason)));
     }
     dropped.sort();
@@ -42,7 +42,7 @@ fn bad_messages() {
         "bad_messages.jsonl",
         &[
             (2, "", NotJson),
-            (3, "messages", FieldMissing),
+            (3, "", NoAssistantTurn),
             (4, "messages", WrongType),
             (5, "messages[0].content", FieldMissing),
             (6, "messages[1].content", WrongType),
@@ -54,7 +54,7 @@ fn bad_messages() {
             (12, "", LastTurnNotAssistant),
             (13, "", NothingToLearn),
             (14, "messages[1].weight", WrongType),
-            (15, "messages[1].tool_calls", ToolCalls),
+            (15, "messages[1].tool_calls[0]", ToolCalls),
             (16, "messages[0].content", WrongType),
             (17, "messages[0].role", FieldMissing),
             (18, "", WrongType),
@@ -79,6 +79,15 @@ fn bad_csv() {
         "bad_faq.csv",
         &[(3, "", FieldCount), (4, "", FieldCount), (5, "", EmptyAnswer), (6, "", FieldCount)],
     );
+    // What an open quotation swallows does not pass for one bad row.
+    let swallowed = format!("question,answer\na,b\n\"open,here\n{}", "c,d\n".repeat(8));
+    let options = ReadOptions { on_bad_row: OnBadRow::Drop, ..Default::default() };
+    match read_bytes(swallowed.as_bytes(), "x.csv", options).0.pop() {
+        Some(Err(DataError::MostDropped { report, .. })) => {
+            assert_eq!((report.rows, report.count(FieldCount)), (10, 9));
+        }
+        other => panic!("{other:?}"),
+    }
     let error = row_error(b"question,answer\n\"open,here\n", "x.csv");
     let expected = Fault::FieldCount { expected: 2, actual: 1, open_quote: true };
     assert_eq!((error.line, error.fault), (2, expected));
@@ -116,7 +125,7 @@ fn messages_stay_short_and_plain() {
 
 #[test]
 fn not_utf8_names_the_line_and_goes_on() {
-    let jsonl = b"{\"text\": \"a\"}\n{\"text\": \"\xb2\xe8\"}\n{\"text\": \"c\"}\n";
+    let jsonl = b"{\"text\": \"a\"}\n{\"text\": \"\xff\"}\n{\"text\": \"c\"}\n";
     let error = row_error(jsonl, "x.jsonl");
     assert_eq!((error.line, error.fault), (2, Fault::NotUtf8 { byte: 10 }));
     let (examples, dropped) = read_bytes(jsonl, "x.jsonl", dropping());
@@ -213,7 +222,7 @@ fn columns_that_are_not_there() {
     let options = ReadOptions { format: Some(DataFormat::Alpaca), ..Default::default() };
     let error = file_error(b"instruction,input\na,b\n", "x.csv", options);
     assert!(matches!(&error, DataError::MissingColumn { column, .. } if column == "output"));
-    let error = file_error(b"question,reply\na,b\n", "x.csv", ReadOptions::default());
+    let error = file_error(b"question,remark\na,b\n", "x.csv", ReadOptions::default());
     assert!(matches!(&error, DataError::MissingColumn { column, .. } if column == "answer"));
 }
 
@@ -223,7 +232,6 @@ fn arrays_that_do_not_end_well() {
         (&b"[{\"text\": \"a\"},\n{\"text\": "[..], 2),
         (b"[{\"text\": \"a\"},\n", 2),
         (b"[{\"text\": \"a\"}]\nmore", 2),
-        (b"[{\"text\": \"a\"},\n\n]", 3),
         (b"[{\"text\": \"a\"},\n}]", 2),
     ] {
         let (examples, dropped) = read_bytes(bytes, "x.json", dropping());
@@ -242,9 +250,9 @@ fn a_file_that_is_not_there() {
 fn a_file_without_a_good_row() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.jsonl");
-    std::fs::write(&path, "{\n}\n{\"text\": \" \"}\n").expect("a file");
+    std::fs::write(&path, "{\"a\n}\n{\"text\": \" \"}\n").expect("a file");
     match read_examples(&path, &dropping()) {
-        // `}` and `{` are no JSON; the third row is, and empty.
+        // Half an object is no JSON; the third row is, and empty.
         Err(DataError::NothingLeft { report, .. }) => {
             assert_eq!(report.count(DropReason::NotJson), 2);
             assert_eq!(report.count(DropReason::EmptyText), 1);

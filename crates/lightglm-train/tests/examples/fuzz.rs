@@ -22,6 +22,8 @@ fn fuzz(name: &str, extension: &str, seeds: &[&str], tokens: &[&str]) {
     fuzzer.seeds = seeds.iter().map(seed).collect();
     let all = ["\n", "\r", "\r\n", "\u{feff}", "\u{0}", "\\ud800", " ", "茶"];
     fuzzer.dictionary = all.iter().chain(tokens).map(|token| token.as_bytes().to_vec()).collect();
+    // The beginning of UTF-16, and a character of GB18030.
+    fuzzer.dictionary.extend([b"\xff\xfe".to_vec(), b"\xb2\xe8".to_vec()]);
     fuzzer.max_memory_growth = Some(MEMORY_GROWTH);
     let path = Path::new("fuzzed").with_extension(extension);
     let report = fuzzer.run(|input| outcome(input, &path)).unwrap_or_else(|f| panic!("{f}"));
@@ -31,9 +33,11 @@ fn fuzz(name: &str, extension: &str, seeds: &[&str], tokens: &[&str]) {
 
 /// What failing and dropping make of `input`, and what they promise about each other.
 fn outcome(input: &[u8], path: &Path) -> u64 {
-    let lines = input.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let count = |end: u8| input.iter().filter(|byte| **byte == end).count();
+    let lines = count(b'\n').max(count(b'\r')) + 1;
     let options = |on_bad_row| ReadOptions {
         on_bad_row,
+        allow_dropped: true,
         max_row_bytes: MAX_ROW_BYTES,
         text_unit: if lines % 2 == 0 { TextUnit::File } else { TextUnit::Paragraph },
         ..Default::default()
@@ -51,7 +55,8 @@ fn outcome(input: &[u8], path: &Path) -> u64 {
     let mut last_line = 0;
     for example in read.iter().chain(&kept).flatten() {
         check(example);
-        assert!(example.line() <= lines);
+        // Of a file of columns it is the row's number.
+        assert!(example.line() <= lines.max(input.len()));
     }
     for example in kept.iter().flatten() {
         assert!(example.line() >= last_line, "lines go backwards");
@@ -69,7 +74,8 @@ fn outcome(input: &[u8], path: &Path) -> u64 {
     let unknown = kept.iter().filter(|example| example.is_err()).count();
     assert_eq!(report.rows, kept.len() + report.total_dropped(), "{unknown} errors");
     for dropped in report.dropped.values() {
-        assert!(dropped.first_lines.iter().all(|line| (1..=lines).contains(line)), "{report}");
+        let last = lines.max(input.len());
+        assert!(dropped.first_lines.iter().all(|line| (1..=last).contains(line)), "{report}");
     }
     let error = match read.last() {
         Some(Err(DataError::UnknownFormat { .. })) => 1,
@@ -85,6 +91,9 @@ fn outcome(input: &[u8], path: &Path) -> u64 {
 fn check(example: &Example) {
     match example {
         Example::Text(text) => assert!(!text.text.trim().is_empty()),
+        Example::Preference(preference) => {
+            assert!(!preference.chosen.is_empty() && !preference.rejected.is_empty());
+        }
         Example::Conversation(conversation) => {
             let turns = &conversation.turns;
             assert!(turns.last().is_some_and(|turn| turn.role == Role::Assistant));
@@ -92,9 +101,9 @@ fn check(example: &Example) {
             for turn in turns {
                 assert!(!turn.learn || turn.role == Role::Assistant);
                 let may_be_empty = matches!(turn.role, Role::System | Role::Tool);
-                assert!(may_be_empty || !turn.content.trim().is_empty());
+                let says_more = !turn.extra.is_empty();
+                assert!(may_be_empty || says_more || !turn.content.trim().is_empty());
             }
-            assert!(!conversation.answer().is_empty());
             conversation.meets_expectations("an answer");
         }
     }
@@ -133,9 +142,32 @@ fn pairs_and_text_lines() {
 }
 
 #[test]
+fn layouts() {
+    let seeds = ["alpaca.json", "messages.jsonl", "prompt_completion.jsonl", "layouts.json"];
+    let tokens = [
+        "{\"data\": [",
+        "{\"0\": {",
+        "\"chosen\":",
+        "\"rejected\":",
+        "\"tool_calls\":",
+        "\"tools\":",
+        "\"history\":",
+        "\"loss\": 0",
+        "NaN",
+        "\"text\": [\"a\"",
+    ];
+    fuzz("train_layouts", "json", &seeds, &[&JSON[..], &tokens].concat());
+}
+
+#[test]
 fn csv() {
     let seeds = ["faq.csv", "banking.csv", "bad_faq.csv"];
-    fuzz("train_csv", "csv", &seeds, &["\"", "\"\"", ",", "\",\"", "question", "answer", "text"]);
+    fuzz(
+        "train_csv",
+        "csv",
+        &seeds,
+        &["\"", "\"\"", ",", "\",\"", "question", "answer", "text", "sep=;\n", ";"],
+    );
 }
 
 #[test]

@@ -5,3 +5,6 @@ mod fuzz;
 mod order;
 mod reading;
 mod reading_files;
+mod shapes;
+#[cfg(feature = "spreadsheets")]
+mod spreadsheets;

@@ -33,5 +33,5 @@ pub(crate) fn read_bytes(
 }
 
 pub(crate) fn dropping() -> ReadOptions {
-    ReadOptions { on_bad_row: OnBadRow::Drop, ..Default::default() }
+    ReadOptions { on_bad_row: OnBadRow::Drop, allow_dropped: true, ..Default::default() }
 }

@@ -142,7 +142,7 @@ fn text_lines_paragraphs_and_files() {
     let texts = |set: ExampleSet| {
         let text = |example: &Example| match example {
             Example::Text(text) => (text.line, text.text.clone()),
-            Example::Conversation(conversation) => panic!("{conversation:?}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(set.format, DataFormat::Text);
         set.examples.iter().map(text).collect::<Vec<_>>()

@@ -2,6 +2,7 @@
 
 mod against_transformers;
 mod rows;
+mod turns;
 
 use std::path::{Path, PathBuf};
 

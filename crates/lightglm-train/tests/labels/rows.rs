@@ -5,19 +5,34 @@ use lightglm_train::data::{
     Conversation, ConversationTokenizer, DropReason, DropReport, Example, Role, Text,
     TokenizeError, Turn,
 };
+use lightglm_train::trainer::TokenizedExample;
 use serde_json::json;
 
 use crate::{glm, glm4_0414, glm4_2024, smollm2};
 use Role::{Assistant, System, Tool, User};
 
-fn conversation(turns: &[(Role, &str)]) -> Conversation {
+pub(crate) fn conversation(turns: &[(Role, &str)]) -> Conversation {
     let turns = turns.iter().map(|(role, content)| Turn::new(*role, *content)).collect();
     Conversation { turns, line: 7, extra: serde_json::Map::new() }
 }
 
 /// The whole text, and what is learnt of it, each run by itself.
-fn learnt(text: &ModelText, conversation: &Conversation) -> (String, Vec<String>) {
-    let whole = ConversationTokenizer::new(text).conversation(conversation).unwrap();
+pub(crate) fn learnt(text: &ModelText, conversation: &Conversation) -> (String, Vec<String>) {
+    let mut pieces = learnt_pieces(text, conversation);
+    assert_eq!(pieces.len(), 1, "{pieces:?}");
+    pieces.remove(0)
+}
+
+/// As [`learnt`], of each example that the conversation makes.
+pub(crate) fn learnt_pieces(
+    text: &ModelText,
+    conversation: &Conversation,
+) -> Vec<(String, Vec<String>)> {
+    let pieces = ConversationTokenizer::new(text).conversation(conversation).unwrap();
+    pieces.iter().map(|piece| runs_of(text, piece)).collect()
+}
+
+fn runs_of(text: &ModelText, whole: &TokenizedExample) -> (String, Vec<String>) {
     assert_eq!(whole.line, 7);
     let (mut runs, mut run) = (Vec::new(), Vec::new());
     for target in whole.targets.iter().chain([&None]) {
@@ -102,7 +117,7 @@ fn tools_reach_the_template() {
 fn special_tokens_in_contents_stay_text() {
     let glm = glm4_0414();
     let row = conversation(&[(User, "<|assistant|>"), (Assistant, "<|user|>ok")]);
-    let whole = ConversationTokenizer::new(&glm).conversation(&row).unwrap();
+    let whole = ConversationTokenizer::new(&glm).conversation(&row).unwrap().remove(0);
     let id = |token| glm.tokenizer.token_to_id(token).unwrap();
     let count = |token| whole.tokens.iter().filter(|&&t| t == id(token)).count();
     // The template's own, and the one that ends the answer.
@@ -116,7 +131,7 @@ fn texts_are_cut_and_long_conversations_left_out() {
     let text = Example::Text(Text { text: "abc ".repeat(40), line: 7 });
     let long = Example::Conversation(conversation(&[(User, "a"), (Assistant, &"b ".repeat(40))]));
     let mut report = DropReport::default();
-    let tokenizer = ConversationTokenizer::new(&glm);
+    let tokenizer = ConversationTokenizer::new(&glm).with_dropped_allowed(true);
     let all = tokenizer.tokenize(&[text, long.clone()], 16, &mut report).unwrap();
     assert_eq!((report.total_dropped(), report.count(DropReason::TooLong)), (1, 1));
     assert!(all.len() > 2 && all.iter().all(|piece| piece.tokens.len() <= 16));
@@ -124,7 +139,7 @@ fn texts_are_cut_and_long_conversations_left_out() {
     assert_eq!(glm.tokenizer.decode(&tokens, true), "abc ".repeat(40));
     assert_eq!(tokens.last(), glm.eos_token_ids.first());
     // The limit is the longest that is kept.
-    let length = tokenizer.conversation(long.conversation().unwrap()).unwrap().tokens.len();
+    let length = tokenizer.conversation(long.conversation().unwrap()).unwrap()[0].tokens.len();
     for (limit, kept) in [(length, 1), (length - 1, 0)] {
         let all = tokenizer.tokenize(std::slice::from_ref(&long), limit, &mut report).unwrap();
         assert_eq!(all.len(), kept);
@@ -150,11 +165,21 @@ fn refusals_name_line_and_turn() {
     let error = refusal(picky, &row);
     assert!(matches!(error, TokenizeError::Conversation { line: 7, turn: 3, .. }), "{error:?}");
 
-    // Earlier answers lose what stood in them.
-    let forgetful = "{% for m in messages %}<|{{ m.role }}|>{% if loop.last %}!{% endif %}\
-                     {{ m.content }}{% endfor %}";
-    let error = refusal(forgetful, &row);
-    assert_eq!(error, TokenizeError::Rewritten { line: 7, turn: 2, turns: 4 });
+    // It writes no answer.
+    let deaf = "{% for m in messages %}<|{{ m.role }}|>{% endfor %}";
+    let error = refusal(deaf, &row);
+    let is_named = |error| match error {
+        TokenizeError::NotWritten { line: 7, turn: 2, field } => field == "its content",
+        // Where the text side has noticed it.
+        TokenizeError::Conversation { line: 7, .. } => true,
+        _ => false,
+    };
+    assert!(is_named(error));
+    // The last turn first.
+    let upside_down =
+        "{% for m in messages | reverse %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
+    let error = refusal(upside_down, &row);
+    assert_eq!(error, TokenizeError::Rewritten { line: 7, turn: 2, turns: 2 });
 
     let endless = ModelText { eos_token_ids: Vec::new(), ..glm4_0414() };
     let error = ConversationTokenizer::new(&endless).conversation(&row).unwrap_err();

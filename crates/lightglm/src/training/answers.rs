@@ -37,9 +37,11 @@ impl Accuracy {
     }
 }
 
-/// The conversations among `examples`.
+/// The conversations among `examples` whose last turn is a text that can be asked for: no plain texts, no
+/// preferences, no calls of tools.
 pub fn conversations(examples: &[Example]) -> Vec<&Conversation> {
-    examples.iter().filter_map(Example::conversation).collect()
+    let conversations = examples.iter().filter_map(Example::conversation);
+    conversations.filter(|conversation| !conversation.answer().trim().is_empty()).collect()
 }
 
 /// The model's likeliest answers to the conversations' last questions, each at most as long as the

@@ -44,8 +44,8 @@ pub use answers::{Accuracy, answers, conversations, perplexity};
 pub use lightglm_core::Activations;
 pub use lightglm_train::checkpoint::CheckpointFolder;
 pub use lightglm_train::data::{
-    self, Conversation, ConversationTokenizer, DataFormat, DropReport, Example, ExampleSet,
-    OnBadRow, ReadOptions, TextUnit, read_examples,
+    self, Columns, Conversation, ConversationTokenizer, DataFormat, DropReport, Example,
+    ExampleSet, OnBadRow, ReadOptions, TextEncoding, TextUnit, read_examples,
 };
 pub use lightglm_train::lora::LoraConfig;
 pub use lightglm_train::optimizer::ScheduleShape;

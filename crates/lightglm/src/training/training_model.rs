@@ -12,7 +12,7 @@ use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{CheckpointQuantizer, QuantizedCheckpoint};
 use lightglm_text::ModelText;
 use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
-use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet};
+use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet, OnBadRow};
 use lightglm_train::lora::Lora;
 use lightglm_train::objectives::{CrossEntropy, TowardsTeacher};
 use lightglm_train::trainer::{
@@ -38,13 +38,24 @@ pub struct TrainingOptions {
     /// What an adapter's configuration calls the model below it: a name on the hub, or a folder; if
     /// omitted what the model was opened by.
     pub base_model: Option<String>,
+    /// What to do about rows that the model's chat template refuses or does not write.
+    pub on_bad_row: OnBadRow,
+    /// Whether more than half of the rows may be dropped.
+    pub allow_dropped: bool,
     /// Told how far loading is.
     pub progress: ProgressSink,
 }
 
 impl Default for TrainingOptions {
     fn default() -> Self {
-        Self { max_tokens: 1024, seed: 0, base_model: None, progress: ProgressSink::default() }
+        Self {
+            max_tokens: 1024,
+            seed: 0,
+            base_model: None,
+            on_bad_row: OnBadRow::Drop,
+            allow_dropped: false,
+            progress: ProgressSink::default(),
+        }
     }
 }
 
@@ -53,7 +64,7 @@ impl Default for TrainingOptions {
 pub struct TokenizedRows {
     /// The rows.
     pub rows: Vec<TokenizedExample>,
-    /// What was left out, in reading and for its length.
+    /// What was left out, in reading and in tokenizing, and which fields have no effect.
     pub report: DropReport,
 }
 
@@ -175,7 +186,8 @@ impl TrainingModel {
     /// answers are learnt, each with the token that ends it ([`ConversationTokenizer`]).
     ///
     /// # Errors
-    /// [`Error::Tokenize`] with the line of the row that the template or the tokenizer refuses.
+    /// [`Error::Tokenize`] with the line of the row that the template or the tokenizer refuses, where
+    /// [`TrainingOptions::on_bad_row`] says so, and where more than half of the rows is dropped.
     pub fn tokenize(&self, examples: &ExampleSet) -> Result<TokenizedRows, Error> {
         self.tokenize_with(&examples.examples, examples.report.clone())
     }
@@ -195,7 +207,9 @@ impl TrainingModel {
         mut report: DropReport,
     ) -> Result<TokenizedRows, Error> {
         let limit = self.options.max_tokens.min(self.checkpoint.config().context_length());
-        let tokenizer = ConversationTokenizer::new(&*self.text);
+        let tokenizer = ConversationTokenizer::new(&*self.text)
+            .with_on_bad_row(self.options.on_bad_row)
+            .with_dropped_allowed(self.options.allow_dropped);
         let rows = tokenizer.tokenize(examples, limit, &mut report)?;
         Ok(TokenizedRows { rows, report })
     }

@@ -141,6 +141,10 @@ fn bad_rows_are_named() {
 
     // Rows that are too long are left out and counted.
     let options = TrainingOptions { max_tokens: 12, ..TrainingOptions::default() };
+    let short = TrainingModel::open_with(&base, Method::Full, options.clone()).unwrap();
+    let error = short.tokenize(&rows_of(folder.path())).unwrap_err().to_string();
+    assert!(error.contains("more than half") && error.contains("too many tokens"), "{error}");
+    let options = TrainingOptions { allow_dropped: true, ..options };
     let short = TrainingModel::open_with(&base, Method::Full, options).unwrap();
     let rows = short.tokenize(&rows_of(folder.path())).unwrap();
     assert_eq!((rows.len(), rows.report.total_dropped()), (0, 20));
