@@ -132,6 +132,9 @@ impl Report {
     fn print(&self, checkpoint: &Checkpoint) {
         let (summary, config) = (&self.summary, checkpoint.config());
         println!("{}", summary.path);
+        for problem in &summary.problems {
+            println!("  PROBLEM: {problem}");
+        }
         println!(
             "  {}: {} layers, hidden {}, FFN {}, {} heads / {} kv heads of {}, vocab {}, context {}",
             summary.model_type,

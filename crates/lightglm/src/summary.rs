@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use lightglm_core::WeightSource;
 use lightglm_model::checkpoint::{Checkpoint, Stored};
+use lightglm_model::weights::check_tensors;
 use lightglm_quant::QuantizedCheckpoint;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::model::compressed;
 
 /// What is in a checkpoint.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// Folder or file.
     pub path: String,
+    /// What would keep the model from running: weights that are not read or not complete, a tokenizer that
+    /// is missing or knows more tokens than the model.
+    pub problems: Vec<String>,
     /// `glm4` or `glm`.
     pub model_type: String,
     /// Parameters of the model.
@@ -59,8 +65,14 @@ impl Summary {
     /// Where its files are malformed.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
         let config = checkpoint.config();
+        let problems = problems(checkpoint);
+        let eos_token_ids = match checkpoint.eos_token_ids() {
+            Err(_) if !problems.is_empty() => Vec::new(),
+            ids => ids?,
+        };
         Ok(Self {
             path: checkpoint.path().display().to_string(),
+            problems,
             model_type: config.model_type.name().to_owned(),
             parameters: config.num_parameters(),
             parameters_read_per_token: config.parameters_read_per_token(),
@@ -71,7 +83,7 @@ impl Summary {
             max_position_embeddings: config.max_position_embeddings,
             rope_scaling: config.rope.scaling.to_string(),
             vocab_size: config.vocab_size,
-            eos_token_ids: checkpoint.eos_token_ids()?,
+            eos_token_ids,
         })
     }
 
@@ -86,6 +98,35 @@ impl Summary {
         let rest = memory.checked_sub(self.weight_bytes(bits));
         rest.map(|rest| rest / self.kv_bytes_per_token_16_bit.max(1))
     }
+}
+
+/// What would keep `checkpoint` from running, as far as headers and text files tell.
+fn problems(checkpoint: &Checkpoint) -> Vec<String> {
+    let (config, file) = (checkpoint.config(), checkpoint.path());
+    let mut problems = Vec::new();
+    match compressed(checkpoint) {
+        Err(error) => problems.push(error.to_string()),
+        // Ours says itself whether it is complete.
+        Ok(None) if QuantizedCheckpoint::is_one(checkpoint.weights()) => {}
+        Ok(layers) => {
+            let weights: &dyn WeightSource = match &layers {
+                Some(layers) => layers,
+                None => checkpoint.weights(),
+            };
+            problems.extend(check_tensors(weights, config, file).err().map(|e| e.to_string()));
+        }
+    }
+    match checkpoint.tokenizer() {
+        Err(error) => problems.push(error.to_string()),
+        Ok(tokenizer) if tokenizer.vocab_size() > config.vocab_size => problems.push(format!(
+            "the tokenizer has {} tokens, the model's table {}: those past it cannot be read",
+            tokenizer.vocab_size(),
+            config.vocab_size
+        )),
+        Ok(_) => {}
+    }
+    problems.extend(checkpoint.generation_config().err().map(|error| error.to_string()));
+    problems
 }
 
 /// `None` for a dense checkpoint.

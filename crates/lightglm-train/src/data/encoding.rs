@@ -95,7 +95,12 @@ struct Detector {
     mark: Vec<u8>,
     /// Bytes until now.
     len: usize,
-    /// Zero bytes at even and at odd places.
+    /// The byte before, where it begins a unit of 16 bits.
+    first: u8,
+    /// Units of 16 bits that part fields and lines, the lower byte first or last. Texts in Chinese have units
+    /// with a zero on the other side, too (一 is 4E00, 退 9000), but hardly one of these.
+    marks: [usize; 2],
+    /// Zero bytes at odd and at even places.
     zeros: [usize; 2],
     utf8: Utf8Counts,
     gb18030: Gb18030Counts,
@@ -105,10 +110,17 @@ struct Detector {
 impl Detector {
     fn push(&mut self, bytes: &[u8]) {
         self.mark.extend(bytes.iter().take(3_usize.saturating_sub(self.mark.len())));
-        for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == 0) {
-            self.zeros[(self.len + at) % 2] += 1;
+        for &byte in bytes {
+            let is_second = self.len % 2 == 1;
+            self.zeros[usize::from(!is_second)] += usize::from(byte == 0);
+            if is_second {
+                let is_mark = |byte: u8| b"\t\n\r \",:;{}[]0123456789".contains(&byte);
+                self.marks[0] += usize::from(byte == 0 && is_mark(self.first));
+                self.marks[1] += usize::from(self.first == 0 && is_mark(byte));
+            }
+            self.first = byte;
+            self.len += 1;
         }
-        self.len += bytes.len();
         self.utf8.push(bytes);
         self.gb18030.push(bytes);
         for (strict, encoding) in self.utf16.iter_mut().zip([UTF_16LE, UTF_16BE]) {
@@ -121,13 +133,11 @@ impl Detector {
             return TextEncoding(encoding);
         }
         self.utf8.finish();
-        let [even, odd] = self.zeros;
-        // 一 (U+4E00) has its zero where a letter has none: hence a majority, not all.
-        if even + odd > 0 {
-            let [little, big] = &self.utf16;
+        if self.zeros != [0, 0] {
+            let [little, big] = [0, 1].map(|at| (self.marks[at], self.zeros[at]));
             return match () {
-                () if odd > 2 * even && !little.failed => TextEncoding::UTF_16LE,
-                () if even > 2 * odd && !big.failed => TextEncoding::UTF_16BE,
+                () if little > big && !self.utf16[0].failed => TextEncoding::UTF_16LE,
+                () if big > little && !self.utf16[1].failed => TextEncoding::UTF_16BE,
                 () => TextEncoding::UTF_8,
             };
         }

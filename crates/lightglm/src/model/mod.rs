@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
-pub(crate) use compressed::is_compressed;
+pub(crate) use compressed::{compressed, is_compressed};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
 pub(crate) use load::{EMBEDDING, check, interrupted, is_packed, load_as};
 pub use load::{
