@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use StoredDtype::{Bf16, F16, F32, I32};
-use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec};
+use lightglm_core::{ProjectionLayout, SafetensorsWriter, StoredDtype, TensorSpec};
 use lightglm_train::lora::{Lora, LoraError};
 use lightglm_train::peft::{CONFIG_FILE, MODEL_FILE, PeftError, load_adapter};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn write(folder: &Path, config: &str, tensors: Tensors<'_>) {
 /// For a model with one projection, `[3, 5]`.
 fn load(folder: &Path) -> Result<Lora, PeftError> {
     let shape = |name: &str| (name == "model.layers.0.self_attn.q_proj").then_some([3, 5]);
-    load_adapter(folder, "default", &shape)
+    load_adapter(folder, "default", &shape, ProjectionLayout::Glm)
 }
 
 fn error(config: &Value, tensors: Tensors<'_>) -> PeftError {
