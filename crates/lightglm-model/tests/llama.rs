@@ -9,6 +9,7 @@ use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::{ConfigError, GlmConfig, ModelType, RopeScaling};
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::weights::SafetensorsCheckpoint;
+use lightglm_testkit::check_weight_source;
 use safetensors::{SafeTensors, serialize_to_file, tensor::TensorView};
 use serde_json::{Value, json};
 
@@ -130,6 +131,7 @@ fn weights_are_a_glm_checkpoint() {
 fn tensors_as_stored_are_those_of_the_views() {
     let checkpoint = Checkpoint::open(&folder("qwen2")).unwrap();
     let source = checkpoint.weights();
+    check_weight_source(source);
     for name in source.names() {
         let view = source.tensor(&name).unwrap();
         assert_eq!(source.shape(&name), Some(view.shape.clone()), "{name}");
