@@ -5,11 +5,13 @@
     # crates/lightglm/tests/train/peft.rs; the base is a folder of shared/fixtures
     tools/peft_check.py golden shared/fixtures/glm4 crates/lightglm/tests/data/peft_glm4
     tools/peft_check.py golden shared/fixtures/glm crates/lightglm/tests/data/peft_glm --rslora
+    tools/peft_check.py golden crates/lightglm-model/tests/data/llama/qwen2 crates/lightglm/tests/data/peft_qwen2
 
     # an adapter that we trained and saved, loaded by PEFT: logits against those beside it
     LIGHTGLM_PEFT_OUT=OUT cargo test --release --workspace --test train -- --ignored
     tools/peft_check.py check shared/fixtures/glm4 OUT/glm4
     tools/peft_check.py check shared/fixtures/glm OUT/glm
+    tools/peft_check.py check crates/lightglm-model/tests/data/llama/qwen2 OUT/qwen2
 
 Both print one line of JSON with the largest difference; `check` fails above `--tolerance`, and where
 PEFT finds a matrix missing or one too many.
@@ -32,7 +34,7 @@ from transformers import AutoModelForCausalLM
 
 SCRIPT_VERSION = 1
 PACKAGES = ("peft", "transformers", "torch", "safetensors")
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"]
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "gate_proj", "up_proj", "down_proj"]
 TOKENS = [5, 17, 300, 42, 42, 8, 119, 256, 3, 77, 200, 31]
 
 
@@ -56,12 +58,14 @@ def logits_of(model, tokens: torch.Tensor) -> torch.Tensor:
 def golden(arguments) -> None:
     out = pathlib.Path(arguments.out)
     model = base_model(arguments.base)
-    tokens = torch.tensor([TOKENS])
+    tokens = torch.tensor([TOKENS]) % model.config.vocab_size
     plain = logits_of(model, tokens)
     # Not this machine's path, which PEFT would put in its place.
-    base_name = f"shared/fixtures/{pathlib.Path(arguments.base).resolve().name}"
+    base_name = "/".join(pathlib.Path(arguments.base).resolve().parts[-3:])
+    modules = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    projections = [name for name in PROJECTIONS if name in modules]
     config = LoraConfig(
-        task_type="CAUSAL_LM", r=4, lora_alpha=8, lora_dropout=0.05, target_modules=PROJECTIONS,
+        task_type="CAUSAL_LM", r=4, lora_alpha=8, lora_dropout=0.05, target_modules=projections,
         use_rslora=arguments.rslora,
     )
     torch.manual_seed(20)

@@ -26,6 +26,7 @@ mod master_weight;
 mod parameters;
 mod part_source;
 mod projection;
+mod projection_layout;
 mod safetensors_writer;
 mod selected_kv;
 mod slice_linear;
@@ -43,6 +44,7 @@ pub use master_weight::MasterWeight;
 pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
+pub use projection_layout::ProjectionLayout;
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
 };

@@ -153,7 +153,7 @@ pub enum WeightError {
     Malformed {
         /// The file.
         file: PathBuf,
-        /// `safetensors`, `safetensors index`, `GGUF`, or `tensor view` for a source that breaks its
+        /// `safetensors`, `safetensors index`, `GGUF`, `Llama checkpoint`, or `tensor view` for a source that breaks its
         /// own promise.
         format: &'static str,
         /// What contradicts what, with the numbers.

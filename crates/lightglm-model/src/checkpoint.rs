@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lightglm_core::{WeightDtype, WeightError, WeightSource};
+use lightglm_core::{ProjectionLayout, WeightDtype, WeightError, WeightSource};
 use lightglm_kernels::LmBackend;
 
 use crate::config::{ConfigError, GenerationConfig, GlmConfig};
 use crate::decoder::{DenseGlm, LoadPrecision};
-use crate::weights::{GgufCheckpoint, SafetensorsCheckpoint};
+use crate::weights::{GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
 use lightglm_text::{ChatTemplate, ModelText, TextError, Tokenizer};
 
 /// A model folder in Hugging Face layout, or a GGUF file.
@@ -19,11 +19,13 @@ pub struct Checkpoint {
     path: PathBuf,
     config: GlmConfig,
     weights: Weights,
+    adapter_layout: ProjectionLayout,
 }
 
 #[derive(Debug)]
 enum Weights {
     Safetensors(SafetensorsCheckpoint),
+    Llama(LlamaCheckpoint),
     Gguf(GgufCheckpoint),
 }
 
@@ -63,16 +65,24 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`]: not a model, or what is wrong with its configuration or headers.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let (config, weights) = if path.is_dir() {
-            let config = GlmConfig::from_file(path.join("config.json"))?;
-            (config, Weights::Safetensors(SafetensorsCheckpoint::open(path)?))
+        let (config, weights, adapter_layout) = if path.is_dir() {
+            let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
+            let file = SafetensorsCheckpoint::open(path)?;
+            let weights = match layouts.weights {
+                ProjectionLayout::Glm => Weights::Safetensors(file),
+                ProjectionLayout::Llama { .. } => {
+                    Weights::Llama(LlamaCheckpoint::new(file, &config)?)
+                }
+            };
+            (config, weights, layouts.adapters)
         } else if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) {
             let gguf = GgufCheckpoint::open(path)?;
-            (gguf.config()?, Weights::Gguf(gguf))
+            let (config, layout) = (gguf.config()?, gguf.adapter_layout()?);
+            (config, Weights::Gguf(gguf), layout)
         } else {
             return Err(CheckpointError::NotAModel { path: path.to_path_buf() });
         };
-        Ok(Self { path: path.to_path_buf(), config, weights })
+        Ok(Self { path: path.to_path_buf(), config, weights, adapter_layout })
     }
 
     /// Where it was opened.
@@ -89,8 +99,20 @@ impl Checkpoint {
     pub fn weights(&self) -> &dyn WeightSource {
         match &self.weights {
             Weights::Safetensors(weights) => weights,
+            Weights::Llama(weights) => weights,
             Weights::Gguf(weights) => weights,
         }
+    }
+
+    /// How adapters that are made for this model lay out its projections.
+    pub fn adapter_layout(&self) -> ProjectionLayout {
+        self.adapter_layout
+    }
+
+    /// Whether [`Self::weights`] are laid out otherwise than the folder's own, so that its config.json does
+    /// not describe them; that of [`Self::config`] does.
+    pub fn is_translated(&self) -> bool {
+        !matches!(self.weights, Weights::Safetensors(_))
     }
 
     /// generation_config.json, or its defaults where there is none.
@@ -100,7 +122,9 @@ impl Checkpoint {
     pub fn generation_config(&self) -> Result<GenerationConfig, CheckpointError> {
         let file = self.path.join("generation_config.json");
         match &self.weights {
-            Weights::Safetensors(_) if file.exists() => Ok(GenerationConfig::from_file(&file)?),
+            Weights::Safetensors(_) | Weights::Llama(_) if file.exists() => {
+                Ok(GenerationConfig::from_file(&file)?)
+            }
             _ => Ok(GenerationConfig::default()),
         }
     }
@@ -132,7 +156,9 @@ impl Checkpoint {
     /// [`TextError`] where there is none or it is malformed.
     pub fn tokenizer(&self) -> Result<Tokenizer, CheckpointError> {
         match &self.weights {
-            Weights::Safetensors(_) => Ok(Tokenizer::from_file(self.path.join("tokenizer.json"))?),
+            Weights::Safetensors(_) | Weights::Llama(_) => {
+                Ok(Tokenizer::from_file(self.path.join("tokenizer.json"))?)
+            }
             Weights::Gguf(gguf) => Ok(Tokenizer::from_gguf(&gguf.vocabulary()?)?),
         }
     }
@@ -156,7 +182,8 @@ impl Checkpoint {
     /// [`TextError`] where the checkpoint's template does not parse.
     pub fn chat_template(&self) -> Result<ChatTemplate, CheckpointError> {
         match &self.weights {
-            Weights::Safetensors(_) => match ChatTemplate::from_dir(&self.path) {
+            Weights::Safetensors(_) | Weights::Llama(_) => match ChatTemplate::from_dir(&self.path)
+            {
                 Err(TextError::NoChatTemplate { .. }) => Ok(ChatTemplate::glm4_0414()),
                 other => Ok(other?),
             },
@@ -189,7 +216,7 @@ impl Checkpoint {
             "LICENSE.txt",
         ];
         let gguf = match &self.weights {
-            Weights::Safetensors(_) => {
+            Weights::Safetensors(_) | Weights::Llama(_) => {
                 let read = |name: &str| {
                     let file = self.path.join(name);
                     match std::fs::read(&file) {
@@ -226,13 +253,16 @@ impl Checkpoint {
             entry.tensors += 1;
             entry.parameters += shape.iter().product::<usize>() as u64;
         };
-        match &self.weights {
-            Weights::Safetensors(weights) => {
-                for name in weights.names() {
-                    let stored = weights.stored(&name)?;
-                    count(stored.dtype, &stored.shape);
-                }
+        let mut count_all = |weights: &SafetensorsCheckpoint| {
+            for name in weights.names() {
+                let stored = weights.stored(&name)?;
+                count(stored.dtype, &stored.shape);
             }
+            Ok::<_, WeightError>(())
+        };
+        match &self.weights {
+            Weights::Safetensors(weights) => count_all(weights)?,
+            Weights::Llama(weights) => count_all(weights.file())?,
             Weights::Gguf(gguf) => {
                 for tensor in gguf.file().tensors().values() {
                     count(tensor.ggml_type.name().to_owned(), &tensor.shape);

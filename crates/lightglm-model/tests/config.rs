@@ -124,7 +124,7 @@ fn presets_count_their_parameters() {
 fn impossible_values_name_their_key() {
     let json = |text: &str| Some(serde_json::from_str(text).unwrap());
     let cases = [
-        ("model_type", json("\"llama\"")),
+        ("model_type", json("\"mixtral\"")),
         ("model_type", json("4")),
         ("model_type", None),
         ("hidden_act", json("\"gelu\"")),

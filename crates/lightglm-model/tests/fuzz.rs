@@ -69,13 +69,18 @@ const GLM_CONFIG: &str = r#"{"model_type": "glm", "hidden_size": 64, "intermedia
 "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 320, "rope_theta": 10000.0,
 "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}}"#;
 
+const QWEN2_CONFIG: &str = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 112,
+"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 320,
+"use_sliding_window": false, "sliding_window": 4096, "max_window_layers": 28, "rope_theta": 1000000.0,
+"layer_types": ["full_attention", "full_attention"], "tie_word_embeddings": true}"#;
+
 const GENERATION_CONFIG: &str = r#"{"do_sample": true, "temperature": 0.8, "top_k": 50,
 "top_p": 0.95, "repetition_penalty": 1.1, "eos_token_id": [0, 1], "pad_token_id": 3,
 "max_new_tokens": 64}"#;
 
 #[test]
 fn config_json() {
-    let seeds = [GLM4_CONFIG, GLM_CONFIG].map(|json| json.into());
+    let seeds = [GLM4_CONFIG, GLM_CONFIG, QWEN2_CONFIG].map(|json| json.into());
     fuzz("config", seeds.into(), &JSON_TOKENS, |input| match GlmConfig::from_json(input) {
         Ok(_) => 0,
         Err(error) => fingerprint(&format_args!("{error}")),

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use lightglm_core::ProjectionLayout;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::GlmConfig;
+use lightglm_model::config::{ADAPTERS_KEY, GlmConfig};
 use lightglm_quant::Policy;
 use serde_json::{Value, json};
 
@@ -43,6 +44,9 @@ impl ModelFolder {
             config.dtype = Some("float32".to_owned());
         }
         let mut json: Value = serde_json::from_str(&config.to_json()).expect("JSON of our own");
+        if checkpoint.adapter_layout() != ProjectionLayout::Glm {
+            json[ADAPTERS_KEY] = json!("llama");
+        }
         if let Some(policy) = policy {
             json["quantization_config"] =
                 json!({"quant_method": "lightglm", "policy": policy.to_string()});

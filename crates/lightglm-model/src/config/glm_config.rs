@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use lightglm_core::ProjectionLayout;
 use serde_json::json;
 
 use super::fields::Fields;
+use super::llama_family::LlamaFamily;
 use super::python_json;
 use super::{ConfigError, RopeParameters};
 
@@ -46,6 +48,19 @@ impl ModelType {
         }
     }
 }
+
+/// How the projections of a model are laid out outside of the decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layouts {
+    /// In the weights beside the configuration.
+    pub weights: ProjectionLayout,
+    /// In adapters that are made for the model. A model of the Llama family that was converted keeps those it
+    /// had: its configuration says so under [`ADAPTERS_KEY`].
+    pub adapters: ProjectionLayout,
+}
+
+/// The key of `config.json` that says in a converted model whose layout its adapters have: `llama`.
+pub const ADAPTERS_KEY: &str = "lightglm_adapters";
 
 /// The shape of a GLM decoder, with the names of Hugging Face's `config.json`.
 ///
@@ -94,9 +109,21 @@ impl GlmConfig {
     /// Reads a `config.json`, in the layout of 2025 (`rope_theta` at the top level) or of
     /// transformers 5 (`rope_parameters`).
     ///
+    /// `llama`, `mistral` and `qwen2` are read as the [`ModelType::Glm`] that computes the same, with whole
+    /// heads rotated; weights in their layout are read by
+    /// [`LlamaCheckpoint`](crate::weights::LlamaCheckpoint).
+    ///
     /// # Errors
     /// [`ConfigError`] naming the file and the key.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Ok(Self::with_layouts(path)?.0)
+    }
+
+    /// [`GlmConfig::from_file`], and how the projections of such a model are laid out.
+    ///
+    /// # Errors
+    /// As [`GlmConfig::from_file`].
+    pub fn with_layouts(path: impl AsRef<Path>) -> Result<(Self, Layouts), ConfigError> {
         let path = path.as_ref();
         let bytes =
             std::fs::read(path).map_err(|source| ConfigError::Io { file: path.into(), source })?;
@@ -108,23 +135,36 @@ impl GlmConfig {
     /// # Errors
     /// [`ConfigError`] naming the key.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
-        Self::parse(json.as_ref(), Path::new(UNNAMED))
+        Ok(Self::parse(json.as_ref(), Path::new(UNNAMED))?.0)
     }
 
-    fn parse(bytes: &[u8], file: &Path) -> Result<Self, ConfigError> {
+    fn parse(bytes: &[u8], file: &Path) -> Result<(Self, Layouts), ConfigError> {
         let value =
             python_json(bytes).map_err(|source| ConfigError::Json { file: file.into(), source })?;
         let root = Fields::root(file, &value)?;
-        let model_type = parse_model_type(root)?;
+        let family = parse_model_type(root)?;
         check_hidden_act(root)?;
+        let (config, layouts) = match family {
+            Family::Glm(model_type) => {
+                let config = Self::parse_glm(root, model_type)?;
+                let adapters = adapter_layout(root, config.head_dim)?;
+                (config, Layouts { weights: ProjectionLayout::Glm, adapters })
+            }
+            Family::Llama(family) => {
+                let config = family.parse(root)?;
+                let layout = ProjectionLayout::Llama { head_dim: config.head_dim };
+                (config, Layouts { weights: layout, adapters: layout })
+            }
+        };
+        config.check_in(file)?;
+        Ok((config, layouts))
+    }
+
+    fn parse_glm(root: Fields<'_>, model_type: ModelType) -> Result<Self, ConfigError> {
         let hidden_size = root.size("hidden_size", 4096)?;
         let num_attention_heads = root.size("num_attention_heads", 32)?;
         let vocab_size = root.size("vocab_size", 151_552)?;
         let max_position_embeddings = root.size("max_position_embeddings", 131_072)?;
-        let dtype = match root.string("dtype")? {
-            Some(dtype) => Some(dtype),
-            None => root.string("torch_dtype")?,
-        };
         // transformers' default ids are those of the 9B vocabulary; a smaller one has none.
         let in_vocabulary = |id: &u32| (*id as usize) < vocab_size;
         let default_eos =
@@ -135,7 +175,7 @@ impl GlmConfig {
             }
             given => given,
         };
-        let config = Self {
+        Ok(Self {
             model_type,
             hidden_size,
             num_hidden_layers: root.size("num_hidden_layers", 40)?,
@@ -148,14 +188,12 @@ impl GlmConfig {
             attention_bias: root.boolean("attention_bias")?.unwrap_or(true),
             tie_word_embeddings: root.boolean("tie_word_embeddings")?.unwrap_or(false),
             max_position_embeddings,
-            rope: RopeParameters::parse(root, max_position_embeddings)?,
+            rope: RopeParameters::parse(root, max_position_embeddings, 0.5)?,
             eos_token_ids: root.token_ids("eos_token_id")?.unwrap_or_else(default_eos),
             pad_token_id,
             bos_token_id: root.token_id_or_none("bos_token_id")?,
-            dtype: dtype.map(str::to_owned),
-        };
-        config.check_in(file)?;
-        Ok(config)
+            dtype: parse_dtype(root)?,
+        })
     }
 
     /// The longest context, in tokens: `max_position_embeddings`, or what the scaling of the rotary
@@ -275,15 +313,30 @@ impl GlmConfig {
     }
 }
 
-fn parse_model_type(root: Fields<'_>) -> Result<ModelType, ConfigError> {
+/// Whose fields and defaults a file has.
+enum Family {
+    Glm(ModelType),
+    Llama(LlamaFamily),
+}
+
+fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
     match root.string("model_type")? {
-        Some("glm4") => Ok(ModelType::Glm4),
-        Some("glm") => Ok(ModelType::Glm),
+        Some("glm4") => Ok(Family::Glm(ModelType::Glm4)),
+        Some("glm") => Ok(Family::Glm(ModelType::Glm)),
+        Some("llama") => Ok(Family::Llama(LlamaFamily::Llama)),
+        Some("mistral") => Ok(Family::Llama(LlamaFamily::Mistral)),
+        Some("qwen2") => Ok(Family::Llama(LlamaFamily::Qwen2)),
         Some(other) => Err(ConfigError::Unsupported {
             file: root.file().into(),
             key: root.path("model_type"),
             value: other.into(),
-            supported: "glm4, glm",
+            supported: match other {
+                "qwen3" => {
+                    "glm4, glm, llama, mistral, qwen2 (qwen3 normalizes every head of q and k, \
+                     `q_norm` and `k_norm`, which this decoder does not)"
+                }
+                _ => "glm4, glm, llama, mistral, qwen2",
+            },
         }),
         None => {
             Err(ConfigError::Missing { file: root.file().into(), key: root.path("model_type") })
@@ -303,11 +356,43 @@ fn check_hidden_act(root: Fields<'_>) -> Result<(), ConfigError> {
     }
 }
 
+/// The layout of adapters that a converted model keeps.
+fn adapter_layout(root: Fields<'_>, head_dim: usize) -> Result<ProjectionLayout, ConfigError> {
+    match root.string(ADAPTERS_KEY)? {
+        None => Ok(ProjectionLayout::Glm),
+        Some("llama") => Ok(ProjectionLayout::Llama { head_dim }),
+        Some(other) => Err(ConfigError::Unsupported {
+            file: root.file().into(),
+            key: root.path(ADAPTERS_KEY),
+            value: other.into(),
+            supported: "llama",
+        }),
+    }
+}
+
+/// The weights' precision, under its name of 2026 or of before.
+pub(super) fn parse_dtype(root: Fields<'_>) -> Result<Option<String>, ConfigError> {
+    let dtype = match root.string("dtype")? {
+        Some(dtype) => Some(dtype),
+        None => root.string("torch_dtype")?,
+    };
+    Ok(dtype.map(str::to_owned))
+}
+
 /// 128 where it is left out; a null means `hidden_size / num_attention_heads`.
 fn parse_head_dim(root: Fields<'_>, hidden: usize, heads: usize) -> Result<usize, ConfigError> {
     if !root.is_null("head_dim") {
         return root.size("head_dim", 128);
     }
+    split_heads(root, hidden, heads)
+}
+
+/// `hidden_size / num_attention_heads`.
+pub(super) fn split_heads(
+    root: Fields<'_>,
+    hidden: usize,
+    heads: usize,
+) -> Result<usize, ConfigError> {
     match hidden.checked_rem(heads) {
         Some(0) => Ok(hidden / heads),
         _ => {

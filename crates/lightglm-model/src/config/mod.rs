@@ -13,6 +13,7 @@ mod error;
 mod fields;
 mod generation_config;
 mod glm_config;
+mod llama_family;
 mod presets;
 mod python_json;
 mod rope;
@@ -20,6 +21,6 @@ mod shapes;
 
 pub use error::ConfigError;
 pub use generation_config::GenerationConfig;
-pub use glm_config::{GlmConfig, ModelType};
+pub use glm_config::{ADAPTERS_KEY, GlmConfig, Layouts, ModelType};
 pub use python_json::python_json;
 pub use rope::{RopeParameters, RopeScaling};

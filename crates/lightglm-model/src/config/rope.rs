@@ -197,7 +197,12 @@ impl RopeParameters {
     /// Reads both layouts: `rope_parameters` (2026) and `rope_theta`, `partial_rotary_factor`,
     /// `rope_scaling` at the top level (2025). A non-empty `rope_scaling` wins over
     /// `rope_parameters`, and a key inside of either over one at the top level, as in transformers.
-    pub(super) fn parse(root: Fields<'_>, max_positions: usize) -> Result<Self, ConfigError> {
+    /// `partial` is the family's share of a head that is rotated where the file names none.
+    pub(super) fn parse(
+        root: Fields<'_>,
+        max_positions: usize,
+        partial: f64,
+    ) -> Result<Self, ConfigError> {
         let given = |key| Ok(root.object(key)?.filter(|fields| !fields.is_empty()));
         let inner = match given("rope_scaling")? {
             Some(fields) => Some(fields),
@@ -216,7 +221,7 @@ impl RopeParameters {
             let reason = "must be above 1 and fit into f32";
             return Err(ConfigError::impossible(root.file(), theta_key, rope_theta, reason));
         }
-        let (partial_rotary_factor, partial_key) = number("partial_rotary_factor", 0.5)?;
+        let (partial_rotary_factor, partial_key) = number("partial_rotary_factor", partial)?;
         if !(partial_rotary_factor > 0.0 && partial_rotary_factor <= 1.0) {
             let reason = "must be above 0 and at most 1";
             let (file, value) = (root.file(), partial_rotary_factor);

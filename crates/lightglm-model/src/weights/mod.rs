@@ -5,6 +5,7 @@
 
 mod check_tensors;
 mod gguf;
+mod llama;
 mod random_checkpoint;
 mod safetensors;
 mod seeded;
@@ -14,6 +15,7 @@ pub use gguf::{
     GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType,
     RANDOM_GGUF_TYPES, dequantize, write_random_gguf,
 };
+pub use llama::LlamaCheckpoint;
 pub use random_checkpoint::write_random_checkpoint;
 pub use safetensors::{
     SafetensorsCheckpoint, SafetensorsHeader, SafetensorsTensor, SafetensorsWriter, StoredDtype,

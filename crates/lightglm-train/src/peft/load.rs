@@ -5,17 +5,20 @@ use std::fs;
 use std::path::Path;
 
 use half::{bf16, f16};
+use lightglm_core::ProjectionLayout;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::adapter_config::AdapterConfig;
 use super::error::PeftError;
+use super::layout::rows_from_file;
 use super::places::{self, places};
 use super::{CONFIG_FILE, MODEL_FILE, PICKLE_FILE};
 use crate::lora::{Lora, LowRank};
 
 /// Reads the adapter in `folder` for a model whose projection `name` has `shape(name)`, `[N, K]`;
-/// `None` where it has no such projection. It is called `name` and wraps the projections that the
+/// `None` where it has no such projection, and is laid out as `layout` by the programs that make adapters
+/// for it. It is called `name` and wraps the projections that the
 /// file has matrices for.
 ///
 /// # Errors
@@ -24,6 +27,7 @@ pub fn load_adapter(
     folder: &Path,
     name: &str,
     shape: &dyn Fn(&str) -> Option<[usize; 2]>,
+    layout: ProjectionLayout,
 ) -> Result<Lora, PeftError> {
     let file = folder.join(CONFIG_FILE);
     let text = fs::read(&file).map_err(|source| PeftError::Io { file: file.clone(), source })?;
@@ -37,7 +41,7 @@ pub fn load_adapter(
         );
         return Err(PeftError::malformed(&pickle, reason));
     }
-    let matrices = read_matrices(&tensors, &file, &config, shape)?;
+    let matrices = read_matrices(&tensors, &file, &config, shape, layout)?;
     let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
     let modules: BTreeSet<String> = matrices.keys().map(last).collect();
     let config = config.lora(&file, modules.into_iter().collect())?;
@@ -92,6 +96,7 @@ fn read_matrices(
     config_file: &Path,
     config: &AdapterConfig,
     shape: &dyn Fn(&str) -> Option<[usize; 2]>,
+    layout: ProjectionLayout,
 ) -> Result<BTreeMap<String, LowRank>, PeftError> {
     let io = |source| PeftError::Io { file: file.to_path_buf(), source };
     let bytes = fs::read(file).map_err(io)?;
@@ -138,6 +143,8 @@ fn read_matrices(
             return Err(wrong(full, &reason));
         }
         let (lora_a, lora_b) = (floats(file, full, &a)?, floats(file, other, &b)?);
+        let lora_b = rows_from_file(layout, module, rank, lora_b)
+            .ok_or_else(|| wrong(other, "has rows that make no whole heads"))?;
         let low = LowRank { rank, scale, shape: [n, k], lora_a, lora_b };
         for place in &places {
             let projection = shape(&place.projection).unwrap_or_default();

@@ -1,12 +1,14 @@
 //! Adapters in the files of Hugging Face PEFT: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Names follow transformers' `GlmForCausalLM` and `Glm4ForCausalLM`, whose modules the decoder's
-//! projections are called after, so adapters go both ways without a conversion.
+//! projections are called after, so adapters go both ways without a conversion. Those of models in another
+//! [`ProjectionLayout`](lightglm_core::ProjectionLayout) are read and written in that one.
 //!
 //! Source: PEFT, `peft/tuners/lora/config.py` and `peft/utils/save_and_load.py`.
 
 mod adapter_config;
 mod error;
+mod layout;
 mod load;
 mod places;
 mod save;

@@ -7,15 +7,16 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Tensor, backend::Backend};
-use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec, temporary_in};
+use lightglm_core::{ProjectionLayout, SafetensorsWriter, StoredDtype, TensorSpec, temporary_in};
 
 use super::adapter_config::AdapterConfig;
 use super::error::PeftError;
+use super::layout::{Tensors, modules, to_file};
 use super::{CONFIG_FILE, MODEL_FILE, PREFIX};
-use crate::lora::Lora;
+use crate::lora::{Lora, LoraConfig};
 
 /// Writes the adapters that `lora` has put into `module` to `folder`, which is made where it is not
-/// there. `base_model` is what PEFT shall load below them: a name on the hub, or a folder.
+/// there, as programs have them that lay out the model's projections as `layout`. `base_model` is what PEFT shall load below them: a name on the hub, or a folder.
 ///
 /// Each file appears whole under its name; the configuration comes last.
 ///
@@ -25,16 +26,20 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
     module: &M,
     lora: &Lora,
     base_model: Option<&str>,
+    layout: ProjectionLayout,
     folder: &Path,
 ) -> Result<(), PeftError> {
-    let mut collect = Collect { wanted: BTreeMap::new(), found: BTreeMap::new() };
+    let mut collect = Collect { wanted: BTreeMap::new(), found: Tensors::new() };
     for site in lora.sites() {
         for (half, id) in [("lora_A", site.lora_a), ("lora_B", site.lora_b)] {
             collect.wanted.insert(id, format!("{PREFIX}{}.{half}.weight", site.name));
         }
     }
     module.visit(&mut collect);
-    let tensors = collect.found;
+    let tensors = to_file(layout, collect.found).ok_or_else(|| {
+        let reason = "rows of q_proj or k_proj make no whole heads";
+        PeftError::malformed(&folder.join(MODEL_FILE), reason)
+    })?;
     if tensors.is_empty() {
         return Err(PeftError::NoAdapter { name: lora.name().to_owned() });
     }
@@ -54,7 +59,9 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
         writer.write(&bytes)?;
     }
     writer.finish()?;
-    let config = AdapterConfig::new(lora.config(), base_model);
+    let modules = modules(layout, &lora.config().target_modules);
+    let config = LoraConfig { target_modules: modules, ..lora.config().clone() };
+    let config = AdapterConfig::new(&config, base_model);
     let json = serde_json::to_vec_pretty(&config).expect("numbers and strings are JSON");
     let file = folder.join(CONFIG_FILE);
     let io = |source| PeftError::Io { file: file.clone(), source };
@@ -69,7 +76,7 @@ struct Collect {
     /// Names by parameter.
     wanted: BTreeMap<ParamId, String>,
     /// Shapes and elements by name.
-    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    found: Tensors,
 }
 
 impl<B: Backend> ModuleVisitor<B> for Collect {

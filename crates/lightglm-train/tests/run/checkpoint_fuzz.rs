@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::bigrams::{VOCAB, config, corpus, model, run};
+use lightglm_core::ProjectionLayout;
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 use lightglm_train::checkpoint::CheckpointFolder;
 use lightglm_train::objectives::CrossEntropy;
@@ -117,16 +118,18 @@ fn peft(name: &str, which: usize) {
     let folder = tempfile::tempdir().unwrap();
     let files = adapter(folder.path());
     let shape = |name: &str| (name == "q_proj").then_some([3, VOCAB]);
-    fuzz(name, &files[which], || match load_adapter(folder.path(), "default", &shape) {
-        Ok(lora) => {
-            lora.config().check().expect("what is loaded is possible");
-            Ok(())
-        }
-        // A configuration of another rank is told as the matrices' fault, so both are named.
-        Err(error) => {
-            let message = error.to_string();
-            assert!(message.contains("adapter_"), "`{message}` names no file");
-            Err(format!("{message} {}", files[which].display()))
+    fuzz(name, &files[which], || {
+        match load_adapter(folder.path(), "default", &shape, ProjectionLayout::Glm) {
+            Ok(lora) => {
+                lora.config().check().expect("what is loaded is possible");
+                Ok(())
+            }
+            // A configuration of another rank is told as the matrices' fault, so both are named.
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.contains("adapter_"), "`{message}` names no file");
+                Err(format!("{message} {}", files[which].display()))
+            }
         }
     });
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lightglm_core::{Embedding, Linear};
 use lightglm_kernels::LmBackend;
-use lightglm_model::config::GlmConfig;
+use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{Glm, SwiGlu};
 use lightglm_train::peft::load_adapter;
 
@@ -16,7 +16,7 @@ use crate::error::Error;
 /// Models of the adapters in `folder`, one folder each, in PEFT's layout.
 pub(super) fn adapter_loader<B, L, E>(
     base: Arc<Glm<B, L, SwiGlu<B, L>, E>>,
-    config: &GlmConfig,
+    checkpoint: &Checkpoint,
     folder: PathBuf,
 ) -> LoadAdapter<B>
 where
@@ -25,13 +25,14 @@ where
     E: Embedding<B> + Send + Sync + 'static,
 {
     // Adapters go beside projections; a table of embeddings is none, tied or not.
-    let mut shapes = matrices(config);
+    let mut shapes = matrices(checkpoint.config());
     shapes.retain(|(name, _)| name != EMBEDDING);
+    let layout = checkpoint.adapter_layout();
     Arc::new(move |name| {
         let path = folder_in(&folder, name)?;
         let shape =
             |wanted: &str| shapes.iter().find(|(name, _)| name == wanted).map(|&(_, shape)| shape);
-        let lora = load_adapter(&path, name, &shape)?;
+        let lora = load_adapter(&path, name, &shape, layout)?;
         let wrap = |name: &str, linear: L| lora.wrap(name, linear);
         let adapted: Arc<dyn LanguageModel<B>> = Arc::new(Glm::clone(&base).map_linears(wrap));
         match lora.unplaced().as_slice() {

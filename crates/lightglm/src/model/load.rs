@@ -148,8 +148,7 @@ where
 {
     let model = Arc::new(model);
     let adapters = options.adapters.clone();
-    let adapters =
-        adapters.map(|folder| adapter_loader(Arc::clone(&model), checkpoint.config(), folder));
+    let adapters = adapters.map(|folder| adapter_loader(Arc::clone(&model), checkpoint, folder));
     Loaded { adapters, ..Loaded::new(model, scheme, integer, device) }
 }
 

@@ -5,9 +5,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use lightglm_core::{WeightError, WeightSource, save_safetensors};
+use lightglm_core::{ProjectionLayout, WeightError, WeightSource, save_safetensors};
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::ADAPTERS_KEY;
 use lightglm_model::weights::SafetensorsCheckpoint;
 use lightglm_quant::formats::FormatError;
 use lightglm_quant::formats::compressed_tensors::{
@@ -164,16 +165,21 @@ pub fn write_dequantized(folder: &Path, file: &Path) -> Result<(), Error> {
     Ok(save_safetensors(file, &source, &BTreeMap::new())?)
 }
 
-/// The model's config.json, as it is where there is one.
+/// The model's config.json: its own, where that describes the weights.
 fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
     let file = checkpoint.path().join("config.json");
     let malformed =
         |source: serde_json::Error| Error::Io { file: file.clone(), source: source.into() };
-    match fs::read(&file) {
-        Ok(text) => serde_json::from_slice(&text).map_err(malformed),
-        // A GGUF file says the same in other words.
-        Err(_) => serde_json::from_str(&checkpoint.config().to_json()).map_err(malformed),
+    if !checkpoint.is_translated() {
+        let text = fs::read(&file).map_err(|source| Error::Io { file: file.clone(), source })?;
+        return serde_json::from_slice(&text).map_err(malformed);
     }
+    let mut json: Map<_, _> =
+        serde_json::from_str(&checkpoint.config().to_json()).map_err(malformed)?;
+    if checkpoint.adapter_layout() != ProjectionLayout::Glm {
+        json.insert(ADAPTERS_KEY.to_owned(), "llama".into());
+    }
+    Ok(json)
 }
 
 /// Matrices that will be quantized.

@@ -10,7 +10,8 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
 use lightglm_core::{
-    EffectiveWeight, Embedding, MasterWeight, TrainableLm, WeightDtype, trainable_parameters,
+    EffectiveWeight, Embedding, MasterWeight, ProjectionLayout, TrainableLm, WeightDtype,
+    trainable_parameters,
 };
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision, SwiGlu};
@@ -51,8 +52,14 @@ pub(super) trait Student: Send {
     /// Its weights in f32, with adapters added, before any rounding: a copy.
     fn weights(&self) -> Result<DecoderWeights, Error>;
 
-    /// Writes the adapters that `lora` made.
-    fn save_adapter(&self, lora: &Lora, base: &str, folder: &Path) -> Result<(), Error>;
+    /// Writes the adapters that `lora` made, for the programs that lay out the model as `layout`.
+    fn save_adapter(
+        &self,
+        lora: &Lora,
+        base: &str,
+        layout: ProjectionLayout,
+        folder: &Path,
+    ) -> Result<(), Error>;
 }
 
 /// What [`open`] makes of a checkpoint.
@@ -187,7 +194,13 @@ where
         Ok(self.decoder()?.weights())
     }
 
-    fn save_adapter(&self, lora: &Lora, base: &str, folder: &Path) -> Result<(), Error> {
-        Ok(save_adapter::<Train, _>(self.decoder()?, lora, Some(base), folder)?)
+    fn save_adapter(
+        &self,
+        lora: &Lora,
+        base: &str,
+        layout: ProjectionLayout,
+        folder: &Path,
+    ) -> Result<(), Error> {
+        Ok(save_adapter::<Train, _>(self.decoder()?, lora, Some(base), layout, folder)?)
     }
 }

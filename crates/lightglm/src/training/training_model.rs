@@ -347,7 +347,8 @@ impl TrainingModel {
     pub fn save_adapter(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         match (&self.method, &self.lora) {
             (Method::Lora(_), Some(lora)) => {
-                self.student.save_adapter(lora, &self.base_model, folder.as_ref())
+                let layout = self.checkpoint.adapter_layout();
+                self.student.save_adapter(lora, &self.base_model, layout, folder.as_ref())
             }
             // Adapters that were trained for rounded weights do not fit others.
             _ => Err(Error::NoAdapter { method: self.method.describe() }),

@@ -52,6 +52,23 @@ fn an_export_is_opened_as_it_is_stored() {
     }
 }
 
+/// Other programs read an export of a Llama's weights as the `glm` that they are written as.
+#[test]
+fn an_export_of_a_llama_says_what_it_is() {
+    let base =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../lightglm-model/tests/data/llama/qwen2");
+    let checkpoint = Checkpoint::open(&base).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("export");
+    export(&checkpoint, &ExportOptions::new(ExportFormat::IntQuantized), &to).unwrap();
+    let exported = Checkpoint::open(&to).unwrap();
+    assert!(checkpoint.is_translated() && !exported.is_translated());
+    assert_eq!(exported.config(), checkpoint.config());
+    assert_eq!(exported.adapter_layout(), checkpoint.adapter_layout());
+    let text = std::fs::read_to_string(to.join("config.json")).unwrap();
+    assert!(text.contains("GlmForCausalLM") && !text.contains("Qwen2"), "{text}");
+}
+
 #[test]
 fn what_others_quantized_is_opened_or_refused_by_name() {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(PathBuf::from);

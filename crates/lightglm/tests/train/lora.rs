@@ -13,7 +13,8 @@ use burn_flex::{Flex, FlexDevice};
 use lightglm::generic::matrices;
 use lightglm_core::trainable_parameters;
 use lightglm_core::{
-    Activations, GradientSums, LabelledSpan, LogitRows, SequenceId, Span, TrainableLm, WeightDtype,
+    Activations, GradientSums, LabelledSpan, LogitRows, ProjectionLayout, SequenceId, Span,
+    TrainableLm, WeightDtype,
 };
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -301,9 +302,12 @@ fn through_files() {
     let model = wrapped(dense::<Flex>(), &lora);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("made/here");
-    save_adapter(&model, &lora, Some("zai-org/GLM-4-9B-0414"), &path).unwrap();
+    save_adapter(&model, &lora, Some("zai-org/GLM-4-9B-0414"), ProjectionLayout::Glm, &path)
+        .unwrap();
     let shapes: BTreeMap<String, [usize; 2]> = matrices(&config()).into_iter().collect();
-    let back = load_adapter(&path, "back", &|name| shapes.get(name).copied()).unwrap();
+    let back =
+        load_adapter(&path, "back", &|name| shapes.get(name).copied(), ProjectionLayout::Glm)
+            .unwrap();
     let mut modules = lora.config().target_modules.clone();
     modules.sort();
     assert_eq!(back.config(), &LoraConfig { target_modules: modules, ..lora.config().clone() });
@@ -318,28 +322,32 @@ fn through_files() {
     let few = LoraConfig { target_modules: vec!["v_proj".into()], ..lora.config().clone() };
     let few = Lora::new("few", few, 7).unwrap();
     let model = wrapped(dense::<Flex>(), &few);
-    save_adapter(&model, &few, None, &path).unwrap();
-    let back = load_adapter(&path, "back", &|name| shapes.get(name).copied()).unwrap();
+    save_adapter(&model, &few, None, ProjectionLayout::Glm, &path).unwrap();
+    let back =
+        load_adapter(&path, "back", &|name| shapes.get(name).copied(), ProjectionLayout::Glm)
+            .unwrap();
     assert_eq!(back.config().target_modules, ["v_proj"]);
     wrapped(dense::<Flex>(), &back);
     assert_eq!(back.sites().len(), config().num_hidden_layers);
 
     // A model that has no such adapter, and a folder that is none.
     let other = wrapped(dense::<Flex>(), &adapter("other", 1, 0.0));
-    let error = save_adapter(&other, &lora, None, &path).unwrap_err();
+    let error = save_adapter(&other, &lora, None, ProjectionLayout::Glm, &path).unwrap_err();
     assert!(matches!(error, PeftError::NoAdapter { name } if name == "mine"));
     let file = folder.path().join("file");
     fs::write(&file, "no folder").unwrap();
-    let error = save_adapter(&model, &few, None, &file).unwrap_err();
+    let error = save_adapter(&model, &few, None, ProjectionLayout::Glm, &file).unwrap_err();
     assert!(matches!(&error, PeftError::Io { file: named, .. } if *named == file), "{error}");
     fs::create_dir_all(file.with_extension("d").join(MODEL_FILE).join("x")).unwrap();
-    let error = save_adapter(&model, &few, None, &file.with_extension("d")).unwrap_err();
+    let error = save_adapter(&model, &few, None, ProjectionLayout::Glm, &file.with_extension("d"))
+        .unwrap_err();
     assert!(matches!(error, PeftError::Write(_)), "{error}");
     assert!(error.to_string().contains(MODEL_FILE), "{error}");
 
     // A model of another size.
     let narrow = |name: &str| shapes.get(name).map(|[n, k]| [*n, k / 2]);
-    let error = load_adapter(&path, "back", &narrow).map(|_| ()).unwrap_err();
+    let error =
+        load_adapter(&path, "back", &narrow, ProjectionLayout::Glm).map(|_| ()).unwrap_err();
     let PeftError::Tensor { file, name, .. } = error else { panic!("{error}") };
     assert!(file.ends_with(MODEL_FILE) && name.ends_with("v_proj.lora_A.weight"), "{name}");
 }

@@ -9,6 +9,7 @@ mod lora;
 mod master_weights;
 mod mixed_precision;
 mod peft;
+mod peft_llama;
 mod qat_model;
 mod qlora;
 mod refusals;

@@ -14,7 +14,8 @@ use burn::module::{AutodiffModule, Module};
 use burn_flex::{Flex, FlexDevice};
 use lightglm::generic::matrices;
 use lightglm_core::{
-    LogitRows, SafetensorsWriter, SequenceId, Span, StoredDtype, TensorSpec, WeightDtype,
+    LogitRows, ProjectionLayout, SafetensorsWriter, SequenceId, Span, StoredDtype, TensorSpec,
+    WeightDtype,
 };
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
@@ -26,7 +27,7 @@ use lightglm_train::peft::{load_adapter, save_adapter};
 use lightglm_train::trainer::{TokenizedExample, TrainConfig, TrainEvent, Trainer};
 use safetensors::SafeTensors;
 
-type Adapted<B> = Glm<
+pub(super) type Adapted<B> = Glm<
     B,
     LoraLinear<B, DenseLinear<B>>,
     SwiGlu<B, LoraLinear<B, DenseLinear<B>>>,
@@ -48,7 +49,7 @@ fn fixture(name: &str) -> Option<PathBuf> {
     Some(folder)
 }
 
-fn golden(name: &str) -> PathBuf {
+pub(super) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(format!("peft_{name}"))
 }
 
@@ -60,22 +61,23 @@ fn base<B: LmBackend<Device = FlexDevice>>(folder: &Path) -> (GlmConfig, DenseGl
     (config, model)
 }
 
-fn wrapped<B: LmBackend>(model: DenseGlm<B>, lora: &Lora) -> Adapted<B> {
+pub(super) fn wrapped<B: LmBackend>(model: DenseGlm<B>, lora: &Lora) -> Adapted<B> {
     model.no_grad().map_linears(&mut |name: &str, linear| lora.wrap(name, linear))
 }
 
 fn loaded(folder: &Path, config: &GlmConfig) -> Lora {
     let shapes: BTreeMap<String, [usize; 2]> = matrices(config).into_iter().collect();
-    load_adapter(folder, "default", &|name| shapes.get(name).copied()).unwrap()
+    load_adapter(folder, "default", &|name| shapes.get(name).copied(), ProjectionLayout::Glm)
+        .unwrap()
 }
 
-fn logits(model: &Adapted<Flex>, tokens: &[u32]) -> Vec<f32> {
+pub(super) fn logits(model: &Adapted<Flex>, tokens: &[u32]) -> Vec<f32> {
     let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
     model.forward_uncached(&[span]).unwrap().into_data().to_vec().unwrap()
 }
 
 /// Token ids and logits.
-fn read_logits(file: &Path) -> (Vec<u32>, Vec<f32>) {
+pub(super) fn read_logits(file: &Path) -> (Vec<u32>, Vec<f32>) {
     let bytes = fs::read(file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tokens = tensors.tensor("tokens").unwrap().data().chunks_exact(8);
@@ -112,7 +114,7 @@ fn adapters_of_peft() {
 
         // Saved again, PEFT's matrices are the same bytes.
         let out = tempfile::tempdir().unwrap();
-        save_adapter(&adapted, &lora, None, out.path()).unwrap();
+        save_adapter(&adapted, &lora, None, ProjectionLayout::Glm, out.path()).unwrap();
         let (ours, theirs) = (matrix_bytes(out.path()), matrix_bytes(&golden(name)));
         assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
         assert!(ours == theirs, "{name}: other bytes");
@@ -142,7 +144,7 @@ fn our_adapters_for_peft() {
         let lora = Lora::new("default", config, 3).unwrap();
         let model = trained(wrapped(model, &lora), &lora);
         let out = out.join(name);
-        save_adapter(&model, &lora, folder.to_str(), &out).unwrap();
+        save_adapter(&model, &lora, folder.to_str(), ProjectionLayout::Glm, &out).unwrap();
         let tokens: Vec<u32> = (0..24).map(|i| (i * i * 7 + 5) % 320).collect();
         write_logits(&out.join("logits.safetensors"), &tokens, &logits(&model.valid(), &tokens));
     }
@@ -168,7 +170,7 @@ fn trained(model: Adapted<Autodiff<Flex>>, lora: &Lora) -> Adapted<Autodiff<Flex
     model
 }
 
-fn write_logits(file: &Path, tokens: &[u32], logits: &[f32]) {
+pub(super) fn write_logits(file: &Path, tokens: &[u32], logits: &[f32]) {
     let spec = |name: &str, dtype, shape| TensorSpec { name: name.into(), dtype, shape };
     let shape = vec![tokens.len(), logits.len() / tokens.len()];
     let specs = [

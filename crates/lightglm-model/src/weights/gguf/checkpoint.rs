@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use lightglm_core::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{
+    ProjectionLayout, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,
+};
 
 use super::config::Keys;
 use super::dequantize::dequantize;
 use super::file::{GgufFile, GgufTensor};
-use super::names::{Origin, translate};
+use super::names::{Architecture, Origin, translate};
 use super::vocabulary::read_vocabulary;
 use crate::config::{ConfigError, GlmConfig};
 use lightglm_text::GgufVocabulary;
@@ -63,6 +65,18 @@ impl GgufCheckpoint {
     /// `config.json` spells it.
     pub fn config(&self) -> Result<GlmConfig, ConfigError> {
         Keys::new(&self.file)?.config()
+    }
+
+    /// How adapters that are made for the model lay out its projections: the Llama family's have its other
+    /// files' order of rows.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub fn adapter_layout(&self) -> Result<ProjectionLayout, ConfigError> {
+        Ok(match Keys::new(&self.file)?.architecture {
+            Architecture::Llama => ProjectionLayout::Llama { head_dim: self.config()?.head_dim },
+            Architecture::Glm4 | Architecture::ChatGlm => ProjectionLayout::Glm,
+        })
     }
 
     /// The tokenizer in the file's metadata.

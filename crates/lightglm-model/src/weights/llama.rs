@@ -1,0 +1,229 @@
+//! `LlamaCheckpoint`: safetensors in the layout of Llama, Mistral and Qwen as a weight source of the decoder.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lightglm_core::{ProjectionLayout, StoredTensor, TensorView, WeightError, WeightSource};
+use lightglm_kernels::page_out;
+
+use super::safetensors::SafetensorsCheckpoint;
+use crate::config::GlmConfig;
+
+/// What both errors of a file that contradicts itself call the format.
+const FORMAT: &str = "Llama checkpoint";
+
+/// A folder whose `config.json` says `llama`, `mistral` or `qwen2`, under the names of the GLM decoder.
+///
+/// Rows of `q_proj` and `k_proj` come in the order in which the decoder rotates them, `gate_proj` and
+/// `up_proj` stacked as one projection, gate's rows first. Those are copied at each call of `tensor`; all
+/// others are views of the mapping.
+#[derive(Clone, Debug)]
+pub struct LlamaCheckpoint {
+    file: SafetensorsCheckpoint,
+    layout: ProjectionLayout,
+    /// By the decoder's names.
+    origins: BTreeMap<String, Origin>,
+}
+
+/// Where a tensor comes from.
+#[derive(Clone, Debug)]
+enum Origin {
+    /// The file's tensor of the same name.
+    Same,
+    /// The file's tensor of the same name, its rows in another order.
+    Reordered,
+    /// Two tensors of the file, one below the other.
+    Stacked([String; 2]),
+}
+
+impl LlamaCheckpoint {
+    /// The tensors of `file` for a model of `config`, whose heads have `config.head_dim` elements.
+    ///
+    /// A bias of `o_proj`, which the decoder has no place for, is passed over where it is zero.
+    ///
+    /// # Errors
+    /// [`WeightError::Missing`] for half of a feed-forward; [`WeightError::Malformed`] for halves that do
+    /// not fit, for rows that make no whole heads, and for a bias of `o_proj` that is not zero.
+    pub fn new(file: SafetensorsCheckpoint, config: &GlmConfig) -> Result<Self, WeightError> {
+        let layout = ProjectionLayout::Llama { head_dim: config.head_dim };
+        let mut origins = BTreeMap::new();
+        for name in file.names() {
+            if let Some(layer) = name.strip_suffix("gate_proj.weight") {
+                let up = format!("{layer}up_proj.weight");
+                let halves = Origin::Stacked([name.clone(), up]);
+                origins.insert(format!("{layer}gate_up_proj.weight"), halves);
+            } else if let Some(layer) = name.strip_suffix("up_proj.weight") {
+                let gate = format!("{layer}gate_proj.weight");
+                if file.shape(&gate).is_none() {
+                    return Err(missing(&file, gate));
+                }
+            } else if !(name.ends_with("o_proj.bias") && is_zero(&file.tensor(&name)?.bytes)) {
+                let reordered = is_reordered(layout, &name);
+                let origin = if reordered { Origin::Reordered } else { Origin::Same };
+                origins.insert(name, origin);
+            }
+        }
+        let checkpoint = Self { file, layout, origins };
+        checkpoint.check(config)?;
+        Ok(checkpoint)
+    }
+
+    /// The file with its own names.
+    pub fn file(&self) -> &SafetensorsCheckpoint {
+        &self.file
+    }
+
+    fn check(&self, config: &GlmConfig) -> Result<(), WeightError> {
+        let head_dim = config.head_dim;
+        for (name, origin) in &self.origins {
+            match origin {
+                Origin::Same if name.ends_with("o_proj.bias") => {
+                    let reason = format!("`{name}` is not zero, and the decoder has no such bias");
+                    return Err(self.malformed(reason));
+                }
+                Origin::Same => {}
+                Origin::Reordered => {
+                    let shape = self.file.shape(name).unwrap_or_default();
+                    if !shape.first().is_some_and(|rows| rows.is_multiple_of(head_dim)) {
+                        let reason = format!("`{name}` {shape:?} has no heads of {head_dim} rows");
+                        return Err(self.malformed(reason));
+                    }
+                }
+                Origin::Stacked([gate, up]) => {
+                    if self.file.shape(up).is_none() {
+                        return Err(missing(&self.file, up.clone()));
+                    }
+                    if self.stacked(gate, up).is_none() {
+                        let of = |name: &str| self.file.shape(name).unwrap_or_default();
+                        let (first, second) = (of(gate), of(up));
+                        let reason =
+                            format!("`{gate}` is {first:?}, beside an up projection of {second:?}");
+                        return Err(self.malformed(reason));
+                    }
+                }
+            }
+        }
+        // Where the decoder's name stands for two of the file's, the file's is the one to say.
+        let without = |layer: &usize| !self.origins.contains_key(&mlp(*layer, "gate_up_proj"));
+        match (0..config.num_hidden_layers).find(without) {
+            Some(layer) => Err(missing(&self.file, mlp(layer, "gate_proj"))),
+            None => Ok(()),
+        }
+    }
+
+    fn malformed(&self, reason: String) -> WeightError {
+        WeightError::Malformed { file: self.file.path().to_owned(), format: FORMAT, reason }
+    }
+
+    /// The shape of two matrices, one below the other; `None` where they do not fit.
+    fn stacked(&self, first: &str, second: &str) -> Option<Vec<usize>> {
+        match (&self.file.shape(first)?[..], &self.file.shape(second)?[..]) {
+            ([rows, columns], [more, others]) if columns == others => {
+                Some(vec![rows.checked_add(*more)?, *columns])
+            }
+            _ => None,
+        }
+    }
+
+    /// The rows of the file's tensor `name` as the decoder orders them.
+    fn reordered(&self, name: &str, stored: StoredTensor) -> StoredTensor {
+        let rows = stored.shape.first().copied().unwrap_or_default();
+        let parts = stored.parts.iter().flat_map(|bytes| {
+            let row_bytes = bytes.len() / rows.max(1);
+            (0..rows).map(move |row| {
+                let at = self.layout.row_in_file(projection(name), row) * row_bytes;
+                bytes.slice(at..at + row_bytes)
+            })
+        });
+        StoredTensor { parts: parts.collect(), ..stored }
+    }
+
+    fn origin(&self, name: &str) -> Result<&Origin, WeightError> {
+        self.origins.get(name).ok_or_else(|| missing(&self.file, name.to_owned()))
+    }
+}
+
+/// `model.layers.0.self_attn.q_proj` of its weight or bias.
+fn projection(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(projection, _)| projection)
+}
+
+fn is_reordered(layout: ProjectionLayout, name: &str) -> bool {
+    let is_row = name.ends_with(".weight") || name.ends_with(".bias");
+    is_row && layout.reorders(projection(name))
+}
+
+fn mlp(layer: usize, projection: &str) -> String {
+    format!("model.layers.{layer}.mlp.{projection}.weight")
+}
+
+fn missing(file: &SafetensorsCheckpoint, name: String) -> WeightError {
+    WeightError::Missing { file: file.path().to_owned(), name }
+}
+
+/// Whether all numbers are +0.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+impl WeightSource for LlamaCheckpoint {
+    fn names(&self) -> Vec<String> {
+        self.origins.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match self.origins.get(name)? {
+            Origin::Same | Origin::Reordered => self.file.shape(name),
+            Origin::Stacked([first, second]) => self.stacked(first, second),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
+        let views = match self.origin(name)? {
+            Origin::Same => return self.file.tensor(name),
+            Origin::Reordered => vec![self.file.tensor(name)?],
+            Origin::Stacked([first, second]) => {
+                vec![self.file.tensor(first)?, self.file.tensor(second)?]
+            }
+        };
+        let stored = self.stored(name)?;
+        let mut bytes = Vec::with_capacity(stored.parts.iter().map(Bytes::len).sum());
+        for part in &stored.parts {
+            bytes.extend_from_slice(part);
+        }
+        // What was read of the file would count as memory beside the copy.
+        for view in &views {
+            page_out(&view.bytes);
+        }
+        Ok(TensorView { dtype: views[0].dtype, shape: stored.shape, bytes: Bytes::from(bytes) })
+    }
+
+    fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
+        let mut rows = self.stored_rows(name)?.into_iter();
+        let Some(mut all) = rows.next() else { return Err(missing(&self.file, name.to_owned())) };
+        for more in rows {
+            if more.dtype != all.dtype {
+                let (file, name) = (self.file.path().to_owned(), name.to_owned());
+                let dtype = format!("{} above {}", all.dtype, more.dtype);
+                return Err(WeightError::UnsupportedDtype { file, name, dtype });
+            }
+            all.shape[0] += more.shape[0];
+            all.parts.extend(more.parts);
+        }
+        Ok(all)
+    }
+
+    fn stored_rows(&self, name: &str) -> Result<Vec<StoredTensor>, WeightError> {
+        Ok(match self.origin(name)? {
+            Origin::Same => vec![self.file.stored(name)?],
+            Origin::Reordered => vec![self.reordered(name, self.file.stored(name)?)],
+            Origin::Stacked([first, second]) => {
+                vec![self.file.stored(first)?, self.file.stored(second)?]
+            }
+        })
+    }
+
+    fn metadata(&self, key: &str) -> Option<String> {
+        self.file.metadata(key)
+    }
+}

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Makes crates/lightglm-model/tests/data/llama: tiny random models of the Llama family, and their logits.
+
+Each folder is what transformers' `save_pretrained` writes (weights in bfloat16), with `expected.safetensors`:
+`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes.
+
+    pip install torch transformers==5.24.0 safetensors
+    tools/llama_golden.py crates/lightglm-model/tests/data/llama
+"""
+
+import argparse
+import pathlib
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+TOKENS = 20
+
+SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 20,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 40,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
+
+MODELS = {
+    "llama_tied": ("llama", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "llama_bias": ("llama", {"attention_bias": True, "num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
+    "mistral": ("mistral", {"sliding_window": None, "num_key_value_heads": 1}),
+    "qwen2": ("qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}),
+}
+
+
+def make(folder, model_type, fields, seed):
+    """Writes one model and what it says."""
+    generator = torch.Generator().manual_seed(seed)
+    config = AutoConfig.for_model(model_type, **(SHAPE | fields))
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # Large enough that attention is not nearly uniform: its order of rows shows in the logits.
+            values = torch.randn(parameter.shape, generator=generator) * 0.3
+            if "norm" in name:
+                values = 1.0 + values
+            if name.endswith("o_proj.bias"):
+                values = torch.zeros(parameter.shape)
+            parameter.copy_(values.bfloat16().float())
+        ids = torch.randint(SHAPE["vocab_size"], (1, TOKENS), generator=generator)
+        logits = model(input_ids=ids).logits[0]
+    model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    expected = {"input_ids": ids[0], "logits": logits.contiguous()}
+    save_file(expected, folder / "expected.safetensors")
+
+
+def main():
+    """Reads the arguments and makes every model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=pathlib.Path)
+    output = parser.parse_args().output
+    for seed, (name, (model_type, fields)) in enumerate(MODELS.items()):
+        make(output / name, model_type, fields, seed)
+
+
+if __name__ == "__main__":
+    main()
