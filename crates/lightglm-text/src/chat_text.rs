@@ -95,6 +95,18 @@ pub enum ChatTextError {
         /// Its path: `messages[3].content`, `tools[0]`.
         field: String,
     },
+    /// There is no chat template to write a conversation with; plain texts can be continued.
+    #[error(
+        "{origin} has no chat template, and GLM-4's, which is built in, does not fit: the vocabulary \
+         has no {}",
+        missing.join(", ")
+    )]
+    NoTemplate {
+        /// Directory or file of the model.
+        origin: String,
+        /// Control tokens that the built-in template writes and the vocabulary does not have.
+        missing: Vec<String>,
+    },
     /// The chat template refused the messages or failed.
     #[error("the chat template refused the messages: {reason}")]
     Template {

@@ -163,6 +163,9 @@ fn refused(error: TextError) -> ChatTextError {
     match error {
         TextError::Encode { .. } => ChatTextError::Encode { reason },
         TextError::NotInPrompt { field } => ChatTextError::NotInPrompt { field },
+        TextError::NoFittingTemplate { origin, missing } => {
+            ChatTextError::NoTemplate { origin, missing }
+        }
         _ => ChatTextError::Template { reason },
     }
 }
