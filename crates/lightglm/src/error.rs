@@ -275,7 +275,7 @@ pub enum Error {
         /// Its config.json.
         file: PathBuf,
         /// What is not read.
-        source: FormatError,
+        source: Box<FormatError>,
     },
     /// A file of questions or of predictions is malformed.
     #[error(transparent)]

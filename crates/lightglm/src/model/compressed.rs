@@ -31,7 +31,7 @@ pub(crate) fn compressed(
     let config = config
         .map(CompressedTensorsConfig::from_value)
         .transpose()
-        .map_err(|source| Error::ForeignQuantization { file, source })?;
+        .map_err(|source| Error::ForeignQuantization { file, source: Box::new(source) })?;
     Ok(config.map(|config| CompressedTensorsCheckpoint::new(weights, config, path)))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn name_of(
     let first = layers.layers().next().map(|layer| layers.scheme(layer)).transpose();
     let first = first.map_err(|source| {
         let file = file.join("config.json");
-        Error::ForeignQuantization { file, source }
+        Error::ForeignQuantization { file, source: Box::new(source) }
     })?;
     Ok(first.map_or(Scheme::Dense, Scheme::Quantized).to_string())
 }
