@@ -112,13 +112,11 @@ pub enum ChatTextError {
     },
     /// There is no chat template to write a conversation with; plain texts can be continued.
     #[error(
-        "{origin} has no chat template, and GLM-4's, which is built in, does not fit: the vocabulary \
+        "the model has no chat template, and GLM-4's, which is built in, does not fit: its vocabulary \
          has no {}",
         missing.join(", ")
     )]
     NoTemplate {
-        /// Directory or file of the model.
-        origin: String,
         /// Control tokens that the built-in template writes and the vocabulary does not have.
         missing: Vec<String>,
     },

@@ -66,6 +66,8 @@ impl ChatText for ModelText {
     }
 
     fn reply_opening(&self, tools: &[Value]) -> String {
+        // One is enough to choose the template for tools.
+        let tools = &tools[..tools.len().min(1)];
         let question = Message::user(PLACEHOLDER);
         let answered = [question.clone(), Message::assistant(PLACEHOLDER)];
         let prompt = self.prompt(&[question], tools, true);
@@ -181,9 +183,7 @@ fn refused(error: TextError) -> ChatTextError {
     match error {
         TextError::Encode { .. } => ChatTextError::Encode { reason },
         TextError::NotInPrompt { field } => ChatTextError::NotInPrompt { field },
-        TextError::NoFittingTemplate { origin, missing } => {
-            ChatTextError::NoTemplate { origin, missing }
-        }
+        TextError::NoFittingTemplate { missing, .. } => ChatTextError::NoTemplate { missing },
         _ => ChatTextError::Template { reason },
     }
 }

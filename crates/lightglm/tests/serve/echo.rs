@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::server::{ask, runtime};
 
+const CHAT: &str = "/v1/chat/completions";
 /// Ids of the small tokenizer.
 const VOCAB_SIZE: usize = 320;
 
@@ -117,10 +118,10 @@ fn a_chat_computes_what_it_said_once() {
     assert_eq!(model.complete(raw).unwrap().text, format!("\n{reply}"));
 }
 
-fn chat(address: SocketAddr, body: &Value) -> String {
+fn post(address: SocketAddr, path: &str, body: &Value) -> String {
     let body = body.to_string();
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
@@ -133,7 +134,6 @@ fn chat(address: SocketAddr, body: &Value) -> String {
 fn an_echoed_reply_is_in_the_prefix_cache() {
     let (folder, reply) = scripted();
     let model = Model::open(folder.path(), LoadOptions::default()).unwrap();
-    let text = model.text().clone();
     let options = ServerOptions { model_name: Some("tiny".into()), ..Default::default() };
     let server = Server::new(model, options).unwrap();
     let runtime = runtime();
@@ -143,14 +143,14 @@ fn an_echoed_reply_is_in_the_prefix_cache() {
 
     let mut messages = vec![json!({"role": "user", "content": "Hi"})];
     let body = |messages: &[Value]| json!({"model": "tiny", "messages": messages, "temperature": 0, "max_tokens": 200});
-    let first: Value = serde_json::from_str(&chat(address, &body(&messages))).unwrap();
+    let first: Value = serde_json::from_str(&post(address, CHAT, &body(&messages))).unwrap();
     assert_eq!(first["choices"][0]["message"]["content"], reply.as_str());
     let tokens = |usage: &str| first["usage"][usage].as_u64().unwrap() as usize;
     let seen = tokens("prompt_tokens") + tokens("completion_tokens");
 
     messages.push(first["choices"][0]["message"].clone());
     messages.push(json!({"role": "user", "content": "And?"}));
-    let second: Value = serde_json::from_str(&chat(address, &body(&messages))).unwrap();
+    let second: Value = serde_json::from_str(&post(address, CHAT, &body(&messages))).unwrap();
     let cached = &second["usage"]["prompt_tokens_details"]["cached_tokens"];
     // The token that ended the reply was chosen, but not run.
     assert_eq!(*cached, (seen - 1) / KV_BLOCK * KV_BLOCK, "{}", second["usage"]);
@@ -158,13 +158,15 @@ fn an_echoed_reply_is_in_the_prefix_cache() {
 
     let mut streamed = body(&messages);
     streamed["stream"] = true.into();
-    let events = chat(address, &streamed);
+    let events = post(address, CHAT, &streamed);
     let said = events.lines().filter_map(|line| line.strip_prefix("data: {"));
     let said = said.filter_map(|event| {
         let event: Value = serde_json::from_str(&format!("{{{event}")).unwrap();
         Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned())
     });
     assert_eq!(said.collect::<String>(), reply);
-    assert!(text.encode(&reply).unwrap().len() > 64);
+    let answer = post(address, "/answer", &json!({"question": "Hi", "max_tokens": 200}));
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["answer"], reply.as_str());
     serving.abort();
 }
