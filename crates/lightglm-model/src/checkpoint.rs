@@ -169,31 +169,41 @@ impl Checkpoint {
     /// Those of [`tokenizer`](Self::tokenizer), [`chat_template`](Self::chat_template) and
     /// [`eos_token_ids`](Self::eos_token_ids).
     pub fn text(&self) -> Result<ModelText, CheckpointError> {
-        Ok(ModelText {
-            tokenizer: self.tokenizer()?,
-            template: self.chat_template()?,
-            eos_token_ids: self.eos_token_ids()?,
-        })
+        let tokenizer = self.tokenizer()?;
+        let template = match self.own_template()? {
+            Some(template) => template,
+            None => self.built_in_template(&tokenizer),
+        };
+        Ok(ModelText { tokenizer, template, eos_token_ids: self.eos_token_ids()? })
     }
 
-    /// The checkpoint's own chat template; the built-in GLM-4-0414 one where it has none.
+    /// The checkpoint's own chat template. Where it has none, the built-in one of GLM-4-0414 for a
+    /// vocabulary that has its tokens, and for others one that refuses every conversation, saying what
+    /// is missing.
     ///
     /// # Errors
-    /// [`TextError`] where the checkpoint's template does not parse.
+    /// [`TextError`] where the checkpoint's template does not parse, and those of
+    /// [`tokenizer`](Self::tokenizer) where it has none.
     pub fn chat_template(&self) -> Result<ChatTemplate, CheckpointError> {
-        match &self.weights {
-            Weights::Safetensors(_) | Weights::Llama(_) => match ChatTemplate::from_dir(&self.path)
-            {
-                Err(TextError::NoChatTemplate { .. }) => Ok(ChatTemplate::glm4_0414()),
-                other => Ok(other?),
-            },
-            Weights::Gguf(gguf) => match gguf.vocabulary()? {
-                vocabulary if vocabulary.chat_template.is_some() => {
-                    Ok(ChatTemplate::from_gguf(&vocabulary)?)
-                }
-                _ => Ok(ChatTemplate::glm4_0414()),
-            },
+        match self.own_template()? {
+            Some(template) => Ok(template),
+            None => Ok(self.built_in_template(&self.tokenizer()?)),
         }
+    }
+
+    fn own_template(&self) -> Result<Option<ChatTemplate>, CheckpointError> {
+        let template = match &self.weights {
+            Weights::Safetensors(_) | Weights::Llama(_) => ChatTemplate::from_dir(&self.path),
+            Weights::Gguf(gguf) => ChatTemplate::from_gguf(&gguf.vocabulary()?),
+        };
+        match template {
+            Err(TextError::NoChatTemplate { .. }) => Ok(None),
+            template => Ok(Some(template?)),
+        }
+    }
+
+    fn built_in_template(&self, tokenizer: &Tokenizer) -> ChatTemplate {
+        ChatTemplate::built_in_for(tokenizer, self.path.display().to_string())
     }
 
     /// The files of a model folder beside config.json and the weights, by name: tokenizer, chat

@@ -13,9 +13,14 @@ use crate::message::Message;
 use crate::prompt::RenderedPrompt;
 use crate::template_inputs::{self, Fields, ToolsPlace};
 use crate::template_source::{self, TemplateFiles};
+use crate::tokenizer::Tokenizer;
 
 /// The template of GLM-4-9B-0414 and its siblings.
 const GLM4_0414: &str = include_str!("glm4_0414.jinja");
+
+/// The control tokens that it writes.
+const GLM4_0414_TOKENS: [&str; 6] =
+    ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
 
 const DEFAULT: &str = "default";
 /// Chosen over the default where tools are given, as transformers does.
@@ -40,6 +45,15 @@ pub struct ChatTemplate {
     special_tokens: BTreeMap<String, String>,
     time: Option<SystemTime>,
     folds_tools: bool,
+    /// Where there is no template: why.
+    absent: Option<Absent>,
+}
+
+/// What has no chat template, and what its vocabulary lacks for the built-in one.
+#[derive(Clone, Debug)]
+struct Absent {
+    origin: String,
+    missing: Vec<String>,
 }
 
 impl ChatTemplate {
@@ -82,6 +96,28 @@ impl ChatTemplate {
         Self::from_source(GLM4_0414).unwrap_or_else(|error| unreachable!("built in: {error}"))
     }
 
+    /// The template of GLM-4-9B-0414 where every token that it writes is a control token of
+    /// `tokenizer`'s; otherwise none, which refuses every conversation
+    /// ([`TextError::NoFittingTemplate`]) and leaves plain texts alone. `origin` names the model that
+    /// brings no template of its own.
+    pub fn built_in_for(tokenizer: &Tokenizer, origin: impl Into<String>) -> Self {
+        let has =
+            |token: &str| tokenizer.token_to_id(token).is_some_and(|id| tokenizer.is_special(id));
+        let missing = GLM4_0414_TOKENS.into_iter().filter(|token| !has(token));
+        let missing: Vec<String> = missing.map(str::to_owned).collect();
+        if missing.is_empty() {
+            return Self::glm4_0414();
+        }
+        let absent = Some(Absent { origin: origin.into(), missing });
+        Self {
+            templates: BTreeMap::new(),
+            special_tokens: BTreeMap::new(),
+            time: None,
+            folds_tools: false,
+            absent,
+        }
+    }
+
     fn from_sources(
         sources: BTreeMap<String, String>,
         special_tokens: BTreeMap<String, String>,
@@ -94,7 +130,7 @@ impl ChatTemplate {
             }
         });
         let templates = templates.collect::<Result<_, _>>()?;
-        Ok(Self { templates, special_tokens, time: None, folds_tools: false })
+        Ok(Self { templates, special_tokens, time: None, folds_tools: false, absent: None })
     }
 
     /// Sets what a template can ask for by name beside the messages: `bos_token`, `eos_token`.
@@ -134,7 +170,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TextError::Refused`] where the template raises an exception, [`TextError::Template`] where
-    /// it fails or runs too long, [`TextError::NestedTooDeeply`], [`TextError::UnknownChatTemplate`].
+    /// it fails or runs too long, [`TextError::NestedTooDeeply`], [`TextError::UnknownChatTemplate`],
+    /// [`TextError::NoFittingTemplate`].
     pub fn render(
         &self,
         messages: &[Message],
@@ -206,6 +243,9 @@ impl ChatTemplate {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<RenderedPrompt, TextError> {
+        if let Some(Absent { origin, missing }) = self.absent.clone() {
+            return Err(TextError::NoFittingTemplate { origin, missing });
+        }
         let template = self.templates.get(name).ok_or_else(|| TextError::UnknownChatTemplate {
             name: name.to_owned(),
             available: self.names().map(str::to_owned).collect(),

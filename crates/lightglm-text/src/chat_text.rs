@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::detokenize::Detokenize;
 use crate::message::Message;
+use crate::reply_opening::WithoutOpening;
 
 /// A tokenizer and a chat template: everything a server needs to know about a model's text.
 ///
@@ -54,6 +55,20 @@ pub trait ChatText: Send + Sync {
     /// Turns the ids of one reply into text; control tokens say nothing.
     fn detokenizer(&self) -> Box<dyn Detokenize + Send>;
 
+    /// What the chat template writes between the prompt for an answer and the answer: GLM-4's line break.
+    /// A model that was trained on it says it first, though it is no part of what is said. Empty where
+    /// there is nothing in between, or no telling.
+    fn reply_opening(&self, tools: &[Value]) -> String {
+        let _ = tools;
+        String::new()
+    }
+
+    /// As [`detokenizer`](Self::detokenizer), of a reply to a conversation: an `opening` that it begins
+    /// with ([`reply_opening`](Self::reply_opening)) is not part of the text.
+    fn reply_detokenizer(&self, opening: &str) -> Box<dyn Detokenize + Send> {
+        WithoutOpening::boxed(self.detokenizer(), opening)
+    }
+
     /// The bytes of a token, which need not be UTF-8; `None` for control tokens and unknown ids.
     fn token_bytes(&self, token: u32) -> Option<&[u8]>;
 
@@ -94,6 +109,16 @@ pub enum ChatTextError {
     NotInPrompt {
         /// Its path: `messages[3].content`, `tools[0]`.
         field: String,
+    },
+    /// There is no chat template to write a conversation with; plain texts can be continued.
+    #[error(
+        "the model has no chat template, and GLM-4's, which is built in, does not fit: its vocabulary \
+         has no {}",
+        missing.join(", ")
+    )]
+    NoTemplate {
+        /// Control tokens that the built-in template writes and the vocabulary does not have.
+        missing: Vec<String>,
     },
     /// The chat template refused the messages or failed.
     #[error("the chat template refused the messages: {reason}")]

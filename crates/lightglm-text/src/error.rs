@@ -84,6 +84,19 @@ pub enum TextError {
         /// Directory or file.
         origin: String,
     },
+    /// A model has no chat template, and its vocabulary lacks tokens of the one that is built in: its
+    /// conversations need a template, plain texts do not.
+    #[error(
+        "{origin} has no chat template, and GLM-4's, which is built in, does not fit: the vocabulary \
+         has no {}",
+        missing.join(", ")
+    )]
+    NoFittingTemplate {
+        /// Directory or file of the model.
+        origin: String,
+        /// Control tokens that the built-in template writes and the vocabulary does not have.
+        missing: Vec<String>,
+    },
     /// Several named chat templates, and none of them is called `default`.
     #[error("no chat template is called {name:?}; there are {available:?}")]
     UnknownChatTemplate {

@@ -9,6 +9,9 @@ use crate::pre_tokenizer::PreTokenizer;
 /// What errors call the vocabulary of a GGUF file.
 pub(crate) const ORIGIN: &str = "tokenizer.ggml";
 
+/// What `tokenizer.ggml.pre` says of a GLM.
+const GLM_PRE_TOKENIZERS: [&str; 2] = ["glm4", "chatglm-bpe"];
+
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
@@ -22,7 +25,11 @@ pub(crate) fn to_json(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
             found: vocabulary.model.clone(),
         });
     }
-    let pre_tokenizer = PreTokenizer::named(&vocabulary.pre)?;
+    let pre_tokenizer = match vocabulary.pre.as_str() {
+        // Written before the key was; the vocabulary tells.
+        "" if glm_prefix(vocabulary).is_some() => PreTokenizer::named(GLM_PRE_TOKENIZERS[0])?,
+        pre => PreTokenizer::named(pre)?,
+    };
     let types = &vocabulary.token_types;
     if !types.is_empty() && types.len() != vocabulary.tokens.len() {
         return Err(malformed(
@@ -126,24 +133,66 @@ fn byte_level() -> Value {
     })
 }
 
-/// Prepends the BOS token where the file asks for it.
+/// Puts in front of a text what the model's own tokenizer does.
 fn post_processor(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
-    let Some(id) = vocabulary.bos_token_id.filter(|_| vocabulary.add_bos_token) else {
+    let prefix = prefix(vocabulary)?;
+    if prefix.is_empty() {
         return Ok(byte_level());
-    };
-    let Some(bos) = vocabulary.tokens.get(id as usize) else {
-        return Err(malformed("tokenizer.ggml.bos_token_id", format!("there is no token {id}")));
-    };
+    }
+    let special =
+        |(_, token): &(u32, &str)| json!({ "SpecialToken": { "id": token, "type_id": 0 } });
+    let described = prefix.iter().map(|&(id, token)| {
+        (token.to_owned(), json!({ "id": token, "ids": [id], "tokens": [token] }))
+    });
+    let mut single: Vec<Value> = prefix.iter().map(special).collect();
+    single.push(json!({ "Sequence": { "id": "A", "type_id": 0 } }));
     Ok(json!({
         "type": "TemplateProcessing",
-        "single": [
-            { "SpecialToken": { "id": bos, "type_id": 0 } },
-            { "Sequence": { "id": "A", "type_id": 0 } },
-        ],
+        "single": single,
         "pair": [
             { "Sequence": { "id": "A", "type_id": 0 } },
             { "Sequence": { "id": "B", "type_id": 1 } },
         ],
-        "special_tokens": { bos: { "id": bos, "ids": [id], "tokens": [bos] } },
+        "special_tokens": described.collect::<Map<_, _>>(),
     }))
+}
+
+/// The tokens in front of every text: GLM's two for a vocabulary of GLM's, else the BOS token where the
+/// file asks for it. A GLM's file says that it wants none, or the first of the two: it has no field for
+/// more than one. Another BOS that it does ask for is what it gets.
+fn prefix(vocabulary: &GgufVocabulary) -> Result<Vec<(u32, &str)>, TextError> {
+    let bos = match vocabulary.bos_token_id.filter(|_| vocabulary.add_bos_token) {
+        None => None,
+        Some(id) => match vocabulary.tokens.get(id as usize) {
+            Some(token) => Some((id, token.as_str())),
+            None => {
+                let reason = format!("there is no token {id}");
+                return Err(malformed("tokenizer.ggml.bos_token_id", reason));
+            }
+        },
+    };
+    let glm = glm_prefix(vocabulary).filter(|glm| bos.is_none_or(|bos| glm.contains(&bos)));
+    Ok(match glm {
+        Some(glm) => glm.to_vec(),
+        None => bos.into_iter().collect(),
+    })
+}
+
+/// `[gMASK]` and `<sop>`, where the vocabulary is one of GLM's.
+///
+/// Source: the `post_processor` of GLM-4's tokenizer.json, `get_prefix_tokens` of its
+/// tokenization_chatglm.py.
+fn glm_prefix(vocabulary: &GgufVocabulary) -> Option<[(u32, &str); 2]> {
+    let pre = vocabulary.pre.as_str();
+    if !pre.is_empty() && !GLM_PRE_TOKENIZERS.contains(&pre) {
+        return None;
+    }
+    let types = vocabulary.token_types.iter();
+    let control = || {
+        let tokens = (0..).zip(vocabulary.tokens.iter().map(String::as_str));
+        let controls = tokens.zip(types.clone()).filter(|(_, kind)| **kind == CONTROL);
+        controls.map(|(token, _)| token)
+    };
+    let find = |name: &str| control().find(|(_, token)| *token == name);
+    Some([find("[gMASK]")?, find("<sop>")?])
 }

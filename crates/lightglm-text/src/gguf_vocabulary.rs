@@ -22,7 +22,7 @@ pub struct GgufVocabulary {
     pub eos_token_ids: Vec<u32>,
     /// `tokenizer.ggml.padding_token_id`.
     pub pad_token_id: Option<u32>,
-    /// `tokenizer.ggml.add_bos_token`.
+    /// `tokenizer.ggml.add_bos_token`. Whatever it says, a GLM's texts begin with `[gMASK]<sop>`.
     pub add_bos_token: bool,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,

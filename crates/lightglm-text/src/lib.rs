@@ -36,6 +36,7 @@ mod message;
 mod model_text;
 mod pre_tokenizer;
 mod prompt;
+mod reply_opening;
 mod strftime;
 mod template_inputs;
 mod template_source;

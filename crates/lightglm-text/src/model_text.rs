@@ -15,6 +15,8 @@ use crate::tokenizer::Tokenizer;
 const TOOL: &str = "tool";
 /// What GLM calls it.
 const OBSERVATION: &str = "observation";
+/// What is said where it does not matter.
+const PLACEHOLDER: &str = "x";
 /// The tag that opens thoughts.
 const THOUGHTS: &str = "<think>";
 /// Tokens at the end of a prompt that hold the tag that opens thoughts and white space behind it.
@@ -61,6 +63,24 @@ impl ChatText for ModelText {
 
     fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
         Box::new(self.tokenizer.decode_stream(true))
+    }
+
+    fn reply_opening(&self, tools: &[Value]) -> String {
+        // One is enough to choose the template for tools.
+        let tools = &tools[..tools.len().min(1)];
+        let question = Message::user(PLACEHOLDER);
+        let answered = [question.clone(), Message::assistant(PLACEHOLDER)];
+        let prompt = self.prompt(&[question], tools, true);
+        let whole = self.prompt(&answered, tools, false);
+        let (Ok(prompt), Ok(whole)) = (prompt, whole) else { return String::new() };
+        let answer = whole.content_ranges().last().cloned().unwrap_or_default();
+        let opening = match &whole.text()[answer.clone()] {
+            PLACEHOLDER => whole.text()[..answer.start].strip_prefix(prompt.text()),
+            _ => None,
+        };
+        // Control tokens in it say nothing in a reply, either.
+        let ids = opening.map(|opening| self.tokenizer.encode_with_specials(opening));
+        ids.and_then(Result::ok).map_or_else(String::new, |ids| self.tokenizer.decode(&ids, true))
     }
 
     fn token_bytes(&self, token: u32) -> Option<&[u8]> {
@@ -163,6 +183,7 @@ fn refused(error: TextError) -> ChatTextError {
     match error {
         TextError::Encode { .. } => ChatTextError::Encode { reason },
         TextError::NotInPrompt { field } => ChatTextError::NotInPrompt { field },
+        TextError::NoFittingTemplate { missing, .. } => ChatTextError::NoTemplate { missing },
         _ => ChatTextError::Template { reason },
     }
 }

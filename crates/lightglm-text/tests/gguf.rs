@@ -119,6 +119,79 @@ fn user_defined_tokens_are_reserved_but_not_skipped() {
     assert!(tokenizer.is_special(id));
 }
 
+const GLM4_JSON: &[u8] = include_bytes!("data/text/tokenizer.json");
+
+/// What a converter makes of GLM-4's tokenizer.json.
+fn glm4_converted(pre: &str) -> GgufVocabulary {
+    let file: Value = serde_json::from_slice(GLM4_JSON).unwrap();
+    let id = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+    let ordinary = file["model"]["vocab"].as_object().unwrap().iter();
+    let ordinary = ordinary.map(|(token, value)| (id(value), token.as_str(), 1));
+    let added = file["added_tokens"].as_array().unwrap().iter();
+    let added = added.map(|token| (id(&token["id"]), token["content"].as_str().unwrap(), 3));
+    let mut tokens: Vec<(usize, &str, i32)> = ordinary.chain(added).collect();
+    tokens.sort_unstable();
+    let merge = |merge: &Value| match merge.as_str() {
+        Some(pair) => pair.to_owned(),
+        None => format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()),
+    };
+    assert!(tokens.iter().enumerate().all(|(at, token)| at == token.0));
+    GgufVocabulary {
+        model: "gpt2".to_owned(),
+        pre: pre.to_owned(),
+        tokens: tokens.iter().map(|token| token.1.to_owned()).collect(),
+        token_types: tokens.iter().map(|token| token.2).collect(),
+        merges: file["model"]["merges"].as_array().unwrap().iter().map(merge).collect(),
+        ..GgufVocabulary::default()
+    }
+}
+
+#[test]
+fn a_glm_in_gguf_has_the_ids_of_its_tokenizer_json() {
+    let folder = Tokenizer::from_bytes(GLM4_JSON).unwrap();
+    let [mask, end] = ["[gMASK]", "<|endoftext|>"].map(|token| folder.token_to_id(token));
+    // Converters write no BOS, one that is not to be added, or the first of the two tokens.
+    for (pre, bos_token_id, add_bos_token) in [
+        ("glm4", None, false),
+        ("chatglm-bpe", end, false),
+        ("glm4", mask, true),
+        ("", mask, false),
+    ] {
+        let vocabulary = GgufVocabulary { bos_token_id, add_bos_token, ..glm4_converted(pre) };
+        let gguf = Tokenizer::from_gguf(&vocabulary).unwrap();
+        for text in
+            ["", "Where is my parcel? 12345", "我的包裹在哪里？\n\n", "[gMASK]<sop>", " a  b\t"]
+        {
+            let ids = gguf.encode_with_post_processor(text).unwrap();
+            assert_eq!(ids, folder.encode_with_post_processor(text).unwrap(), "{pre}: {text}");
+            assert_eq!(gguf.decode(&ids[..2], false), "[gMASK]<sop>");
+            assert_eq!(gguf.encode_text(text).unwrap(), folder.encode_text(text).unwrap());
+        }
+    }
+}
+
+#[test]
+fn only_a_glm_gets_the_prefix_of_a_glm() {
+    let begins = |vocabulary: &GgufVocabulary| {
+        let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+        tokenizer.decode(&tokenizer.encode_with_post_processor("").unwrap(), false)
+    };
+    let glm = glm4_converted("glm4");
+    assert_eq!(begins(&glm), "[gMASK]<sop>");
+    // A BOS that the file asks for, and that is none of the two.
+    let end = glm.tokens.iter().position(|token| token == "<|endoftext|>");
+    let end = end.and_then(|id| u32::try_from(id).ok());
+    let bos = GgufVocabulary { bos_token_id: end, add_bos_token: true, ..glm.clone() };
+    assert_eq!(begins(&bos), "<|endoftext|>");
+    assert_eq!(begins(&glm4_converted("llama-bpe")), "");
+    let mut without = glm.clone();
+    let sop = without.tokens.iter().position(|token| token == "<sop>").unwrap();
+    without.tokens[sop] = "<sip>".to_owned();
+    assert_eq!(begins(&without), "");
+    let untyped = GgufVocabulary { token_types: Vec::new(), ..glm };
+    assert_eq!(begins(&untyped), "");
+}
+
 #[test]
 fn every_pre_tokenizer_cuts_as_its_family_does() {
     // Tokens for the digits, and one for each pair of them: where pairs merge, digits stay together.

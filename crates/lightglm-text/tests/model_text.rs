@@ -1,6 +1,8 @@
 //! Conversations through a model's text side.
 
-use lightglm_text::{ChatTemplate, ChatText, Message, ModelText, TextError, Thinking, Tokenizer};
+use lightglm_text::{
+    ChatTemplate, ChatText, ChatTextError, Message, ModelText, TextError, Thinking, Tokenizer,
+};
 use serde_json::json;
 
 fn text(template: ChatTemplate) -> ModelText {
@@ -257,4 +259,86 @@ fn a_template_may_open_the_thoughts_of_a_reply() {
     assert_eq!(z1.thinking(&ids), Thinking::Opened);
     let said = z1.encode_conversation(&messages[..2], &[], false).unwrap();
     assert_eq!(z1.thinking(&said), Thinking::MayOpen);
+}
+
+/// SmolLM2's template.
+fn smollm2_source() -> String {
+    let file: &[u8] = include_bytes!("data/text/smollm2_reduced.json");
+    let file: serde_json::Value = serde_json::from_slice(file).unwrap();
+    file["chat_template"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_a_template_writes_in_front_of_an_answer_is_its_opening() {
+    let assistant = "{% for m in messages %}{% if m.role == 'assistant' %}";
+    let user = "{% else %}<|user|>{{ m.content }}{% endif %}{% endfor %}";
+    let of = |answer: &str, prompt: &str| {
+        let prompt = format!("{{% if add_generation_prompt %}}{prompt}{{% endif %}}");
+        of_source(&format!("{assistant}{answer}{user}{prompt}")).reply_opening(&[])
+    };
+    let glm4_2024 = include_str!("data/text/glm-4-9b-chat-hf.chat_template.jinja");
+    assert_eq!(text(ChatTemplate::glm4_0414()).reply_opening(&[]), "\n");
+    assert_eq!(of_source(glm4_2024).reply_opening(&[]), "\n");
+    assert_eq!(of_source(&smollm2_source()).reply_opening(&[]), "");
+    assert_eq!(of(" {{ m.content }}</s>", ""), " ");
+    assert_eq!(of("<|assistant|>\n{{ m.content | trim }}", "<|assistant|>\n"), "");
+    assert_eq!(of("<|assistant|>\n\n{{ m.content }}", "<|assistant|>\n"), "\n");
+    // Control tokens are not in a reply's text.
+    assert_eq!(of("<|assistant|><|observation|>final:{{ m.content }}", "<|assistant|>"), "final:");
+    // Thoughts that the prompt opens, and an answer that cannot be told, have none.
+    assert_eq!(of("<|assistant|>\n{{ m.content }}", "<|assistant|>\n<think>\n"), "");
+    assert_eq!(of("<|assistant|>\n{{ m.content | upper }}", "<|assistant|>"), "");
+    let refuses = of_source("{{ raise_exception('no') }}");
+    assert_eq!(refuses.reply_opening(&[]), "");
+}
+
+/// What a model says in front of an answer, as it was trained to, is not said; and what it said is the
+/// same tokens once it is part of the conversation.
+#[test]
+fn a_reply_has_no_opening_and_comes_back_as_it_was() {
+    let glm4_2024 = include_str!("data/text/glm-4-9b-chat-hf.chat_template.jinja");
+    for text in [text(ChatTemplate::glm4_0414()), of_source(glm4_2024)] {
+        let question = [Message::user("Hi")];
+        let prompt = text.encode_chat(&question, &[]).unwrap();
+        for said in ["Yes.\nNo.", "\n\nYes.", "你好"] {
+            let reply = text.encode(&format!("\n{said}")).unwrap();
+            let mut stream = text.reply_detokenizer(&text.reply_opening(&[]));
+            let mut told: String = reply.iter().filter_map(|&token| stream.push(token)).collect();
+            told += &stream.finish().unwrap_or_default();
+            assert_eq!(told, said);
+            let [user] = question.clone();
+            let next = [user, Message::assistant(told), Message::user("And?")];
+            let next = text.encode_chat(&next, &[]).unwrap();
+            assert!(next.starts_with(&[prompt.as_slice(), &reply].concat()), "{said:?}");
+        }
+    }
+    let smollm2 = of_source(&smollm2_source());
+    let mut stream = smollm2.reply_detokenizer(&smollm2.reply_opening(&[]));
+    let reply = smollm2.encode("\nYes").unwrap();
+    let told: String = reply.iter().filter_map(|&token| stream.push(token)).collect();
+    assert_eq!(told, "\nYes");
+}
+
+#[test]
+fn without_a_template_that_fits_texts_are_all_there_is() {
+    let json = include_str!("data/text/tokenizer.json");
+    let glm = Tokenizer::from_bytes(json.as_bytes()).unwrap();
+    let built_in = ChatTemplate::built_in_for(&glm, "a.gguf");
+    assert_eq!(
+        rendered(&text(built_in), &[Message::user("a")], true),
+        "[gMASK]<sop><|user|>\na<|assistant|>"
+    );
+
+    let json = json.replace("<sop>", "<sip>").replace("<|user|>", "<|human|>");
+    let tokenizer = Tokenizer::from_bytes(json.as_bytes()).unwrap();
+    let template = ChatTemplate::built_in_for(&tokenizer, "a.gguf").with_folded_tools(true);
+    let text = ModelText { tokenizer, template, eos_token_ids: vec![302] };
+    let refused = text.encode_chat(&[Message::user("a")], &[]).unwrap_err();
+    let missing = vec!["<sop>".to_owned(), "<|user|>".to_owned()];
+    assert_eq!(refused, ChatTextError::NoTemplate { missing });
+    assert!(refused.to_string().contains("<sop>, <|user|>"), "{refused}");
+    let refused = text.template.render(&[Message::user("a")], &[], true).unwrap_err();
+    assert!(refused.to_string().starts_with("a.gguf has no chat template"), "{refused}");
+    assert!(!text.encode_prompt("a").unwrap().is_empty());
+    assert_eq!(text.reply_opening(&[]), "");
 }

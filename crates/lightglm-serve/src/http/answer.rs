@@ -73,7 +73,8 @@ pub(super) async fn answer(
 ) -> Result<Response, ApiError> {
     // An answer is to be the same every time, unless somebody asks for variety.
     let default_max = state.config.sampling.max_tokens;
-    let sampling = sampling.greedy_unless_said().checked(&state, &peer, "question", default_max)?;
+    let sampling = sampling.greedy_unless_said();
+    let mut sampling = sampling.checked(&state, &peer, "question", default_max)?;
     if sampling.n != 1 {
         return Err(ApiError::field("n", "a question has one answer"));
     }
@@ -81,9 +82,11 @@ pub(super) async fn answer(
     let bytes = text.len();
     let encode = move |state: &AppState| {
         let prompt = state.text.encode_chat(&[Message::user(text)], &[]);
-        prompt.map_err(|error| ApiError::text("question", &error))
+        let prompt = prompt.map_err(|error| ApiError::text("question", &error))?;
+        Ok((prompt, state.text.reply_opening(&[])))
     };
-    let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
+    let (prompt, opening) = state.work_on_text(&mut admission, bytes, encode).await?;
+    sampling.shared.opening = opening;
     let prompts = vec![ChoicePrompt { prompt, seed_offset: 0, processors: Vec::new() }];
     let mut choices = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     if sampling.shared.stream {

@@ -21,6 +21,8 @@ pub(super) struct SharedParams {
     pub(super) priority: i32,
     /// Whether events are heard when they happen, or all at the end, which wakes nobody in between.
     pub(super) stream: bool,
+    /// What a reply begins with that is no part of its text; usually nothing.
+    pub(super) opening: String,
     /// The field that the prompt came in.
     pub(super) prompt_param: &'static str,
 }
@@ -89,7 +91,7 @@ impl ChoiceStream {
             let mut params = shared.params.clone();
             params.seed = params.seed.wrapping_add(choice.seed_offset);
             let eos = state.text.eos_token_ids().to_vec();
-            let detokenizer = state.text.detokenizer();
+            let detokenizer = state.text.reply_detokenizer(&shared.opening);
             let mut request = EngineRequest::new(choice.prompt, params, eos, detokenizer);
             request.model.clone_from(&shared.adapter);
             request.processors = choice.processors;

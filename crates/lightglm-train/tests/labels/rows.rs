@@ -1,6 +1,6 @@
 //! What of a row is learnt, what is left out, and what is refused.
 
-use lightglm_text::{ChatTemplate, ModelText};
+use lightglm_text::{ChatTemplate, ChatText, ModelText};
 use lightglm_train::data::{
     Conversation, ConversationTokenizer, DropReason, DropReport, Example, Role, Text,
     TokenizeError, Turn,
@@ -138,6 +138,11 @@ fn texts_are_cut_and_long_conversations_left_out() {
     let tokens: Vec<u32> = all.iter().flat_map(|piece| piece.tokens.clone()).collect();
     assert_eq!(glm.tokenizer.decode(&tokens, true), "abc ".repeat(40));
     assert_eq!(tokens.last(), glm.eos_token_ids.first());
+    // It begins as it does where it is continued; that is not learnt, all behind it is.
+    let served = glm.encode_prompt(&"abc ".repeat(40)).unwrap();
+    assert_eq!(tokens[..tokens.len() - 1], served);
+    assert_eq!(glm.tokenizer.decode(&tokens[..2], false), "[gMASK]<sop>");
+    assert_eq!((all[0].targets[0], all[0].targets[1]), (None, Some(tokens[2])));
     // The limit is the longest that is kept.
     let length = tokenizer.conversation(long.conversation().unwrap()).unwrap()[0].tokens.len();
     for (limit, kept) in [(length, 1), (length - 1, 0)] {

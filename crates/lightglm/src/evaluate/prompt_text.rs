@@ -1,7 +1,7 @@
 //! Evaluation prompts as token ids: by the model's chat template, or as plain text.
 
 use lightglm_eval::prompting::{Prompt, PromptText, TextFailure};
-use lightglm_text::{Message, ModelText};
+use lightglm_text::{ChatText, Message, ModelText};
 
 /// How questions become prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl PromptText for Prompts<'_> {
             PromptStyle::Chat => {
                 Ok(template.render(&turns(prompt), &[], true)?.encode(tokenizer)?)
             }
-            PromptStyle::Plain => Ok(tokenizer.encode_text(&prompt.plain())?),
+            PromptStyle::Plain => Ok(self.text.encode_prompt(&prompt.plain())?),
         }
     }
 

@@ -97,8 +97,14 @@ impl Model {
         let mut replies: Vec<Result<Reply, Error>> = Vec::new();
         let (mut ready, mut indices) = (Vec::new(), Vec::new());
         let mut longest = 0;
+        let mut chat_opening: Option<String> = None;
         for Request { prompt, sampling } in requests {
             let params = sampling.unwrap_or_else(|| self.sampling().clone());
+            let opening = match prompt {
+                Prompt::Chat(_) => &*chat_opening.get_or_insert_with(|| text.reply_opening(&[])),
+                Prompt::Text(_) | Prompt::Tokens(_) => "",
+            };
+            let detokenizer = text.reply_detokenizer(opening);
             let encoded = match prompt {
                 Prompt::Chat(messages) => text.encode_chat(&messages, &[]),
                 Prompt::Text(prompt) => text.encode_prompt(&prompt),
@@ -121,7 +127,7 @@ impl Model {
             indices.push(replies.len());
             let eos = text.eos_token_ids().to_vec();
             let prompt_token_ids = tokens.clone();
-            ready.push(GenerationRequest::new(tokens, params, eos, text.detokenizer()));
+            ready.push(GenerationRequest::new(tokens, params, eos, detokenizer));
             replies.push(Ok(Reply { prompt_token_ids, ..Reply::default() }));
         }
         if ready.is_empty() {

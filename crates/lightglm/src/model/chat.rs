@@ -133,6 +133,15 @@ impl Chat {
         #[cfg(feature = "structured")]
         let processor =
             state.constraint.as_ref().map(|constraint| model.constrain(constraint)).transpose()?;
+        // What is constrained is so from its first token on.
+        #[cfg(feature = "structured")]
+        let is_free = processor.is_none();
+        #[cfg(not(feature = "structured"))]
+        let is_free = true;
+        let opening = match is_free {
+            true => text.reply_opening(&state.tools),
+            false => String::new(),
+        };
         // Keep what the cache holds already, but run at least one token for its logits.
         state.tokens.truncate(session.reusable());
         let shared = state.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
@@ -144,7 +153,7 @@ impl Chat {
             prompt[shared..].to_vec(),
             state.params.clone(),
             text.eos_token_ids().to_vec(),
-            text.detokenizer(),
+            text.reply_detokenizer(&opening),
         )
         .with_history(prompt[..shared].to_vec())
         .with_cancel(state.cancel.clone());

@@ -14,3 +14,4 @@ mod int8_kv;
 mod model;
 mod perplexity;
 mod smollm2;
+mod text_sides;

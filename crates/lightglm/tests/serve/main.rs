@@ -3,6 +3,7 @@
 #[path = "../tiny_model/mod.rs"]
 mod tiny_model;
 
+mod echo;
 mod paged_kv;
 mod server;
 mod structured;

@@ -83,13 +83,14 @@ pub(in crate::http) async fn chat(
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
         // What is constrained is so from its first token on, and thinks nothing.
-        let thinking = match &demand {
-            None => state.text.thinking(&prompt),
-            Some(_) => Thinking::Never,
+        let (thinking, opening) = match &demand {
+            None => (state.text.thinking(&prompt), state.text.reply_opening(&tool_values)),
+            Some(_) => (Thinking::Never, String::new()),
         };
-        Ok((choice_prompts(state, demand.as_ref(), vec![prompt], n)?, thinking))
+        Ok((choice_prompts(state, demand.as_ref(), vec![prompt], n)?, thinking, opening))
     };
-    let (prompts, thinking) = state.work_on_text(&mut admission, bytes, work).await?;
+    let (prompts, thinking, opening) = state.work_on_text(&mut admission, bytes, work).await?;
+    sampling.shared.opening = opening;
 
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let names = &plan.tools.names;

@@ -178,7 +178,8 @@ impl SamplingFields {
         let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
         let params = self.params(state, default_max_tokens)?;
         let priority = priority as i32;
-        let shared = SharedParams { adapter, params, key, priority, stream, prompt_param };
+        let opening = String::new();
+        let shared = SharedParams { adapter, params, key, priority, stream, opening, prompt_param };
         Ok(Sampling { shared, n, model, include_usage })
     }
 

@@ -98,6 +98,7 @@ impl TokenizeError {
     /// The heading under which a dropped row is counted; `None` where the row is not at fault.
     pub fn reason(&self) -> Option<DropReason> {
         Some(match self {
+            Self::Conversation { source: ChatTextError::NoTemplate { .. }, .. } => return None,
             Self::Text { .. } | Self::Conversation { .. } => DropReason::Refused,
             Self::NoTurns { .. } => DropReason::NoAssistantTurn,
             Self::Tools { .. } => DropReason::WrongType,

@@ -21,7 +21,8 @@ use rendering::Rendering;
 /// is one of the text side's [`eos_token_ids`](ChatText::eos_token_ids): the template writes it behind
 /// the answer (`<|im_end|>`), or ends an answer by opening the next turn (GLM's `<|user|>` and
 /// `<|observation|>`), and then the last answer gets it here. Where the assistant goes on with another
-/// turn, what opens that turn is learnt too: the model says it. A plain text is learnt as a whole.
+/// turn, what opens that turn is learnt too: the model says it. A plain text is learnt as a whole,
+/// behind what the tokenizer puts in front of every text.
 ///
 /// A row's `tools`, its calls of tools and its reasoning reach the template as they reach it in serving.
 /// A template that writes an answer otherwise once more turns follow (most drop its reasoning) makes an
@@ -105,7 +106,8 @@ impl<'a> ConversationTokenizer<'a> {
         Ok(tokenized)
     }
 
-    /// A text and the token that ends it, cut into pieces of at most `max_tokens` tokens.
+    /// A text and the token that ends it, cut into pieces of at most `max_tokens` tokens. What the
+    /// tokenizer puts in front of every text stands in front of the first, and is not learnt.
     ///
     /// # Errors
     /// [`TokenizeError::Text`].
@@ -115,14 +117,18 @@ impl<'a> ConversationTokenizer<'a> {
         max_tokens: usize,
     ) -> Result<Vec<TokenizedExample>, TokenizeError> {
         let line = text.line;
-        let tokens = self.text.encode(&text.text);
-        let mut tokens = tokens.map_err(|source| TokenizeError::Text { line, source })?;
+        let refused = |source| TokenizeError::Text { line, source };
+        let mut tokens = self.text.encode_prompt("").map_err(refused)?;
+        let prefix = tokens.len();
+        tokens.extend(self.text.encode(&text.text).map_err(refused)?);
         tokens.extend(self.text.eos_token_ids().first());
-        let pieces = tokens.chunks(max_tokens.max(1));
-        let piece = |piece: &[u32]| {
-            TokenizedExample::new(piece.to_vec(), &vec![true; piece.len()], text.line)
-        };
-        Ok(pieces.map(piece).collect())
+        let mut learn = vec![true; tokens.len()];
+        learn[..prefix].fill(false);
+        let length = max_tokens.max(1);
+        let pieces = tokens.chunks(length).zip(learn.chunks(length));
+        Ok(pieces
+            .map(|(piece, learn)| TokenizedExample::new(piece.to_vec(), learn, line))
+            .collect())
     }
 
     /// A whole conversation, however long: one example, and one for each answer that the template writes
