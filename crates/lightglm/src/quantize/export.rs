@@ -8,7 +8,7 @@ use std::path::Path;
 use lightglm_core::{ProjectionLayout, WeightError, WeightSource, save_safetensors};
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::ADAPTERS_KEY;
+use lightglm_model::config::{ADAPTERS_KEY, GlmConfig};
 use lightglm_model::weights::SafetensorsCheckpoint;
 use lightglm_quant::formats::FormatError;
 use lightglm_quant::formats::compressed_tensors::{
@@ -141,7 +141,7 @@ pub fn export(
         }
         error => error.into(),
     })?;
-    copy_companions(checkpoint.path(), folder)?;
+    copy_companions(checkpoint, folder)?;
     Ok(ExportReport { format: scheme.format.name(), quantized_layers: layers, bytes })
 }
 
@@ -174,8 +174,10 @@ fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
         let text = fs::read(&file).map_err(|source| Error::Io { file: file.clone(), source })?;
         return serde_json::from_slice(&text).map_err(malformed);
     }
-    let mut json: Map<_, _> =
-        serde_json::from_str(&checkpoint.config().to_json()).map_err(malformed)?;
+    // A GGUF file names some of the tokens that end a reply in its vocabulary alone.
+    let eos_token_ids = checkpoint.eos_token_ids()?;
+    let config = GlmConfig { eos_token_ids, ..checkpoint.config().clone() };
+    let mut json: Map<_, _> = serde_json::from_str(&config.to_json()).map_err(malformed)?;
     if checkpoint.adapter_layout() != ProjectionLayout::Glm {
         json.insert(ADAPTERS_KEY.to_owned(), "llama".into());
     }
@@ -194,8 +196,16 @@ fn count_layers(weights: &dyn WeightSource, ignore: &[String]) -> u64 {
     layers.count() as u64
 }
 
-/// What the tokenizer and the generation need, where the model is a folder that has it.
-fn copy_companions(model: &Path, folder: &Path) -> Result<(), Error> {
+/// What the tokenizer and the generation need: a folder's files, or what a GGUF file's vocabulary stands for.
+fn copy_companions(checkpoint: &Checkpoint, folder: &Path) -> Result<(), Error> {
+    let model = checkpoint.path();
+    if !model.is_dir() {
+        for (name, bytes) in checkpoint.text_files()? {
+            let (partial, file) = (folder.join(format!(".{name}.partial")), folder.join(name));
+            let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &file));
+            written.map_err(|source| Error::Io { file, source })?;
+        }
+    }
     for name in COMPANIONS {
         let (from, to) = (model.join(name), folder.join(name));
         let is_other = || from.canonicalize().ok() != to.canonicalize().ok();
