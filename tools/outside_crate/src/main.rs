@@ -67,7 +67,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Serve it.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let options = ServerOptions { model_name: Some("outside".into()), ..Default::default() };
+    let options = ServerOptions {
+        model_name: Some("outside".into()),
+        // The default model's template has no place for tools.
+        fold_tools: true,
+        ..Default::default()
+    };
     let server = Server::new(reopened, options)?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
     println!("http://{}", listener.local_addr()?);
