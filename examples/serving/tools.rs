@@ -11,7 +11,12 @@ use lightglm::{Constraint, DEFAULT_MODEL, LoadOptions, Message, Model, ToolSpec,
 use serde_json::json;
 
 fn main() -> Result<(), lightglm::Error> {
-    let options = LoadOptions { weights: Weights::scheme("int8")?, ..LoadOptions::default() };
+    // The default model's template has no place for tools: they are written into the messages.
+    let options = LoadOptions {
+        weights: Weights::scheme("int8")?,
+        fold_tools: true,
+        ..LoadOptions::default()
+    };
     let model = Model::open(DEFAULT_MODEL, options)?;
 
     // The tool as the model is told of it (OpenAI's shape) ...

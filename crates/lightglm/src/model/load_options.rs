@@ -101,6 +101,9 @@ pub struct LoadOptions {
     pub copy_weights: bool,
     /// Which activations a decoded token does without; by default none.
     pub sparsity: Sparsity,
+    /// Write tools, and what they returned, into ordinary messages where the chat template has no place for
+    /// them; by default such a conversation is an error that names the tool.
+    pub fold_tools: bool,
     /// A folder whose folders are LoRA adapters in PEFT's layout, for
     /// [`Model::with_adapter`](crate::Model::with_adapter) and for requests to a server.
     pub adapters: Option<PathBuf>,
@@ -119,6 +122,7 @@ impl Default for LoadOptions {
             memory: None,
             copy_weights: false,
             sparsity: Sparsity::default(),
+            fold_tools: false,
             adapters: None,
             progress: ProgressSink::default(),
         }

@@ -87,7 +87,9 @@ impl Model {
     pub fn from_checkpoint(checkpoint: Checkpoint, options: LoadOptions) -> Result<Self, Error> {
         load::check(&checkpoint, &options)?;
         memory::check_memory(&checkpoint, &options)?;
-        let text = Arc::new(checkpoint.text()?);
+        let mut text = checkpoint.text()?;
+        text.template = text.template.with_folded_tools(options.fold_tools);
+        let text = Arc::new(text);
         let sampling = recommended(&checkpoint.generation_config()?);
         sampling.validate()?;
         let job = Open { checkpoint: &checkpoint, options: &options };
