@@ -27,6 +27,7 @@ mod parameters;
 mod part_source;
 mod projection;
 mod projection_layout;
+mod python_json;
 mod safetensors_writer;
 mod selected_kv;
 mod slice_linear;
@@ -45,6 +46,7 @@ pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};
 pub use projection_layout::ProjectionLayout;
+pub use python_json::{python_json, without_python_numbers};
 pub use safetensors_writer::{
     SafetensorsWriter, StoredDtype, TensorSpec, save_safetensors, temporary_in,
 };

@@ -153,8 +153,8 @@ pub enum WeightError {
     Malformed {
         /// The file.
         file: PathBuf,
-        /// `safetensors`, `safetensors index`, `GGUF`, `Llama checkpoint`, or `tensor view` for a source that breaks its
-        /// own promise.
+        /// `safetensors`, `safetensors index`, `GGUF`, `Llama checkpoint`, or `tensor view` for a source
+        /// that breaks its own promise.
         format: &'static str,
         /// What contradicts what, with the numbers.
         reason: String,

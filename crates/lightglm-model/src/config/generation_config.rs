@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use lightglm_core::python_json;
 use serde_json::Value;
 
 use super::ConfigError;
 use super::fields::Fields;
-use super::python_json;
 
 /// The keys of `generation_config.json` that say how to sample. What the file leaves out is `None`:
 /// defaults belong to the sampler.

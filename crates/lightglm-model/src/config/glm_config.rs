@@ -5,12 +5,11 @@
 
 use std::path::Path;
 
-use lightglm_core::ProjectionLayout;
+use lightglm_core::{ProjectionLayout, python_json};
 use serde_json::json;
 
 use super::fields::Fields;
 use super::llama_family::LlamaFamily;
-use super::python_json;
 use super::{ConfigError, RopeParameters};
 
 /// What a configuration without a file is called in errors.

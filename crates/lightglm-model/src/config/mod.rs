@@ -15,12 +15,10 @@ mod generation_config;
 mod glm_config;
 mod llama_family;
 mod presets;
-mod python_json;
 mod rope;
 mod shapes;
 
 pub use error::ConfigError;
 pub use generation_config::GenerationConfig;
 pub use glm_config::{ADAPTERS_KEY, GlmConfig, Layouts, ModelType};
-pub use python_json::python_json;
 pub use rope::{RopeParameters, RopeScaling};

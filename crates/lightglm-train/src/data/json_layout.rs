@@ -6,7 +6,8 @@
 
 use super::container::JsonList;
 use super::format::DataFormat;
-use super::names::{is_known_name, known_columns};
+use super::json_texts::JsonTexts;
+use super::names::{LISTS, is_known_name, known_columns};
 use super::options::Columns;
 
 /// How rows stand in a JSON file that begins with an object.
@@ -91,13 +92,10 @@ fn goes_on(head: &[u8]) -> bool {
 
 /// Whether every bracket outside of texts is closed.
 fn is_balanced(line: &[u8]) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0_i64, false, false);
-    for byte in line {
+    let (mut depth, mut texts) = (0_i64, JsonTexts::default());
+    for &byte in line {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if quoted => {}
+            _ if !texts.is_outside(byte) => {}
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
             _ => {}
@@ -125,17 +123,6 @@ impl Field {
     /// or numbers, or an object of them by their indices. Rows have lists of texts in other fields, and
     /// messages begin otherwise.
     fn is_column(&self, inner: &[u8]) -> bool {
-        const LISTS: [&str; 9] = [
-            "tools",
-            "functions",
-            "images",
-            "image",
-            "audios",
-            "audio",
-            "videos",
-            "video",
-            "expect",
-        ];
         match self.bracket {
             b'[' => {
                 let begins = matches!(inner.first(), Some(b'"' | b'n' | b'0'..=b'9'));

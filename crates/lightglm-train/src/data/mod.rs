@@ -58,6 +58,7 @@ mod fields;
 mod format;
 mod json_columns;
 mod json_layout;
+mod json_texts;
 mod names;
 mod options;
 mod packing;

@@ -63,8 +63,12 @@ const ALIASES: [(&str, &[&str]); 17] = [
     ("category", &["类别", "分类", "意图", "intent"]),
 ];
 
+/// Names of fields that hold a list in each row.
+pub(super) const LISTS: [&str; 9] =
+    ["tools", "functions", "images", "image", "audios", "audio", "videos", "video", "expect"];
+
 /// Names that are known as they are.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 13] = [
     "query",
     "completion",
     "target",
@@ -75,15 +79,6 @@ const OTHERS: [&str; 22] = [
     "rejected_response",
     "rejected_messages",
     "kto_tag",
-    "tools",
-    "functions",
-    "images",
-    "image",
-    "audios",
-    "audio",
-    "videos",
-    "video",
-    "expect",
     "document",
     "reasoning_content",
     "objects",
@@ -92,7 +87,7 @@ const OTHERS: [&str; 22] = [
 /// The name that formats know the field `name` by, whatever its case.
 fn known_name(name: &str) -> Option<&'static str> {
     let name = name.trim().trim_matches('\u{feff}').to_lowercase();
-    let other = OTHERS.into_iter().find(|other| *other == name);
+    let other = OTHERS.into_iter().chain(LISTS).find(|other| *other == name);
     let alias = |(known, aliases): &(&'static str, &[&str])| {
         (*known == name || aliases.contains(&name.as_str())).then_some(*known)
     };

@@ -1,5 +1,6 @@
 //! `parse_json`, `Header`: a row's bytes as a record, fields by name.
 
+use lightglm_core::without_python_numbers;
 use serde_json::{Map, Value};
 
 use super::csv_record::fields;
@@ -37,9 +38,9 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Located> {
 pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
     // Files that were joined have a byte order mark in the middle.
     let row = utf8(row)?.trim_start_matches('\u{feff}');
-    let parse = |row: &str| serde_json::from_str::<Unrepeated>(row).map(|value| value.0);
-    let value = parse(row).or_else(|error| {
-        let without = without_non_numbers(row);
+    let parse = |row: &[u8]| serde_json::from_slice::<Unrepeated>(row).map(|value| value.0);
+    let value = parse(row.as_bytes()).or_else(|error| {
+        let without = without_python_numbers(row.as_bytes());
         without.and_then(|row| parse(&row).ok()).ok_or_else(|| {
             let reason = error.to_string();
             // serde_json counts lines within what it was given.
@@ -55,45 +56,6 @@ pub(super) fn parse_json(row: &[u8]) -> Result<Map<String, Value>, Located> {
             Err(Located::row(Fault::WrongType { reason }))
         }
     }
-}
-
-/// The row with null in the place of every `NaN` and `Infinity` outside of its texts; `None` where it
-/// has none.
-fn without_non_numbers(row: &str) -> Option<String> {
-    let (mut without, mut found) = (String::with_capacity(row.len()), false);
-    // A text's end is the next mark that is not escaped; parts alternate between outside and inside.
-    let (mut quoted, mut escaped, mut start) = (false, false, 0);
-    let mut push = |part: &str, without: &mut String| {
-        let mut rest = part;
-        while let Some((at, name)) = ["-Infinity", "Infinity", "NaN"]
-            .into_iter()
-            .filter_map(|name| Some((rest.find(name)?, name)))
-            .min_by_key(|(at, _)| *at)
-        {
-            without.push_str(&rest[..at]);
-            without.push_str("null");
-            (rest, found) = (&rest[at + name.len()..], true);
-        }
-        without.push_str(rest);
-    };
-    for (at, byte) in row.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => {
-                match quoted {
-                    true => without.push_str(&row[start..=at]),
-                    false => push(&row[start..at], &mut without),
-                }
-                (start, quoted) = (if quoted { at + 1 } else { at }, !quoted);
-            }
-            _ => {}
-        }
-    }
-    if !quoted {
-        push(&row[start..], &mut without);
-    }
-    found.then_some(without)
 }
 
 /// What kind of value it is, with its article.

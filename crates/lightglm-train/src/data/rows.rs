@@ -8,6 +8,7 @@ use super::bytes::{Bytes, Gathered};
 use super::container::Container;
 use super::csv_record::Place;
 use super::fault::Fault;
+use super::json_texts::JsonTexts;
 
 /// Most bytes of a file that is one JSON object of columns, which has to be read whole: 256 MiB.
 const MAX_COLUMNS_BYTES: usize = 256 << 20;
@@ -152,22 +153,21 @@ impl<R: BufRead> Rows<R> {
             return Ok(None);
         }
         let (line, mut gathered) = (self.bytes.line(), Gathered::new(self.limit));
-        let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+        let (mut depth, mut texts) = (0_usize, JsonTexts::default());
         while let Some(byte) = self.bytes.next()? {
             gathered.push(byte);
+            if texts.is_cut_by(byte) {
+                return Ok(self.row(line, gathered, false));
+            }
             match byte {
-                _ if escaped && byte != b'\n' => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'\n' if quoted => return Ok(self.row(line, gathered, false)),
-                b'"' => quoted = !quoted,
-                _ if quoted => {}
+                _ if !texts.is_outside(byte) => {}
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => depth = depth.saturating_sub(1),
                 _ => {}
             }
             let is_begun = depth == 1 && byte == b'\n' && self.bytes.peek()? == Some(b'{');
             // What stands between two objects is a row of its own, and none that is read.
-            let ends = depth == 0 && !quoted && matches!(byte, b'}' | b']' | b'\n');
+            let ends = depth == 0 && !texts.is_open() && matches!(byte, b'}' | b']' | b'\n');
             if ends || is_begun {
                 return Ok(self.row(line, gathered, false));
             }
@@ -218,16 +218,13 @@ impl<R: BufRead> Rows<R> {
             _ => {}
         }
         let mut gathered = Gathered::new(self.limit);
-        let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+        let (mut depth, mut texts) = (0_usize, JsonTexts::default());
         while let Some(byte) = self.bytes.next()? {
+            if texts.is_cut_by(byte) {
+                return Ok(self.row(line, gathered, false));
+            }
             match byte {
-                _ if escaped && byte != b'\n' => escaped = false,
-                b'\\' if quoted => escaped = true,
-                // No string goes on behind a line's end: this one lacks its mark. The next line is
-                // a new element, lest one mark swallow the whole file.
-                b'\n' if quoted => return Ok(self.row(line, gathered, false)),
-                b'"' => quoted = !quoted,
-                _ if quoted => {}
+                _ if !texts.is_outside(byte) => {}
                 b'{' | b'[' => depth += 1,
                 b',' if depth == 0 => return Ok(self.row(line, gathered.value(close), false)),
                 _ if byte == close && depth == 0 => {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use lightglm_core::python_json;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::config::python_json;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig,
 };
@@ -11,7 +11,7 @@ use lightglm_quant::{QuantizedCheckpoint, Scheme};
 
 use crate::error::Error;
 
-/// `checkpoint` as compressed-tensors quantized it; `None` where it is dense, a GGUF file, or quantized by
+/// `checkpoint` as compressed-tensors quantized it; `None` where it is dense, in every layer, a GGUF file, or quantized by
 /// this project.
 ///
 /// # Errors
@@ -32,7 +32,8 @@ pub(crate) fn compressed(
         .map(CompressedTensorsConfig::from_value)
         .transpose()
         .map_err(|source| Error::ForeignQuantization { file, source: source.into() })?;
-    Ok(config.map(|config| CompressedTensorsCheckpoint::new(weights, config, path)))
+    let layers = config.map(|config| CompressedTensorsCheckpoint::new(weights, config, path));
+    Ok(layers.filter(|layers| layers.layers().next().is_some()))
 }
 
 /// Whether another program quantized the checkpoint.
@@ -40,7 +41,7 @@ pub(crate) fn compressed(
 /// # Errors
 /// As [`compressed`].
 pub(crate) fn is_compressed(checkpoint: &Checkpoint) -> Result<bool, Error> {
-    Ok(compressed(checkpoint)?.is_some_and(|layers| layers.layers().next().is_some()))
+    Ok(compressed(checkpoint)?.is_some())
 }
 
 /// What such weights are called: the scheme of the first layer.

@@ -10,14 +10,15 @@ use serde_json::Value;
 pub fn python_json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     serde_json::from_slice(bytes).or_else(|error| {
-        let without = without_numbers_of_python(bytes);
+        let without = without_python_numbers(bytes);
         // The first error names the place in the file as it is.
         without.and_then(|text| serde_json::from_slice(&text).ok()).ok_or(error)
     })
 }
 
-/// The text with `null` in the place of numbers that JSON has not; `None` where there are none.
-fn without_numbers_of_python(bytes: &[u8]) -> Option<Vec<u8>> {
+/// The text with `null` in the place of each `NaN`, `Infinity` and `-Infinity` outside of its texts; `None` where
+/// there are none.
+pub fn without_python_numbers(bytes: &[u8]) -> Option<Vec<u8>> {
     const NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
     let (mut text, mut in_string, mut found, mut at) = (Vec::new(), false, false, 0);
     while at < bytes.len() {
