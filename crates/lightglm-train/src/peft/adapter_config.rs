@@ -1,6 +1,5 @@
 //! `adapter_config.json`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use regex::Regex;
@@ -70,10 +69,11 @@ pub(super) struct AdapterConfig {
     target_modules: Value,
     #[serde(default)]
     use_rslora: bool,
+    /// In the file's order: the first pattern that matches counts.
     #[serde(default, deserialize_with = "or_default")]
-    rank_pattern: BTreeMap<String, usize>,
+    rank_pattern: Map<String, Value>,
     #[serde(default, deserialize_with = "or_default")]
-    alpha_pattern: BTreeMap<String, f64>,
+    alpha_pattern: Map<String, Value>,
     #[serde(default = "none")]
     bias: String,
     #[serde(default)]
@@ -104,8 +104,8 @@ impl AdapterConfig {
             lora_dropout: config.dropout,
             target_modules: config.target_modules.clone().into(),
             use_rslora: config.use_rslora,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: Map::new(),
+            alpha_pattern: Map::new(),
             bias: none(),
             inference_mode: true,
             others: Map::from_iter([("fan_in_fan_out".to_owned(), Value::Bool(false))]),
@@ -168,14 +168,18 @@ impl AdapterConfig {
     /// Source: PEFT 0.21, `get_pattern_key`.
     pub(super) fn of_module(&self, file: &Path, name: &str) -> Result<(usize, f64), PeftError> {
         let rank = match of_pattern(file, "rank_pattern", &self.rank_pattern, name)? {
-            Some(0) => return Err(unsupported(file, "rank_pattern", &"a rank of 0")),
-            given => given.unwrap_or(self.r),
+            None => self.r,
+            Some(given) => match given.as_u64().and_then(|rank| usize::try_from(rank).ok()) {
+                Some(rank) if rank > 0 => rank,
+                _ => return Err(unsupported(file, "rank_pattern", given)),
+            },
         };
         let alpha = match of_pattern(file, "alpha_pattern", &self.alpha_pattern, name)? {
-            Some(alpha) if !(alpha.is_finite() && alpha > 0.0) => {
-                return Err(unsupported(file, "alpha_pattern", &alpha));
-            }
-            given => given.unwrap_or(self.lora_alpha),
+            None => self.lora_alpha,
+            Some(given) => match given.as_f64() {
+                Some(alpha) if alpha.is_finite() && alpha > 0.0 => alpha,
+                _ => return Err(unsupported(file, "alpha_pattern", given)),
+            },
         };
         Ok((rank, scale(alpha, rank, self.use_rslora)))
     }
@@ -187,16 +191,16 @@ fn unsupported(file: &Path, field: &str, value: &dyn ToString) -> PeftError {
 }
 
 /// What the first pattern gives that matches `name`, or its end from a dot on.
-fn of_pattern<T: Copy>(
+fn of_pattern<'p>(
     file: &Path,
     field: &str,
-    patterns: &BTreeMap<String, T>,
+    patterns: &'p Map<String, Value>,
     name: &str,
-) -> Result<Option<T>, PeftError> {
+) -> Result<Option<&'p Value>, PeftError> {
     for (pattern, value) in patterns {
         let regex = Regex::new(&format!("^(.*\\.)?({pattern})$"));
         if regex.map_err(|error| unsupported(file, field, &error))?.is_match(name) {
-            return Ok(Some(*value));
+            return Ok(Some(value));
         }
     }
     Ok(None)

@@ -20,7 +20,7 @@ pub(super) struct Place {
 /// * ChatGLM's names (`transformer.encoder.layers.0.self_attention.query_key_value`): its fused projection is
 ///   `q_proj`, `k_proj` and `v_proj` under one another, the others are called otherwise
 ///
-/// Source: transformers, `convert_glm4_weights_to_hf.py`.
+/// Source: ChatGLM's `modeling_chatglm.py`, `SelfAttention.forward` (the order of the fused rows).
 pub(super) fn places(name: &str, shape: &dyn Fn(&str) -> Option<[usize; 2]>) -> Option<Vec<Place>> {
     let whole = |projection: String| {
         let [n, _] = shape(&projection)?;

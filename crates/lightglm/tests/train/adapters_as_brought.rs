@@ -161,12 +161,21 @@ fn patterns_and_scales_count() {
     write(&adapters, "full_name", json!({"alpha_pattern": {r"model.*\.1\..*v_proj": 2}}), &both);
     write(&adapters, "rslora", json!({"use_rslora": true}), &both);
     write(&adapters, "rank_pattern", json!({"rank_pattern": {"v_proj": 6}}), &wider);
+    // The first one that matches counts, not the first one of the alphabet.
+    let two: Value =
+        serde_json::from_str(r#"{"alpha_pattern": {"v_proj": 32, ".*proj": 2}}"#).unwrap();
+    write(&adapters, "two", two, &[(V, [32, 64], 4)]);
+    write(&adapters, "one", json!({"alpha_pattern": {"v_proj": 32}}), &[(V, [32, 64], 4)]);
+    write(&adapters, "no_rank", json!({"rank_pattern": {"v_proj": "6"}}), &both);
     write(&adapters, "unused", json!({"alpha_pattern": {"o_proj": 32}}), &both);
     write(&adapters, "no_pattern", json!({}), &wider);
     let model = open(&base(folder.path()), &adapters);
     let with = |name: &str| model.with_adapter(name).map(|model| score(&model));
     let plain = with("plain").unwrap();
     assert_eq!(with("unused").unwrap(), plain, "a pattern of what the file does not have");
+    assert_eq!(with("two").unwrap(), with("one").unwrap());
+    let error = with("no_rank").unwrap_err().to_string();
+    assert!(error.contains("`rank_pattern` is \"6\""), "{error}");
     let others = ["alpha", "alpha_pattern", "full_name", "rslora", "rank_pattern"];
     let mut scores: Vec<f64> = others.iter().map(|name| with(name).unwrap()).collect();
     scores.extend([plain, score(&model)]);
