@@ -57,9 +57,11 @@ pub trait ChatText: Send + Sync {
 
     /// What the chat template writes between the prompt for an answer and the answer: GLM-4's line break.
     /// A model that was trained on it says it first, though it is no part of what is said. Empty where
-    /// there is nothing in between, or no telling.
-    fn reply_opening(&self, tools: &[Value]) -> String {
-        let _ = tools;
+    /// there is nothing in between, or no telling. A template may differ where there are tools.
+    ///
+    /// It is always the same, and costs as much as two short prompts.
+    fn reply_opening(&self, with_tools: bool) -> String {
+        let _ = with_tools;
         String::new()
     }
 

@@ -1,6 +1,6 @@
 //! `ModelText`: tokenizer, chat template and the ends of a reply, as one text side.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::call_turns::Turns;
 use crate::chat_template::ChatTemplate;
@@ -65,9 +65,13 @@ impl ChatText for ModelText {
         Box::new(self.tokenizer.decode_stream(true))
     }
 
-    fn reply_opening(&self, tools: &[Value]) -> String {
-        // One is enough to choose the template for tools.
-        let tools = &tools[..tools.len().min(1)];
+    fn reply_opening(&self, with_tools: bool) -> String {
+        let parameters = json!({"type": "object", "properties": {}});
+        let function = json!({
+            "name": PLACEHOLDER, "description": PLACEHOLDER, "parameters": parameters
+        });
+        let tool = [json!({"type": "function", "function": function})];
+        let tools = if with_tools { &tool[..] } else { &[] };
         let question = Message::user(PLACEHOLDER);
         let answered = [question.clone(), Message::assistant(PLACEHOLDER)];
         let prompt = self.prompt(&[question], tools, true);

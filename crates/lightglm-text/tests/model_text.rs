@@ -274,12 +274,12 @@ fn what_a_template_writes_in_front_of_an_answer_is_its_opening() {
     let user = "{% else %}<|user|>{{ m.content }}{% endif %}{% endfor %}";
     let of = |answer: &str, prompt: &str| {
         let prompt = format!("{{% if add_generation_prompt %}}{prompt}{{% endif %}}");
-        of_source(&format!("{assistant}{answer}{user}{prompt}")).reply_opening(&[])
+        of_source(&format!("{assistant}{answer}{user}{prompt}")).reply_opening(false)
     };
     let glm4_2024 = include_str!("data/text/glm-4-9b-chat-hf.chat_template.jinja");
-    assert_eq!(text(ChatTemplate::glm4_0414()).reply_opening(&[]), "\n");
-    assert_eq!(of_source(glm4_2024).reply_opening(&[]), "\n");
-    assert_eq!(of_source(&smollm2_source()).reply_opening(&[]), "");
+    assert_eq!(text(ChatTemplate::glm4_0414()).reply_opening(false), "\n");
+    assert_eq!(of_source(glm4_2024).reply_opening(false), "\n");
+    assert_eq!(of_source(&smollm2_source()).reply_opening(false), "");
     assert_eq!(of(" {{ m.content }}</s>", ""), " ");
     assert_eq!(of("<|assistant|>\n{{ m.content | trim }}", "<|assistant|>\n"), "");
     assert_eq!(of("<|assistant|>\n\n{{ m.content }}", "<|assistant|>\n"), "\n");
@@ -289,7 +289,7 @@ fn what_a_template_writes_in_front_of_an_answer_is_its_opening() {
     assert_eq!(of("<|assistant|>\n{{ m.content }}", "<|assistant|>\n<think>\n"), "");
     assert_eq!(of("<|assistant|>\n{{ m.content | upper }}", "<|assistant|>"), "");
     let refuses = of_source("{{ raise_exception('no') }}");
-    assert_eq!(refuses.reply_opening(&[]), "");
+    assert_eq!(refuses.reply_opening(false), "");
 }
 
 /// What a model says in front of an answer, as it was trained to, is not said; and what it said is the
@@ -302,7 +302,7 @@ fn a_reply_has_no_opening_and_comes_back_as_it_was() {
         let prompt = text.encode_chat(&question, &[]).unwrap();
         for said in ["Yes.\nNo.", "\n\nYes.", "你好"] {
             let reply = text.encode(&format!("\n{said}")).unwrap();
-            let mut stream = text.reply_detokenizer(&text.reply_opening(&[]));
+            let mut stream = text.reply_detokenizer(&text.reply_opening(false));
             let mut told: String = reply.iter().filter_map(|&token| stream.push(token)).collect();
             told += &stream.finish().unwrap_or_default();
             assert_eq!(told, said);
@@ -313,7 +313,7 @@ fn a_reply_has_no_opening_and_comes_back_as_it_was() {
         }
     }
     let smollm2 = of_source(&smollm2_source());
-    let mut stream = smollm2.reply_detokenizer(&smollm2.reply_opening(&[]));
+    let mut stream = smollm2.reply_detokenizer(&smollm2.reply_opening(false));
     let reply = smollm2.encode("\nYes").unwrap();
     let told: String = reply.iter().filter_map(|&token| stream.push(token)).collect();
     assert_eq!(told, "\nYes");
@@ -340,5 +340,5 @@ fn without_a_template_that_fits_texts_are_all_there_is() {
     let refused = text.template.render(&[Message::user("a")], &[], true).unwrap_err();
     assert!(refused.to_string().starts_with("a.gguf has no chat template"), "{refused}");
     assert!(!text.encode_prompt("a").unwrap().is_empty());
-    assert_eq!(text.reply_opening(&[]), "");
+    assert_eq!(text.reply_opening(false), "");
 }

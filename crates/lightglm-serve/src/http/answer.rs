@@ -82,11 +82,10 @@ pub(super) async fn answer(
     let bytes = text.len();
     let encode = move |state: &AppState| {
         let prompt = state.text.encode_chat(&[Message::user(text)], &[]);
-        let prompt = prompt.map_err(|error| ApiError::text("question", &error))?;
-        Ok((prompt, state.text.reply_opening(&[])))
+        prompt.map_err(|error| ApiError::text("question", &error))
     };
-    let (prompt, opening) = state.work_on_text(&mut admission, bytes, encode).await?;
-    sampling.shared.opening = opening;
+    let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
+    sampling.shared.opening = state.opening(false);
     let prompts = vec![ChoicePrompt { prompt, seed_offset: 0, processors: Vec::new() }];
     let mut choices = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     if sampling.shared.stream {

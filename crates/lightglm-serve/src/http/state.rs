@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) config: ServerConfig,
     pub(super) engine: Arc<dyn EngineApi>,
     pub(super) text: Arc<dyn ChatText>,
+    /// What replies begin with that is no part of them, without tools and with them.
+    openings: [String; 2],
     pub(super) constrain: Option<Arc<dyn Constrain>>,
     pub(super) keys: ApiKeys,
     pub(super) metrics: Metrics,
@@ -81,11 +83,17 @@ impl AppState {
             text_workers: Arc::new(Semaphore::new(TEXT_WORKERS)),
             random: RandomState::new(),
             counter: AtomicU64::new(0),
+            openings: [false, true].map(|with_tools| text.reply_opening(with_tools)),
             config,
             engine,
             text,
             constrain,
         }))
+    }
+
+    /// See [`ChatText::reply_opening`].
+    pub(super) fn opening(&self, with_tools: bool) -> String {
+        self.openings[usize::from(with_tools)].clone()
     }
 
     /// No new requests from now on.

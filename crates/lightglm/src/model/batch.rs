@@ -101,7 +101,7 @@ impl Model {
         for Request { prompt, sampling } in requests {
             let params = sampling.unwrap_or_else(|| self.sampling().clone());
             let opening = match prompt {
-                Prompt::Chat(_) => &*chat_opening.get_or_insert_with(|| text.reply_opening(&[])),
+                Prompt::Chat(_) => &*chat_opening.get_or_insert_with(|| text.reply_opening(false)),
                 Prompt::Text(_) | Prompt::Tokens(_) => "",
             };
             let detokenizer = text.reply_detokenizer(opening);

@@ -139,7 +139,7 @@ impl Chat {
         #[cfg(not(feature = "structured"))]
         let is_free = true;
         let opening = match is_free {
-            true => text.reply_opening(&state.tools),
+            true => text.reply_opening(!state.tools.is_empty()),
             false => String::new(),
         };
         // Keep what the cache holds already, but run at least one token for its logits.

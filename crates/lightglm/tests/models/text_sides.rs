@@ -66,7 +66,7 @@ fn a_folder_and_its_gguf_give_the_same_ids() {
                 assert_eq!(ids[0], ids[1], "{name}: {said}");
             }
         }
-        assert_eq!(folder.reply_opening(&[]), gguf.reply_opening(&[]));
+        assert_eq!(folder.reply_opening(false), gguf.reply_opening(false));
         let [a, b] = both.map(|text| {
             let mut report = DropReport::default();
             ConversationTokenizer::new(text).tokenize(&rows, 512, &mut report).unwrap()

@@ -84,7 +84,7 @@ pub(in crate::http) async fn chat(
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
         // What is constrained is so from its first token on, and thinks nothing.
         let (thinking, opening) = match &demand {
-            None => (state.text.thinking(&prompt), state.text.reply_opening(&tool_values)),
+            None => (state.text.thinking(&prompt), state.opening(!tool_values.is_empty())),
             Some(_) => (Thinking::Never, String::new()),
         };
         Ok((choice_prompts(state, demand.as_ref(), vec![prompt], n)?, thinking, opening))
