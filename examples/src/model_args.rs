@@ -99,11 +99,16 @@ impl ModelArgs {
         let asked = options.max_context;
         let model = Model::open(self.name(), options)?;
         tell_what_int8_saves(&model)?;
-        if let Some(asked) = asked.filter(|&asked| asked > model.max_context()) {
-            let own = model.max_context();
-            eprintln!("context: the model was made for {own} tokens, not for {asked}");
-        }
+        tell_context(&model, asked);
         Ok(model)
+    }
+}
+
+/// One line on stderr for a model that was made for fewer tokens than were asked for.
+pub fn tell_context(model: &Model, asked: Option<usize>) {
+    let own = model.max_context();
+    if let Some(asked) = asked.filter(|&asked| asked > own) {
+        eprintln!("context: the model was made for {own} tokens, not for {asked}");
     }
 }
 

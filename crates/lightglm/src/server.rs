@@ -11,7 +11,7 @@ use lightglm_generation::SamplingParams;
 use lightglm_serve::engine::{EngineConfig, EngineHandle, EngineThread};
 pub use lightglm_serve::http::HttpLimits;
 use lightglm_serve::http::{self, ServerConfig};
-use lightglm_text::{ChatText, ModelText};
+use lightglm_text::ChatText;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
 use crate::error::Error;
@@ -36,9 +36,6 @@ pub struct ServerOptions {
     pub token_budget: usize,
     /// Whether tokens are guessed ahead where there is time for it.
     pub speculation: bool,
-    /// Whether tools, and what they returned, are written into ordinary messages where the model's chat
-    /// template has no place for them. Otherwise such requests get a 400.
-    pub fold_tools: bool,
     /// Keys that may use the server; with none, everybody may.
     pub api_keys: Vec<String>,
     /// Origins whose pages may call the server from a browser; `*` is any.
@@ -64,7 +61,6 @@ impl Default for ServerOptions {
             max_open_per_key: engine.max_open_per_key,
             token_budget: engine.token_budget,
             speculation: engine.speculation.is_some(),
-            fold_tools: false,
             api_keys: http.api_keys,
             cors_origins: http.cors_origins,
             limits: http.limits,
@@ -187,14 +183,7 @@ impl Server {
         let engine = engine.map_err(|source| Error::EngineThread { source })?;
         let mut config = options.http(model.name());
         config.sampling = options.sampling.clone().unwrap_or_else(|| model.sampling().clone());
-        let text: Arc<dyn ChatText> = match options.fold_tools {
-            false => model.inner.text.clone(),
-            true => {
-                let text = ModelText::clone(&model.inner.text);
-                let template = text.template.clone().with_folded_tools(true);
-                Arc::new(ModelText { template, ..text })
-            }
-        };
+        let text: Arc<dyn ChatText> = model.inner.text.clone();
         let handle = engine.handle();
         let http = http::Server::new(config, Arc::new(handle.clone()), Arc::clone(&text))?;
         #[cfg(feature = "structured")]

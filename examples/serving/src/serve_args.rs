@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lightglm::{KvDtype, LoadOptions, Model, Policy, Scheme, Server, ServerOptions, Weights};
 
-use lightglm_examples::model_args::ModelArgs;
+use lightglm_examples::model_args::{ModelArgs, tell_context};
 
 /// Which model is served, and how much of the machine it may take.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,7 +59,6 @@ impl ServeArgs {
             max_open_per_key: self.max_open_per_key,
             token_budget: self.token_budget,
             speculation: !self.no_speculation,
-            fold_tools: self.fold_tools,
             ..ServerOptions::default()
         }
     }
@@ -74,6 +73,7 @@ impl ServeArgs {
         let mut load = LoadOptions {
             max_context: Some(self.max_context),
             adapters: self.adapters.clone(),
+            fold_tools: self.fold_tools,
             ..self.model.options()
         };
         Server::check_model(&load)?;
@@ -82,6 +82,7 @@ impl ServeArgs {
             load.weights = Weights::Policy(Policy::uniform(Scheme::INT8));
         }
         let model = Model::from_checkpoint(checkpoint, load)?;
+        tell_context(&model, Some(self.max_context));
         let (scheme, kv_dtype) = (model.scheme().to_owned(), self.model.kv_dtype);
         Ok(Started { server: Server::new(model, options)?, scheme, kv_dtype })
     }

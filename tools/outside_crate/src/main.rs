@@ -61,18 +61,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Quantize into a folder; open again; the same answers as quantized while loading.
     let packed = scratch.join("int8");
     model.quantize(&packed, &QuantizeOptions::default())?;
-    let reopened = Model::open(&packed, LoadOptions::default())?;
+    // The default model's template has no place for tools: they are written into messages.
+    let folding = LoadOptions { fold_tools: true, ..Default::default() };
+    let reopened = Model::open(&packed, folding)?;
     let again = reopened.complete(Request::ask(questions[3]).with_sampling(short.clone()))?;
     assert_eq!(again.text, streamed, "the folder holds another model");
 
     // Serve it.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let options = ServerOptions {
-        model_name: Some("outside".into()),
-        // The default model's template has no place for tools.
-        fold_tools: true,
-        ..Default::default()
-    };
+    let options = ServerOptions { model_name: Some("outside".into()), ..Default::default() };
     let server = Server::new(reopened, options)?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
     println!("http://{}", listener.local_addr()?);

@@ -86,7 +86,7 @@ impl<'a> CheckpointQuantizer<'a> {
     }
 
     /// For a checkpoint whose layers another program has quantized: what the policy leaves as it is stored
-    /// keeps their codes and scales. The source is to have their dequantized weights.
+    /// keeps their codes and scales. The source is asked for the other tensors alone.
     pub fn with_compressed(
         mut self,
         checkpoint: Option<&'a CompressedTensorsCheckpoint<'a>>,

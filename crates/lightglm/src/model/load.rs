@@ -181,22 +181,18 @@ pub(crate) fn load_as<B: LmBackend>(
     }
     match &options.weights {
         Weights::Policy(policy) => quantize_source(config, source, file, policy, progress, device),
-        Weights::Stored | Weights::Dtype(_) if is_compressed(checkpoint)? => {
-            let layers = compressed(checkpoint)?;
-            let nothing = Policy::new([])?;
-            let source = Source { weights: source, compressed: layers.as_ref() };
-            let model = quantize_from(config, source, file, &nothing, progress, device)?;
-            let scheme = layers.map(|layers| name_of(&layers, file)).transpose()?;
-            Ok(Quantized { scheme: scheme.unwrap_or_default(), ..model })
-        }
         Weights::Stored | Weights::Dtype(_) => {
-            let nothing = Policy::new([])?;
-            let dense = quantize_source(config, source, file, &nothing, progress, device)?;
-            let scheme = match stored_blocks(checkpoint)? {
-                Some(blocks) => blocks,
-                None => held::<B>(checkpoint.stored_dtype()?, device),
+            let (nothing, layers) = (Policy::new([])?, compressed(checkpoint)?);
+            let source = Source { weights: source, compressed: layers.as_ref() };
+            let stored = quantize_from(config, source, file, &nothing, progress, device)?;
+            let scheme = match &layers {
+                Some(layers) => name_of(layers, file)?,
+                None => match stored_blocks(checkpoint)? {
+                    Some(blocks) => blocks,
+                    None => held::<B>(checkpoint.stored_dtype()?, device),
+                },
             };
-            Ok(Quantized { scheme, ..dense })
+            Ok(Quantized { scheme, ..stored })
         }
     }
 }

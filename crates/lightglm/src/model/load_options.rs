@@ -102,7 +102,7 @@ pub struct LoadOptions {
     /// Which activations a decoded token does without; by default none.
     pub sparsity: Sparsity,
     /// Write tools, and what they returned, into ordinary messages where the chat template has no place for
-    /// them; by default such a conversation is an error that names the tool.
+    /// them; by default such a conversation is an error that names the tool, and a request to a server a 400.
     pub fold_tools: bool,
     /// A folder whose folders are LoRA adapters in PEFT's layout, for
     /// [`Model::with_adapter`](crate::Model::with_adapter) and for requests to a server.

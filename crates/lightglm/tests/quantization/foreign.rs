@@ -80,6 +80,9 @@ fn what_others_quantized_is_opened_or_refused_by_name() {
     }
     let packed = open(&models.join("ct_pack-quantized"), Weights::Stored).unwrap();
     assert!(packed.is_integer() && score(&packed).is_finite());
+    let gptq = folder_with_config(&models.join("awq"), |text| text.replace("\"awq\"", "\"gptq\""));
+    let error = open(gptq.path(), Weights::Stored).unwrap_err().to_string();
+    assert!(error.contains("\"gptq\""), "{error}");
     for (name, reason) in [("awq", "\"awq\""), ("fp8", "float-quantized"), ("bnb4", "bitsandbytes")]
     {
         for weights in [Weights::Stored, Weights::Dtype(WeightDtype::F32)] {
@@ -89,4 +92,15 @@ fn what_others_quantized_is_opened_or_refused_by_name() {
             assert!(error.contains(reason) && error.contains("config.json"), "{name}: {error}");
         }
     }
+}
+
+/// A copy of `model` with another config.json.
+fn folder_with_config(model: &Path, change: impl Fn(String) -> String) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.safetensors", "tokenizer.json"] {
+        std::fs::copy(model.join(name), folder.path().join(name)).unwrap();
+    }
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    std::fs::write(folder.path().join("config.json"), change(config)).unwrap();
+    folder
 }
