@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::TextError;
 use crate::fold_tools;
 use crate::gguf_vocabulary::GgufVocabulary;
-use crate::jinja::{Located, Rendered, TEMPLATE, Template, TemplateError};
+use crate::jinja::{Located, Rendered, TEMPLATE, Template, TemplateError, VARIABLES};
 use crate::message::Message;
 use crate::prompt::RenderedPrompt;
 use crate::template_inputs::{self, Fields, ToolsPlace};
@@ -181,6 +181,43 @@ impl ChatTemplate {
         self.render_named(self.name_for(tools), messages, tools, add_generation_prompt)
     }
 
+    /// As [`render`](Self::render), with values for variables of the template's own, such as
+    /// `enable_thinking`: what transformers calls `chat_template_kwargs`. Texts among them are a caller's
+    /// and become no control tokens.
+    ///
+    /// # Errors
+    /// Those of [`render`](Self::render); [`TextError::NotAVariable`] for a name that the template does not
+    /// read, or that is not the caller's to set.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, TextError> {
+        let refused = variables.keys().find(|name| !self.reads_variable(name, tools));
+        if let Some(name) = refused {
+            let is_set = VARIABLES.contains(&name.as_str());
+            let is_set = is_set || self.special_tokens.contains_key(name);
+            let reason = if is_set { "is set already" } else { "is not read by the template" };
+            return Err(TextError::NotAVariable { name: name.clone(), reason });
+        }
+        let name = self.name_for(tools);
+        self.render_folding(name, messages, tools, variables, add_generation_prompt)
+    }
+
+    /// Whether the template for `tools` reads the variable `name`, which is left to the caller to set.
+    pub fn reads_variable(&self, name: &str, tools: &[Value]) -> bool {
+        let is_set = VARIABLES.contains(&name) || self.special_tokens.contains_key(name);
+        let template = self.templates.get(self.name_for(tools));
+        !is_set && template.is_some_and(|template| template.reads_variable(name))
+    }
+
+    /// Whether `text` stands in one of the templates.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.templates.values().any(|template| template.mentions(text))
+    }
+
     /// The template that a conversation with `tools` goes through.
     fn name_for(&self, tools: &[Value]) -> &'static str {
         let for_tools = !tools.is_empty() && self.templates.contains_key(TOOL_USE);
@@ -210,7 +247,18 @@ impl ChatTemplate {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<RenderedPrompt, TextError> {
-        let written = self.render_as_given(name, messages, tools, add_generation_prompt);
+        self.render_folding(name, messages, tools, &Map::new(), add_generation_prompt)
+    }
+
+    fn render_folding(
+        &self,
+        name: &str,
+        messages: &[Message],
+        tools: &[Value],
+        given: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, TextError> {
+        let written = self.render_as_given(name, messages, tools, given, add_generation_prompt);
         if !self.folds_tools {
             return written;
         }
@@ -226,7 +274,8 @@ impl ChatTemplate {
         let folded = fold_tools::into_system(messages, folded_tools, lost);
         let in_user = fold_tools::system_into_user(&folded);
         for messages in [Some(folded), in_user].into_iter().flatten() {
-            let prompt = self.render_as_given(name, &messages, kept_tools, add_generation_prompt);
+            let prompt =
+                self.render_as_given(name, &messages, kept_tools, given, add_generation_prompt);
             if let Ok(prompt) = prompt
                 && prompt.missing_fields().is_empty()
             {
@@ -241,6 +290,7 @@ impl ChatTemplate {
         name: &str,
         messages: &[Message],
         tools: &[Value],
+        given: &Map<String, Value>,
         add_generation_prompt: bool,
     ) -> Result<RenderedPrompt, TextError> {
         if let Some(Absent { origin, missing }) = self.absent.clone() {
@@ -250,7 +300,7 @@ impl ChatTemplate {
             name: name.to_owned(),
             available: self.names().map(str::to_owned).collect(),
         })?;
-        template_inputs::check_depth(messages, tools)?;
+        template_inputs::check_depth(messages, tools, given)?;
         let run = |place| {
             let mut fields = Fields::default();
             let variables = || {
@@ -261,6 +311,7 @@ impl ChatTemplate {
                     messages,
                     tools,
                     place,
+                    given,
                     add_generation_prompt,
                     special_tokens,
                 )

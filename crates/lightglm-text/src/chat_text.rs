@@ -1,10 +1,13 @@
 //! `ChatText`: the seam to a model's text side.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::detokenize::Detokenize;
 use crate::message::Message;
 use crate::reply_opening::WithoutOpening;
+
+/// What ends thoughts, with the line breaks that models put around it.
+pub(crate) const THOUGHTS_END: &str = "\n</think>\n\n";
 
 /// A tokenizer and a chat template: everything a server needs to know about a model's text.
 ///
@@ -52,6 +55,32 @@ pub trait ChatText: Send + Sync {
         self.encode_conversation(messages, tools, true)
     }
 
+    /// As [`encode_chat`](Self::encode_chat), with values for variables of the chat template's own:
+    /// `enable_thinking`, say. A text side that says nothing about it has none.
+    ///
+    /// # Errors
+    /// Those of [`encode_chat`](Self::encode_chat); [`ChatTextError::NotAVariable`].
+    fn encode_chat_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>, ChatTextError> {
+        match variables.keys().next() {
+            None => self.encode_chat(messages, tools),
+            Some(name) => {
+                let reason = "is not read by the template";
+                Err(ChatTextError::NotAVariable { name: name.clone(), reason })
+            }
+        }
+    }
+
+    /// Whether the chat template for `tools` reads the variable `name`, which is the caller's to set.
+    fn reads_variable(&self, name: &str, tools: &[Value]) -> bool {
+        let _ = (name, tools);
+        false
+    }
+
     /// Turns the ids of one reply into text; control tokens say nothing.
     fn detokenizer(&self) -> Box<dyn Detokenize + Send>;
 
@@ -83,6 +112,19 @@ pub trait ChatText: Send + Sync {
         let _ = prompt;
         Thinking::Never
     }
+
+    /// Whether the model is known to think before it speaks.
+    fn thinks(&self) -> bool {
+        false
+    }
+
+    /// The ids that end thoughts.
+    ///
+    /// # Errors
+    /// [`ChatTextError::Encode`].
+    fn encode_thoughts_end(&self) -> Result<Vec<u32>, ChatTextError> {
+        self.encode(THOUGHTS_END)
+    }
 }
 
 /// Whether a reply begins with thoughts, `<think>...</think>`.
@@ -111,6 +153,14 @@ pub enum ChatTextError {
     NotInPrompt {
         /// Its path: `messages[3].content`, `tools[0]`.
         field: String,
+    },
+    /// The chat template has no such variable for the caller.
+    #[error("the variable {name:?} {reason}")]
+    NotAVariable {
+        /// Its name.
+        name: String,
+        /// What is the matter with it.
+        reason: &'static str,
     },
     /// There is no chat template to write a conversation with; plain texts can be continued.
     #[error(

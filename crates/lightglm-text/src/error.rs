@@ -137,6 +137,14 @@ pub enum TextError {
         /// Deepest accepted nesting.
         limit: usize,
     },
+    /// The template has no such variable for the caller.
+    #[error("the variable {name:?} {reason}")]
+    NotAVariable {
+        /// Its name.
+        name: String,
+        /// What is the matter with it.
+        reason: &'static str,
+    },
     /// Part of the conversation did not get into the prompt: the template does not write it.
     #[error("the chat template leaves out {field}")]
     NotInPrompt {

@@ -1,10 +1,10 @@
 //! `ModelText`: tokenizer, chat template and the ends of a reply, as one text side.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::call_turns::Turns;
 use crate::chat_template::ChatTemplate;
-use crate::chat_text::{ChatText, ChatTextError, Thinking};
+use crate::chat_text::{ChatText, ChatTextError, THOUGHTS_END, Thinking};
 use crate::detokenize::Detokenize;
 use crate::error::TextError;
 use crate::message::Message;
@@ -61,6 +61,20 @@ impl ChatText for ModelText {
         prompt.encode(&self.tokenizer).map_err(refused)
     }
 
+    fn encode_chat_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>, ChatTextError> {
+        let prompt = self.prompt_with(messages, tools, variables, true).map_err(refused)?;
+        prompt.encode(&self.tokenizer).map_err(refused)
+    }
+
+    fn reads_variable(&self, name: &str, tools: &[Value]) -> bool {
+        self.template.reads_variable(name, tools)
+    }
+
     fn detokenizer(&self) -> Box<dyn Detokenize + Send> {
         Box::new(self.tokenizer.decode_stream(true))
     }
@@ -104,6 +118,14 @@ impl ChatText for ModelText {
             false => Thinking::MayOpen,
         }
     }
+
+    fn thinks(&self) -> bool {
+        self.template.mentions(&THOUGHTS[1..]) || self.tokenizer.token_to_id(THOUGHTS).is_some()
+    }
+
+    fn encode_thoughts_end(&self) -> Result<Vec<u32>, ChatTextError> {
+        self.tokenizer.encode_with_specials(THOUGHTS_END).map_err(refused)
+    }
 }
 
 impl ModelText {
@@ -118,6 +140,20 @@ impl ModelText {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<RenderedPrompt, TextError> {
+        self.prompt_with(messages, tools, &Map::new(), add_generation_prompt)
+    }
+
+    /// As [`prompt`](Self::prompt), with values for variables of the template's own.
+    ///
+    /// # Errors
+    /// Those of [`prompt`](Self::prompt) and of [`ChatTemplate::render_with`].
+    pub fn prompt_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, TextError> {
         let knows_calls = self.template.asks_for_attribute("tool_calls", tools);
         let mut turns = match knows_calls {
             true => Turns::unchanged(messages),
@@ -129,8 +165,9 @@ impl ModelText {
         self.use_known_roles(&mut turns.messages, tools);
         let as_texts = turns.messages.clone();
         let has_data = read_arguments(&mut turns.messages);
-        let render =
-            |messages: &[Message]| self.template.render(messages, tools, add_generation_prompt);
+        let render = |messages: &[Message]| {
+            self.template.render_with(messages, tools, variables, add_generation_prompt)
+        };
         let mut prompt = render(&turns.messages);
         // DeepSeek-V3's joins them to other texts.
         if has_data && let Err(TextError::Template { .. }) = prompt {
@@ -187,6 +224,7 @@ fn refused(error: TextError) -> ChatTextError {
     match error {
         TextError::Encode { .. } => ChatTextError::Encode { reason },
         TextError::NotInPrompt { field } => ChatTextError::NotInPrompt { field },
+        TextError::NotAVariable { name, reason } => ChatTextError::NotAVariable { name, reason },
         TextError::NoFittingTemplate { missing, .. } => ChatTextError::NoTemplate { missing },
         _ => ChatTextError::Template { reason },
     }

@@ -157,6 +157,7 @@ pub(crate) fn variables<'a>(
     messages: &[Message],
     tools: &[Json],
     place: ToolsPlace,
+    given: &Map<String, Json>,
     add_generation_prompt: bool,
     special_tokens: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Vec<(String, Value)> {
@@ -170,6 +171,7 @@ pub(crate) fn variables<'a>(
     }
     let mut variables: Vec<(String, Value)> =
         special_tokens.map(|(name, text)| (name.clone(), Value::str(text))).collect();
+    variables.extend(given.iter().map(|(name, value)| (name.clone(), fields.value(value))));
     variables.extend([
         ("messages".to_owned(), Value::list(messages)),
         ("tools".to_owned(), tools),
@@ -208,13 +210,17 @@ fn is_only_thought(text: &str) -> bool {
     }
 }
 
-/// Refuses messages and tools that are nested too deeply.
+/// Refuses messages, tools and variables that are nested too deeply.
 ///
 /// # Errors
 /// [`TextError::NestedTooDeeply`].
-pub(crate) fn check_depth(messages: &[Message], tools: &[Json]) -> Result<(), TextError> {
+pub(crate) fn check_depth(
+    messages: &[Message],
+    tools: &[Json],
+    given: &Map<String, Json>,
+) -> Result<(), TextError> {
     let of_messages = messages.iter().flat_map(|m| m.content.iter().chain(m.extra.values()));
-    for value in of_messages.chain(tools) {
+    for value in of_messages.chain(tools).chain(given.values()) {
         if !is_shallow(value, MAX_DEPTH) {
             return Err(TextError::NestedTooDeeply { limit: MAX_DEPTH });
         }

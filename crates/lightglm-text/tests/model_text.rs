@@ -3,7 +3,7 @@
 use lightglm_text::{
     ChatTemplate, ChatText, ChatTextError, Message, ModelText, TextError, Thinking, Tokenizer,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn text(template: ChatTemplate) -> ModelText {
     let tokenizer = Tokenizer::from_bytes(include_bytes!("data/text/tokenizer.json")).unwrap();
@@ -341,4 +341,40 @@ fn without_a_template_that_fits_texts_are_all_there_is() {
     assert!(refused.to_string().starts_with("a.gguf has no chat template"), "{refused}");
     assert!(!text.encode_prompt("a").unwrap().is_empty());
     assert_eq!(text.reply_opening(false), "");
+}
+
+#[test]
+fn variables_of_a_template_are_the_callers_to_set() {
+    let source = "{%- if enable_thinking is defined and not enable_thinking -%}no thoughts\n{%- endif -%}\
+                  {%- set own = 1 -%}{{ mood }}{% for m in messages %}{{ m.content }}{% endfor %}{{ own }}";
+    let text = of_source(source);
+    let question = [Message::user("a")];
+    let with = |variables: Value| {
+        let variables = variables.as_object().unwrap();
+        text.prompt_with(&question, &[], variables, true).map(|prompt| prompt.text().to_owned())
+    };
+    assert_eq!(with(json!({})).unwrap(), "a1");
+    assert_eq!(with(json!({"enable_thinking": true})).unwrap(), "a1");
+    assert_eq!(
+        with(json!({"enable_thinking": false, "mood": "<|user|>"})).unwrap(),
+        "no thoughts<|user|>a1"
+    );
+    for (name, reason) in [
+        ("messages", "is set already"),
+        ("add_generation_prompt", "is set already"),
+        ("own", "is not read by the template"),
+        ("enable_thinkin", "is not read by the template"),
+    ] {
+        let refused = text.encode_chat_with(&question, &[], json!({name: 1}).as_object().unwrap());
+        let expected = ChatTextError::NotAVariable { name: name.to_owned(), reason };
+        assert_eq!(refused.unwrap_err(), expected);
+    }
+    assert!(text.reads_variable("mood", &[]) && !text.reads_variable("own", &[]));
+    // A caller's text is no control token.
+    let variables = json!({"mood": "<|user|>"});
+    let ids = text.encode_chat_with(&question, &[], variables.as_object().unwrap()).unwrap();
+    assert!(ids.iter().all(|&id| !text.tokenizer.is_special(id)));
+    assert!(of_source("{{ messages[0].content.split('</think>')[-1] }}").thinks());
+    let of_thoughts = text.encode_thoughts_end().unwrap();
+    assert_eq!(text.tokenizer.decode(&of_thoughts, false), "\n</think>\n\n");
 }

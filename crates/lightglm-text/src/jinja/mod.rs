@@ -33,6 +33,7 @@ use minijinja::machinery::{Token, WhitespaceConfig, ast, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
 pub use error::TemplateError;
+pub(crate) use survey::VARIABLES;
 pub(crate) use text::{SourceId, TEMPLATE, Text};
 pub(crate) use value::Value;
 
@@ -89,6 +90,16 @@ impl Template {
     /// Whether it asks anything for its attribute or item `name`.
     pub(crate) fn asks_for_attribute(&self, name: &str) -> bool {
         self.survey.attributes.contains(name)
+    }
+
+    /// Whether it reads the variable `name`, and does not set it anywhere.
+    pub(crate) fn reads_variable(&self, name: &str) -> bool {
+        self.survey.variables.contains(name)
+    }
+
+    /// Whether `text` is part of what it writes, or of a text it looks for.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.source.contains(text)
     }
 
     /// Renders the variables that `variables` makes.

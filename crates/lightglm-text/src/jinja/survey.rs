@@ -20,6 +20,8 @@ pub(crate) struct Survey {
     pub(crate) literals: HashSet<String>,
     /// Attributes and items it asks for by name.
     pub(crate) attributes: HashSet<String>,
+    /// Variables it reads and does not set itself.
+    pub(crate) variables: HashSet<String>,
 }
 
 /// Filters that jinja2 has and that are not run here.
@@ -83,6 +85,8 @@ pub(crate) fn survey(template: &Stmt<'_>) -> Result<Survey, Unsupported> {
             return Err(unsupported("method", name, *line));
         }
     }
+    let free = reader.read.iter().filter(|name| !reader.bound.contains(*name));
+    reader.survey.variables = free.map(|&name| name.to_owned()).collect();
     Ok(reader.survey)
 }
 
