@@ -55,6 +55,11 @@ impl ReasoningStream {
         matches!(self.state, State::Opened | State::Inside)
     }
 
+    /// Whether the last characters may be the beginning of the tag that ends thoughts.
+    pub(crate) fn may_be_ending(&self) -> bool {
+        self.state == State::Inside && begun_tag(&self.held) > 0
+    }
+
     /// Takes more of the reply; what is sure is added to `parts`.
     pub fn push(&mut self, text: &str, parts: &mut Vec<ReplyPart>) {
         self.held.push_str(text);
@@ -122,6 +127,11 @@ fn add(parts: &mut Vec<ReplyPart>, part: ReplyPart) {
 
 /// Bytes in front of what may yet be the closing tag, and of the white space before it.
 fn sure_of_thoughts(text: &str) -> usize {
+    text[..text.len() - begun_tag(text)].trim_end().len()
+}
+
+/// Bytes at the end that may be the beginning of the closing tag.
+fn begun_tag(text: &str) -> usize {
     let begun = (1..CLOSE.len()).rev().find(|&length| text.ends_with(&CLOSE[..length]));
-    text[..text.len() - begun.unwrap_or(0)].trim_end().len()
+    begun.unwrap_or(0)
 }
