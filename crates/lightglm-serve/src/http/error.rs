@@ -87,6 +87,9 @@ impl ApiError {
             ChatTextError::NotInPrompt { field } if param == "messages" => {
                 Self::field(field, "the model's chat template leaves it out")
             }
+            ChatTextError::NotAVariable { name, reason } if param == "messages" => {
+                Self::field(format!("chat_template_kwargs.{name}"), format!("it {reason}"))
+            }
             _ => Self::field(param, error.to_string()),
         }
     }

@@ -12,6 +12,7 @@ use super::error::ErrorBody;
 use super::openai::chat_reply::ChatCompletionChunk;
 use super::openai::response_format::FormatFields;
 use super::openai::sampling::SamplingFields;
+use super::openai::thinking::ThinkingFields;
 use super::state::AppState;
 
 /// Requests that take the fields of sampling beside their own.
@@ -44,7 +45,13 @@ const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answ
         super::page::docs_index,
         openapi,
     ),
-    components(schemas(SamplingFields, FormatFields, ErrorBody, ChatCompletionChunk))
+    components(schemas(
+        SamplingFields,
+        FormatFields,
+        ThinkingFields,
+        ErrorBody,
+        ChatCompletionChunk
+    ))
 )]
 struct Document;
 
@@ -61,6 +68,7 @@ pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: u
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     merge_fields(&mut document, "SamplingFields", &SAMPLED);
     merge_fields(&mut document, "FormatFields", &FORMATTED);
+    merge_fields(&mut document, "ThinkingFields", &["ChatCompletionRequest"]);
     state_one_answer(&mut document);
     state_limits(&mut document, config, vocab_size, most_choices);
     let paths = document.pointer_mut("/paths").and_then(Value::as_object_mut);

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::admission::Admission;
 use super::error::ApiError;
@@ -22,6 +22,9 @@ pub(super) struct TokenizeRequest {
     messages: Option<Vec<ChatMessage>>,
     /// The tools of the conversation.
     tools: Option<Vec<Tool>>,
+    /// Variables of the chat template, by name; one that it does not read is refused.
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<Map<String, Value>>,
     /// Whether a text gets the tokens that the tokenizer puts in front of every prompt; they are there
     /// by default. A conversation always has them.
     add_special_tokens: Option<bool>,
@@ -93,8 +96,9 @@ pub(super) async fn tokenize(
             let messages = template_messages(messages, limits)?;
             let tools = super::openai::tools::checked(request.tools, limits)?;
             let bytes = super::openai::messages::text_bytes(&messages) + tools.bytes;
+            let variables = request.chat_template_kwargs.unwrap_or_default();
             let encode = move |state: &AppState| {
-                let tokens = state.text.encode_chat(&messages, &tools.values);
+                let tokens = state.text.encode_chat_with(&messages, &tools.values, &variables);
                 tokens.map_err(|error| ApiError::text("messages", &error))
             };
             state.work_on_text(&mut admission, bytes, encode).await?

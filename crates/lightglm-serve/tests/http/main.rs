@@ -11,5 +11,6 @@ mod operation;
 mod scripted;
 mod streaming;
 mod text;
+mod thinking;
 mod tools;
 mod toy_text;

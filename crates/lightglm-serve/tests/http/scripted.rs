@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lightglm_generation::{FinishReason, SamplingParams, Step, TokenLogprob};
+use lightglm_generation::{FinishReason, SamplingParams, Step, TokenHistory, TokenLogprob};
 use lightglm_serve::engine::{
     AdapterError, EngineApi, EngineError, EngineLimits, EngineRequest, EngineStats, Event,
     EventSink, Rejection, Usage,
@@ -232,19 +232,28 @@ fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, coun
     let mut usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
     usage.cached_tokens = usage.prompt_tokens / 2;
     let _ = sink(Event::Started { cached_tokens: usage.cached_tokens });
-    let mut bytes = text.map(String::into_bytes).map(Vec::into_iter);
+    let mut bytes = text.map(|text| text.into_bytes().into_iter().peekable());
+    let mut generated: Vec<u32> = Vec::new();
     let reason = loop {
         if request.cancel.is_cancelled() {
             counts.cancelled.fetch_add(1, Ordering::SeqCst);
             break FinishReason::Cancelled;
         }
-        let next = match &mut bytes {
-            Some(bytes) => bytes.next().map(u32::from),
-            None => Some(u32::from(b'a')),
+        let wanted = match &mut bytes {
+            Some(bytes) => bytes.peek().copied().map_or(END, u32::from),
+            None => u32::from(b'a'),
         };
+        let token = processed(&mut request, &generated, wanted);
+        // What the processors wanted instead comes in between.
+        if let Some(bytes) = &mut bytes
+            && token == wanted
+        {
+            bytes.next();
+        }
+        generated.push(token);
+        let next = (token != END).then_some(token);
         std::thread::sleep(pause);
         let text = next.and_then(|token| request.detokenizer.push(token)).unwrap_or_default();
-        let token = next.unwrap_or(END);
         let top = request.params.logprobs;
         let top_logprobs = (0..top.unwrap_or(0) as u32)
             .map(|id| TokenLogprob { token: id + 97, logprob: -(id as f32) });
@@ -276,4 +285,16 @@ fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, coun
         }
     };
     let _ = sink(Event::Finished { reason, usage });
+}
+
+/// The token that the request's processors leave of a model that wants `wanted`.
+fn processed(request: &mut EngineRequest, generated: &[u32], wanted: u32) -> u32 {
+    let mut logits = vec![0.0; VOCAB_SIZE];
+    logits[wanted as usize] = 1.0;
+    let history = TokenHistory { prompt: &request.prompt, generated };
+    for processor in &mut request.processors {
+        processor.process(history, &mut logits).unwrap();
+    }
+    let best = (0..VOCAB_SIZE).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
+    best.unwrap() as u32
 }

@@ -1,7 +1,7 @@
 //! A text side whose tokens are bytes, and a few control tokens.
 
 use lightglm_text::{ChatText, ChatTextError, Detokenize, Message, Thinking};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// In front of every prompt.
 pub(crate) const BEGIN: u32 = 256;
@@ -83,6 +83,31 @@ impl ChatText for ToyText {
         }
         tokens.extend(add_generation_prompt.then_some(REPLY));
         Ok(tokens)
+    }
+
+    fn encode_chat_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>, ChatTextError> {
+        if let Some(name) = variables.keys().find(|name| !self.reads_variable(name, tools)) {
+            let reason = "is not read by the template";
+            return Err(ChatTextError::NotAVariable { name: name.clone(), reason });
+        }
+        let mut tokens = self.encode_chat(messages, tools)?;
+        for (name, value) in variables {
+            tokens.extend(bytes(&format!("{{{name}={value}}}")));
+        }
+        Ok(tokens)
+    }
+
+    fn reads_variable(&self, name: &str, tools: &[Value]) -> bool {
+        name == "tone" || (!tools.is_empty() && ["thinking", "reasoning_effort"].contains(&name))
+    }
+
+    fn thinks(&self) -> bool {
+        true
     }
 
     fn detokenizer(&self) -> Box<dyn Detokenize + Send> {

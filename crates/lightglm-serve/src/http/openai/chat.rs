@@ -11,6 +11,7 @@ use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::{Sampled, whole};
+use super::thinking::WithThinking;
 use super::tools::{Tool, ToolChoice, checked, plan};
 use crate::http::admission::Admission;
 use crate::http::choice_stream::ChoiceStream;
@@ -55,10 +56,11 @@ pub(in crate::http) async fn chat(
     peer: Peer,
     mut admission: Admission,
     JsonBody(Sampled { mut sampling, request }): JsonBody<
-        Sampled<Formatted<ChatCompletionRequest>>,
+        Sampled<Formatted<WithThinking<ChatCompletionRequest>>>,
     >,
 ) -> Result<Response, ApiError> {
     let Formatted { format, request } = request;
+    let WithThinking { thinking: thoughts, request } = request;
     let limits = &state.config.limits;
     let tools = checked(request.tools, limits)?;
     let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
@@ -77,17 +79,23 @@ pub(in crate::http) async fn chat(
     let messages = template_messages(request.messages, limits)?;
 
     let n = sampling.n;
-    let bytes = bytes_to_work_on(demand.as_ref(), text_bytes(&messages) + plan.tools.bytes);
+    let bytes = text_bytes(&messages) + plan.tools.bytes + thoughts.bytes();
+    let bytes = bytes_to_work_on(demand.as_ref(), bytes);
     let tool_values = plan.tools.values;
     let work = move |state: &AppState| {
-        let prompt = state.text.encode_chat(&messages, &tool_values);
+        let text = &*state.text;
+        let thoughts = thoughts.checked(&state.config.limits, text, &tool_values)?;
+        let prompt = text.encode_chat_with(&messages, &tool_values, &thoughts.variables);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        // What is constrained is so from its first token on, and thinks nothing.
-        let (thinking, opening) = match &demand {
-            None => (state.text.thinking(&prompt), state.opening(!tool_values.is_empty())),
-            Some(_) => (Thinking::Never, String::new()),
+        // What is constrained is so from its first token on, unless the prompt has begun to think.
+        let (thinking, opening) = match (text.thinking(&prompt), &demand) {
+            (thinking, None) => (thinking, state.opening(!tool_values.is_empty())),
+            (Thinking::Opened, Some(_)) => (Thinking::Opened, String::new()),
+            (_, Some(_)) => (Thinking::Never, String::new()),
         };
-        Ok((choice_prompts(state, demand.as_ref(), vec![prompt], n)?, thinking, opening))
+        let mut choices = choice_prompts(state, demand.as_ref(), vec![prompt], n)?;
+        thoughts.control(text, thinking, &mut choices)?;
+        Ok((choices, thinking, opening))
     };
     let (prompts, thinking, opening) = state.work_on_text(&mut admission, bytes, work).await?;
     sampling.shared.opening = opening;

@@ -10,5 +10,6 @@ pub(super) mod messages;
 pub(super) mod models;
 pub(super) mod response_format;
 pub(super) mod sampling;
+pub(super) mod thinking;
 pub(super) mod tools;
 pub(super) mod usage;
