@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::{Chat, FinishReason, LoadOptions, Reply, SamplingParams};
 use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::model_args::ModelArgs;
+use lightglm_examples::sampling_args::SamplingArgs;
 use rustyline::error::ReadlineError;
 
 #[derive(Parser)]
@@ -36,60 +37,20 @@ struct Args {
     /// A text file to answer from.
     #[arg(long)]
     context: Option<PathBuf>,
-    /// Longest answer, in tokens.
-    #[arg(long, default_value_t = 512)]
-    max_tokens: usize,
     /// Longest conversation, in tokens.
     #[arg(long, default_value_t = 8192)]
     max_context: usize,
-    /// Always the most likely token.
-    #[arg(long, conflicts_with_all = ["temperature", "top_p", "top_k", "min_p"])]
-    greedy: bool,
-    /// Sampling temperature; the checkpoint's own, or 0.2, if omitted.
-    #[arg(long, allow_negative_numbers = true)]
-    temperature: Option<f32>,
-    /// Keep the most likely tokens that together have this probability.
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Tokens of thoughts at most, for a model that writes <think>...</think> before it answers.
     #[arg(long)]
-    top_p: Option<f32>,
-    /// Keep this many of the most likely tokens.
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Keep tokens at least this much as likely as the most likely one.
-    #[arg(long)]
-    min_p: Option<f32>,
-    /// Above 1: repeat less.
-    #[arg(long)]
-    repetition_penalty: Option<f32>,
-    /// The same seed gives the same text.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// End the answer before this text (may be given several times).
-    #[arg(long)]
-    stop: Vec<String>,
+    thinking_budget: Option<usize>,
+    /// Variables of the model's chat template, as a JSON object: '{"enable_thinking": false}'.
+    #[arg(long, value_name = "JSON")]
+    chat_template_kwargs: Option<String>,
     /// One JSON object instead of text (needs --prompt).
     #[arg(long, requires = "prompt")]
     json: bool,
-}
-
-impl Args {
-    /// The checkpoint's own sampling, with what the options say instead.
-    fn sampling(&self, own: &SamplingParams) -> Result<SamplingParams> {
-        let greedy = self.greedy.then_some(0.0);
-        let params = SamplingParams {
-            temperature: greedy.or(self.temperature).unwrap_or(own.temperature),
-            top_p: self.top_p.unwrap_or(own.top_p),
-            top_k: self.top_k.unwrap_or(own.top_k),
-            min_p: self.min_p.unwrap_or(own.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(own.repetition_penalty),
-            seed: self.seed,
-            max_tokens: self.max_tokens,
-            stop: self.stop.clone(),
-            logprobs: self.json.then_some(0),
-            ..own.clone()
-        };
-        params.validate()?;
-        Ok(params)
-    }
 }
 
 fn main() -> ExitCode {
@@ -100,8 +61,16 @@ fn run() -> Result<()> {
     let args = Args::parse();
     let options = LoadOptions { max_context: Some(args.max_context), ..args.model.options() };
     let model = args.adapter.open(&args.model, options)?;
-    let params = args.sampling(model.sampling())?;
+    let own = SamplingParams { logprobs: args.json.then_some(0), ..model.sampling().clone() };
+    let params = args.sampling.params(&own)?;
     let mut chat = model.chat().with_sampling(params);
+    if let Some(tokens) = args.thinking_budget {
+        chat = chat.with_thinking_budget(tokens);
+    }
+    if let Some(variables) = &args.chat_template_kwargs {
+        let variables = serde_json::from_str(variables);
+        chat = chat.with_template_variables(variables.context("--chat-template-kwargs")?);
+    }
     if !args.json {
         chat = chat.with_prefill_callback(prefill_bar());
     }

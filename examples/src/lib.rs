@@ -6,6 +6,7 @@ pub mod adapter_args;
 pub mod evaluate_args;
 pub mod model_args;
 pub mod progress_bar;
+pub mod sampling_args;
 pub mod shape;
 pub mod sparsity_plot;
 

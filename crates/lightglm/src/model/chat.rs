@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Instant;
 
-use lightglm_generation::{CancelToken, GenerationRequest, PrefillProgress, SamplingParams, Step};
+use lightglm_generation::{
+    CancelToken, GenerationRequest, PrefillProgress, SamplingParams, Step, ThinkingControl,
+};
 use lightglm_text::{ChatText, Message};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Model;
 use super::reply::{Reply, Speed};
@@ -46,6 +48,10 @@ struct State {
     /// A text that every question is asked about.
     context: Option<String>,
     tools: Vec<Value>,
+    /// Of the chat template.
+    variables: Map<String, Value>,
+    /// Tokens of thoughts at most.
+    thinking_budget: Option<usize>,
     history: Vec<Message>,
     params: SamplingParams,
     #[cfg(feature = "structured")]
@@ -62,6 +68,8 @@ impl Chat {
             system: None,
             context: None,
             tools: Vec::new(),
+            variables: Map::new(),
+            thinking_budget: None,
             history: Vec::new(),
             params: model.sampling().clone(),
             #[cfg(feature = "structured")]
@@ -81,6 +89,20 @@ impl Chat {
     /// With tools that the model may call: OpenAI's tool objects.
     pub fn with_tools(mut self, tools: Vec<Value>) -> Self {
         self.state.tools = tools;
+        self
+    }
+
+    /// With values for variables of the chat template's own, such as `enable_thinking`. A name that the
+    /// template does not read is an error of the next turn.
+    pub fn with_template_variables(mut self, variables: Map<String, Value>) -> Self {
+        self.state.variables = variables;
+        self
+    }
+
+    /// With at most so many tokens of thoughts in front of an answer, for a model that writes
+    /// `<think>...</think>`; then it has to answer. A constrained answer has no thoughts.
+    pub fn with_thinking_budget(mut self, tokens: usize) -> Self {
+        self.state.thinking_budget = Some(tokens);
         self
     }
 
@@ -125,7 +147,8 @@ impl Chat {
     pub fn say(&mut self, message: Message) -> Result<Answer<'_>, Error> {
         let Self { model, session, state, on_prefill } = self;
         let text = model.text();
-        let prompt = text.encode_chat(&state.messages(&message), &state.tools)?;
+        let messages = state.messages(&message);
+        let prompt = text.encode_chat_with(&messages, &state.tools, &state.variables)?;
         let limit = model.max_context();
         if prompt.len() >= limit {
             return Err(Error::ConversationTooLong { tokens: prompt.len(), limit });
@@ -141,6 +164,15 @@ impl Chat {
         let opening = match is_free {
             true => text.reply_opening(!state.tools.is_empty()),
             false => String::new(),
+        };
+        let thoughts = match state.thinking_budget.filter(|_| is_free) {
+            Some(budget) => {
+                let end = text.encode_thoughts_end()?;
+                let thinking = text.thinking(&prompt);
+                let control = ThinkingControl::new(thinking, text.detokenizer(), end);
+                Some(control.with_budget(budget))
+            }
+            None => None,
         };
         // Keep what the cache holds already, but run at least one token for its logits.
         state.tokens.truncate(session.reusable());
@@ -159,6 +191,7 @@ impl Chat {
         .with_cancel(state.cancel.clone());
         #[cfg(feature = "structured")]
         let request = processor.into_iter().fold(request, GenerationRequest::with_processor);
+        let request = thoughts.into_iter().fold(request, GenerationRequest::with_processor);
         let speed = Speed { prompt_tokens: prompt.len() - shared, ..Speed::default() };
         let steps = session.generate(
             request,
