@@ -156,6 +156,10 @@ impl Report {
             if config.tie_word_embeddings { "tied" } else { "own" },
             summary.eos_token_ids,
         );
+        if !summary.unused_generation_keys.is_empty() {
+            let unused = summary.unused_generation_keys.join(", ");
+            println!("  not used of generation_config.json: {unused}");
+        }
         println!(
             "  {:.3} B parameters, {:.3} B read per token; keys and values {} bytes per token in 16 bits",
             summary.parameters as f64 / 1e9,

@@ -100,6 +100,10 @@ impl ModelArgs {
         let model = Model::open(self.name(), options)?;
         tell_what_int8_saves(&model)?;
         tell_context(&model, asked);
+        let unused = model.unused_generation_keys();
+        if !unused.is_empty() {
+            eprintln!("generation_config.json: not used: {}", unused.join(", "));
+        }
         Ok(model)
     }
 }

@@ -438,7 +438,33 @@ fn generation_config_reads_numbers_and_lists() {
         GenerationConfig::from_json(r#"{"top_k": -1, "top_p": 0, "pad_token_id": -1}"#).unwrap();
     assert_eq!((meant.top_k, meant.pad_token_id), (Some(0), None));
     assert!(meant.top_p.is_some_and(|share| share > 0.0 && share < 1e-6));
+    let stops =
+        GenerationConfig::from_json(r#"{"stop_strings": "END", "bad_words_ids": [[3], [1, 2]]}"#);
+    let stops = stops.unwrap();
+    assert_eq!((stops.stop_strings, stops.suppress_tokens), (vec!["END".to_owned()], vec![3]));
+    assert_eq!(stops.unused, ["bad_words_ids"]);
+    // What is not used is named, unless it is off or changes nothing.
+    let json = r#"{"num_beams": 4, "typical_p": 0.9, "no_repeat_ngram_size": 3, "max_length": 4096,
+        "chat_format": "chatml", "forced_eos_token_id": 1, "num_return_sequences": 1, "use_cache": true,
+        "length_penalty": 1.0, "top_h": null, "epsilon_cutoff": 0.0, "transformers_version": "5.0",
+        "bos_token_id": 1, "early_stopping": false, "begin_suppress_tokens": [], "_from_model_config": true}"#;
+    let mut unused = GenerationConfig::from_json(json).unwrap().unused;
+    unused.sort();
+    let named = [
+        "chat_format",
+        "forced_eos_token_id",
+        "max_length",
+        "no_repeat_ngram_size",
+        "num_beams",
+        "typical_p",
+    ];
+    assert_eq!(unused, named);
     let refused = [
+        ("bad_words_ids", "[3]"),
+        ("bad_words_ids", "[[-3]]"),
+        ("stop_strings", "[3]"),
+        ("suppress_tokens", "\"a\""),
+        ("min_new_tokens", "-1"),
         ("temperature", "-1"),
         ("top_p", "-0.1"),
         ("top_p", "1.5"),

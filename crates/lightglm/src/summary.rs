@@ -43,6 +43,9 @@ pub struct Summary {
     pub vocab_size: usize,
     /// The tokens that end a reply.
     pub eos_token_ids: Vec<u32>,
+    /// Keys of generation_config.json that would change what is generated and are not used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unused_generation_keys: Vec<String>,
 }
 
 /// What a quantized checkpoint says of its matrices.
@@ -72,7 +75,6 @@ impl Summary {
         };
         Ok(Self {
             path: checkpoint.path().display().to_string(),
-            problems,
             model_type: config.model_type.name().to_owned(),
             parameters: config.num_parameters(),
             parameters_read_per_token: config.parameters_read_per_token(),
@@ -84,6 +86,11 @@ impl Summary {
             rope_scaling: config.rope.scaling.to_string(),
             vocab_size: config.vocab_size,
             eos_token_ids,
+            unused_generation_keys: match checkpoint.generation_config() {
+                Err(_) if !problems.is_empty() => Vec::new(),
+                config => config?.unused,
+            },
+            problems,
         })
     }
 

@@ -141,6 +141,19 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// One string or a list of them; `None` where it is absent or null.
+    pub(super) fn strings(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        let one = |value: &Value| match value {
+            Value::String(text) => Ok(text.clone()),
+            other => Err(self.wrong_type(key, "strings", other)),
+        };
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Array(items)) => items.iter().map(one).collect::<Result<_, _>>().map(Some),
+            Some(value) => Ok(Some(vec![one(value)?])),
+        }
+    }
+
     fn parse_integer(&self, key: &str, value: &Value) -> Result<u64, ConfigError> {
         if let Some(integer) = value.as_u64() {
             return Ok(integer);
@@ -159,7 +172,12 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn wrong_type(&self, key: &str, expected: &'static str, actual: &Value) -> ConfigError {
+    pub(super) fn wrong_type(
+        &self,
+        key: &str,
+        expected: &'static str,
+        actual: &Value,
+    ) -> ConfigError {
         ConfigError::WrongType {
             file: self.file.into(),
             key: self.path(key),

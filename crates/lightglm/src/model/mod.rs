@@ -210,6 +210,13 @@ impl Model {
         &self.inner.text
     }
 
+    /// Keys of the model's generation_config.json that would change what is generated and are not used:
+    /// `num_beams`, say.
+    pub fn unused_generation_keys(&self) -> Vec<String> {
+        // It was read when the model was opened.
+        self.inner.checkpoint.generation_config().map(|config| config.unused).unwrap_or_default()
+    }
+
     /// How the model answers where nobody says how: as its generation_config.json says.
     pub fn sampling(&self) -> &SamplingParams {
         &self.inner.sampling
