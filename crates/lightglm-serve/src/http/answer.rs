@@ -89,7 +89,8 @@ pub(super) async fn answer(
     let prompts = vec![ChoicePrompt { prompt, seed_offset: 0, processors: Vec::new() }];
     let mut choices = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     if sampling.shared.stream {
-        return Ok(sse::stream(choices, AnswerStream));
+        let tells_usage = sampling.include_usage != Some(false);
+        return Ok(sse::stream(choices, AnswerStream { tells_usage }));
     }
     let mut response = AnswerResponse::default();
     while let Some(event) = choices.next().await {
@@ -114,11 +115,14 @@ fn part(event: ChoiceEvent) -> AnswerResponse {
 }
 
 /// The answer in parts.
-struct AnswerStream;
+struct AnswerStream {
+    tells_usage: bool,
+}
 
 impl Encode for AnswerStream {
     fn event(&mut self, _: usize, event: ChoiceEvent, out: &mut EventData) {
-        let part = part(event);
+        let mut part = part(event);
+        part.usage = part.usage.filter(|_| self.tells_usage);
         if !part.answer.is_empty() || part.finish_reason.is_some() {
             out.push(&part);
         }

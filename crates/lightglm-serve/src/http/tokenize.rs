@@ -78,6 +78,12 @@ pub(super) async fn tokenize(
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, ApiError> {
     let tokens = match (request.text, request.messages) {
+        (Some(_), None) if request.tools.is_some() => {
+            return Err(ApiError::field("tools", "it needs messages"));
+        }
+        (Some(_), None) if request.chat_template_kwargs.is_some() => {
+            return Err(ApiError::field("chat_template_kwargs", "it needs messages"));
+        }
         (Some(text), None) => {
             let bytes = text.len();
             let special = request.add_special_tokens.unwrap_or(true);

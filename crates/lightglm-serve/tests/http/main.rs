@@ -10,6 +10,7 @@ mod loopback;
 mod operation;
 mod scripted;
 mod streaming;
+mod take_away;
 mod text;
 mod thinking;
 mod tools;

@@ -104,7 +104,7 @@ pub(in crate::http) async fn chat(
     let names = &plan.tools.names;
     let reply = ChatReply::new(&state, sampling.model, n, logprobs, names, plan.parallel, thinking);
     if sampling.shared.stream {
-        return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
+        return Ok(sse::stream(stream, reply.stream(sampling.include_usage == Some(true))));
     }
     Ok(Json(collect(reply, stream).await?).into_response())
 }

@@ -135,7 +135,7 @@ pub(in crate::http) async fn completions(
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
     if sampling.shared.stream {
-        return Ok(sse::stream(stream, reply.stream(sampling.include_usage)));
+        return Ok(sse::stream(stream, reply.stream(sampling.include_usage == Some(true))));
     }
     collect(reply, stream).await
 }

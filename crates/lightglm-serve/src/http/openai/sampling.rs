@@ -106,7 +106,8 @@ enum Stop {
 /// About the events of a stream.
 #[derive(Deserialize, Default, utoipa::ToSchema)]
 pub(in crate::http) struct StreamOptions {
-    /// Whether a last chunk tells the tokens that were used.
+    /// Whether a last chunk tells the tokens that were used; where it is absent `/answer` tells them, the
+    /// others do not.
     pub(super) include_usage: Option<bool>,
 }
 
@@ -117,7 +118,8 @@ pub(in crate::http) struct Sampling {
     pub(in crate::http) n: usize,
     /// The model as the answer names it.
     pub(in crate::http) model: String,
-    pub(in crate::http) include_usage: bool,
+    /// What `stream_options` says of it.
+    pub(in crate::http) include_usage: Option<bool>,
 }
 
 impl SamplingFields {
@@ -175,7 +177,7 @@ impl SamplingFields {
             return Err(ApiError::field("stream_options", "it needs stream to be true"));
         }
         let options = self.stream_options.as_ref();
-        let include_usage = options.and_then(|options| options.include_usage).unwrap_or(false);
+        let include_usage = options.and_then(|options| options.include_usage);
         let params = self.params(state, default_max_tokens)?;
         let priority = priority as i32;
         let opening = String::new();

@@ -1,0 +1,199 @@
+//! What a request says is used, or refused by name: without the field, the outcome is another one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
+use lightglm_serve::http::{ConstrainError, Constraint};
+use serde_json::{Value, json};
+
+use crate::client::{CHAT, COMPLETIONS, config, get, post, server};
+use crate::scripted::Scripted;
+
+/// A field, a value for it, and what else the request needs to have for the field to mean anything.
+type Case = (&'static str, Value, Value);
+
+fn sampling() -> Vec<Case> {
+    let plain = || json!({});
+    vec![
+        ("model", json!("tuned"), plain()),
+        ("n", json!(2), plain()),
+        ("temperature", json!(0.3), plain()),
+        ("top_p", json!(0.4), plain()),
+        ("top_k", json!(5), plain()),
+        ("min_p", json!(0.2), plain()),
+        ("max_tokens", json!(2), plain()),
+        ("max_completion_tokens", json!(2), json!({"max_tokens": 3})),
+        ("min_tokens", json!(2), plain()),
+        ("stop", json!("e"), plain()),
+        ("ignore_eos", json!(true), plain()),
+        ("seed", json!(2), plain()),
+        ("frequency_penalty", json!(0.5), plain()),
+        ("presence_penalty", json!(0.5), plain()),
+        ("repetition_penalty", json!(1.5), plain()),
+        ("logit_bias", json!({"5": 1}), plain()),
+        ("stream", json!(true), plain()),
+        ("stream_options", json!({"include_usage": true}), json!({"stream": true})),
+        ("stream_options", json!({"include_usage": true}), plain()),
+        ("user", json!("me"), plain()),
+        ("priority", json!(3), plain()),
+    ]
+}
+
+fn format() -> Vec<Case> {
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": {}}});
+    vec![
+        ("response_format", json!({"type": "json_object"}), json!({})),
+        ("response_format", schema, json!({})),
+        ("guided_regex", json!("a+"), json!({})),
+        ("guided_grammar", json!("start: \"a\""), json!({})),
+    ]
+}
+
+fn of_chats() -> Vec<Case> {
+    let tools = json!([{"type": "function", "function": {"name": "f"}},
+                       {"type": "function", "function": {"name": "g"}}]);
+    let with_tools = || json!({"tools": tools});
+    let thinking = || json!({"messages": [{"role": "user", "content": "think aloud"}]});
+    let mut cases = vec![
+        ("messages", json!([{"role": "user", "content": "other"}]), json!({})),
+        ("logprobs", json!(true), json!({})),
+        ("top_logprobs", json!(2), json!({"logprobs": true})),
+        ("top_logprobs", json!(2), json!({})),
+        ("tools", tools.clone(), json!({})),
+        ("tool_choice", json!("none"), with_tools()),
+        ("tool_choice", json!("required"), with_tools()),
+        ("tool_choice", json!("required"), json!({})),
+        ("parallel_tool_calls", json!(false), with_tools()),
+        ("reasoning_effort", json!("none"), thinking()),
+        ("reasoning_effort", json!("low"), thinking()),
+        ("reasoning_effort", json!("low"), json!({})),
+        ("reasoning_effort", json!("low"), with_tools()),
+        ("thinking_budget", json!(1), thinking()),
+        ("thinking_token_budget", json!(1), thinking()),
+        ("enable_thinking", json!(false), thinking()),
+        ("enable_thinking", json!(true), with_tools()),
+        ("enable_thinking", json!(true), json!({})),
+        ("thinking", json!({"type": "disabled"}), thinking()),
+        ("thinking", json!({"type": "enabled", "budget_tokens": 1}), thinking()),
+        ("chat_template_kwargs", json!({"tone": "kind"}), json!({})),
+        ("chat_template_kwargs", json!({"none": 1}), json!({})),
+    ];
+    cases.extend(sampling());
+    cases.extend(format());
+    cases
+}
+
+fn of_completions() -> Vec<Case> {
+    let mut cases = vec![
+        ("prompt", json!("other"), json!({})),
+        ("logprobs", json!(2), json!({})),
+        ("echo", json!(true), json!({})),
+        ("best_of", json!(2), json!({})),
+        ("suffix", json!("x"), json!({})),
+    ];
+    cases.extend(sampling());
+    cases.extend(format());
+    cases
+}
+
+fn of_answers() -> Vec<Case> {
+    let mut cases =
+        vec![("question", json!("other"), json!({})), ("context", json!("text"), json!({}))];
+    // Usage is told unless it is not wanted.
+    cases.extend(sampling().into_iter().filter(|case| case.0 != "stream_options"));
+    let options = json!({"include_usage": false});
+    cases.push(("stream_options", options, json!({"stream": true})));
+    cases
+}
+
+fn of_tokenize() -> Vec<Case> {
+    let messages = || json!({"messages": [{"role": "user", "content": "hi"}]});
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    vec![
+        ("text", json!("other"), json!({})),
+        ("messages", json!([{"role": "user", "content": "hi"}]), json!({"text": null})),
+        ("messages", json!([{"role": "user", "content": "hi"}]), json!({"text": "a"})),
+        ("tools", tools.clone(), messages()),
+        ("tools", tools, json!({"text": "a"})),
+        ("chat_template_kwargs", json!({"tone": "kind"}), json!({"text": "a"})),
+        ("chat_template_kwargs", json!({"tone": "kind"}), messages()),
+        ("add_special_tokens", json!(false), json!({"text": "a"})),
+    ]
+}
+
+fn router(engine: &Arc<Scripted>) -> Router {
+    let constrain = |_: &Constraint, replies: usize| {
+        let processors = (0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>);
+        Ok::<_, ConstrainError>(processors.collect())
+    };
+    server(engine, config()).with_constrain(Arc::new(constrain)).router()
+}
+
+/// Bans nothing.
+struct Anything;
+
+impl LogitsProcessor for Anything {
+    fn process(&mut self, _: TokenHistory<'_>, _: &mut [f32]) -> Result<(), ProcessorError> {
+        Ok(())
+    }
+}
+
+/// What becomes of a request: what the engine was asked, and what the client got; or `None` where it was
+/// refused with a field's name.
+async fn outcome(path: &str, body: &Value) -> Option<(String, String)> {
+    let engine = Scripted::saying("f\n{}\ng\n{}");
+    let answer = post(&router(&engine), path, body.clone()).await;
+    if answer.status == 400 {
+        assert!(!answer.error().1.is_empty(), "{body}: {answer:?}");
+        return None;
+    }
+    assert!(answer.status.is_success(), "{body}: {answer:?}");
+    // New for each request.
+    let text = without_news(&answer.text);
+    Some((format!("{:?}", engine.seen()), text))
+}
+
+/// A reply without what is new in each: its times and names.
+fn without_news(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(at) = ["\"id\":\"", "\"created\":"].iter().filter_map(|key| rest.find(key)).min()
+    {
+        kept += &rest[..at];
+        let behind = &rest[at + 5..];
+        rest = &behind[behind.find([',', '}']).unwrap_or(behind.len())..];
+    }
+    kept + rest
+}
+
+#[tokio::test]
+async fn no_field_is_accepted_and_ignored() {
+    let document = get(&router(&Scripted::saying("x")), "/openapi.json").await.json();
+    let chat = json!({"messages": [{"role": "user", "content": "hi"}], "seed": 1});
+    for (path, schema, base, cases) in [
+        (CHAT, "ChatCompletionRequest", chat, of_chats()),
+        (COMPLETIONS, "CompletionRequest", json!({"prompt": "hi", "seed": 1}), of_completions()),
+        ("/answer", "AnswerRequest", json!({"question": "hi", "seed": 1}), of_answers()),
+        ("/tokenize", "TokenizeRequest", json!({}), of_tokenize()),
+    ] {
+        let mut fields: BTreeMap<String, bool> = BTreeMap::new();
+        let properties = &document["components"]["schemas"][schema]["properties"];
+        fields.extend(properties.as_object().unwrap().keys().map(|field| (field.clone(), false)));
+        for (field, value, context) in cases {
+            let known = fields.get_mut(field);
+            *known.unwrap_or_else(|| panic!("{schema} has no {field}")) = true;
+            let mut without = base.clone();
+            without.as_object_mut().unwrap().extend(context.as_object().unwrap().clone());
+            let mut with = without.clone();
+            with[field] = value;
+            let with_it = outcome(path, &with).await;
+            if with_it.is_some() {
+                assert_ne!(with_it, outcome(path, &without).await, "{path}: {with}");
+            }
+        }
+        let untried: Vec<_> = fields.into_iter().filter(|(_, tried)| !tried).collect();
+        assert!(untried.is_empty(), "{schema}: {untried:?}");
+    }
+}
