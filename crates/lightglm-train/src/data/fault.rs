@@ -229,6 +229,14 @@ pub enum DataError {
         /// What its reader said.
         reason: String,
     },
+    /// A Parquet file that could not be read.
+    #[error("{}: not a Parquet file that can be read: {reason}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What its reader said.
+        reason: String,
+    },
     /// More than half of the rows were dropped, and nobody said that they may be
     /// ([`ReadOptions::allow_dropped`](super::ReadOptions::allow_dropped)).
     #[error("{}: more than half of the rows cannot be used\n{report}", path.display())]

@@ -46,6 +46,8 @@
 
 mod bytes;
 mod calls;
+#[cfg(feature = "parquet")]
+mod columnar;
 mod container;
 mod conversions;
 mod csv_record;

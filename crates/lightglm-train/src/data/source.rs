@@ -18,8 +18,10 @@ pub(super) struct Source {
     pub(super) unused: Vec<String>,
 }
 
+const FROM_PARQUET: &str = "build with the feature `parquet`, or write it as JSON lines with \
+     pandas.read_parquet and to_json";
 const TO_JSON_LINES: &str = "write it as JSON lines, for example with Python: import pandas; \
-     pandas.read_parquet(\"FILE\").to_json(\"FILE.jsonl\", orient=\"records\", lines=True, \
+     pandas.read_feather(\"FILE\").to_json(\"FILE.jsonl\", orient=\"records\", lines=True, \
      force_ascii=False)";
 const TO_CSV: &str = "save it as CSV or as Unicode text in Excel, or build with the feature \
      `spreadsheets`";
@@ -28,7 +30,7 @@ const AS_TEXT: &str = "rows are read from JSON lines, JSON, CSV, TSV and plain t
 
 /// How files begin that are no text, what they are, and what to do about it.
 const OTHER_KINDS: [(&[u8], &str, &str); 15] = [
-    (b"PAR1", "a Parquet file", TO_JSON_LINES),
+    (b"PAR1", "a Parquet file", FROM_PARQUET),
     (b"ARROW1", "an Arrow file", TO_JSON_LINES),
     (b"\xff\xff\xff\xff\x78\x01\0\0", "an Arrow stream", TO_JSON_LINES),
     (b"PK\x03\x04", "a spreadsheet or another zip file", TO_CSV),
@@ -61,6 +63,10 @@ impl Source {
         if head.starts_with(b"\x1f\x8b") {
             let unpacked = || Ok(MultiGzDecoder::new(BufReader::new(File::open(path)?)));
             return Self::of(unpacked, encoding).map_err(failed);
+        }
+        #[cfg(feature = "parquet")]
+        if super::columnar::is_one(&head) {
+            return super::columnar::open(path);
         }
         #[cfg(feature = "spreadsheets")]
         if super::spreadsheet::is_one(&head) {

@@ -1,6 +1,8 @@
 //! From files to examples: one program, as each costs half a minute to build.
 
 mod bad_rows;
+#[cfg(feature = "parquet")]
+mod columnar;
 mod fuzz;
 mod order;
 mod reading;

@@ -298,7 +298,7 @@ fn folders_and_compression() {
         assert!(report.contains(word), "no {word} in {report}");
     }
     for (name, bytes, word) in [
-        ("x.parquet", &b"PAR1...."[..], "to_json"),
+        ("x.parquet", &b"PAR1...."[..], "Parquet"),
         ("x.jsonl", b"\xff\xfe\0\0a\0\0\0", "UTF-32"),
         ("x.jsonl.zst", b"\x28\xb5\x2f\xfd", "zstd"),
     ] {
