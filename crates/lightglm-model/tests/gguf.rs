@@ -320,7 +320,11 @@ fn rope_freqs_divide_frequencies() {
     let config = |builder: Builder| builder.checkpoint().config().unwrap();
     let plain = config(model("llama"));
     let pairs = plain.rotary_dim() / 2;
-    let divided = config(model("llama").counting("rope_freqs.weight", &[pairs as u64], 2.0));
+    let stretched = || model("llama").counting("rope_freqs.weight", &[pairs as u64], 2.0);
+    let divided = config(stretched());
+    // They are no weight of the model's.
+    let [with, without] = [stretched(), model("llama")].map(|b| b.checkpoint().names());
+    assert_eq!(with, without);
     let RopeScaling::Divisors(divisors) = &divided.rope.scaling else {
         panic!("{:?}", divided.rope)
     };

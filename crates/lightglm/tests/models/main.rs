@@ -10,6 +10,7 @@ mod as_stored;
 mod bench;
 mod evaluate;
 mod folders_as_brought;
+mod ggufs_as_brought;
 mod int8_kv;
 mod model;
 mod perplexity;

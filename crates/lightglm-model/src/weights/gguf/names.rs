@@ -58,6 +58,8 @@ pub(super) fn translate(file: &GgufFile, qkv: Option<QkvRows>) -> BTreeMap<Strin
         match name.as_str() {
             "token_embd.weight" => drop(origins.insert("model.embed_tokens.weight".into(), whole)),
             "output_norm.weight" => drop(origins.insert("model.norm.weight".into(), whole)),
+            // Part of the configuration: what frequencies are divided by.
+            "rope_freqs.weight" => {}
             "output.weight" => drop(origins.insert("lm_head.weight".into(), whole)),
             _ => match layer_and_rest(name) {
                 Some((layer, rest)) => {
