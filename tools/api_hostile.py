@@ -26,14 +26,14 @@ NO_INTEGER = ["1.5", "1e-1", str(2**64), str(-(2**63) - 1), str(10**40)]
 # Values outside of a field's bounds, beside those above.
 BOUNDS = {
     "n": (NO_INTEGER, ["-1", "0", "9", "1000000", str(2**63)]),
-    "max_tokens": (NO_INTEGER, ["-1", "0", "8193", str(2**63)]),
-    "max_completion_tokens": (NO_INTEGER, ["-1", "0", "8193", str(2**63)]),
+    "max_tokens": (NO_INTEGER, ["-2", "0"]),
+    "max_completion_tokens": (NO_INTEGER, ["-2", "0"]),
     "min_tokens": (NO_INTEGER, ["-1", "3", "8193", str(2**63)]),
-    "top_k": (NO_INTEGER, ["-1", str(2**32)]),
+    "top_k": (NO_INTEGER, ["-2", str(2**32)]),
     "seed": (NO_INTEGER, []),
     "priority": (NO_INTEGER, ["-11", "11", str(2**31)]),
     "temperature": ([], ["-0.01", "2.01", "1e300", "-1e300"]),
-    "top_p": ([], ["0", "-1", "1.01", "1e300"]),
+    "top_p": ([], ["-0.01", "-1", "1.01", "1e300"]),
     "min_p": ([], ["-0.01", "1.01", "1e300"]),
     "frequency_penalty": ([], ["-2.01", "2.01", "1e300"]),
     "presence_penalty": ([], ["-2.01", "2.01", "1e300"]),

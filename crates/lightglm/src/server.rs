@@ -44,6 +44,9 @@ pub struct ServerOptions {
     pub limits: HttpLimits,
     /// What a request gets where it does not say; if omitted as the model's configuration says.
     pub sampling: Option<SamplingParams>,
+    /// Tokens of a chat's reply where the request does not say; if omitted what `sampling` says, else the
+    /// `max_new_tokens` of the model's configuration, else as many as fit the context.
+    pub default_max_tokens: Option<usize>,
     /// How long running requests may take once the server shuts down.
     pub drain_timeout: Duration,
     /// How long `/ready` says 503 at least before the listener closes.
@@ -65,6 +68,7 @@ impl Default for ServerOptions {
             cors_origins: http.cors_origins,
             limits: http.limits,
             sampling: None,
+            default_max_tokens: None,
             drain_timeout: http.drain_timeout,
             drain_notice: http.drain_notice,
         }
@@ -82,6 +86,7 @@ impl ServerOptions {
             ("max_waiting", self.max_waiting),
             ("max_open_per_key", self.max_open_per_key.unwrap_or(1)),
             ("token_budget", self.token_budget),
+            ("default_max_tokens", self.default_max_tokens.unwrap_or(1)),
         ];
         for (option, count) in counts {
             if count == 0 {
@@ -182,7 +187,18 @@ impl Server {
         );
         let engine = engine.map_err(|source| Error::EngineThread { source })?;
         let mut config = options.http(model.name());
-        config.sampling = options.sampling.clone().unwrap_or_else(|| model.sampling().clone());
+        config.sampling = match options.sampling.clone() {
+            Some(sampling) => sampling,
+            None => {
+                let own = model.inner.checkpoint.generation_config()?.max_new_tokens;
+                let max_tokens = own.map_or(usize::MAX, |most| most.max(1));
+                SamplingParams { max_tokens, ..model.sampling().clone() }
+            }
+        };
+        if let Some(most) = options.default_max_tokens {
+            config.sampling.max_tokens = most;
+            config.sampling.min_tokens = config.sampling.min_tokens.min(most);
+        }
         let text: Arc<dyn ChatText> = model.inner.text.clone();
         let handle = engine.handle();
         let http = http::Server::new(config, Arc::new(handle.clone()), Arc::clone(&text))?;

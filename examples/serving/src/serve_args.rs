@@ -27,6 +27,10 @@ pub struct ServeArgs {
     /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow.
     #[arg(long, default_value_t = 8192)]
     pub max_context: usize,
+    /// Tokens of a chat's reply where the request does not say; if omitted the model's max_new_tokens, or as
+    /// many as fit --max-context.
+    #[arg(long, value_name = "N")]
+    pub default_max_tokens: Option<usize>,
     /// Requests that run at the same time.
     #[arg(long, default_value_t = 32)]
     pub max_running: usize,
@@ -54,6 +58,7 @@ impl ServeArgs {
         ServerOptions {
             model_name: Some(self.name()),
             kv_memory: self.kv_memory.map(|mib| mib.saturating_mul(1 << 20)),
+            default_max_tokens: self.default_max_tokens,
             max_running: self.max_running,
             max_waiting: self.max_waiting,
             max_open_per_key: self.max_open_per_key,

@@ -19,7 +19,8 @@ pub struct ServerConfig {
     pub limits: HttpLimits,
     /// When the model was made: seconds since 1970.
     pub created: u64,
-    /// What a request gets where it does not say; `max_tokens` is that of chats and answers.
+    /// What a request gets where it does not say; `max_tokens` is that of chats and answers, which by default
+    /// go on to the end of the context.
     pub sampling: SamplingParams,
     /// How long running requests may take once the server shuts down.
     pub drain_timeout: Duration,
@@ -30,13 +31,14 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// A server of `model_name`: no keys, no CORS, temperature 1.
     pub fn new(model_name: impl Into<String>) -> Self {
+        let defaults = SamplingParams::default();
         Self {
             model_name: model_name.into(),
             api_keys: Vec::new(),
             cors_origins: Vec::new(),
             limits: HttpLimits::default(),
             created: 0,
-            sampling: SamplingParams { temperature: 1.0, ..SamplingParams::default() },
+            sampling: SamplingParams { temperature: 1.0, max_tokens: usize::MAX, ..defaults },
             drain_timeout: Duration::from_secs(60),
             drain_notice: Duration::ZERO,
         }
@@ -125,7 +127,8 @@ pub struct HttpLimits {
     pub n: usize,
     /// Prompts times choices of one request.
     pub choices: usize,
-    /// Tokens of a reply.
+    /// Tokens of a reply that a request may ask for; what it asks for beyond the room that its prompt leaves
+    /// ends with the context.
     pub max_tokens: usize,
     /// Stop strings.
     pub stop: usize,
@@ -161,7 +164,7 @@ impl Default for HttpLimits {
             concurrent_requests: 1024,
             n: 8,
             choices: 64,
-            max_tokens: 8192,
+            max_tokens: usize::MAX,
             stop: 16,
             stop_bytes: 256,
             logprobs: 20,

@@ -111,7 +111,11 @@ fn state_limits(
 ) {
     let limits = &config.limits;
     let most_n = limits.n.min(most_choices);
-    let most = |most: usize| json!({"maximum": most});
+    let most = |most: usize| match most {
+        // Any number.
+        usize::MAX => json!({}),
+        most => json!({"maximum": most}),
+    };
     let items = |most: usize| json!({"maxItems": most});
     let length = |most: usize| json!({"maxLength": most});
     let last_token = vocab_size.saturating_sub(1);
@@ -122,7 +126,7 @@ fn state_limits(
         ("max_completion_tokens", most(limits.max_tokens)),
         ("min_tokens", most(limits.max_tokens)),
         ("priority", json!({"minimum": low, "maximum": high})),
-        ("seed", json!({"minimum": i64::MIN, "maximum": i64::MAX})),
+        ("seed", json!({"minimum": i64::MIN, "maximum": u64::MAX})),
         (
             "logit_bias",
             json!({

@@ -13,19 +13,19 @@ async fn wrong_values_are_named() {
     let router = router(&engine);
     let many = |count: usize| Value::Array(vec![json!("s"); count]);
     let cases: Vec<(&str, Vec<Value>)> = vec![
-        ("n", vec![json!(0), json!(-1), json!(9), json!(1e30), json!("2"), json!(1.5)]),
+        ("n", vec![json!(0), json!(-1), json!(9), json!(1e30), json!("2"), json!(1.5), json!(-1.0)]),
         ("temperature", vec![json!(-0.1), json!(2.1), json!("NaN"), json!(1e300), json!([])]),
-        ("top_p", vec![json!(0), json!(-1), json!(1.01), json!("Infinity")]),
-        ("top_k", vec![json!(-1), json!(1e20), json!("all")]),
+        ("top_p", vec![json!(-0.1), json!(-1), json!(1.01), json!("Infinity")]),
+        ("top_k", vec![json!(-2), json!(1e20), json!(4294967296u64), json!("all")]),
         ("min_p", vec![json!(-0.1), json!(1.1)]),
-        ("max_tokens", vec![json!(0), json!(-5), json!(8193), json!(u64::MAX), json!(2.5)]),
-        ("max_completion_tokens", vec![json!(0), json!(8193)]),
-        ("min_tokens", vec![json!(-1), json!(100_000)]),
+        ("max_tokens", vec![json!(0), json!(-5), json!("8"), json!(1e300), json!(2.5)]),
+        ("max_completion_tokens", vec![json!(0), json!(-2)]),
+        ("min_tokens", vec![json!(-1), json!(1.5)]),
         ("frequency_penalty", vec![json!(-2.1), json!(2.1), json!("x")]),
         ("presence_penalty", vec![json!(-2.1), json!(2.1)]),
         ("repetition_penalty", vec![json!(0), json!(-1), json!(101)]),
-        ("seed", vec![json!(1.5), json!(u64::MAX), json!("s")]),
-        ("stop", vec![json!(""), json!(["a", ""]), many(17), json!("s".repeat(257)), json!(3)]),
+        ("seed", vec![json!(1.5), json!(1e20), json!("s")]),
+        ("stop", vec![json!(["a", ""]), many(17), json!("s".repeat(257)), json!(3)]),
         ("logit_bias", vec![json!([]), json!({"x": 1}), json!({"260": 1}), json!({"+5": 1})]),
         ("logit_bias.5", vec![json!({"5": 101}), json!({"5": -101}), json!({"5": "a"})]),
         ("priority", vec![json!(11), json!(-11), json!(1e10)]),
@@ -243,4 +243,45 @@ async fn errors_do_not_repeat_long_texts() {
     assert!(answer.text.contains("expected one of `system`"), "{}", answer.text);
     let answer = post(&router, &format!("/{}", "a".repeat(10_000)), json!({})).await;
     assert!(answer.error().0 == 404 && answer.text.len() < 2000, "{}", answer.text);
+}
+
+/// What clients write that mean no limit, nothing, or a whole number.
+#[tokio::test]
+async fn habits_of_clients_are_understood() {
+    let engine = Scripted::saying("hello");
+    let router = router(&engine);
+    for (fields, expected) in [
+        (json!({}), (usize::MAX, 1.0, 0)),
+        (json!({"max_tokens": -1, "top_k": -1}), (usize::MAX, 1.0, 0)),
+        (json!({"max_tokens": null, "max_completion_tokens": null}), (usize::MAX, 1.0, 0)),
+        (json!({"max_tokens": 16384, "top_p": 1}), (16384, 1.0, 0)),
+        (json!({"max_tokens": u64::MAX}), (usize::MAX, 1.0, 0)),
+        (json!({"max_tokens": 12.0, "top_k": 5.0, "n": 1.0, "min_tokens": 2.0}), (12, 1.0, 5)),
+        (json!({"top_p": 0, "stop": ""}), (usize::MAX, f32::MIN_POSITIVE, 0)),
+        (json!({"top_p": 1e-60, "stop": []}), (usize::MAX, f32::MIN_POSITIVE, 0)),
+    ] {
+        post(&router, CHAT, chat(fields.clone())).await.ok();
+        let seen = engine.seen().pop().unwrap().params;
+        assert_eq!((seen.max_tokens, seen.top_p, seen.top_k), expected, "{fields}");
+        assert!(seen.stop.is_empty());
+    }
+    for (seed, expected) in [
+        (json!(u64::MAX), u64::MAX),
+        (json!(i64::MIN), 1 << 63),
+        (json!(-1), u64::MAX),
+        (json!(7.0), 7),
+    ] {
+        post(&router, CHAT, chat(json!({"seed": seed}))).await.ok();
+        assert_eq!(engine.seen().pop().unwrap().params.seed, expected, "{seed}");
+    }
+    // A limit that the server sets is named.
+    let mut config = config();
+    config.limits.max_tokens = 100;
+    let router = server(&engine, config).router();
+    for (fields, most) in [(json!({}), 100), (json!({"max_tokens": -1}), 100)] {
+        post(&router, CHAT, chat(fields)).await.ok();
+        assert_eq!(engine.seen().pop().unwrap().params.max_tokens, most);
+    }
+    let error = post(&router, CHAT, chat(json!({"max_tokens": 101}))).await.error();
+    assert_eq!(error, (400, "max_tokens".into(), "invalid_value".into()));
 }

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::messages::{ChatMessage, template_messages, text_bytes};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
-use super::sampling::{Sampled, whole};
+use super::sampling::Sampled;
 use super::thinking::WithThinking;
 use super::tools::{Tool, ToolChoice, checked, plan};
+use super::whole::{Whole, whole};
 use crate::http::admission::Admission;
 use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
@@ -30,8 +31,8 @@ pub(in crate::http) struct ChatCompletionRequest {
     /// Whether the tokens' log-probabilities are reported.
     logprobs: Option<bool>,
     /// Alternatives per token; needs `logprobs`.
-    #[schema(minimum = 0)]
-    top_logprobs: Option<u64>,
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    top_logprobs: Option<Whole>,
     /// What the model may call.
     tools: Option<Vec<Tool>>,
     /// Whether and which tools are called.

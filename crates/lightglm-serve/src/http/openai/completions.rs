@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
-use super::sampling::{Sampled, whole};
+use super::sampling::Sampled;
+use super::whole::{Whole, whole};
 use crate::http::admission::Admission;
 use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
@@ -25,14 +26,14 @@ pub(in crate::http) struct CompletionRequest {
     /// A text, several, the tokens of one, or those of several.
     prompt: Prompt,
     /// Alternatives per token; also reports the log-probabilities.
-    #[schema(minimum = 0)]
-    logprobs: Option<u64>,
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    logprobs: Option<Whole>,
     /// Whether the answer repeats the prompt: it never does.
     #[schema(value_type = Option<bool>)]
     echo: Option<bool>,
     /// Choices to choose from: as many as there are.
-    #[schema(minimum = 1)]
-    best_of: Option<u64>,
+    #[schema(minimum = 1, value_type = Option<u64>)]
+    best_of: Option<Whole>,
     /// Text after the reply: there is none.
     suffix: Option<String>,
 }
@@ -101,7 +102,7 @@ pub(in crate::http) async fn completions(
     if request.echo == Some(true) {
         return Err(ApiError::field("echo", "only false is supported"));
     }
-    if request.best_of.is_some_and(|best_of| best_of != n as u64) {
+    if request.best_of.is_some_and(|best_of| best_of.0 != n as i128) {
         return Err(ApiError::field("best_of", "it must be n"));
     }
     if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {

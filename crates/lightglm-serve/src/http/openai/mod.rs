@@ -13,3 +13,4 @@ pub(super) mod sampling;
 pub(super) mod thinking;
 pub(super) mod tools;
 pub(super) mod usage;
+pub(super) mod whole;

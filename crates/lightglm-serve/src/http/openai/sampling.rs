@@ -6,6 +6,7 @@ use lightglm_generation::SamplingParams;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::whole::{Whole, whole};
 use crate::http::choice_stream::SharedParams;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
@@ -27,35 +28,37 @@ pub(in crate::http) struct SamplingFields {
     /// A model or an adapter; the base model where it is absent.
     pub(super) model: Option<String>,
     /// Choices per prompt.
-    #[schema(minimum = 1)]
-    n: Option<u64>,
+    #[schema(minimum = 1, value_type = Option<u64>)]
+    n: Option<Whole>,
     /// Divides the logits; 0 takes the most likely token.
     #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
-    /// Keeps the most likely tokens whose probabilities sum to it.
-    #[schema(exclusive_minimum = 0, maximum = 1)]
+    /// Keeps the most likely tokens whose probabilities sum to it; 0 keeps the likeliest alone.
+    #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
-    /// Keeps so many of the most likely tokens; 0 keeps all.
-    #[schema(minimum = 0, maximum = 4294967295u64)]
-    top_k: Option<u32>,
+    /// Keeps so many of the most likely tokens; 0 and -1 keep all.
+    #[schema(minimum = -1, maximum = 4294967295u64, value_type = Option<i64>)]
+    top_k: Option<Whole>,
     /// Keeps tokens at least so many times as likely as the most likely one.
     #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
-    /// Tokens of the reply at most.
-    #[schema(minimum = 1)]
-    max_tokens: Option<u64>,
+    /// Tokens of the reply at most: up to the end of the context where it is absent or -1, and where it is
+    /// more than there is room for.
+    #[schema(minimum = -1, value_type = Option<i64>)]
+    max_tokens: Option<Whole>,
     /// The same, by its newer name, which wins.
-    #[schema(minimum = 1)]
-    max_completion_tokens: Option<u64>,
+    #[schema(minimum = -1, value_type = Option<i64>)]
+    max_completion_tokens: Option<Whole>,
     /// No end before so many tokens; not for replies that have to follow something.
-    #[schema(minimum = 0)]
-    min_tokens: Option<u64>,
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    min_tokens: Option<Whole>,
     /// Strings that end the reply; they are not part of it.
     stop: Option<Stop>,
     /// Goes on after the model's end-of-reply token; not for replies that have to follow something.
     ignore_eos: Option<bool>,
     /// The same seed gives the same reply.
-    seed: Option<i64>,
+    #[schema(value_type = Option<i64>)]
+    seed: Option<Whole>,
     /// Subtracted from a token's logit once per time it stands in the reply.
     #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
@@ -75,7 +78,8 @@ pub(in crate::http) struct SamplingFields {
     #[schema(max_length = 256)]
     user: Option<String>,
     /// Higher runs first.
-    priority: Option<i32>,
+    #[schema(value_type = Option<i32>)]
+    priority: Option<Whole>,
 }
 
 /// A request that takes [`SamplingFields`] beside its own.
@@ -136,14 +140,14 @@ impl SamplingFields {
     pub(in crate::http) fn constrained_by(&mut self, param: &str) -> Result<(), ApiError> {
         let refused =
             |field| Err(ApiError::field(field, format!("it cannot stand beside {param}")));
-        if self.min_tokens.is_some_and(|min| min > 0) {
+        if self.min_tokens.is_some_and(|min| min != Whole(0)) {
             return refused("min_tokens");
         }
         if self.ignore_eos == Some(true) {
             return refused("ignore_eos");
         }
         // Not the server's defaults.
-        (self.min_tokens, self.ignore_eos) = (Some(0), Some(false));
+        (self.min_tokens, self.ignore_eos) = (Some(Whole(0)), Some(false));
         Ok(())
     }
 
@@ -166,11 +170,11 @@ impl SamplingFields {
             return Err(ApiError::field("user", reason));
         }
         let n = whole("n", self.n, 1, limits.n.min(state.most_choices()))?.unwrap_or(1);
-        let most = i64::from(limits.priority);
-        let priority = i64::from(self.priority.unwrap_or(0));
-        if priority.abs() > most {
+        let most = limits.priority;
+        let priority = i32::try_from(self.priority.map_or(0, |priority| priority.0));
+        let Some(priority) = priority.ok().filter(|it| (-most..=most).contains(it)) else {
             return Err(ApiError::field("priority", format!("it must be -{most} to {most}")));
-        }
+        };
         let key = peer.fairness_key(self.user.as_deref());
         let stream = self.stream.unwrap_or(false);
         if self.stream_options.is_some() && !stream {
@@ -179,7 +183,6 @@ impl SamplingFields {
         let options = self.stream_options.as_ref();
         let include_usage = options.and_then(|options| options.include_usage);
         let params = self.params(state, default_max_tokens)?;
-        let priority = priority as i32;
         let opening = String::new();
         let shared = SharedParams { adapter, params, key, priority, stream, opening, prompt_param };
         Ok(Sampling { shared, n, model, include_usage })
@@ -188,15 +191,27 @@ impl SamplingFields {
     fn params(self, state: &AppState, default_max: usize) -> Result<SamplingParams, ApiError> {
         let limits = &state.config.limits;
         let default = &state.config.sampling;
-        let max_tokens = whole("max_tokens", self.max_tokens, 1, limits.max_tokens)?;
-        let newer = self.max_completion_tokens;
-        let newer = whole("max_completion_tokens", newer, 1, limits.max_tokens)?;
+        let at_most = |field, asked: Option<Whole>| match asked {
+            Some(asked) if asked.is_no_limit() => Ok(Some(limits.max_tokens)),
+            asked => whole(field, asked, 1, limits.max_tokens),
+        };
+        let max_tokens = at_most("max_tokens", self.max_tokens)?;
+        let newer = at_most("max_completion_tokens", self.max_completion_tokens)?;
         let max_tokens = newer.or(max_tokens).unwrap_or(default_max.min(limits.max_tokens));
         let min_tokens = whole("min_tokens", self.min_tokens, 0, max_tokens)?;
         let top_p = within("top_p", self.top_p, [0.0, 1.0])?;
-        if self.top_p == Some(0.0) {
-            return Err(ApiError::field("top_p", "it must be over 0, up to 1"));
-        }
+        let top_k = match self.top_k {
+            Some(asked) if asked.is_no_limit() => Some(0),
+            asked => whole("top_k", asked, 0, u32::MAX as usize)?,
+        };
+        let seed = match self.seed {
+            Some(Whole(seed)) => Some(match (u64::try_from(seed), i64::try_from(seed)) {
+                (Ok(seed), _) => seed,
+                (_, Ok(negative)) => negative as u64,
+                _ => return Err(ApiError::field("seed", "it must have at most 64 bits")),
+            }),
+            None => None,
+        };
         let repetition = self.repetition_penalty;
         let repetition = within("repetition_penalty", repetition, [LEAST_REPETITION, 100.0])?;
         let frequency = within("frequency_penalty", self.frequency_penalty, [-2.0, 2.0])?;
@@ -204,9 +219,9 @@ impl SamplingFields {
         let params = SamplingParams {
             temperature: within("temperature", self.temperature, [0.0, 2.0])?
                 .unwrap_or(default.temperature),
-            // What is over 0 as f64 may be 0 as f32.
+            // Of 0, and of what is 0 as f32, the most likely token is left.
             top_p: top_p.map_or(default.top_p, |top_p| top_p.max(f32::MIN_POSITIVE)),
-            top_k: self.top_k.map_or(default.top_k, |k| k as usize),
+            top_k: top_k.unwrap_or(default.top_k),
             min_p: within("min_p", self.min_p, [0.0, 1.0])?.unwrap_or(default.min_p),
             repetition_penalty: repetition.unwrap_or(default.repetition_penalty),
             frequency_penalty: frequency.unwrap_or(default.frequency_penalty),
@@ -215,7 +230,7 @@ impl SamplingFields {
                 Some(biases) => logit_bias(&biases, limits, state.engine.limits().vocab_size)?,
                 None => default.logit_bias.clone(),
             },
-            seed: self.seed.map_or_else(|| state.random(), |seed| seed as u64),
+            seed: seed.unwrap_or_else(|| state.random()),
             max_tokens,
             min_tokens: min_tokens.unwrap_or(default.min_tokens.min(max_tokens)),
             stop: match self.stop {
@@ -228,23 +243,6 @@ impl SamplingFields {
         };
         params.validate().map_err(|error| ApiError::sampling(&error))?;
         Ok(params)
-    }
-}
-
-/// A whole number within its bounds.
-///
-/// # Errors
-/// [`ApiError::Field`].
-pub(super) fn whole(
-    field: &str,
-    value: Option<u64>,
-    least: usize,
-    most: usize,
-) -> Result<Option<usize>, ApiError> {
-    let Some(value) = value else { return Ok(None) };
-    match usize::try_from(value) {
-        Ok(value) if (least..=most).contains(&value) => Ok(Some(value)),
-        _ => Err(ApiError::field(field, format!("it must be {least} to {most}"))),
     }
 }
 
@@ -264,6 +262,8 @@ fn within(
 
 fn stop_strings(stop: Stop, limits: &HttpLimits) -> Result<Vec<String>, ApiError> {
     let stops = match stop {
+        // As clients write it that have a field for it and nothing in it.
+        Stop::One(stop) if stop.is_empty() => Vec::new(),
         Stop::One(stop) => vec![stop],
         Stop::Many(stops) => stops,
     };

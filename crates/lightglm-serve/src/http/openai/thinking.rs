@@ -5,7 +5,7 @@ use lightglm_text::{ChatText, Thinking};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::sampling::whole;
+use super::whole::{Whole, whole};
 use crate::http::choice_stream::ChoicePrompt;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
@@ -24,11 +24,11 @@ pub(in crate::http) struct ThinkingFields {
     /// `enable_thinking` false.
     reasoning_effort: Option<Effort>,
     /// Tokens of thoughts at most; those that end them come on top.
-    #[schema(minimum = 0)]
-    thinking_budget: Option<u64>,
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    thinking_budget: Option<Whole>,
     /// The same, by vLLM's name.
-    #[schema(minimum = 0)]
-    thinking_token_budget: Option<u64>,
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    thinking_token_budget: Option<Whole>,
     /// Whether the model thinks before it speaks. Where its chat template has a variable for it, that;
     /// otherwise false is a budget of 0.
     enable_thinking: Option<bool>,
@@ -64,8 +64,8 @@ struct ThinkingSwitch {
     #[serde(rename = "type")]
     kind: SwitchType,
     /// Tokens of thoughts at most.
-    #[schema(minimum = 0)]
-    budget_tokens: Option<u64>,
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    budget_tokens: Option<Whole>,
 }
 
 /// Whether the model thinks before it speaks.
