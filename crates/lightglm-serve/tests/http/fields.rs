@@ -13,7 +13,10 @@ async fn wrong_values_are_named() {
     let router = router(&engine);
     let many = |count: usize| Value::Array(vec![json!("s"); count]);
     let cases: Vec<(&str, Vec<Value>)> = vec![
-        ("n", vec![json!(0), json!(-1), json!(9), json!(1e30), json!("2"), json!(1.5), json!(-1.0)]),
+        (
+            "n",
+            vec![json!(0), json!(-1), json!(9), json!(1e30), json!("2"), json!(1.5), json!(-1.0)],
+        ),
         ("temperature", vec![json!(-0.1), json!(2.1), json!("NaN"), json!(1e300), json!([])]),
         ("top_p", vec![json!(-0.1), json!(-1), json!(1.01), json!("Infinity")]),
         ("top_k", vec![json!(-2), json!(1e20), json!(4294967296u64), json!("all")]),

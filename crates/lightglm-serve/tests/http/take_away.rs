@@ -27,6 +27,7 @@ fn sampling() -> Vec<Case> {
         ("max_completion_tokens", json!(2), json!({"max_tokens": 3})),
         ("min_tokens", json!(2), plain()),
         ("stop", json!("e"), plain()),
+        ("stop_token_ids", json!([5]), plain()),
         ("ignore_eos", json!(true), plain()),
         ("seed", json!(2), plain()),
         ("frequency_penalty", json!(0.5), plain()),
@@ -47,7 +48,21 @@ fn format() -> Vec<Case> {
         ("response_format", json!({"type": "json_object"}), json!({})),
         ("response_format", schema, json!({})),
         ("guided_regex", json!("a+"), json!({})),
+        ("response_format", json!({"type": "json_object", "schema": {}}), json!({})),
+        ("response_format", json!({"type": "text", "schema": {}}), json!({})),
         ("guided_grammar", json!("start: \"a\""), json!({})),
+        ("guided_json", json!({"type": "object"}), json!({})),
+        ("guided_json", json!("{}"), json!({})),
+        ("guided_json", json!("{"), json!({})),
+        ("guided_choice", json!(["a", "b"]), json!({})),
+        ("guided_choice", json!([]), json!({})),
+        ("json_schema", json!({"type": "object"}), json!({})),
+        ("structured_outputs", json!({"json": {}}), json!({})),
+        ("structured_outputs", json!({"regex": "a"}), json!({})),
+        ("structured_outputs", json!({"choice": ["a"]}), json!({})),
+        ("structured_outputs", json!({"grammar": "start: \"a\""}), json!({})),
+        ("structured_outputs", json!({"json_object": true}), json!({})),
+        ("structured_outputs", json!({"structural_tag": "x"}), json!({})),
     ]
 }
 
@@ -195,5 +210,47 @@ async fn no_field_is_accepted_and_ignored() {
         }
         let untried: Vec<_> = fields.into_iter().filter(|(_, tried)| !tried).collect();
         assert!(untried.is_empty(), "{schema}: {untried:?}");
+    }
+}
+
+/// What other servers do and this one does not is refused by its name, unless it is off.
+#[tokio::test]
+async fn what_is_not_done_is_refused_by_name() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let chat = |field: &str, value: Value| json!({"messages": [{"role": "user", "content": "hi"}], field: value});
+    for (field, value) in [
+        ("functions", json!([{"name": "f", "parameters": {}}])),
+        ("function_call", json!({"name": "f"})),
+        ("grammar", json!("root ::= \"a\"")),
+        ("format", json!("json")),
+        ("use_beam_search", json!(true)),
+        ("length_penalty", json!(0.5)),
+        ("typical_p", json!(0.9)),
+        ("mirostat", json!(2)),
+        ("no_repeat_ngram_size", json!(3)),
+        ("n_predict", json!(5)),
+        ("lora_path", json!("/x")),
+        ("modalities", json!(["text", "audio"])),
+        ("skip_special_tokens", json!(false)),
+        ("options", json!({"num_ctx": 4096})),
+    ] {
+        let error = post(&router, CHAT, chat(field, value)).await.error();
+        assert_eq!(error, (400, field.into(), "invalid_value".into()));
+    }
+    assert!(engine.seen().is_empty());
+    for (field, value) in [
+        ("functions", json!([])),
+        ("function_call", json!(null)),
+        ("use_beam_search", json!(false)),
+        ("length_penalty", json!(1.0)),
+        ("typical_p", json!(1)),
+        ("mirostat", json!(0)),
+        ("n_predict", json!(-1)),
+        ("modalities", json!(["text"])),
+        ("skip_special_tokens", json!(true)),
+        ("service_tier", json!("auto")),
+    ] {
+        post(&router, CHAT, chat(field, value)).await.ok();
     }
 }

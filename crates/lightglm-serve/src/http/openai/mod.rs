@@ -12,5 +12,6 @@ pub(super) mod response_format;
 pub(super) mod sampling;
 pub(super) mod thinking;
 pub(super) mod tools;
+mod unmet;
 pub(super) mod usage;
 pub(super) mod whole;

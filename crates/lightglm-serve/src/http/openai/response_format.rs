@@ -4,6 +4,7 @@ use lightglm_generation::LogitsProcessor;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::unmet::refuse_unmet;
 use crate::constraint::Constraint;
 use crate::http::choice_stream::ChoicePrompt;
 use crate::http::config::HttpLimits;
@@ -20,6 +21,33 @@ pub(in crate::http) struct FormatFields {
     guided_regex: Option<String>,
     /// A grammar, in Lark's notation, that the reply must follow.
     guided_grammar: Option<String>,
+    /// A JSON schema that the reply must follow: the schema, or its text.
+    #[schema(value_type = Option<Object>)]
+    guided_json: Option<Value>,
+    /// Texts, one of which the reply must be.
+    guided_choice: Option<Vec<String>>,
+    /// The same demands in vLLM's newer form.
+    structured_outputs: Option<StructuredOutputs>,
+    /// A JSON schema that the reply must follow, as llama.cpp's clients name it.
+    #[schema(value_type = Option<Object>)]
+    json_schema: Option<Value>,
+}
+
+/// What a reply must look like: one of these.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct StructuredOutputs {
+    /// A JSON schema, or its text.
+    #[schema(value_type = Option<Object>)]
+    json: Option<Value>,
+    /// A regular expression.
+    regex: Option<String>,
+    /// One of these texts.
+    choice: Option<Vec<String>>,
+    /// A grammar in Lark's notation.
+    grammar: Option<String>,
+    /// Any JSON object.
+    json_object: Option<bool>,
 }
 
 /// A request that takes [`FormatFields`] beside its own; read apart, as
@@ -31,6 +59,7 @@ pub(in crate::http) struct Formatted<T> {
 
 impl<T: FromJson> FromJson for Formatted<T> {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
+        refuse_unmet(value)?;
         let request = T::from_json(value)?;
         Ok(Self { format: read(value)?, request })
     }
@@ -44,6 +73,9 @@ struct ResponseFormat {
     kind: FormatType,
     /// The schema of `json_schema`.
     json_schema: Option<JsonSchemaFormat>,
+    /// A schema for `json_object`, as several servers take it.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Map<String, Value>>,
 }
 
 /// The kinds of formats.
@@ -80,6 +112,79 @@ pub(in crate::http) struct Demand {
     pub(in crate::http) size: usize,
 }
 
+impl Demand {
+    /// For a schema, or the text of one.
+    fn schema(param: &'static str, schema: Value) -> Result<Self, ApiError> {
+        let schema = match schema {
+            Value::String(text) => serde_json::from_str(&text)
+                .map_err(|error| ApiError::field(param, format!("it is no JSON: {error}")))?,
+            schema => schema,
+        };
+        let size = schema.to_string().len();
+        Ok(Self { constraint: Constraint::JsonSchema(schema), param, size })
+    }
+
+    fn regex(param: &'static str, regex: String) -> Self {
+        Self { size: regex.len(), constraint: Constraint::Regex(regex), param }
+    }
+
+    fn grammar(param: &'static str, grammar: String) -> Self {
+        Self { size: grammar.len(), constraint: Constraint::Lark(grammar), param }
+    }
+
+    fn choice(param: &'static str, texts: Vec<String>) -> Result<Self, ApiError> {
+        if texts.is_empty() {
+            return Err(ApiError::field(param, "it must have a text"));
+        }
+        let size = texts.iter().map(String::len).sum();
+        Ok(Self { constraint: Constraint::Choice(texts), param, size })
+    }
+
+    fn object(param: &'static str) -> Self {
+        Self { constraint: Constraint::JsonObject, param, size: 0 }
+    }
+}
+
+impl ResponseFormat {
+    fn demand(self) -> Result<Option<Demand>, ApiError> {
+        let misplaced =
+            |param, kind: &str| Err(ApiError::field(param, format!("it needs the type {kind}")));
+        match (self.kind, self.json_schema, self.schema) {
+            (FormatType::Text, None, None) => Ok(None),
+            (FormatType::JsonObject, None, None) => Ok(Some(Demand::object("response_format"))),
+            (FormatType::JsonObject, None, Some(schema)) => {
+                Demand::schema("response_format.schema", Value::Object(schema)).map(Some)
+            }
+            (FormatType::JsonSchema, Some(format), None) => {
+                let param = "response_format.json_schema.schema";
+                Demand::schema(param, Value::Object(format.schema)).map(Some)
+            }
+            (FormatType::JsonSchema, None, _) => {
+                Err(ApiError::field("response_format.json_schema", "it is required"))
+            }
+            (_, Some(_), _) if self.kind != FormatType::JsonSchema => {
+                misplaced("response_format.json_schema", "json_schema")
+            }
+            _ => misplaced("response_format.schema", "json_object"),
+        }
+    }
+}
+
+impl StructuredOutputs {
+    fn demands(self) -> Result<Vec<Demand>, ApiError> {
+        let mut demands = Vec::new();
+        let json = self.json.map(|schema| Demand::schema("structured_outputs.json", schema));
+        demands.extend(json.transpose()?);
+        demands.extend(self.regex.map(|it| Demand::regex("structured_outputs.regex", it)));
+        let choice = self.choice.map(|texts| Demand::choice("structured_outputs.choice", texts));
+        demands.extend(choice.transpose()?);
+        demands.extend(self.grammar.map(|it| Demand::grammar("structured_outputs.grammar", it)));
+        let object = self.json_object == Some(true);
+        demands.extend(object.then(|| Demand::object("structured_outputs.json_object")));
+        Ok(demands)
+    }
+}
+
 impl FormatFields {
     /// The one constraint that a request asks for, if any, by these fields or as a call of its tools.
     ///
@@ -91,35 +196,21 @@ impl FormatFields {
         limits: &HttpLimits,
     ) -> Result<Option<Demand>, ApiError> {
         let mut demands = Vec::new();
-        match self.response_format.map(|format| (format.kind, format.json_schema)) {
-            None | Some((FormatType::Text, _)) => {}
-            Some((FormatType::JsonObject, _)) => demands.push(Demand {
-                constraint: Constraint::JsonObject,
-                param: "response_format",
-                size: 0,
-            }),
-            Some((FormatType::JsonSchema, None)) => {
-                return Err(ApiError::field("response_format.json_schema", "it is required"));
-            }
-            Some((FormatType::JsonSchema, Some(format))) => {
-                let schema = Value::Object(format.schema);
-                demands.push(Demand {
-                    size: schema.to_string().len(),
-                    constraint: Constraint::JsonSchema(schema),
-                    param: "response_format.json_schema.schema",
-                });
-            }
+        if let Some(format) = self.response_format {
+            demands.extend(format.demand()?);
         }
-        demands.extend(self.guided_regex.map(|regex| Demand {
-            size: regex.len(),
-            constraint: Constraint::Regex(regex),
-            param: "guided_regex",
-        }));
-        demands.extend(self.guided_grammar.map(|grammar| Demand {
-            size: grammar.len(),
-            constraint: Constraint::Lark(grammar),
-            param: "guided_grammar",
-        }));
+        demands.extend(self.guided_regex.map(|regex| Demand::regex("guided_regex", regex)));
+        demands.extend(self.guided_grammar.map(|it| Demand::grammar("guided_grammar", it)));
+        for (param, schema) in
+            [("guided_json", self.guided_json), ("json_schema", self.json_schema)]
+        {
+            demands.extend(schema.map(|schema| Demand::schema(param, schema)).transpose()?);
+        }
+        let choice = self.guided_choice.map(|texts| Demand::choice("guided_choice", texts));
+        demands.extend(choice.transpose()?);
+        if let Some(outputs) = self.structured_outputs {
+            demands.extend(outputs.demands()?);
+        }
         // The sizes of tools were checked one by one.
         demands.extend(tool_call.map(|constraint| Demand { constraint, param: "tools", size: 0 }));
         if demands.len() > 1 {

@@ -54,6 +54,8 @@ pub(in crate::http) struct SamplingFields {
     min_tokens: Option<Whole>,
     /// Strings that end the reply; they are not part of it.
     stop: Option<Stop>,
+    /// Tokens that end the reply, beside the model's own.
+    stop_token_ids: Option<Vec<u32>>,
     /// Goes on after the model's end-of-reply token; not for replies that have to follow something.
     ignore_eos: Option<bool>,
     /// The same seed gives the same reply.
@@ -237,7 +239,10 @@ impl SamplingFields {
                 Some(stop) => stop_strings(stop, limits)?,
                 None => default.stop.clone(),
             },
-            stop_token_ids: default.stop_token_ids.clone(),
+            stop_token_ids: match self.stop_token_ids {
+                Some(ids) => stop_tokens(ids, limits, state.engine.limits().vocab_size)?,
+                None => default.stop_token_ids.clone(),
+            },
             ignore_eos: self.ignore_eos.unwrap_or(default.ignore_eos),
             logprobs: None,
         };
@@ -278,6 +283,21 @@ fn stop_strings(stop: Stop, limits: &HttpLimits) -> Result<Vec<String>, ApiError
         return Err(ApiError::field("stop", reason));
     }
     Ok(stops)
+}
+
+fn stop_tokens(
+    ids: Vec<u32>,
+    limits: &HttpLimits,
+    vocab_size: usize,
+) -> Result<Vec<u32>, ApiError> {
+    let field = "stop_token_ids";
+    if ids.len() > limits.stop {
+        return Err(ApiError::field(field, format!("it must have at most {} ids", limits.stop)));
+    }
+    match ids.iter().all(|id| (*id as usize) < vocab_size) {
+        true => Ok(ids),
+        false => Err(ApiError::field(field, format!("they must be token ids below {vocab_size}"))),
+    }
 }
 
 fn logit_bias(
