@@ -26,8 +26,8 @@ pub enum TextError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file describes a tokenizer other than byte-level BPE.
-    #[error("{origin}: {field} is {found:?}; only byte-level BPE tokenizers are supported")]
+    /// The file describes a tokenizer other than BPE, byte-level or SentencePiece's.
+    #[error("{origin}: {field} is {found:?}; supported is BPE, byte-level or SentencePiece's")]
     UnsupportedTokenizer {
         /// File or source of the bytes.
         origin: String,

@@ -21,6 +21,7 @@
 //! # Ok::<(), lightglm_text::TextError>(())
 //! ```
 
+mod affixes;
 mod byte_level;
 mod call_turns;
 mod chat_template;
@@ -32,16 +33,20 @@ mod fold_tools;
 mod gguf_tokenizer;
 mod gguf_vocabulary;
 mod jinja;
+mod merges;
 mod message;
 mod model_text;
 mod pre_tokenizer;
 mod prompt;
 mod reply_opening;
+mod sentencepiece;
+mod sentencepiece_alphabet;
 mod strftime;
 mod template_inputs;
 mod template_source;
 mod token_table;
 mod tokenizer;
+mod tokenizer_file;
 mod tokenizer_json;
 
 pub use chat_template::ChatTemplate;

@@ -44,9 +44,9 @@ impl ChatText for ModelText {
     }
 
     fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        // What the post-processor puts in front of nothing it puts in front of everything; the
-        // caller's text has to stay ordinary.
-        let mut ids = self.tokenizer.encode_with_post_processor("").map_err(refused)?;
+        // Not by the post-processor, which may put tokens behind a text: the caller's text has to stay
+        // ordinary, and to be continued.
+        let mut ids = self.tokenizer.front().to_vec();
         ids.extend(self.encode(text)?);
         Ok(ids)
     }
