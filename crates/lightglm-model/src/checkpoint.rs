@@ -9,7 +9,7 @@ use lightglm_kernels::LmBackend;
 use crate::config::{ConfigError, GenerationConfig, GlmConfig};
 use crate::decoder::{DenseGlm, LoadPrecision};
 use crate::weights::{GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
-use lightglm_text::{ChatTemplate, ModelText, TextError, Tokenizer};
+use lightglm_text::{ChatTemplate, ModelText, TextError, Tokenizer, TokenizerFamily};
 
 /// A model folder in Hugging Face layout, or a GGUF file.
 ///
@@ -150,14 +150,21 @@ impl Checkpoint {
         Ok(ids)
     }
 
-    /// The tokenizer: tokenizer.json in the folder, or the GGUF vocabulary.
+    fn tokenizer_family(&self) -> TokenizerFamily {
+        match self.adapter_layout {
+            ProjectionLayout::Glm => TokenizerFamily::Glm,
+            ProjectionLayout::Llama { .. } => TokenizerFamily::Llama,
+        }
+    }
+
+    /// The tokenizer: tokenizer.json or tokenizer.model in the folder, or the GGUF vocabulary.
     ///
     /// # Errors
     /// [`TextError`] where there is none or it is malformed.
     pub fn tokenizer(&self) -> Result<Tokenizer, CheckpointError> {
         match &self.weights {
             Weights::Safetensors(_) | Weights::Llama(_) => {
-                Ok(Tokenizer::from_file(self.path.join("tokenizer.json"))?)
+                Ok(Tokenizer::from_dir(&self.path, self.tokenizer_family())?)
             }
             Weights::Gguf(gguf) => Ok(Tokenizer::from_gguf(&gguf.vocabulary()?)?),
         }
@@ -230,12 +237,23 @@ impl Checkpoint {
                 let read = |name: &str| {
                     let file = self.path.join(name);
                     match std::fs::read(&file) {
-                        Ok(bytes) => Some(Ok((name.to_owned(), bytes))),
+                        Ok(bytes) => Some(Ok::<_, CheckpointError>((name.to_owned(), bytes))),
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
                         Err(source) => Some(Err(WeightError::Io { file, source }.into())),
                     }
                 };
-                return NAMES.into_iter().filter_map(read).collect();
+                let mut files =
+                    NAMES.into_iter().filter_map(read).collect::<Result<Vec<_>, _>>()?;
+                match Tokenizer::json_of_dir(&self.path, self.tokenizer_family()) {
+                    // A folder without a tokenizer stays one.
+                    Ok(None) | Err(TextError::NoTokenizer { .. }) => {}
+                    Ok(Some(json)) => {
+                        files.push(("tokenizer.json".to_owned(), json.into_bytes()));
+                        without_remote_code(&mut files);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                return Ok(files);
             }
             Weights::Gguf(gguf) => gguf,
         };
@@ -300,5 +318,17 @@ impl Checkpoint {
         device: &B::Device,
     ) -> Result<DenseGlm<B>, CheckpointError> {
         Ok(DenseGlm::load(&self.config, self.weights(), &self.path, precision, device)?)
+    }
+}
+
+/// Lets a tokenizer_config.json say that the tokenizer stands in tokenizer.json: not in a class whose code or
+/// vocabulary is not among the files.
+fn without_remote_code(files: &mut [(String, Vec<u8>)]) {
+    let config = files.iter_mut().find(|(name, _)| name == "tokenizer_config.json");
+    let Some((_, bytes)) = config else { return };
+    if let Ok(serde_json::Value::Object(mut config)) = serde_json::from_slice(bytes) {
+        config.remove("auto_map");
+        config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+        *bytes = format!("{:#}\n", serde_json::Value::Object(config)).into_bytes();
     }
 }

@@ -71,7 +71,6 @@ fn of_pieces(vocabulary: &GgufVocabulary) -> Result<Value, TextError> {
         dummy_prefix: vocabulary.add_space_prefix,
         first_only: false,
         remove_extra_whitespaces: vocabulary.remove_extra_whitespaces,
-        precompiled_charsmap: String::new(),
     };
     sentencepiece::to_json(ORIGIN, &pieces, Vec::new(), affixes(vocabulary)?, &how)
 }

@@ -4,12 +4,15 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::detokenize_stream::DetokenizeStream;
 use crate::error::TextError;
 use crate::gguf_tokenizer;
 use crate::gguf_vocabulary::GgufVocabulary;
 use crate::token_table::TokenTable;
 use crate::tokenizer_json::{self, AddedToken, DummyPrefix, TokenizerParts};
+use crate::tokenizer_model::{self, TokenizerFamily};
 
 /// A BPE tokenizer, byte-level or SentencePiece's, that keeps ordinary text and control tokens apart.
 ///
@@ -57,6 +60,52 @@ impl Tokenizer {
         let bytes = std::fs::read(path)
             .map_err(|source| TextError::Read { path: path.to_owned(), source })?;
         Self::from_json(&bytes, &path.display().to_string())
+    }
+
+    /// Reads the tokenizer of a model's folder: `tokenizer.json`, or else `tokenizer.model`, which is a
+    /// vocabulary of tiktoken's or of SentencePiece's, with tokenizer_config.json and added_tokens.json.
+    /// `family` decides where those do not say whose it is.
+    ///
+    /// # Errors
+    /// [`TextError::NoTokenizer`], and those of [`from_file`](Self::from_file).
+    pub fn from_dir(folder: impl AsRef<Path>, family: TokenizerFamily) -> Result<Self, TextError> {
+        let folder = folder.as_ref();
+        match Self::made_json(folder, family)? {
+            None => Self::from_file(folder.join("tokenizer.json")),
+            Some(file) => {
+                let origin = folder.join(tokenizer_model::NAME).display().to_string();
+                Self::from_parts(tokenizer_json::read(file, &origin)?)
+            }
+        }
+    }
+
+    /// The tokenizer.json that a folder's `tokenizer.model` stands for; `None` where it has a
+    /// `tokenizer.json` of its own.
+    ///
+    /// # Errors
+    /// As [`Self::from_dir`].
+    pub fn json_of_dir(
+        folder: impl AsRef<Path>,
+        family: TokenizerFamily,
+    ) -> Result<Option<String>, TextError> {
+        Ok(Self::made_json(folder.as_ref(), family)?.map(|file| file.to_string()))
+    }
+
+    fn made_json(folder: &Path, family: TokenizerFamily) -> Result<Option<Value>, TextError> {
+        if folder.join("tokenizer.json").exists() {
+            return Ok(None);
+        }
+        let path = folder.join(tokenizer_model::NAME);
+        match std::fs::read(&path) {
+            Ok(bytes) => tokenizer_model::to_json(folder, &bytes, family).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                const OTHERS: [&str; 4] = ["vocab.json", "merges.txt", "vocab.txt", "tekken.json"];
+                let found = OTHERS.into_iter().filter(|name| folder.join(name).exists());
+                let found = found.map(str::to_owned).collect();
+                Err(TextError::NoTokenizer { folder: folder.to_owned(), found })
+            }
+            Err(source) => Err(TextError::Read { path, source }),
+        }
     }
 
     /// Reads the bytes of a `tokenizer.json`.

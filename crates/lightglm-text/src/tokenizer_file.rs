@@ -27,8 +27,6 @@ pub(crate) struct Normalization {
     pub(crate) first_only: bool,
     /// No space at either end, one where there are several.
     pub(crate) remove_extra_whitespaces: bool,
-    /// Base64 of SentencePiece's table of characters; may be empty.
-    pub(crate) precompiled_charsmap: String,
 }
 
 impl TokenizerFile {
@@ -73,10 +71,6 @@ impl TokenizerFile {
         let space = SPACE.to_string();
         let replace = |pattern: Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
         let mut steps = Vec::new();
-        if !how.precompiled_charsmap.is_empty() {
-            let map = &how.precompiled_charsmap;
-            steps.push(json!({ "type": "Precompiled", "precompiled_charsmap": map }));
-        }
         if how.remove_extra_whitespaces {
             steps.push(replace(json!({ "Regex": "^ +| +$" }), ""));
             steps.push(replace(json!({ "Regex": " {2,}" }), " "));
