@@ -5,8 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use lightglm_text::{ChatTemplate, Message, RenderedPrompt, TextError, Tokenizer, TokenizerFamily};
 use proptest::prelude::*;
 use serde_json::{Value, json as value};
@@ -208,12 +206,7 @@ fn a_folder_says_what_is_put_around_texts() {
 }
 
 /// The ordinary tokens of tests/data/text/tokenizer.json as tiktoken's file has them.
-fn ranks() -> String {
-    let tokenizer = tokenizer();
-    let ordinary = (0..302).map(|id| tokenizer.token_bytes(id).unwrap());
-    let lines = ordinary.zip(0..).map(|(bytes, id)| format!("{} {id}\n", STANDARD.encode(bytes)));
-    lines.collect()
-}
+const RANKS: &str = include_str!("data/text/tokenizer.model");
 
 #[test]
 fn a_folder_of_ranks_has_the_ids_of_tokenizer_json() {
@@ -227,7 +220,7 @@ fn a_folder_of_ranks_has_the_ids_of_tokenizer_json() {
     let configs = [None, Some(value!({ "auto_map": remote, "added_tokens_decoder": described }))];
     for config in configs {
         let tokens = if config.is_none() { 316 } else { 320 };
-        let folder = opened(ranks().as_bytes(), config, TokenizerFamily::Glm);
+        let folder = opened(RANKS.as_bytes(), config, TokenizerFamily::Glm);
         assert_eq!(folder.special_token_ids(), (302..tokens).collect::<Vec<u32>>());
         assert_eq!(folder.front(), json.front());
         for case in expected["cases"].as_array().unwrap() {
@@ -247,17 +240,16 @@ fn other_vocabularies_are_told_by_name() {
         Tokenizer::from_dir(folder.path(), family).unwrap_err().to_string()
     };
     use TokenizerFamily::{Glm, Llama};
-    let ranks = ranks();
     let class = |class: &str| Some(value!({ "tokenizer_class": class }));
     for (told, error) in [
         ("line 1", refuse(b"garbage\n", None, Glm)),
         ("254 of the 256 bytes", refuse(b"IQ== 0\nIg== 1\n", None, Glm)),
-        ("line 303", refuse(format!("{ranks}IQ== 900\n").as_bytes(), None, Glm)),
+        ("line 303", refuse(format!("{RANKS}IQ== 900\n").as_bytes(), None, Glm)),
         ("git lfs pull", refuse(b"version https://git-lfs.github.com/spec/v1\n", None, Glm)),
         ("ChatGLMTokenizer", refuse(PIECES, class("ChatGLMTokenizer"), Glm)),
         ("SentencePiece model", refuse(PIECES, None, Glm)),
-        ("QWenTokenizer", refuse(ranks.as_bytes(), class("QWenTokenizer"), Llama)),
-        ("added_tokens_decoder", refuse(ranks.as_bytes(), None, Llama)),
+        ("QWenTokenizer", refuse(RANKS.as_bytes(), class("QWenTokenizer"), Llama)),
+        ("added_tokens_decoder", refuse(RANKS.as_bytes(), None, Llama)),
         ("cut off", refuse(&PIECES[..5000], None, Llama)),
         ("unigram", refuse(b"\x0a\x03\x0a\x01a", None, Llama)),
         ("add_bos_token", refuse(PIECES, Some(value!({ "add_bos_token": 1 })), Llama)),
