@@ -87,6 +87,25 @@ impl ChatText for ModelText {
         ids.and_then(Result::ok).map_or_else(String::new, |ids| self.tokenizer.decode(&ids, true))
     }
 
+    fn open_reply(&self, mut prompt: Vec<u32>, opening: &str) -> Result<Vec<u32>, ChatTextError> {
+        if opening.ends_with(' ') {
+            return Ok(prompt);
+        }
+        let tokenizer = &self.tokenizer;
+        let is_behind_token = prompt.last().is_some_and(|last| tokenizer.is_special(*last));
+        // The template wrote it: what looks like a token in it is one.
+        let mut ids = tokenizer.encode_with_specials(opening).map_err(refused)?;
+        if !ids.iter().any(|id| tokenizer.is_special(*id)) {
+            ids = match is_behind_token {
+                true => tokenizer.encode_behind_token(opening),
+                false => tokenizer.encode_continuation(opening),
+            }
+            .map_err(refused)?;
+        }
+        prompt.extend(ids);
+        Ok(prompt)
+    }
+
     fn token_bytes(&self, token: u32) -> Option<&[u8]> {
         let is_text = !self.tokenizer.is_special(token);
         is_text.then(|| self.tokenizer.token_bytes(token)).flatten()

@@ -12,6 +12,7 @@ use super::messages::{ChatMessage, template_messages, text_bytes};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::{Sampled, whole};
 use super::tools::{Tool, ToolChoice, checked, plan};
+use crate::constraint::Constraint;
 use crate::http::admission::Admission;
 use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
@@ -82,10 +83,20 @@ pub(in crate::http) async fn chat(
     let work = move |state: &AppState| {
         let prompt = state.text.encode_chat(&messages, &tool_values);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        // What is constrained is so from its first token on, and thinks nothing.
-        let (thinking, opening) = match &demand {
-            None => (state.text.thinking(&prompt), state.opening(!tool_values.is_empty())),
-            Some(_) => (Thinking::Never, String::new()),
+        let opening = state.opening(!tool_values.is_empty());
+        // What is constrained is so from its first token on: it thinks nothing, and its opening, which a call
+        // does not have, is said for it.
+        let (prompt, thinking, opening) = match demand.as_ref().map(|demand| &demand.constraint) {
+            None => {
+                let thinking = state.text.thinking(&prompt);
+                (prompt, thinking, opening)
+            }
+            Some(Constraint::ToolCall { .. }) => (prompt, Thinking::Never, String::new()),
+            Some(_) => {
+                let opened = state.text.open_reply(prompt, &opening);
+                let opened = opened.map_err(|error| ApiError::text("messages", &error))?;
+                (opened, Thinking::Never, String::new())
+            }
         };
         Ok((choice_prompts(state, demand.as_ref(), vec![prompt], n)?, thinking, opening))
     };
