@@ -121,7 +121,7 @@ fn llama3(bytes: &[u8], origin: &str, config: TokenizerConfig) -> Result<Value, 
             reason: "tokenizer_config.json has no added_tokens_decoder that names them".to_owned(),
         });
     }
-    let affixes = affixes(&config, &|token| id_of(&config.added, token), (None, None));
+    let affixes = affixes(&config, &|token| id_of(&config.added, token), [None, None]);
     let file = TokenizerFile { added: config.added, affixes, ..ranks.to_file(origin)? };
     Ok(file.byte_level(PreTokenizer::named("llama3")?))
 }
@@ -134,26 +134,30 @@ fn llama(bytes: &[u8], origin: &str, config: &TokenizerConfig) -> Result<Value, 
         id_of(&config.added, token).or_else(|| u32::try_from(at?).ok())
     };
     let by_model = |id: Option<u32>| id.map(|id| (id, model.pieces[id as usize].text.clone()));
-    let own = (by_model(model.bos_id), by_model(model.eos_id));
+    let own = [model.bos_id, model.eos_id].map(by_model);
     let affixes = affixes(config, &piece_id, own);
     model.how.first_only = config.legacy == Some(false);
     model.how.dummy_prefix &= config.add_prefix_space != Some(false);
     sentencepiece::to_json(origin, &model.pieces, config.added.clone(), affixes, &model.how)
 }
 
+/// A token with its id, where there is one.
+type Named = Option<(u32, String)>;
+
 /// The BOS token unless it is not wanted, the EOS token where it is; `own` are those of the vocabulary, for
 /// a folder that names none.
 fn affixes(
     config: &TokenizerConfig,
     id_of: &dyn Fn(&str) -> Option<u32>,
-    own: (Option<(u32, String)>, Option<(u32, String)>),
+    own: [Named; 2],
 ) -> Affixes {
-    let named = |name: &str, own| match config.special(name) {
+    let named = |name: &str, own: Named| match config.special(name) {
         Some(token) => id_of(token).map(|id| (id, token.to_owned())),
         None => own,
     };
-    let bos = named("bos_token", own.0).filter(|_| config.add_bos_token.unwrap_or(true));
-    let eos = named("eos_token", own.1).filter(|_| config.add_eos_token.unwrap_or(false));
+    let [own_bos, own_eos] = own;
+    let bos = named("bos_token", own_bos).filter(|_| config.add_bos_token.unwrap_or(true));
+    let eos = named("eos_token", own_eos).filter(|_| config.add_eos_token.unwrap_or(false));
     Affixes { front: bos.into_iter().collect(), behind: eos.into_iter().collect() }
 }
 
