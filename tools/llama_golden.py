@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Makes crates/lightglm-model/tests/data/llama: tiny random models of the Llama family, and their logits.
+"""Makes crates/lightglm-model/tests/data/llama: tiny random models of the Llama family and one of ChatGLM's, and
+their logits.
 
 Each folder is what transformers' `save_pretrained` writes (weights in bfloat16), with `expected.safetensors`:
-`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes.
+`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes. ChatGLM's
+is a `glm` under the names of ChatGLM's own code, as transformers' convert_glm_weights_to_hf.py reads them.
 
     pip install torch transformers==5.24.0 safetensors
     tools/llama_golden.py crates/lightglm-model/tests/data/llama
 """
 
 import argparse
+import json
 import pathlib
 
 import torch
@@ -39,12 +42,74 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
 }
 
+# In transformers' words, and in ChatGLM's.
+CHATGLM = {
+    "attention_bias": True,
+    "rms_norm_eps": 1.5625e-7,
+    "pad_token_id": 3,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5_000_000.0, "partial_rotary_factor": 0.5},
+}
+
+CHATGLM_CONFIG = {
+    "model_type": "chatglm",
+    "architectures": ["ChatGLMModel"],
+    "add_bias_linear": False,
+    "add_qkv_bias": True,
+    "apply_query_key_layer_scaling": True,
+    "apply_residual_connection_post_layernorm": False,
+    "eos_token_id": [2, 5],
+    "ffn_hidden_size": 20,
+    "hidden_size": 16,
+    "kv_channels": 8,
+    "layernorm_epsilon": 1.5625e-7,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_layers": 2,
+    "original_rope": True,
+    "pad_token_id": 3,
+    "padded_vocab_size": 40,
+    "post_layer_norm": True,
+    "rmsnorm": True,
+    "rope_ratio": 500,
+    "seq_length": 64,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 40,
+}
+
 MODELS = {
     "llama_tied": ("llama", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
     "llama_bias": ("llama", {"attention_bias": True, "num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "mistral": ("mistral", {"sliding_window": None, "num_key_value_heads": 1}),
     "qwen2": ("qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}),
+    "chatglm": ("glm", CHATGLM),
 }
+
+
+def as_chatglm(tensors):
+    """The tensors of a `glm` under the names of ChatGLM's own code."""
+    names = {
+        "model.embed_tokens": "transformer.embedding.word_embeddings",
+        "model.norm": "transformer.encoder.final_layernorm",
+        "lm_head": "transformer.output_layer",
+        "model.layers": "transformer.encoder.layers",
+        "self_attn.o_proj": "self_attention.dense",
+        "mlp.gate_up_proj": "mlp.dense_h_to_4h",
+        "mlp.down_proj": "mlp.dense_4h_to_h",
+    }
+    out = {"transformer.rotary_pos_emb.inv_freq": torch.ones(2, dtype=torch.bfloat16)}
+    for name, tensor in tensors.items():
+        if "q_proj" in name:
+            parts = [tensors[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
+            name, tensor = name.replace("self_attn.q_proj", "self_attention.query_key_value"), torch.cat(parts)
+        elif "k_proj" in name or "v_proj" in name:
+            continue
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        out[name] = tensor.contiguous()
+    return out
 
 
 def make(folder, model_type, fields, seed):
@@ -64,7 +129,13 @@ def make(folder, model_type, fields, seed):
             parameter.copy_(values.bfloat16().float())
         ids = torch.randint(SHAPE["vocab_size"], (1, TOKENS), generator=generator)
         logits = model(input_ids=ids).logits[0]
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(torch.bfloat16)
+    if model_type == "glm":
+        folder.mkdir(exist_ok=True)
+        save_file(as_chatglm(model.state_dict()), folder / "model.safetensors", {"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(CHATGLM_CONFIG, indent=2) + "\n")
+    else:
+        model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     expected = {"input_ids": ids[0], "logits": logits.contiguous()}
     save_file(expected, folder / "expected.safetensors")

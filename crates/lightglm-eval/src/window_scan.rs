@@ -21,6 +21,7 @@ pub struct Subject<'a, B: Backend> {
     model: &'a dyn CausalLm<B>,
     /// Runs the first so many positions of each window.
     prefix: Option<(usize, &'a dyn CausalLm<B>)>,
+    front: &'a [u32],
     make_cache: &'a mut MakeCache<'a, B>,
 }
 
@@ -31,7 +32,7 @@ impl<'a, B: Backend> Subject<'a, B> {
         model: &'a dyn CausalLm<B>,
         make_cache: &'a mut (dyn FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> + 'a),
     ) -> Self {
-        Self { model, prefix: None, make_cache }
+        Self { model, prefix: None, front: &[], make_cache }
     }
 
     /// Lets `model` run the first `positions` of each window and fill the cache for the subject,
@@ -46,12 +47,20 @@ impl<'a, B: Backend> Subject<'a, B> {
         Self { prefix: Some((positions, model)), ..self }
     }
 
+    /// Puts the tokens in front of every window that the model has in front of every text: GLM's
+    /// `[gMASK]<sop>`, a BOS. They come on top of [`Protocol::context_length`] and count as positions of
+    /// [`with_prefix`](Self::with_prefix); none of them is scored, and which tokens of the text are does not
+    /// change.
+    pub fn with_front(self, front: &'a [u32]) -> Self {
+        Self { front, ..self }
+    }
+
     /// The model's vocabulary size.
     pub fn vocab_size(&self) -> usize {
         self.model.vocab_size()
     }
 
-    /// Checks that every id of the text and the protocol's BOS are in the vocabulary.
+    /// Checks that every id of the text, and of what is put in front of it, is in the vocabulary.
     pub(crate) fn check_tokens(
         &self,
         tokens: &[u32],
@@ -59,7 +68,8 @@ impl<'a, B: Backend> Subject<'a, B> {
     ) -> Result<(), EvalError> {
         let vocab_size = self.vocab_size();
         let outside = |token: &u32| *token as usize >= vocab_size;
-        if let Some(token) = protocol.bos.filter(outside) {
+        let front = self.front.iter().copied().chain(protocol.bos);
+        if let Some(token) = front.into_iter().find(outside) {
             return Err(EvalError::BosOutOfRange { token, vocab_size });
         }
         match tokens.iter().position(outside) {
@@ -101,7 +111,7 @@ pub(crate) struct WindowScan<'a, B: Backend> {
     cache: Box<dyn KvCache<B>>,
     role: ModelRole,
     window: Window,
-    /// BOS and text of the window. The last token is only ever a target.
+    /// What is put in front, and the text of the window. The last token is only ever a target.
     tokens: Vec<u32>,
     /// Tokens of `tokens` in the cache.
     fed: usize,
@@ -116,8 +126,9 @@ impl<'a, B: Backend> WindowScan<'a, B> {
         window: Window,
         bos: Option<u32>,
     ) -> Result<Self, EvalError> {
+        let front = subject.front.iter().copied().chain(bos);
         let tokens: Vec<u32> =
-            bos.into_iter().chain(text[window.begin..window.end].iter().copied()).collect();
+            front.chain(text[window.begin..window.end].iter().copied()).collect();
         let cache = (subject.make_cache)(tokens.len() - 1)
             .map_err(|source| EvalError::Cache { role, source })?;
         let (model, prefix) = (subject.model, subject.prefix);
@@ -166,9 +177,9 @@ impl<'a, B: Backend> WindowScan<'a, B> {
         let span = Span { sequence: SEQUENCE, tokens: &self.tokens[self.fed..until], logits: rows };
         let expected = [rows.count(span.tokens.len()), self.model.vocab_size()];
         let logits = model.forward(&[span], self.cache.as_mut()).map_err(|source| {
-            // The BOS, if any, stands where the window's first token does.
-            let bos = self.tokens.len() - (self.window.end - self.window.begin);
-            let index = self.window.begin + self.fed.saturating_sub(bos);
+            // What is in front stands where the window's first token does.
+            let front = self.tokens.len() - (self.window.end - self.window.begin);
+            let index = self.window.begin + self.fed.saturating_sub(front);
             EvalError::Model { role, index, source }
         })?;
         self.fed = until;

@@ -96,6 +96,24 @@ fn a_bos_is_context_and_never_a_target() {
 }
 
 #[test]
+fn what_is_in_front_is_context_beside_the_window() {
+    let plain = score(fading, &[0; 6], protocol(3, 3)).expect("a score");
+    // Windows of three tokens, two of which are scored: contexts 1 2 | 1 2, and with a front 3 4 | 3 4.
+    assert_eq!(plain.tokens, 4);
+    assert!((plain.nll_mean - 1.5 * 2.0_f64.ln()).abs() < F32_LOGITS, "{}", plain.nll_mean);
+    let model = TableModel { vocab_size: 4, row: fading };
+    let mut make_cache = counting_cache;
+    let mut subject = Subject::new(&model, &mut make_cache).with_front(&[3, 3]);
+    let control = &mut RunControl::default();
+    let result = perplexity(&mut subject, &[0; 6], &protocol(3, 3), control).expect("a score");
+    assert_eq!((result.tokens, result.protocol), (4, plain.protocol));
+    assert!((result.nll_mean - 3.5 * 2.0_f64.ln()).abs() < F32_LOGITS, "{}", result.nll_mean);
+    let mut subject = Subject::new(&model, &mut make_cache).with_front(&[3, 9]);
+    let error = perplexity(&mut subject, &[0; 6], &protocol(3, 3), control).unwrap_err();
+    assert_eq!(error, EvalError::BosOutOfRange { token: 9, vocab_size: 4 });
+}
+
+#[test]
 fn the_result_survives_json() {
     let result = score(successor, &[0, 1, 2, 0, 3], protocol(3, 2)).expect("a score");
     let json = serde_json::to_string(&result).expect("plain numbers");

@@ -9,7 +9,7 @@ use crate::error::HubError;
 use crate::reference::HubReference;
 
 /// Files that go with safetensors, as far as a repository has them.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -17,7 +17,12 @@ const SMALL: [&str; 7] = [
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
+    "tokenizer.model",
+    "added_tokens.json",
 ];
+
+/// What of them is read where there is no tokenizer.json.
+const WITHOUT_TOKENIZER_JSON: [&str; 2] = ["tokenizer.model", "added_tokens.json"];
 
 /// Names the shards of a checkpoint in several files.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -45,6 +50,9 @@ pub(crate) fn select(files: &[String], reference: &HubReference) -> Result<Selec
     }
     let mut small: Vec<String> =
         SMALL.iter().filter(|name| has(name)).map(ToString::to_string).collect();
+    if has("tokenizer.json") {
+        small.retain(|name| !WITHOUT_TOKENIZER_JSON.contains(&name.as_str()));
+    }
     if has("config.json") && has(INDEX) {
         small.push(INDEX.to_owned());
         return Ok(Selection::Indexed(small));
@@ -117,6 +125,12 @@ mod tests {
     #[test]
     fn weights_come_last() {
         let files = ["model.safetensors", "README.md", "tokenizer.json", "config.json"];
+        let expected = names(&["config.json", "tokenizer.json", "model.safetensors"]);
+        assert_eq!(select(&files, None), Ok(Selection::Folder(expected)));
+        let files = ["model.safetensors", "tokenizer.model", "config.json"];
+        let expected = names(&["config.json", "tokenizer.model", "model.safetensors"]);
+        assert_eq!(select(&files, None), Ok(Selection::Folder(expected)));
+        let files = ["model.safetensors", "tokenizer.model", "config.json", "tokenizer.json"];
         let expected = names(&["config.json", "tokenizer.json", "model.safetensors"]);
         assert_eq!(select(&files, None), Ok(Selection::Folder(expected)));
         let files = ["x-1.safetensors", "x-2.safetensors", INDEX, "config.json", "a.gguf"];

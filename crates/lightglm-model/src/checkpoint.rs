@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use lightglm_core::{ProjectionLayout, WeightDtype, WeightError, WeightSource};
 use lightglm_kernels::LmBackend;
 
-use crate::config::{ConfigError, GenerationConfig, GlmConfig};
+use crate::config::{ConfigError, GenerationConfig, GlmConfig, WeightLayout};
 use crate::decoder::{DenseGlm, LoadPrecision};
-use crate::weights::{GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
-use lightglm_text::{ChatTemplate, ModelText, TextError, Tokenizer};
+use crate::weights::{ChatGlmCheckpoint, GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
+use lightglm_text::{
+    ChatTemplate, GgufVocabulary, ModelText, TextError, Tokenizer, TokenizerFamily,
+};
 
 /// A model folder in Hugging Face layout, or a GGUF file.
 ///
@@ -26,6 +28,7 @@ pub struct Checkpoint {
 enum Weights {
     Safetensors(SafetensorsCheckpoint),
     Llama(LlamaCheckpoint),
+    ChatGlm(ChatGlmCheckpoint),
     Gguf(GgufCheckpoint),
 }
 
@@ -69,10 +72,9 @@ impl Checkpoint {
             let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
             let file = SafetensorsCheckpoint::open(path)?;
             let weights = match layouts.weights {
-                ProjectionLayout::Glm => Weights::Safetensors(file),
-                ProjectionLayout::Llama { .. } => {
-                    Weights::Llama(LlamaCheckpoint::new(file, &config)?)
-                }
+                WeightLayout::Glm => Weights::Safetensors(file),
+                WeightLayout::Llama => Weights::Llama(LlamaCheckpoint::new(file, &config)?),
+                WeightLayout::ChatGlm => Weights::ChatGlm(ChatGlmCheckpoint::new(file, &config)?),
             };
             (config, weights, layouts.adapters)
         } else if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) {
@@ -100,6 +102,7 @@ impl Checkpoint {
         match &self.weights {
             Weights::Safetensors(weights) => weights,
             Weights::Llama(weights) => weights,
+            Weights::ChatGlm(weights) => weights,
             Weights::Gguf(weights) => weights,
         }
     }
@@ -122,9 +125,8 @@ impl Checkpoint {
     pub fn generation_config(&self) -> Result<GenerationConfig, CheckpointError> {
         let file = self.path.join("generation_config.json");
         match &self.weights {
-            Weights::Safetensors(_) | Weights::Llama(_) if file.exists() => {
-                Ok(GenerationConfig::from_file(&file)?)
-            }
+            Weights::Gguf(_) => Ok(GenerationConfig::default()),
+            _ if file.exists() => Ok(GenerationConfig::from_file(&file)?),
             _ => Ok(GenerationConfig::default()),
         }
     }
@@ -150,16 +152,21 @@ impl Checkpoint {
         Ok(ids)
     }
 
-    /// The tokenizer: tokenizer.json in the folder, or the GGUF vocabulary.
+    fn tokenizer_family(&self) -> TokenizerFamily {
+        match self.adapter_layout {
+            ProjectionLayout::Glm => TokenizerFamily::Glm,
+            ProjectionLayout::Llama { .. } => TokenizerFamily::Llama,
+        }
+    }
+
+    /// The tokenizer: tokenizer.json or tokenizer.model in the folder, or the GGUF vocabulary.
     ///
     /// # Errors
     /// [`TextError`] where there is none or it is malformed.
     pub fn tokenizer(&self) -> Result<Tokenizer, CheckpointError> {
         match &self.weights {
-            Weights::Safetensors(_) | Weights::Llama(_) => {
-                Ok(Tokenizer::from_file(self.path.join("tokenizer.json"))?)
-            }
             Weights::Gguf(gguf) => Ok(Tokenizer::from_gguf(&gguf.vocabulary()?)?),
+            _ => Ok(Tokenizer::from_dir(&self.path, self.tokenizer_family())?),
         }
     }
 
@@ -193,8 +200,8 @@ impl Checkpoint {
 
     fn own_template(&self) -> Result<Option<ChatTemplate>, CheckpointError> {
         let template = match &self.weights {
-            Weights::Safetensors(_) | Weights::Llama(_) => ChatTemplate::from_dir(&self.path),
             Weights::Gguf(gguf) => ChatTemplate::from_gguf(&gguf.vocabulary()?),
+            _ => ChatTemplate::from_dir(&self.path),
         };
         match template {
             Err(TextError::NoChatTemplate { .. }) => Ok(None),
@@ -225,30 +232,27 @@ impl Checkpoint {
             "LICENSE",
             "LICENSE.txt",
         ];
-        let gguf = match &self.weights {
-            Weights::Safetensors(_) | Weights::Llama(_) => {
-                let read = |name: &str| {
-                    let file = self.path.join(name);
-                    match std::fs::read(&file) {
-                        Ok(bytes) => Some(Ok((name.to_owned(), bytes))),
-                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                        Err(source) => Some(Err(WeightError::Io { file, source }.into())),
-                    }
-                };
-                return NAMES.into_iter().filter_map(read).collect();
+        if let Weights::Gguf(gguf) = &self.weights {
+            return text_files_of_gguf(&gguf.vocabulary()?);
+        }
+        let read = |name: &str| {
+            let file = self.path.join(name);
+            match std::fs::read(&file) {
+                Ok(bytes) => Some(Ok::<_, CheckpointError>((name.to_owned(), bytes))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(source) => Some(Err(WeightError::Io { file, source }.into())),
             }
-            Weights::Gguf(gguf) => gguf,
         };
-        let vocabulary = gguf.vocabulary()?;
-        let tokenizer = Tokenizer::json_of_gguf(&vocabulary)?;
-        let special = vocabulary.special_tokens().map(|(name, text)| (name, text.into())).collect();
-        let config = serde_json::Value::Object(special);
-        let mut files = vec![
-            ("tokenizer.json".to_owned(), tokenizer.into_bytes()),
-            ("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()),
-        ];
-        let template = vocabulary.chat_template;
-        files.extend(template.map(|text| ("chat_template.jinja".to_owned(), text.into_bytes())));
+        let mut files = NAMES.into_iter().filter_map(read).collect::<Result<Vec<_>, _>>()?;
+        match Tokenizer::json_of_dir(&self.path, self.tokenizer_family()) {
+            // A folder without a tokenizer stays one.
+            Ok(None) | Err(TextError::NoTokenizer { .. }) => {}
+            Ok(Some(json)) => {
+                files.push(("tokenizer.json".to_owned(), json.into_bytes()));
+                without_remote_code(&mut files);
+            }
+            Err(error) => return Err(error.into()),
+        }
         Ok(files)
     }
 
@@ -273,6 +277,7 @@ impl Checkpoint {
         match &self.weights {
             Weights::Safetensors(weights) => count_all(weights)?,
             Weights::Llama(weights) => count_all(weights.file())?,
+            Weights::ChatGlm(weights) => count_all(weights.file())?,
             Weights::Gguf(gguf) => {
                 for tensor in gguf.file().tensors().values() {
                     count(tensor.ggml_type.name().to_owned(), &tensor.shape);
@@ -300,5 +305,33 @@ impl Checkpoint {
         device: &B::Device,
     ) -> Result<DenseGlm<B>, CheckpointError> {
         Ok(DenseGlm::load(&self.config, self.weights(), &self.path, precision, device)?)
+    }
+}
+
+/// The files that the vocabulary of a GGUF file stands for.
+fn text_files_of_gguf(
+    vocabulary: &GgufVocabulary,
+) -> Result<Vec<(String, Vec<u8>)>, CheckpointError> {
+    let tokenizer = Tokenizer::json_of_gguf(vocabulary)?;
+    let special = vocabulary.special_tokens().map(|(name, text)| (name, text.into())).collect();
+    let config = serde_json::Value::Object(special);
+    let mut files = vec![
+        ("tokenizer.json".to_owned(), tokenizer.into_bytes()),
+        ("tokenizer_config.json".to_owned(), format!("{config:#}\n").into_bytes()),
+    ];
+    let template = vocabulary.chat_template.clone();
+    files.extend(template.map(|text| ("chat_template.jinja".to_owned(), text.into_bytes())));
+    Ok(files)
+}
+
+/// Lets a tokenizer_config.json say that the tokenizer stands in tokenizer.json: not in a class whose code or
+/// vocabulary is not among the files.
+fn without_remote_code(files: &mut [(String, Vec<u8>)]) {
+    let config = files.iter_mut().find(|(name, _)| name == "tokenizer_config.json");
+    let Some((_, bytes)) = config else { return };
+    if let Ok(serde_json::Value::Object(mut config)) = serde_json::from_slice(bytes) {
+        config.remove("auto_map");
+        config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+        *bytes = format!("{:#}\n", serde_json::Value::Object(config)).into_bytes();
     }
 }

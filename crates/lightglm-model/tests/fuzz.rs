@@ -17,7 +17,7 @@ use lightglm_generation::{ToolCallEvent, ToolCallStream, parse_tool_calls};
 use lightglm_model::config::{GenerationConfig, GlmConfig};
 use lightglm_model::weights::{GgufCheckpoint, GgufFile, parse_safetensors_header};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
-use lightglm_text::{ChatTemplate, Message, Tokenizer};
+use lightglm_text::{ChatTemplate, Message, TextError, Tokenizer, TokenizerFamily};
 
 /// Address space that one run may grow by. Far above what 64 KiB of input can ask for with reason,
 /// and above the arenas of the allocator's threads; far below what a made-up length asks for.
@@ -165,6 +165,33 @@ fn tokenizer_json() {
         let text = tokenizer.decode(&ids, false);
         let unknown = tokenizer.decode(&[0, 1, u32::MAX], true);
         fingerprint(&(ids.len().min(64), text.is_empty(), unknown.is_empty())) ^ ids.len() as u64
+    });
+}
+
+/// SentencePiece's model file and tiktoken's, as a folder of each family's has them.
+#[test]
+fn tokenizer_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tokenizer.model");
+    let tokens = ["\n\u{7}\n\u{1}a", "<0x41>", "▁", "IQ== 0\n", "YWI= 256\n", "\u{18}\u{6}"];
+    fuzz("tokenizer_model", vec![pieces_seed(), ranks_seed()], &tokens, |input| {
+        std::fs::write(&path, input).expect("a file");
+        // Without the name of the folder, which differs from run to run.
+        let told = |error: TextError| fingerprint(&error.to_string().rsplit(".model").next());
+        match input.first() {
+            Some(b'\n') => match Tokenizer::from_dir(folder.path(), TokenizerFamily::Llama) {
+                Ok(tokenizer) => {
+                    let ids = tokenizer.encode_text("a ab  <s>你\n").unwrap_or_default();
+                    fingerprint(&(ids.len().min(64), tokenizer.decode(&ids, false).len().min(64)))
+                }
+                Err(error) => told(error),
+            },
+            // 256 tokens are slow to build three tokenizers of.
+            _ => match Tokenizer::json_of_dir(folder.path(), TokenizerFamily::Glm) {
+                Ok(json) => json.map_or(0, |json| json.len() as u64),
+                Err(error) => told(error),
+            },
+        }
     });
 }
 
@@ -385,6 +412,40 @@ impl GgufWriter {
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend((text.len() as u64).to_le_bytes());
     bytes.extend(text.as_bytes());
+}
+
+/// Pieces of all kinds, and the specifications behind them.
+fn pieces_seed() -> Vec<u8> {
+    let mut model = Vec::new();
+    let mut put = |text: &str, score: f32, kind: u8| {
+        let mut piece = vec![0x0A, text.len() as u8];
+        piece.extend(text.as_bytes());
+        piece.push(0x15);
+        piece.extend(score.to_le_bytes());
+        piece.extend([0x18, kind]);
+        model.extend([0x0A, piece.len() as u8]);
+        model.extend(piece);
+    };
+    for (text, kind) in [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("<0x41>", 6), ("<x>", 4), ("p", 5)]
+    {
+        put(text, 0.0, kind);
+    }
+    for (score, text) in ["▁a", "ab", "▁", "a", "b"].into_iter().enumerate() {
+        put(text, -(score as f32), 1);
+    }
+    // BPE, with bytes; a space in front, and no others taken out.
+    model.extend([0x12, 5, 0x18, 2, 0x98, 0x02, 1]);
+    model.extend([0x1A, 4, 0x18, 1, 0x20, 0]);
+    model
+}
+
+/// A token for each byte, and one of two.
+fn ranks_seed() -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |value: usize| char::from(DIGITS[value & 63]);
+    let byte = |byte: usize| format!("{}{}== {byte}\n", digit(byte >> 2), digit(byte << 4));
+    let bytes: String = (0..256).map(byte).collect();
+    format!("{bytes}YWI= 256\n").into_bytes()
 }
 
 /// Byte-level BPE with GLM-4's split pattern, two merges and one control token.

@@ -352,7 +352,21 @@ fn the_vocabulary_is_read_and_checked() {
     assert_eq!(vocabulary.merges, ["a b", "c d"]);
     assert!(vocabulary.add_bos_token);
     assert_eq!(vocabulary.chat_template.as_deref(), Some("{{ x }}"));
+    // What llama.cpp takes such files for that do not say.
+    assert!(!vocabulary.add_space_prefix && !vocabulary.add_eos_token);
+    let scores = [&6_u32.to_le_bytes()[..], &2_u64.to_le_bytes()].concat();
+    let scores = [&scores[..], &0.5_f32.to_le_bytes(), &(-1.0_f32).to_le_bytes()].concat();
+    let pieces = model("llama")
+        .text("tokenizer.ggml.model", "llama")
+        .key("tokenizer.ggml.scores", typed(9, &scores))
+        .key("tokenizer.ggml.add_eos_token", typed(7, &[1]))
+        .checkpoint()
+        .vocabulary()
+        .unwrap();
+    assert_eq!(pieces.scores, [0.5, -1.0]);
+    assert!(pieces.add_bos_token && pieces.add_space_prefix && pieces.add_eos_token);
     let refused = [
+        full.clone().key("tokenizer.ggml.scores", strings(&["x"])),
         full.clone().without("tokenizer.ggml.tokens"),
         full.clone().u32("tokenizer.ggml.tokens", 1),
         full.clone().u32("tokenizer.ggml.bos_token_id", 5),

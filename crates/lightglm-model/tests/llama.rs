@@ -1,4 +1,5 @@
-//! Folders of the Llama family: logits of transformers (`tools/llama_golden.py`), and what is refused.
+//! Folders in other layouts than GLM's, the Llama family's and ChatGLM's: logits of transformers
+//! (`tools/llama_golden.py`), and what is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,13 +73,18 @@ fn difference(actual: &[f32], expected: &[f32]) -> f32 {
 
 #[test]
 fn logits_are_those_of_transformers() {
-    for name in ["llama_tied", "llama_bias", "mistral", "qwen2"] {
+    for name in ["llama_tied", "llama_bias", "mistral", "qwen2", "chatglm"] {
         let checkpoint = Checkpoint::open(&folder(name)).unwrap();
         let config = checkpoint.config();
         assert_eq!(config.model_type, ModelType::Glm);
-        assert_eq!(config.attention_bias, ["llama_bias", "qwen2"].contains(&name));
+        let biased = ["llama_bias", "qwen2", "chatglm"];
+        assert_eq!(config.attention_bias, biased.contains(&name));
         assert_eq!(config.tie_word_embeddings, name == "llama_tied");
-        assert_eq!(checkpoint.adapter_layout(), ProjectionLayout::Llama { head_dim: 8 });
+        let layout = match name {
+            "chatglm" => ProjectionLayout::Glm,
+            _ => ProjectionLayout::Llama { head_dim: 8 },
+        };
+        assert_eq!(checkpoint.adapter_layout(), layout);
         let precision = LoadPrecision::Convert(WeightDtype::F32);
         let model = checkpoint.load::<Flex>(precision, &FlexDevice).unwrap();
         let (tokens, wanted) = expected(name);
@@ -112,7 +118,7 @@ fn the_order_of_rows_shows() {
 /// The source's tensors, written out, are a model of type `glm` that says the same.
 #[test]
 fn weights_are_a_glm_checkpoint() {
-    for name in ["llama_bias", "llama_tied"] {
+    for name in ["llama_bias", "llama_tied", "chatglm"] {
         let checkpoint = Checkpoint::open(&folder(name)).unwrap();
         let out = tempfile::tempdir().unwrap();
         let file = out.path().join("model.safetensors");
@@ -284,4 +290,114 @@ fn what_the_decoder_computes_otherwise_is_refused_by_name() {
     let whole = json!({ "model_type": "qwen2", "num_key_value_heads": 2, "use_sliding_window": true,
                         "sliding_window": 1024, "max_window_layers": 32 });
     assert!(parse(whole).is_ok());
+}
+
+#[test]
+fn tensors_of_chatglm_are_rows_of_the_file() {
+    let checkpoint = Checkpoint::open(&folder("chatglm")).unwrap();
+    let source = checkpoint.weights();
+    check_weight_source(source);
+    let bytes = fs::read(folder("chatglm").join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let layer = "transformer.encoder.layers.1.self_attention";
+    for kind in ["weight", "bias"] {
+        let parts = ["q", "k", "v"].map(|part| {
+            let name = format!("model.layers.1.self_attn.{part}_proj.{kind}");
+            let stored = source.stored(&name).unwrap();
+            let view = source.tensor(&name).unwrap();
+            assert_eq!((stored.parts.concat(), stored.shape), (view.bytes.to_vec(), view.shape));
+            view.bytes.to_vec()
+        });
+        let fused = file.tensor(&format!("{layer}.query_key_value.{kind}")).unwrap();
+        assert_eq!(parts.concat(), fused.data());
+    }
+    let stored = checkpoint.stored_dtypes().unwrap();
+    // And rotary_pos_emb.inv_freq, which is not read.
+    assert_eq!(stored["BF16"].parameters, checkpoint.config().num_parameters() + 2);
+}
+
+#[test]
+fn weights_of_chatglm_that_do_not_fit_are_named() {
+    let refused = |fields: Value, change: Change| {
+        let out = changed("chatglm", &fields, change);
+        let loaded = Checkpoint::open(out.path())
+            .and_then(|found| found.load::<Flex>(LoadPrecision::Stored, &FlexDevice));
+        loaded.map(|_| ()).unwrap_err().to_string()
+    };
+    let keep = |_: &str, _: &mut Vec<u8>| None;
+    let error = refused(json!({}), |name, bytes| {
+        name.ends_with("1.mlp.dense_4h_to_h.weight").then(|| bytes.clear()).map(|()| vec![0])
+    });
+    assert!(
+        error.contains("`transformer.encoder.layers.1.mlp.dense_4h_to_h.weight` is missing"),
+        "{error}"
+    );
+    let error = refused(json!({ "multi_query_group_num": 4 }), keep);
+    assert!(error.contains("query_key_value") && error.contains("[96, 16]"), "{error}");
+    let error = refused(json!({ "add_qkv_bias": false }), keep);
+    assert!(error.contains("unexpected tensors"), "{error}");
+    let error = refused(json!({ "num_layers": 1 }), keep);
+    assert!(error.contains("unexpected tensors"), "{error}");
+    let error = refused(json!({}), |name, bytes| {
+        name.ends_with("output_layer.weight").then(|| bytes.clear()).map(|()| vec![0])
+    });
+    assert!(error.contains("`transformer.output_layer.weight` is missing"), "{error}");
+}
+
+/// glm-4-9b-chat's own file, shortened by what changes nothing.
+const GLM_4_9B_CHAT: &str = r#"{ "model_type": "chatglm", "architectures": ["ChatGLMModel"],
+    "add_bias_linear": false, "add_qkv_bias": true, "ffn_hidden_size": 13696, "hidden_size": 4096,
+    "kv_channels": 128, "layernorm_epsilon": 1.5625e-07, "multi_query_attention": true,
+    "multi_query_group_num": 2, "num_attention_heads": 32, "num_hidden_layers": 40, "num_layers": 40,
+    "original_rope": true, "padded_vocab_size": 151552, "post_layer_norm": true, "rmsnorm": true,
+    "rope_ratio": 500, "seq_length": 131072, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+    "apply_residual_connection_post_layernorm": false, "attention_dropout": 0.0, "pre_seq_len": null,
+    "eos_token_id": [151329, 151336, 151338], "pad_token_id": 151329 }"#;
+
+#[test]
+fn chatglm_is_read_or_refused_by_name() {
+    let parse = |fields: Value| {
+        let mut config: Value = serde_json::from_str(GLM_4_9B_CHAT).unwrap();
+        for (key, value) in fields.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        GlmConfig::from_json(config.to_string())
+    };
+    let chat = parse(json!({})).unwrap();
+    assert_eq!(chat.num_parameters(), 9_399_951_360);
+    assert_eq!((chat.rotary_dim(), chat.rope.rope_theta), (64, 5_000_000.0));
+    assert_eq!((chat.context_length(), chat.rms_norm_eps), (131_072, 1.5625e-7));
+    assert_eq!(chat.eos_token_ids, [151_329, 151_336, 151_338]);
+    let yarn =
+        json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 131_072 });
+    assert_eq!(parse(json!({ "rope_scaling": yarn })).unwrap().context_length(), 524_288);
+    for (key, fields) in [
+        ("rmsnorm", json!({ "rmsnorm": false })),
+        ("post_layer_norm", json!({ "post_layer_norm": false })),
+        (
+            "apply_residual_connection_post_layernorm",
+            json!({ "apply_residual_connection_post_layernorm": true }),
+        ),
+        ("add_bias_linear", json!({ "add_bias_linear": true })),
+        ("original_rope", json!({ "original_rope": false })),
+        ("multi_query_attention", json!({ "multi_query_attention": false })),
+        ("multi_query_attention", json!({ "multi_query_attention": null })),
+        ("pre_seq_len", json!({ "pre_seq_len": 128 })),
+        ("quantization_bit", json!({ "quantization_bit": 4 })),
+        ("vision_config", json!({ "vision_config": {} })),
+        ("architectures", json!({ "architectures": ["ChatGLMForSequenceClassification"] })),
+        ("position_encoding_2d", json!({ "position_encoding_2d": true })),
+        ("rope_ratio", json!({ "rope_ratio": 0 })),
+        ("rope_ratio", json!({ "padded_vocab_size": 65024, "eos_token_id": 2, "pad_token_id": 0 })),
+        ("rope_theta", json!({ "rope_theta": 1e6 })),
+        ("partial_rotary_factor", json!({ "partial_rotary_factor": 1.0 })),
+        ("num_key_value_heads", json!({ "multi_query_group_num": 5 })),
+        (
+            "quantization_config.quant_method",
+            json!({ "quantization_config": { "quant_method": "gptq" } }),
+        ),
+    ] {
+        let error = parse(fields.clone()).unwrap_err();
+        assert_eq!(error.key(), Some(key), "{fields}: {error}");
+    }
 }

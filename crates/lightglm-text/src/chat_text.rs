@@ -100,6 +100,20 @@ pub trait ChatText: Send + Sync {
         WithoutOpening::boxed(self.detokenizer(), opening)
     }
 
+    /// `prompt`, of a conversation, with the `opening` of the reply behind it
+    /// ([`reply_opening`](Self::reply_opening)): for a reply that is constrained from its first token on, whose
+    /// constraint has no place for it. An opening that ends in a space is left out: what follows has the space
+    /// in its first token.
+    ///
+    /// # Errors
+    /// [`ChatTextError::Encode`].
+    fn open_reply(&self, mut prompt: Vec<u32>, opening: &str) -> Result<Vec<u32>, ChatTextError> {
+        if !opening.ends_with(' ') {
+            prompt.extend(self.encode(opening)?);
+        }
+        Ok(prompt)
+    }
+
     /// The bytes of a token, which need not be UTF-8; `None` for control tokens and unknown ids.
     fn token_bytes(&self, token: u32) -> Option<&[u8]>;
 

@@ -15,20 +15,26 @@ use crate::token_table::TokenTable;
 pub struct DetokenizeStream {
     table: Arc<TokenTable>,
     skip_special: bool,
+    /// A space in front of everything is still to be left out.
+    strips_space: bool,
     // Always an incomplete but so far valid UTF-8 character: at most three bytes.
     pending: Vec<u8>,
 }
 
 impl DetokenizeStream {
-    pub(crate) fn new(table: Arc<TokenTable>, skip_special: bool) -> Self {
-        Self { table, skip_special, pending: Vec::new() }
+    /// `strips_space` leaves out the space that a text begins with.
+    pub(crate) fn new(table: Arc<TokenTable>, skip_special: bool, strips_space: bool) -> Self {
+        Self { table, skip_special, strips_space, pending: Vec::new() }
     }
 
     /// Takes the next id; the text that is certain now, if there is any.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        let bytes = self.table.bytes(id, self.skip_special);
+        let mut bytes = self.table.bytes(id, self.skip_special);
         if bytes.is_empty() {
             return None;
+        }
+        if std::mem::take(&mut self.strips_space) {
+            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
         }
         self.pending.extend_from_slice(bytes);
         let text = drain_complete(&mut self.pending);

@@ -26,8 +26,8 @@ pub enum TextError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file describes a tokenizer other than byte-level BPE.
-    #[error("{origin}: {field} is {found:?}; only byte-level BPE tokenizers are supported")]
+    /// The file describes a tokenizer other than BPE, byte-level or SentencePiece's.
+    #[error("{origin}: {field} is {found:?}; supported is BPE, byte-level or SentencePiece's")]
     UnsupportedTokenizer {
         /// File or source of the bytes.
         origin: String,
@@ -35,6 +35,18 @@ pub enum TextError {
         field: &'static str,
         /// What it holds.
         found: String,
+    },
+    /// A model's folder has no tokenizer in a form that is read.
+    #[error(
+        "{} has neither tokenizer.json nor tokenizer.model{}",
+        folder.display(),
+        others(found)
+    )]
+    NoTokenizer {
+        /// The folder.
+        folder: PathBuf,
+        /// Other tokenizers' files in it.
+        found: Vec<String>,
     },
     /// `tokenizer.ggml.pre` names a pre-tokenizer whose regular expressions are not known here.
     #[error("tokenizer.ggml.pre names the unknown pre-tokenizer {name:?}")]
@@ -151,4 +163,16 @@ pub enum TextError {
         /// Its path: `messages[3].content`, `tools[0]`.
         field: String,
     },
+}
+
+/// What is said of files that are no help.
+fn others(found: &[String]) -> String {
+    match found {
+        [] => String::new(),
+        found => format!(
+            "; {} are not read: `AutoTokenizer.from_pretrained(...).save_pretrained(...)` of \
+             transformers writes a tokenizer.json",
+            found.join(", ")
+        ),
+    }
 }

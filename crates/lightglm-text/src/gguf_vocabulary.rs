@@ -5,7 +5,7 @@
 /// Source: the GGUF specification, "Tokenizer" (ggml's docs/gguf.md).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GgufVocabulary {
-    /// `tokenizer.ggml.model`: `gpt2` is byte-level BPE.
+    /// `tokenizer.ggml.model`: `gpt2` is byte-level BPE, `llama` SentencePiece's.
     pub model: String,
     /// `tokenizer.ggml.pre`: names the pre-tokenizer, `smollm` or `glm4` for example.
     pub pre: String,
@@ -14,8 +14,10 @@ pub struct GgufVocabulary {
     /// `tokenizer.ggml.token_type`, by id: 1 normal, 2 unknown, 3 control, 4 user defined,
     /// 5 unused, 6 byte. Empty where the file has none.
     pub token_types: Vec<i32>,
-    /// `tokenizer.ggml.merges`, `left right`, best first.
+    /// `tokenizer.ggml.merges`, `left right`, best first: of `gpt2`.
     pub merges: Vec<String>,
+    /// `tokenizer.ggml.scores`, by id: of `llama`, which makes the piece of the highest score first.
+    pub scores: Vec<f32>,
     /// `tokenizer.ggml.bos_token_id`.
     pub bos_token_id: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`, followed by `eot_token_id` and `eom_token_id` where present.
@@ -24,6 +26,14 @@ pub struct GgufVocabulary {
     pub pad_token_id: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`. Whatever it says, a GLM's texts begin with `[gMASK]<sop>`.
     pub add_bos_token: bool,
+    /// `tokenizer.ggml.add_eos_token`: texts end with the first of the EOS tokens.
+    pub add_eos_token: bool,
+    /// `tokenizer.ggml.add_space_prefix`: of `llama`, a space in front of a text and of what follows a
+    /// control token.
+    pub add_space_prefix: bool,
+    /// `tokenizer.ggml.remove_extra_whitespaces`: of `llama`, spaces at both ends and all but one of several
+    /// are left out.
+    pub remove_extra_whitespaces: bool,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
 }

@@ -21,6 +21,7 @@
 //! # Ok::<(), lightglm_text::TextError>(())
 //! ```
 
+mod affixes;
 mod byte_level;
 mod call_turns;
 mod chat_template;
@@ -32,17 +33,25 @@ mod fold_tools;
 mod gguf_tokenizer;
 mod gguf_vocabulary;
 mod jinja;
+mod merges;
 mod message;
 mod model_text;
 mod pre_tokenizer;
 mod prompt;
 mod reply_opening;
+mod sentencepiece;
+mod sentencepiece_alphabet;
+mod sentencepiece_model;
 mod strftime;
 mod template_inputs;
 mod template_source;
+mod tiktoken;
 mod token_table;
 mod tokenizer;
+mod tokenizer_config;
+mod tokenizer_file;
 mod tokenizer_json;
+mod tokenizer_model;
 
 pub use chat_template::ChatTemplate;
 pub use chat_text::{ChatText, ChatTextError, Thinking};
@@ -55,3 +64,4 @@ pub use message::Message;
 pub use model_text::ModelText;
 pub use prompt::RenderedPrompt;
 pub use tokenizer::{EncodedText, Tokenizer};
+pub use tokenizer_model::TokenizerFamily;

@@ -44,9 +44,9 @@ impl ChatText for ModelText {
     }
 
     fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ChatTextError> {
-        // What the post-processor puts in front of nothing it puts in front of everything; the
-        // caller's text has to stay ordinary.
-        let mut ids = self.tokenizer.encode_with_post_processor("").map_err(refused)?;
+        // Not by the post-processor, which may put tokens behind a text: the caller's text has to stay
+        // ordinary, and to be continued.
+        let mut ids = self.tokenizer.front().to_vec();
         ids.extend(self.encode(text)?);
         Ok(ids)
     }
@@ -99,6 +99,25 @@ impl ChatText for ModelText {
         // Control tokens in it say nothing in a reply, either.
         let ids = opening.map(|opening| self.tokenizer.encode_with_specials(opening));
         ids.and_then(Result::ok).map_or_else(String::new, |ids| self.tokenizer.decode(&ids, true))
+    }
+
+    fn open_reply(&self, mut prompt: Vec<u32>, opening: &str) -> Result<Vec<u32>, ChatTextError> {
+        if opening.ends_with(' ') {
+            return Ok(prompt);
+        }
+        let tokenizer = &self.tokenizer;
+        let is_behind_token = prompt.last().is_some_and(|last| tokenizer.is_special(*last));
+        // The template wrote it: what looks like a token in it is one.
+        let mut ids = tokenizer.encode_with_specials(opening).map_err(refused)?;
+        if !ids.iter().any(|id| tokenizer.is_special(*id)) {
+            ids = match is_behind_token {
+                true => tokenizer.encode_behind_token(opening),
+                false => tokenizer.encode_continuation(opening),
+            }
+            .map_err(refused)?;
+        }
+        prompt.extend(ids);
+        Ok(prompt)
     }
 
     fn token_bytes(&self, token: u32) -> Option<&[u8]> {

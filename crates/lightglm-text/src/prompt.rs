@@ -61,13 +61,25 @@ impl RenderedPrompt {
                 continue;
             };
             let start = range.start.max(ordinary_start);
-            ids.extend(tokenizer.encode_text(&self.text[ordinary_start..start])?);
+            ids.extend(self.encode_ordinary(ordinary_start..start, tokenizer)?);
             ids.push(token.id);
             ordinary_start = range.end;
             position = range.end;
         }
-        ids.extend(tokenizer.encode_text(&self.text[ordinary_start..])?);
+        ids.extend(self.encode_ordinary(ordinary_start..self.text.len(), tokenizer)?);
         Ok(ids)
+    }
+
+    fn encode_ordinary(
+        &self,
+        range: Range<usize>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>, TextError> {
+        let text = &self.text[range.clone()];
+        match range.start {
+            0 => tokenizer.encode_text(text),
+            _ => tokenizer.encode_behind_token(text),
+        }
     }
 
     /// Whether the template, and nobody else, wrote `range`.

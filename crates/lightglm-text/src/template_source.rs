@@ -42,7 +42,7 @@ pub(crate) fn read_directory(directory: &Path) -> Result<TemplateFiles, TextErro
     Ok(TemplateFiles { sources, special_tokens: special_tokens(&config) })
 }
 
-fn malformed(path: &Path, field: &str, reason: &str) -> TextError {
+pub(crate) fn malformed(path: &Path, field: &str, reason: &str) -> TextError {
     TextError::Malformed {
         origin: path.display().to_string(),
         field: field.to_owned(),
@@ -50,7 +50,7 @@ fn malformed(path: &Path, field: &str, reason: &str) -> TextError {
     }
 }
 
-fn read_if_present(path: &Path) -> Result<Option<String>, TextError> {
+pub(crate) fn read_if_present(path: &Path) -> Result<Option<String>, TextError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -86,7 +86,7 @@ fn named_templates(list: &[Value], path: &Path) -> Result<BTreeMap<String, Strin
 }
 
 /// `bos_token` and the like: a text, or an object whose `content` is the text.
-fn special_tokens(config: &Value) -> BTreeMap<String, String> {
+pub(crate) fn special_tokens(config: &Value) -> BTreeMap<String, String> {
     let fields = config.as_object().into_iter().flatten();
     fields
         .filter(|(name, _)| name.ends_with("_token"))

@@ -2,11 +2,38 @@
 
 use std::collections::HashMap;
 
-use crate::byte_level;
 use crate::error::TextError;
+use crate::{byte_level, sentencepiece_alphabet};
 
 /// The largest token id accepted; real vocabularies stay below 300,000.
 pub(crate) const MAX_TOKEN_ID: u32 = (1 << 22) - 1;
+
+/// How a vocabulary spells bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Alphabet {
+    /// GPT-2's: a character for each byte.
+    #[default]
+    ByteLevel,
+    /// SentencePiece's: texts, `▁` for spaces, `<0xE4>` for bytes.
+    SentencePiece,
+}
+
+impl Alphabet {
+    fn token_bytes(self, token: &str) -> Box<[u8]> {
+        match self {
+            Self::ByteLevel => byte_level::token_bytes(token),
+            Self::SentencePiece => sentencepiece_alphabet::token_bytes(token),
+        }
+    }
+
+    /// The name of the token that stands for `byte` alone.
+    fn byte_token(self, byte: u8) -> String {
+        match self {
+            Self::ByteLevel => byte_level::byte_to_char(byte).to_string(),
+            Self::SentencePiece => sentencepiece_alphabet::byte_token(byte),
+        }
+    }
+}
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +62,18 @@ pub(crate) struct TokenEntry {
 /// Every token by id and by name.
 #[derive(Debug, Default)]
 pub(crate) struct TokenTable {
+    alphabet: Alphabet,
     entries: Vec<Option<TokenEntry>>,
     ids: HashMap<Box<str>, u32>,
 }
 
 impl TokenTable {
-    /// Adds an ordinary token, spelled in the byte-level alphabet.
+    /// A table without tokens, of a vocabulary in `alphabet`.
+    pub(crate) fn new(alphabet: Alphabet) -> Self {
+        Self { alphabet, ..Self::default() }
+    }
+
+    /// Adds an ordinary token, spelled in the vocabulary's alphabet.
     pub(crate) fn insert_ordinary(
         &mut self,
         origin: &str,
@@ -49,7 +82,7 @@ impl TokenTable {
     ) -> Result<(), TextError> {
         let entry = TokenEntry {
             text: text.into(),
-            bytes: byte_level::token_bytes(text),
+            bytes: self.alphabet.token_bytes(text),
             role: TokenRole::Ordinary,
             reserved: false,
         };
@@ -66,7 +99,11 @@ impl TokenTable {
         reserved: bool,
     ) -> Result<(), TextError> {
         let role = if special { TokenRole::Special } else { TokenRole::Added };
-        let entry = TokenEntry { text: text.into(), bytes: text.as_bytes().into(), role, reserved };
+        let bytes = match self.alphabet {
+            Alphabet::ByteLevel => text.as_bytes().into(),
+            Alphabet::SentencePiece => self.alphabet.token_bytes(text),
+        };
+        let entry = TokenEntry { text: text.into(), bytes, role, reserved };
         if self.ids.get(text) == Some(&id)
             && let Some(slot) = self.entries.get_mut(id as usize)
         {
@@ -112,6 +149,15 @@ impl TokenTable {
     /// One more than the largest id.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether each of the 256 bytes has a token that ordinary text becomes.
+    pub(crate) fn covers_every_byte(&self) -> bool {
+        let is_ordinary = |entry: &TokenEntry| entry.role == TokenRole::Ordinary;
+        (0..=u8::MAX).all(|byte| {
+            let id = self.id(&self.alphabet.byte_token(byte));
+            id.and_then(|id| self.get(id)).is_some_and(is_ordinary)
+        })
     }
 
     /// The bytes `id` decodes to; nothing for an id without token.

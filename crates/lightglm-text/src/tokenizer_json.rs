@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::error::TextError;
-use crate::token_table::{MAX_TOKEN_ID, TokenTable};
+use crate::sentencepiece_alphabet::SPACE;
+use crate::token_table::{Alphabet, MAX_TOKEN_ID, TokenTable};
 
 /// A token the file adds to the model's vocabulary, with how it is matched in text.
 #[derive(Clone, Debug)]
@@ -36,12 +37,27 @@ impl AddedToken {
     }
 }
 
+/// Where a tokenizer puts a space in front of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DummyPrefix {
+    Never,
+    /// In front of a whole text.
+    First,
+    /// Behind each control token, too.
+    Always,
+}
+
 /// What a tokenizer.json becomes.
 pub(crate) struct TokenizerParts {
     /// Added tokens are matched.
     pub(crate) scaffold: tokenizers::Tokenizer,
     /// Reserved tokens do not exist.
     pub(crate) ordinary: tokenizers::Tokenizer,
+    /// [`Self::ordinary`] without a space in front, where it puts one there.
+    pub(crate) continuation: Option<tokenizers::Tokenizer>,
+    pub(crate) dummy_prefix: DummyPrefix,
+    /// Whether decoding leaves out a space in front of a text.
+    pub(crate) strips_space: bool,
     pub(crate) table: Arc<TokenTable>,
     pub(crate) added: Vec<AddedToken>,
 }
@@ -76,12 +92,15 @@ impl Origin<'_> {
     }
 }
 
-/// Reads the JSON of a byte-level BPE tokenizer; `origin` names it in errors.
+/// Reads the JSON of a BPE tokenizer; `origin` names it in errors.
 pub(crate) fn read(mut file: Value, origin: &str) -> Result<TokenizerParts, TextError> {
     let origin = Origin(origin);
     let root =
         file.as_object_mut().ok_or_else(|| origin.malformed("(root)", "not a JSON object"))?;
-    check_byte_level(root, &origin)?;
+    let alphabet = alphabet(root, &origin)?;
+    let strips_space = root["decoder"]["decoders"]
+        .as_array()
+        .is_some_and(|steps| steps.iter().any(|step| step["type"] == "Strip"));
     // A prompt is never cut or padded behind the caller's back.
     root.insert("truncation".to_owned(), Value::Null);
     root.insert("padding".to_owned(), Value::Null);
@@ -96,15 +115,28 @@ pub(crate) fn read(mut file: Value, origin: &str) -> Result<TokenizerParts, Text
         .get_mut("vocab")
         .and_then(Value::as_object_mut)
         .ok_or_else(|| origin.malformed("model.vocab", "not a JSON object"))?;
-    let table = token_table(vocab, &added, &origin)?;
+    let table = token_table(alphabet, vocab, &added, &origin)?;
     for token in &added {
         // With its id in the vocabulary, the library cannot number it anew.
         vocab.entry(token.content.clone()).or_insert_with(|| json!(token.id));
     }
 
-    let ordinary = build(without_reserved(&file, &added), &origin)?;
-    let scaffold = build(file, &origin)?;
-    Ok(TokenizerParts { scaffold, ordinary, table: Arc::new(table), added })
+    let ordinary = without_reserved(&file, &added, alphabet);
+    let mut continued = ordinary.clone();
+    let dummy_prefix = take_dummy_prefix(&mut continued);
+    let continuation = match dummy_prefix {
+        DummyPrefix::Never => None,
+        DummyPrefix::First | DummyPrefix::Always => Some(build(continued, &origin)?),
+    };
+    Ok(TokenizerParts {
+        ordinary: build(ordinary, &origin)?,
+        scaffold: build(file, &origin)?,
+        continuation,
+        dummy_prefix,
+        strips_space,
+        table: Arc::new(table),
+        added,
+    })
 }
 
 fn build(file: Value, origin: &Origin<'_>) -> Result<tokenizers::Tokenizer, TextError> {
@@ -115,7 +147,11 @@ fn build(file: Value, origin: &Origin<'_>) -> Result<tokenizers::Tokenizer, Text
         .map_err(|source| TextError::Build { origin: origin.0.to_owned(), source })
 }
 
-fn check_byte_level(root: &Map<String, Value>, origin: &Origin<'_>) -> Result<(), TextError> {
+/// Whose alphabet the vocabulary is in, by what turns texts into it and back.
+fn alphabet(root: &Map<String, Value>, origin: &Origin<'_>) -> Result<Alphabet, TextError> {
+    if is_sentencepiece(root) {
+        return Ok(Alphabet::SentencePiece);
+    }
     for (field, list) in [("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")] {
         let part = root.get(field).unwrap_or(&Value::Null);
         let is_byte_level = |value: &Value| value["type"] == "ByteLevel";
@@ -124,7 +160,70 @@ fn check_byte_level(root: &Map<String, Value>, origin: &Origin<'_>) -> Result<()
             return Err(origin.unsupported(field, part));
         }
     }
-    Ok(())
+    Ok(Alphabet::ByteLevel)
+}
+
+/// Whether tokens are decoded as SentencePiece's: spaces, bytes, and the space in front of a text.
+fn is_sentencepiece(root: &Map<String, Value>) -> bool {
+    let model = root.get("model").unwrap_or(&Value::Null);
+    let steps = root.get("decoder").map(|decoder| &decoder["decoders"]);
+    let Some([spaces, bytes, fuse, rest @ ..]) = steps.and_then(Value::as_array).map(Vec::as_slice)
+    else {
+        return false;
+    };
+    let space = SPACE.to_string();
+    model["byte_fallback"] == true
+        && spaces["type"] == "Replace"
+        && spaces["pattern"]["String"] == space
+        && spaces["content"] == " "
+        && bytes["type"] == "ByteFallback"
+        && fuse["type"] == "Fuse"
+        && match rest {
+            [] => true,
+            [strip] => {
+                strip["type"] == "Strip"
+                    && strip["content"] == " "
+                    && strip["start"] == 1
+                    && strip["stop"] == 0
+            }
+            _ => false,
+        }
+}
+
+/// Takes out of the file what puts a space in front of text, and says where it did.
+fn take_dummy_prefix(file: &mut Value) -> DummyPrefix {
+    let space = SPACE.to_string();
+    let is_prepend = |step: &Value| step["type"] == "Prepend" && step["prepend"] == space;
+    let normalizer = &mut file["normalizer"];
+    let mut found = DummyPrefix::Never;
+    if is_prepend(normalizer) {
+        *normalizer = Value::Null;
+        found = DummyPrefix::Always;
+    } else if let Some(steps) = normalizer["normalizers"].as_array_mut() {
+        let all = steps.len();
+        steps.retain(|step| !is_prepend(step));
+        if steps.len() < all {
+            found = DummyPrefix::Always;
+        }
+    }
+    let pre_tokenizer = &mut file["pre_tokenizer"];
+    let steps: &mut [Value] = match pre_tokenizer["type"] == "Sequence" {
+        true => pre_tokenizer["pretokenizers"].as_array_mut().map_or(&mut [], Vec::as_mut_slice),
+        false => std::slice::from_mut(pre_tokenizer),
+    };
+    for step in steps.iter_mut().filter(|step| step["type"] == "Metaspace") {
+        // What files without the one key or the other mean.
+        let added = step["add_prefix_space"] != false;
+        match step["prepend_scheme"].as_str() {
+            Some("first") => found = DummyPrefix::First,
+            Some("never") => {}
+            None if !added => {}
+            _ => found = DummyPrefix::Always,
+        }
+        step["prepend_scheme"] = json!("never");
+        step["add_prefix_space"] = json!(false);
+    }
+    found
 }
 
 fn check_model(model: &mut Map<String, Value>, origin: &Origin<'_>) -> Result<(), TextError> {
@@ -176,11 +275,12 @@ fn added_tokens(
 }
 
 fn token_table(
+    alphabet: Alphabet,
     vocab: &Map<String, Value>,
     added: &[AddedToken],
     origin: &Origin<'_>,
 ) -> Result<TokenTable, TextError> {
-    let mut table = TokenTable::default();
+    let mut table = TokenTable::new(alphabet);
     for (token, id) in vocab {
         let id = origin.id(format!("model.vocab[{token:?}]"), id)?;
         table.insert_ordinary(origin.0, token, id)?;
@@ -197,8 +297,9 @@ fn token_table(
 }
 
 /// The file again, in which no reserved token exists: neither as an added token, nor in the
-/// vocabulary, nor as what a merge takes or makes, nor as the unknown token.
-fn without_reserved(file: &Value, added: &[AddedToken]) -> Value {
+/// vocabulary, nor as what a merge takes or makes, nor as the unknown token. SentencePiece's unknown token
+/// stays, which no spelling of it leads to.
+fn without_reserved(file: &Value, added: &[AddedToken], alphabet: Alphabet) -> Value {
     let reserved: HashSet<&str> = added
         .iter()
         .filter(|token| token.is_reserved())
@@ -211,9 +312,12 @@ fn without_reserved(file: &Value, added: &[AddedToken]) -> Value {
         list.retain(|token| token["content"].as_str().is_some_and(|text| !is_reserved(text)));
     }
     let model = &mut file["model"];
-    model["unk_token"] = Value::Null;
+    if alphabet == Alphabet::ByteLevel {
+        model["unk_token"] = Value::Null;
+    }
+    let unknown = model["unk_token"].clone();
     if let Some(vocab) = model["vocab"].as_object_mut() {
-        vocab.retain(|token, _| !is_reserved(token));
+        vocab.retain(|token, _| !is_reserved(token) || unknown == *token);
     }
     if let Some(merges) = model["merges"].as_array_mut() {
         merges.retain(|merge| {

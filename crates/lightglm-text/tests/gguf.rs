@@ -226,8 +226,13 @@ fn bad_vocabularies_are_refused_by_field() {
     let refuse = |vocabulary: GgufVocabulary| Tokenizer::from_gguf(&vocabulary).unwrap_err();
     let error = refuse(GgufVocabulary { pre: "no-such".to_owned(), ..good.clone() });
     assert!(matches!(error, TextError::UnknownPreTokenizer { name } if name == "no-such"));
+    for model in ["t5", "bert", "rwkv"] {
+        let error = refuse(GgufVocabulary { model: model.to_owned(), ..good.clone() });
+        assert!(matches!(error, TextError::UnsupportedTokenizer { found, .. } if found == model));
+    }
+    // Without scores there is no telling which piece is made first.
     let error = refuse(GgufVocabulary { model: "llama".to_owned(), ..good.clone() });
-    assert!(matches!(error, TextError::UnsupportedTokenizer { found, .. } if found == "llama"));
+    assert!(error.to_string().contains("tokenizer.ggml.scores"), "{error}");
     let error = refuse(GgufVocabulary { token_types: vec![1], ..good.clone() });
     assert!(matches!(error, TextError::Malformed { .. }));
     let error = refuse(GgufVocabulary { merges: vec!["ab".to_owned()], ..good.clone() });
@@ -238,4 +243,96 @@ fn bad_vocabularies_are_refused_by_field() {
     doubled.tokens.push("<|im_end|>".to_owned());
     doubled.token_types.push(3);
     assert!(matches!(refuse(doubled), TextError::TokenCollision { .. }));
+}
+
+/// What SentencePiece made of texts, by `tools/sentencepiece_golden.py`.
+fn sentencepiece() -> (GgufVocabulary, Vec<(String, Vec<u32>, String)>) {
+    let bytes = include_bytes!("data/sentencepiece/expected.json");
+    let mut file: Value = serde_json::from_slice(bytes).unwrap();
+    let vocabulary = GgufVocabulary {
+        model: "llama".to_owned(),
+        pre: "default".to_owned(),
+        tokens: serde_json::from_value(file["tokens"].take()).unwrap(),
+        scores: serde_json::from_value(file["scores"].take()).unwrap(),
+        token_types: serde_json::from_value(file["token_type"].take()).unwrap(),
+        bos_token_id: Some(1),
+        eos_token_ids: vec![2],
+        add_bos_token: true,
+        add_space_prefix: true,
+        ..GgufVocabulary::default()
+    };
+    (vocabulary, serde_json::from_value(file["cases"].take()).unwrap())
+}
+
+#[test]
+fn a_vocabulary_of_scores_has_the_ids_of_sentencepiece() {
+    let (vocabulary, cases) = sentencepiece();
+    let gguf = Tokenizer::from_gguf(&vocabulary).unwrap();
+    let json = Tokenizer::json_of_gguf(&vocabulary).unwrap();
+    let folder = Tokenizer::from_bytes(json.as_bytes()).unwrap();
+    assert!(gguf.covers_every_byte());
+    assert_eq!(gguf.vocab_size(), vocabulary.tokens.len());
+    for (text, ids, decoded) in &cases {
+        for tokenizer in [&gguf, &folder] {
+            assert_eq!(tokenizer.encode_text(text).unwrap(), *ids, "{text:?}");
+            assert_eq!(tokenizer.decode(ids, false), *decoded, "{text:?}");
+            let mut stream = tokenizer.decode_stream(true);
+            let mut pieces: String = ids.iter().filter_map(|id| stream.push(*id)).collect();
+            pieces.extend(stream.finish());
+            assert_eq!(pieces, *decoded, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn pieces_stand_for_their_bytes() {
+    let (vocabulary, _) = sentencepiece();
+    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    // The space is put in front of a text and behind a control token, and left out once.
+    let ids = tokenizer.encode_text("a b").unwrap();
+    assert_eq!(tokenizer.decode(&[&ids[..], &ids[..]].concat(), false), "a b a b");
+    assert_eq!(tokenizer.encode_with_post_processor("a b").unwrap(), [&[1], &ids[..]].concat());
+    assert_eq!(tokenizer.front(), [1]);
+    assert_eq!(tokenizer.encode_continuation(" a b").unwrap(), ids);
+    // Half a character is held back, and told to be none at the end.
+    let ids = tokenizer.encode_text("😀").unwrap();
+    let mut stream = tokenizer.decode_stream(true);
+    let pieces: Vec<_> = ids[..ids.len() - 1].iter().filter_map(|id| stream.push(*id)).collect();
+    assert!(pieces.is_empty(), "{pieces:?}");
+    assert_eq!(stream.finish().as_deref(), Some("\u{fffd}"));
+    // What is written like a control token, or like a byte, is text.
+    for text in ["<s>", "<unk>", "<|user|>", "<0x0A>"] {
+        let ids = tokenizer.encode_text(text).unwrap();
+        assert!(ids.iter().all(|id| !tokenizer.is_special(*id)), "{text}");
+        assert_eq!(tokenizer.decode(&ids, true), text);
+    }
+    let newline = tokenizer.encode_text("\n").unwrap();
+    assert_eq!(newline.last(), tokenizer.token_to_id("<0x0A>").as_ref());
+}
+
+#[test]
+fn a_file_says_what_is_put_around_texts() {
+    let (vocabulary, _) = sentencepiece();
+    let ids = |vocabulary: &GgufVocabulary, text: &str| {
+        Tokenizer::from_gguf(vocabulary).unwrap().encode_with_post_processor(text).unwrap()
+    };
+    let both = GgufVocabulary { add_eos_token: true, ..vocabulary.clone() };
+    let a = Tokenizer::from_gguf(&vocabulary).unwrap().encode_text("a").unwrap();
+    assert_eq!(ids(&both, "a"), [&[1], &a[..], &[2]].concat());
+    // A prompt is to be continued.
+    assert_eq!(Tokenizer::from_gguf(&both).unwrap().front(), [1]);
+    let bare =
+        GgufVocabulary { add_bos_token: false, add_space_prefix: false, ..vocabulary.clone() };
+    let tokenizer = Tokenizer::from_gguf(&bare).unwrap();
+    assert_eq!(tokenizer.encode_text(" a").unwrap(), a);
+    assert_eq!(tokenizer.decode(&a, false), " a");
+    let squeezed = GgufVocabulary { remove_extra_whitespaces: true, ..vocabulary.clone() };
+    assert_eq!(ids(&squeezed, "  a   a "), ids(&vocabulary, "a a"));
+    // What the vocabulary has neither a piece nor bytes for is unknown, once for all in a row.
+    let mut without = vocabulary;
+    let byte = without.tokens.iter().position(|token| token == "<0xF0>").unwrap();
+    without.token_types[byte] = 5;
+    let unknown = Tokenizer::from_gguf(&without).unwrap().encode_text("😀😀").unwrap();
+    assert_eq!(unknown.last(), Some(&0));
+    assert_eq!(unknown.len(), 2);
 }

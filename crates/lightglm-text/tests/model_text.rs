@@ -306,6 +306,9 @@ fn a_reply_has_no_opening_and_comes_back_as_it_was() {
             let mut told: String = reply.iter().filter_map(|&token| stream.push(token)).collect();
             told += &stream.finish().unwrap_or_default();
             assert_eq!(told, said);
+            // Said for the model, it is the same.
+            let opened = text.open_reply(prompt.clone(), &text.reply_opening(false)).unwrap();
+            assert!(said.starts_with('\n') || opened == [&prompt[..], &reply[..1]].concat());
             let [user] = question.clone();
             let next = [user, Message::assistant(told), Message::user("And?")];
             let next = text.encode_chat(&next, &[]).unwrap();
@@ -313,6 +316,11 @@ fn a_reply_has_no_opening_and_comes_back_as_it_was() {
         }
     }
     let smollm2 = of_source(&smollm2_source());
+    // The first word of a reply has the space in it.
+    assert_eq!(smollm2.open_reply(vec![5], " ").unwrap(), [5]);
+    assert_eq!(smollm2.open_reply(vec![5], "").unwrap(), [5]);
+    let thoughts = smollm2.open_reply(vec![5], "<|user|>\n").unwrap();
+    assert_eq!(thoughts[1..2], [smollm2.tokenizer.token_to_id("<|user|>").unwrap()]);
     let mut stream = smollm2.reply_detokenizer(&smollm2.reply_opening(false));
     let reply = smollm2.encode("\nYes").unwrap();
     let told: String = reply.iter().filter_map(|&token| stream.push(token)).collect();

@@ -8,6 +8,7 @@ use std::path::Path;
 use lightglm_core::{ProjectionLayout, python_json};
 use serde_json::json;
 
+use super::chatglm;
 use super::fields::Fields;
 use super::llama_family::LlamaFamily;
 use super::{ConfigError, RopeParameters};
@@ -52,10 +53,21 @@ impl ModelType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layouts {
     /// In the weights beside the configuration.
-    pub weights: ProjectionLayout,
+    pub weights: WeightLayout,
     /// In adapters that are made for the model. A model of the Llama family that was converted keeps those it
     /// had: its configuration says so under [`ADAPTERS_KEY`].
     pub adapters: ProjectionLayout,
+}
+
+/// How a folder's weights are named and laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightLayout {
+    /// As transformers writes a `glm` or `glm4`.
+    Glm,
+    /// As it writes those of the Llama family: [`LlamaCheckpoint`](crate::weights::LlamaCheckpoint).
+    Llama,
+    /// As ChatGLM's own code does: [`ChatGlmCheckpoint`](crate::weights::ChatGlmCheckpoint).
+    ChatGlm,
 }
 
 /// The key of `config.json` that says in a converted model whose layout its adapters have: `llama`.
@@ -109,8 +121,7 @@ impl GlmConfig {
     /// transformers 5 (`rope_parameters`).
     ///
     /// `llama`, `mistral` and `qwen2` are read as the [`ModelType::Glm`] that computes the same, with whole
-    /// heads rotated; weights in their layout are read by
-    /// [`LlamaCheckpoint`](crate::weights::LlamaCheckpoint).
+    /// heads rotated, `chatglm` as the one that it is; [`WeightLayout`] says who reads their weights.
     ///
     /// # Errors
     /// [`ConfigError`] naming the file and the key.
@@ -147,12 +158,16 @@ impl GlmConfig {
             Family::Glm(model_type) => {
                 let config = Self::parse_glm(root, model_type)?;
                 let adapters = adapter_layout(root, config.head_dim)?;
-                (config, Layouts { weights: ProjectionLayout::Glm, adapters })
+                (config, Layouts { weights: WeightLayout::Glm, adapters })
+            }
+            Family::ChatGlm => {
+                let adapters = ProjectionLayout::Glm;
+                (chatglm::parse(root)?, Layouts { weights: WeightLayout::ChatGlm, adapters })
             }
             Family::Llama(family) => {
                 let config = family.parse(root)?;
-                let layout = ProjectionLayout::Llama { head_dim: config.head_dim };
-                (config, Layouts { weights: layout, adapters: layout })
+                let adapters = ProjectionLayout::Llama { head_dim: config.head_dim };
+                (config, Layouts { weights: WeightLayout::Llama, adapters })
             }
         };
         config.check_in(file)?;
@@ -315,6 +330,7 @@ impl GlmConfig {
 /// Whose fields and defaults a file has.
 enum Family {
     Glm(ModelType),
+    ChatGlm,
     Llama(LlamaFamily),
 }
 
@@ -322,6 +338,7 @@ fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
     match root.string("model_type")? {
         Some("glm4") => Ok(Family::Glm(ModelType::Glm4)),
         Some("glm") => Ok(Family::Glm(ModelType::Glm)),
+        Some("chatglm") => Ok(Family::ChatGlm),
         Some("llama") => Ok(Family::Llama(LlamaFamily::Llama)),
         Some("mistral") => Ok(Family::Llama(LlamaFamily::Mistral)),
         Some("qwen2") => Ok(Family::Llama(LlamaFamily::Qwen2)),
@@ -331,10 +348,10 @@ fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
             value: other.into(),
             supported: match other {
                 "qwen3" => {
-                    "glm4, glm, llama, mistral, qwen2 (qwen3 normalizes every head of q and k, \
+                    "glm4, glm, chatglm, llama, mistral, qwen2 (qwen3 normalizes every head of q and k, \
                      `q_norm` and `k_norm`, which this decoder does not)"
                 }
-                _ => "glm4, glm, llama, mistral, qwen2",
+                _ => "glm4, glm, chatglm, llama, mistral, qwen2",
             },
         }),
         None => {
@@ -399,4 +416,15 @@ pub(super) fn split_heads(
             Err(ConfigError::impossible(root.file(), root.path("head_dim"), "null", reason))
         }
     }
+}
+
+/// [`ConfigError::Unsupported`] from its parts.
+pub(super) fn unsupported(
+    root: Fields<'_>,
+    key: &str,
+    value: impl ToString,
+    supported: &'static str,
+) -> ConfigError {
+    let (file, value) = (root.file().into(), value.to_string());
+    ConfigError::Unsupported { file, key: root.path(key), value, supported }
 }

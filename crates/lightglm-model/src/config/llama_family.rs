@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::glm_config::{parse_dtype, split_heads};
+use super::glm_config::{parse_dtype, split_heads, unsupported};
 use super::{ConfigError, GlmConfig, ModelType, RopeParameters};
 
 /// A model type of the family.
@@ -138,6 +138,11 @@ fn refuse_other_models(root: Fields<'_>) -> Result<(), ConfigError> {
             return Err(unsupported(root, key, true, "false"));
         }
     }
+    refuse_quantization(root)
+}
+
+/// Refuses weights of other programs' quantization, which are not read in other layouts than GLM's.
+pub(super) fn refuse_quantization(root: Fields<'_>) -> Result<(), ConfigError> {
     if let Some(quantization) =
         root.object("quantization_config")?.filter(|fields| !fields.is_empty())
     {
@@ -146,14 +151,4 @@ fn refuse_other_models(root: Fields<'_>) -> Result<(), ConfigError> {
         return Err(unsupported(quantization, "quant_method", method, supported));
     }
     Ok(())
-}
-
-fn unsupported(
-    root: Fields<'_>,
-    key: &str,
-    value: impl ToString,
-    supported: &'static str,
-) -> ConfigError {
-    let (file, value) = (root.file().into(), value.to_string());
-    ConfigError::Unsupported { file, key: root.path(key), value, supported }
 }

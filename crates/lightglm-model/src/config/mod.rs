@@ -9,6 +9,7 @@
 //! assert!(GlmConfig::from_json(r#"{"model_type": "glm4", "num_key_value_heads": 3}"#).is_err());
 //! ```
 
+mod chatglm;
 mod error;
 mod fields;
 mod generation_config;
@@ -20,5 +21,5 @@ mod shapes;
 
 pub use error::ConfigError;
 pub use generation_config::GenerationConfig;
-pub use glm_config::{ADAPTERS_KEY, GlmConfig, Layouts, ModelType};
+pub use glm_config::{ADAPTERS_KEY, GlmConfig, Layouts, ModelType, WeightLayout};
 pub use rope::{RopeParameters, RopeScaling};

@@ -3,6 +3,7 @@
 //! All of them are a [`WeightSource`](lightglm_core::WeightSource): tensors by their Hugging Face
 //! names, mapped rather than read where the file's form allows it.
 
+mod chatglm;
 mod check_tensors;
 mod gguf;
 mod llama;
@@ -10,6 +11,7 @@ mod random_checkpoint;
 mod safetensors;
 mod seeded;
 
+pub use chatglm::ChatGlmCheckpoint;
 pub use check_tensors::check_tensors;
 pub use gguf::{
     GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType,

@@ -34,7 +34,7 @@ impl PromptText for Prompts<'_> {
         let tokenizer = &self.text.tokenizer;
         match self.style {
             PromptStyle::Chat => Ok(tokenizer.encode_text(answer)?),
-            PromptStyle::Plain => Ok(tokenizer.encode_text(&format!(" {answer}"))?),
+            PromptStyle::Plain => Ok(tokenizer.encode_continuation(&format!(" {answer}"))?),
         }
     }
 

@@ -45,6 +45,10 @@ impl TextOptions {
 impl Model {
     /// Perplexity of `text`: `exp` of the mean negative log-likelihood of a token.
     ///
+    /// Every window begins with what the tokenizer puts in front of every text (GLM's `[gMASK]<sop>`, a BOS),
+    /// as prompts and training rows do: the model has not learnt to read without. It is context, and not
+    /// scored.
+    ///
     /// With a [`kv_budget`](crate::LoadOptions::kv_budget) what is scored is run token by token, and the
     /// [`context_only`](Protocol::context_only) tokens before it at once, exactly.
     ///
@@ -74,7 +78,8 @@ impl Model {
         reference.refuse_one_conversation("kl_divergence")?;
         options.protocol.check()?;
         let tokens = self.tokens(text, options)?;
-        if tokens != reference.tokens(text, options)? {
+        let same_front = front(self) == front(reference);
+        if !same_front || tokens != reference.tokens(text, options)? {
             let (reference, candidate) = (reference.name().to_owned(), self.name().to_owned());
             return Err(Error::OtherTokens { reference, candidate });
         }
@@ -120,7 +125,7 @@ impl DeviceJob for OfText<'_> {
     fn run<B: LmGradients>(self, _: B::Device) -> Self::Output {
         let Self { model, tokens, options } = self;
         let mut cache = caches::<B>(model);
-        let mut subject = Subject::new(decoder::<B>(model), &mut cache);
+        let mut subject = Subject::new(decoder::<B>(model), &mut cache).with_front(front(model));
         watched(DOING, &options.progress, &[model], |control| {
             perplexity(&mut subject, tokens, &options.protocol, control)
         })
@@ -141,7 +146,8 @@ impl DeviceJob for Pair<'_> {
 
     fn run<R: LmGradients>(self, _: R::Device) -> Self::Output {
         let mut cache = caches::<R>(self.reference);
-        let mut reference = Subject::new(decoder::<R>(self.reference), &mut cache);
+        let mut reference = Subject::new(decoder::<R>(self.reference), &mut cache)
+            .with_front(front(self.reference));
         run_on(
             self.candidate.options().device,
             Candidate { pair: self, reference: &mut reference },
@@ -161,7 +167,8 @@ impl<R: LmBackend> DeviceJob for Candidate<'_, '_, R> {
     fn run<C: LmGradients>(self, _: C::Device) -> Self::Output {
         let Pair { reference, candidate, tokens, options } = self.pair;
         let mut cache = caches::<C>(candidate);
-        let mut subject = Subject::new(decoder::<C>(candidate), &mut cache);
+        let mut subject =
+            Subject::new(decoder::<C>(candidate), &mut cache).with_front(front(candidate));
         let models = [reference, candidate];
         watched(DOING, &options.progress, &models, |control| {
             kl_divergence(self.reference, &mut subject, tokens, &options.protocol, control)
@@ -174,6 +181,11 @@ fn caches<B: LmBackend>(
     model: &Model,
 ) -> impl FnMut(usize) -> Result<Box<dyn KvCache<B>>, KvCacheError> + '_ {
     |positions| Ok(Box::new(model.cache::<B>(1, positions)))
+}
+
+/// What `model` has in front of every text, and of every window of one.
+fn front(model: &Model) -> &[u32] {
+    model.text().tokenizer.front()
 }
 
 fn decoder<B: LmBackend>(model: &Model) -> &dyn CausalLm<B> {

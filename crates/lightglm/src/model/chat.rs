@@ -6,6 +6,8 @@ use std::time::Instant;
 use lightglm_generation::{
     CancelToken, GenerationRequest, PrefillProgress, SamplingParams, Step, ThinkingControl,
 };
+#[cfg(feature = "structured")]
+use lightglm_serve::structured::Constraint;
 use lightglm_text::{ChatText, Message};
 use serde_json::{Map, Value};
 
@@ -55,7 +57,7 @@ struct State {
     history: Vec<Message>,
     params: SamplingParams,
     #[cfg(feature = "structured")]
-    constraint: Option<lightglm_serve::structured::Constraint>,
+    constraint: Option<Constraint>,
     cancel: CancelToken,
     /// Tokens that the cache may hold: those of the last turn's prompt and reply.
     tokens: Vec<u32>,
@@ -114,7 +116,7 @@ impl Chat {
 
     /// With answers that follow `constraint`: a JSON schema, a regular expression, a grammar.
     #[cfg(feature = "structured")]
-    pub fn with_constraint(mut self, constraint: lightglm_serve::structured::Constraint) -> Self {
+    pub fn with_constraint(mut self, constraint: Constraint) -> Self {
         self.state.constraint = Some(constraint);
         self
     }
@@ -149,6 +151,15 @@ impl Chat {
         let text = model.text();
         let messages = state.messages(&message);
         let prompt = text.encode_chat_with(&messages, &state.tools, &state.variables)?;
+        let opening = text.reply_opening(!state.tools.is_empty());
+        // What is constrained is so from its first token on: its opening, which a call does not have, is said
+        // for it.
+        #[cfg(feature = "structured")]
+        let (prompt, opening) = match &state.constraint {
+            None => (prompt, opening),
+            Some(Constraint::ToolCall { .. }) => (prompt, String::new()),
+            Some(_) => (text.open_reply(prompt, &opening)?, String::new()),
+        };
         let limit = model.max_context();
         if prompt.len() >= limit {
             return Err(Error::ConversationTooLong { tokens: prompt.len(), limit });
@@ -156,15 +167,10 @@ impl Chat {
         #[cfg(feature = "structured")]
         let processor =
             state.constraint.as_ref().map(|constraint| model.constrain(constraint)).transpose()?;
-        // What is constrained is so from its first token on.
         #[cfg(feature = "structured")]
         let is_free = processor.is_none();
         #[cfg(not(feature = "structured"))]
         let is_free = true;
-        let opening = match is_free {
-            true => text.reply_opening(!state.tools.is_empty()),
-            false => String::new(),
-        };
         let thoughts = match state.thinking_budget.filter(|_| is_free) {
             Some(budget) => {
                 let end = text.encode_thoughts_end()?;

@@ -179,7 +179,8 @@ impl Model {
     pub fn score(&self, prompt: &str, continuations: &[&str]) -> Result<Vec<f64>, Error> {
         self.refuse_one_conversation("score")?;
         let text = &self.inner.text;
-        let encoded = continuations.iter().map(|continuation| text.encode(continuation));
+        let encoded = continuations.iter();
+        let encoded = encoded.map(|continuation| text.tokenizer.encode_continuation(continuation));
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         self.inner.runtime.score(&text.encode_prompt(prompt)?, &encoded)
     }

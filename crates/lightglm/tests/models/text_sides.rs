@@ -67,6 +67,9 @@ fn a_folder_and_its_gguf_give_the_same_ids() {
             }
         }
         assert_eq!(folder.reply_opening(false), gguf.reply_opening(false));
+        // What a perplexity has in front of its windows, too.
+        assert_eq!(folder.tokenizer.front(), gguf.tokenizer.front());
+        assert_eq!(folder.tokenizer.decode(gguf.tokenizer.front(), false), "[gMASK]<sop>");
         let [a, b] = both.map(|text| {
             let mut report = DropReport::default();
             ConversationTokenizer::new(text).tokenize(&rows, 512, &mut report).unwrap()

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use lightglm::{LoadOptions, Model, Prompt, Request, SamplingParams, Server, ServerOptions};
 use lightglm_core::{KV_BLOCK, WeightDtype};
 use lightglm_model::config::GlmConfig;
+use lightglm_serve::structured::Constraint;
 use lightglm_text::{ChatText, Message, ModelText};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -118,6 +119,22 @@ fn a_chat_computes_what_it_said_once() {
     assert_eq!(model.complete(raw).unwrap().text, format!("\n{reply}"));
 }
 
+/// A constraint has no place for the opening: it is said for the model, and the turn comes back as it was.
+#[test]
+fn a_constrained_reply_has_no_opening() {
+    let (folder, reply) = scripted();
+    let model = Model::open(folder.path(), LoadOptions::default()).unwrap();
+    let free = model.text().encode_chat(&[Message::user("Hi")], &[]).unwrap();
+    let constraint = Constraint::Regex("[!-~\n]*".to_owned());
+    let mut chat = model.chat().with_sampling(sampling()).with_constraint(constraint);
+    let first = chat.ask("Hi").unwrap().finish().unwrap();
+    assert_eq!(first.text, reply);
+    assert_eq!(first.prompt_token_ids, [free, model.text().encode("\n").unwrap()].concat());
+    let second = chat.ask("And?").unwrap().finish().unwrap();
+    let seen = [first.prompt_token_ids, first.token_ids].concat();
+    assert!(second.prompt_token_ids.starts_with(&seen));
+}
+
 fn post(address: SocketAddr, path: &str, body: &Value) -> String {
     let body = body.to_string();
     let request = format!(
@@ -165,6 +182,10 @@ fn an_echoed_reply_is_in_the_prefix_cache() {
         Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned())
     });
     assert_eq!(said.collect::<String>(), reply);
+    let mut constrained = body(&messages[..1]);
+    constrained["guided_regex"] = "[!-~\\n]*".into();
+    let constrained: Value = serde_json::from_str(&post(address, CHAT, &constrained)).unwrap();
+    assert_eq!(constrained["choices"][0]["message"]["content"], reply.as_str());
     let answer = post(address, "/answer", &json!({"question": "Hi", "max_tokens": 200}));
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["answer"], reply.as_str());

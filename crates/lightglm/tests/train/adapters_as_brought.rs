@@ -114,7 +114,12 @@ fn what_is_brought_is_used_or_refused_by_name() {
 }
 
 /// Writes an adapter of rank 4 (`ranks` for others) with the modules of shapes `[N, K]`.
-fn write(folder: &Path, name: &str, fields: Value, modules: &[(&str, [usize; 2], usize)]) {
+pub(crate) fn write(
+    folder: &Path,
+    name: &str,
+    fields: Value,
+    modules: &[(&str, [usize; 2], usize)],
+) {
     let folder = folder.join(name);
     fs::create_dir_all(&folder).unwrap();
     let mut config = json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": []});

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod adapters_as_brought;
+mod chatglm;
 mod checkpoint_folder;
 mod conformance;
 mod golden;

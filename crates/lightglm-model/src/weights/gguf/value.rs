@@ -208,6 +208,15 @@ impl GgufArray {
         }
     }
 
+    /// The numbers of an array of numbers.
+    pub fn to_f32s(&self) -> Option<Vec<f32>> {
+        match self {
+            Self::F32(values) => Some(values.clone()),
+            Self::F64(values) => Some(values.iter().map(|&value| value as f32).collect()),
+            _ => Some(self.to_i32s()?.into_iter().map(|value| value as f32).collect()),
+        }
+    }
+
     fn read(cursor: &mut Cursor<'_>, depth: usize) -> Result<Self, Reason> {
         if depth > MAX_DEPTH {
             return Err(format!("arrays nested over {MAX_DEPTH} deep at {}", cursor.position()));

@@ -41,6 +41,18 @@ pub(super) fn read_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, WeightE
         let (types, tokens) = (token_types.len(), tokens.len());
         return Err(malformed(format!("{types} token types for {tokens} tokens")));
     }
+    let key = "tokenizer.ggml.scores";
+    let scores = match file.get(key) {
+        None => Vec::new(),
+        Some(value) => value
+            .as_array()
+            .and_then(|array| array.to_f32s())
+            .ok_or_else(|| malformed(format!("`{key}` is not an array of numbers")))?,
+    };
+    let flag = |name: &str, default: bool| {
+        let value = file.get(&format!("tokenizer.ggml.{name}"));
+        value.and_then(GgufValue::as_bool).unwrap_or(default)
+    };
     let id = |name: &str| {
         let id = token_id(file, &format!("tokenizer.ggml.{name}_token_id"));
         id.map_err(|error| malformed(error.to_string()))
@@ -51,19 +63,23 @@ pub(super) fn read_vocabulary(file: &GgufFile) -> Result<GgufVocabulary, WeightE
     if let Some(id) = ids.into_iter().find(|id| **id as usize >= tokens.len()) {
         return Err(malformed(format!("special token {id} of {} tokens", tokens.len())));
     }
+    let model = text("tokenizer.ggml.model")?.unwrap_or_default();
+    // What llama.cpp takes files without the keys for.
+    let is_sentencepiece = model == "llama";
     Ok(GgufVocabulary {
-        model: text("tokenizer.ggml.model")?.unwrap_or_default(),
         pre: text("tokenizer.ggml.pre")?.unwrap_or_default(),
         tokens,
         token_types,
         merges: strings("tokenizer.ggml.merges")?,
+        scores,
         bos_token_id,
         eos_token_ids,
         pad_token_id,
-        add_bos_token: file
-            .get("tokenizer.ggml.add_bos_token")
-            .and_then(GgufValue::as_bool)
-            .unwrap_or(false),
+        add_bos_token: flag("add_bos_token", is_sentencepiece),
+        add_eos_token: flag("add_eos_token", false),
+        add_space_prefix: flag("add_space_prefix", is_sentencepiece),
+        remove_extra_whitespaces: flag("remove_extra_whitespaces", false),
         chat_template: text("tokenizer.chat_template")?,
+        model,
     })
 }

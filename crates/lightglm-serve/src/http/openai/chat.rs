@@ -14,6 +14,7 @@ use super::sampling::Sampled;
 use super::thinking::WithThinking;
 use super::tools::{Tool, ToolChoice, checked, plan};
 use super::whole::{Whole, whole};
+use crate::constraint::Constraint;
 use crate::http::admission::Admission;
 use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
@@ -88,11 +89,20 @@ pub(in crate::http) async fn chat(
         let thoughts = thoughts.checked(&state.config.limits, text, &tool_values)?;
         let prompt = text.encode_chat_with(&messages, &tool_values, &thoughts.variables);
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        // What is constrained is so from its first token on, unless the prompt has begun to think.
-        let (thinking, opening) = match (text.thinking(&prompt), &demand) {
-            (thinking, None) => (thinking, state.opening(!tool_values.is_empty())),
-            (Thinking::Opened, Some(_)) => (Thinking::Opened, String::new()),
-            (_, Some(_)) => (Thinking::Never, String::new()),
+        let opening = state.opening(!tool_values.is_empty());
+        let thinking = text.thinking(&prompt);
+        // What is constrained is so from its first token on: it thinks nothing, unless the prompt has begun to,
+        // and its opening, which a call does not have, is said for it.
+        let constraint = demand.as_ref().map(|demand| &demand.constraint);
+        let (prompt, thinking, opening) = match (constraint, thinking) {
+            (None, thinking) => (prompt, thinking, opening),
+            (Some(_), Thinking::Opened) => (prompt, thinking, String::new()),
+            (Some(Constraint::ToolCall { .. }), _) => (prompt, Thinking::Never, String::new()),
+            (Some(_), _) => {
+                let opened = text.open_reply(prompt, &opening);
+                let opened = opened.map_err(|error| ApiError::text("messages", &error))?;
+                (opened, Thinking::Never, String::new())
+            }
         };
         let mut choices = choice_prompts(state, demand.as_ref(), vec![prompt], n)?;
         thoughts.control(text, thinking, &mut choices)?;
