@@ -44,6 +44,7 @@ MODELS = {
     "llama_bias": ("llama", {"attention_bias": True, "num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "mistral": ("mistral", {"sliding_window": None, "num_key_value_heads": 1}),
     "qwen2": ("qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}),
+    "qwen3": ("qwen3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}),
 }
 
 

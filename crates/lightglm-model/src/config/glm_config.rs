@@ -36,6 +36,9 @@ pub enum ModelType {
     Glm4,
     /// `glm`, of 2024 (glm-4-9b-chat-hf): an RMSNorm before each only.
     Glm,
+    /// `glm` with an RMSNorm of each head of q and of k before they are rotated: what `qwen3` computes. No
+    /// other program has it in GLM's layout, so its name is our own.
+    GlmQkNorm,
 }
 
 impl ModelType {
@@ -44,6 +47,7 @@ impl ModelType {
         match self {
             Self::Glm4 => "glm4",
             Self::Glm => "glm",
+            Self::GlmQkNorm => "glm_qk_norm",
         }
     }
 }
@@ -109,7 +113,7 @@ impl GlmConfig {
     /// transformers 5 (`rope_parameters`).
     ///
     /// `llama`, `mistral` and `qwen2` are read as the [`ModelType::Glm`] that computes the same, with whole
-    /// heads rotated; weights in their layout are read by
+    /// heads rotated, and `qwen3` as [`ModelType::GlmQkNorm`]; weights in their layout are read by
     /// [`LlamaCheckpoint`](crate::weights::LlamaCheckpoint).
     ///
     /// # Errors
@@ -286,6 +290,7 @@ impl GlmConfig {
         let architecture = match self.model_type {
             ModelType::Glm4 => "Glm4ForCausalLM",
             ModelType::Glm => "GlmForCausalLM",
+            ModelType::GlmQkNorm => "GlmQkNormForCausalLM",
         };
         let value = json!({
             "architectures": [architecture],
@@ -322,20 +327,16 @@ fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
     match root.string("model_type")? {
         Some("glm4") => Ok(Family::Glm(ModelType::Glm4)),
         Some("glm") => Ok(Family::Glm(ModelType::Glm)),
+        Some("glm_qk_norm") => Ok(Family::Glm(ModelType::GlmQkNorm)),
         Some("llama") => Ok(Family::Llama(LlamaFamily::Llama)),
         Some("mistral") => Ok(Family::Llama(LlamaFamily::Mistral)),
         Some("qwen2") => Ok(Family::Llama(LlamaFamily::Qwen2)),
+        Some("qwen3") => Ok(Family::Llama(LlamaFamily::Qwen3)),
         Some(other) => Err(ConfigError::Unsupported {
             file: root.file().into(),
             key: root.path("model_type"),
             value: other.into(),
-            supported: match other {
-                "qwen3" => {
-                    "glm4, glm, llama, mistral, qwen2 (qwen3 normalizes every head of q and k, \
-                     `q_norm` and `k_norm`, which this decoder does not)"
-                }
-                _ => "glm4, glm, llama, mistral, qwen2",
-            },
+            supported: "glm4, glm, llama, mistral, qwen2, qwen3",
         }),
         None => {
             Err(ConfigError::Missing { file: root.file().into(), key: root.path("model_type") })

@@ -12,9 +12,9 @@ use crate::config::GlmConfig;
 /// What both errors of a file that contradicts itself call the format.
 const FORMAT: &str = "Llama checkpoint";
 
-/// A folder whose `config.json` says `llama`, `mistral` or `qwen2`, under the names of the GLM decoder.
+/// A folder whose `config.json` says `llama`, `mistral`, `qwen2` or `qwen3`, under the names of the GLM decoder.
 ///
-/// Rows of `q_proj` and `k_proj` come in the order in which the decoder rotates them, `gate_proj` and
+/// Rows of `q_proj` and `k_proj`, and elements of their norms, come in the order in which the decoder rotates them, `gate_proj` and
 /// `up_proj` stacked as one projection, gate's rows first. Those are copied at each call of `tensor`; all
 /// others are views of the mapping.
 #[derive(Clone, Debug)]
