@@ -8,7 +8,7 @@ use lightglm_kernels::LmBackend;
 
 use crate::config::{ConfigError, GenerationConfig, GlmConfig};
 use crate::decoder::{DenseGlm, LoadPrecision};
-use crate::weights::{GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
+use crate::weights::{GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint, first_part};
 use lightglm_text::{ChatTemplate, ModelText, TextError, Tokenizer};
 
 /// A model folder in Hugging Face layout, or a GGUF file.
@@ -48,6 +48,14 @@ pub enum CheckpointError {
         /// The path.
         path: PathBuf,
     },
+    /// A folder without config.json has more than one model in it.
+    #[error("{}: no config.json, and several models ({}): name one of them", path.display(), files.join(", "))]
+    SeveralModels {
+        /// The folder.
+        path: PathBuf,
+        /// The `.gguf` files, of a model in several files the first.
+        files: Vec<String>,
+    },
     /// config.json or generation_config.json is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -60,11 +68,14 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    /// Opens a folder with config.json and safetensors, or a GGUF file.
+    /// Opens a folder with config.json and safetensors, or a GGUF file: any one of the several files of a
+    /// model, or a folder that has one model in GGUF and no config.json.
     ///
     /// # Errors
     /// [`CheckpointError`]: not a model, or what is wrong with its configuration or headers.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let found = gguf_in(path)?;
+        let path = found.as_deref().unwrap_or(path);
         let (config, weights, adapter_layout) = if path.is_dir() {
             let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
             let file = SafetensorsCheckpoint::open(path)?;
@@ -75,7 +86,7 @@ impl Checkpoint {
                 }
             };
             (config, weights, layouts.adapters)
-        } else if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) {
+        } else if is_gguf(path) {
             let gguf = GgufCheckpoint::open(path)?;
             let (config, layout) = (gguf.config()?, gguf.adapter_layout()?);
             (config, Weights::Gguf(gguf), layout)
@@ -301,4 +312,33 @@ impl Checkpoint {
     ) -> Result<DenseGlm<B>, CheckpointError> {
         Ok(DenseGlm::load(&self.config, self.weights(), &self.path, precision, device)?)
     }
+}
+
+/// The GGUF model of a folder that has no config.json; `None` where it has none, and for what is no folder.
+fn gguf_in(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    if !folder.is_dir() || folder.join("config.json").exists() {
+        return Ok(None);
+    }
+    let unreadable = |source| WeightError::Io { file: folder.to_owned(), source };
+    // By its first file, which may be the one that is missing.
+    let mut models = BTreeMap::<PathBuf, PathBuf>::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if is_gguf(&path) {
+            let first = first_part(&path).unwrap_or_else(|| path.clone());
+            models.entry(first).or_insert(path);
+        }
+    }
+    match models.len() {
+        0 | 1 => Ok(models.into_values().next()),
+        _ => {
+            let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
+            let files = models.keys().map(name).collect();
+            Err(CheckpointError::SeveralModels { path: folder.to_owned(), files })
+        }
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }

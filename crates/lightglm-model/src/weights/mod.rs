@@ -11,6 +11,7 @@ mod safetensors;
 mod seeded;
 
 pub use check_tensors::check_tensors;
+pub(crate) use gguf::first_part;
 pub use gguf::{
     GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType,
     RANDOM_GGUF_TYPES, dequantize, write_random_gguf,
