@@ -19,6 +19,8 @@ pub struct Checkpoint {
     path: PathBuf,
     config: GlmConfig,
     weights: Weights,
+    /// Of `weights`.
+    layout: ProjectionLayout,
     adapter_layout: ProjectionLayout,
 }
 
@@ -76,13 +78,17 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let found = gguf_in(path)?;
         let path = found.as_deref().unwrap_or(path);
+        let mut layout = ProjectionLayout::Glm;
         let (config, weights, adapter_layout) = if path.is_dir() {
             let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
             let file = SafetensorsCheckpoint::open(path)?;
             let weights = match layouts.weights {
-                ProjectionLayout::Glm => Weights::Safetensors(file),
-                ProjectionLayout::Llama { .. } => {
-                    Weights::Llama(LlamaCheckpoint::new(file, &config)?)
+                ProjectionLayout::Llama { .. } if !layouts.is_imported => {
+                    Weights::Llama(LlamaCheckpoint::new(file, path, &config)?)
+                }
+                as_stored => {
+                    layout = as_stored;
+                    Weights::Safetensors(file)
                 }
             };
             (config, weights, layouts.adapters)
@@ -93,7 +99,7 @@ impl Checkpoint {
         } else {
             return Err(CheckpointError::NotAModel { path: path.to_path_buf() });
         };
-        Ok(Self { path: path.to_path_buf(), config, weights, adapter_layout })
+        Ok(Self { path: path.to_path_buf(), config, weights, layout, adapter_layout })
     }
 
     /// Where it was opened.
@@ -113,6 +119,12 @@ impl Checkpoint {
             Weights::Llama(weights) => weights,
             Weights::Gguf(weights) => weights,
         }
+    }
+
+    /// How [`Self::weights`] lay out the decoder's projections: as the decoder does, but for a folder of the
+    /// Llama family that another program quantized. Its tensors can be put in order only by who reads them.
+    pub fn weights_layout(&self) -> ProjectionLayout {
+        self.layout
     }
 
     /// How adapters that are made for this model lay out its projections.
@@ -304,7 +316,8 @@ impl Checkpoint {
     /// Loads the decoder onto `device`.
     ///
     /// # Errors
-    /// [`WeightError`] naming file and tensor.
+    /// [`WeightError`] naming file and tensor; it names what is missing in a folder that another program
+    /// quantized.
     pub fn load<B: LmBackend>(
         &self,
         precision: LoadPrecision,

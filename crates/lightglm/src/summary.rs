@@ -9,7 +9,7 @@ use lightglm_quant::QuantizedCheckpoint;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::model::compressed;
+use crate::model::imported;
 
 /// What is in a checkpoint.
 #[derive(Clone, Debug, Serialize)]
@@ -104,7 +104,7 @@ impl Summary {
 fn problems(checkpoint: &Checkpoint) -> Vec<String> {
     let (config, file) = (checkpoint.config(), checkpoint.path());
     let mut problems = Vec::new();
-    match compressed(checkpoint) {
+    match imported(checkpoint) {
         Err(error) => problems.push(error.to_string()),
         // Ours says itself whether it is complete.
         Ok(None) if QuantizedCheckpoint::is_one(checkpoint.weights()) => {}

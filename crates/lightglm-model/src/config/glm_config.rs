@@ -57,6 +57,8 @@ impl ModelType {
 pub struct Layouts {
     /// In the weights beside the configuration.
     pub weights: ProjectionLayout,
+    /// Whether another program quantized those weights, so that they are not the decoder's tensors.
+    pub is_imported: bool,
     /// In adapters that are made for the model. A model of the Llama family that was converted keeps those it
     /// had: its configuration says so under [`ADAPTERS_KEY`].
     pub adapters: ProjectionLayout,
@@ -147,16 +149,17 @@ impl GlmConfig {
         let root = Fields::root(file, &value)?;
         let family = parse_model_type(root)?;
         check_hidden_act(root)?;
+        let is_imported = is_quantized_elsewhere(root)?;
         let (config, layouts) = match family {
             Family::Glm(model_type) => {
                 let config = Self::parse_glm(root, model_type)?;
                 let adapters = adapter_layout(root, config.head_dim)?;
-                (config, Layouts { weights: ProjectionLayout::Glm, adapters })
+                (config, Layouts { weights: ProjectionLayout::Glm, is_imported, adapters })
             }
             Family::Llama(family) => {
                 let config = family.parse(root)?;
                 let layout = ProjectionLayout::Llama { head_dim: config.head_dim };
-                (config, Layouts { weights: layout, adapters: layout })
+                (config, Layouts { weights: layout, is_imported, adapters: layout })
             }
         };
         config.check_in(file)?;
@@ -342,6 +345,15 @@ fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
             Err(ConfigError::Missing { file: root.file().into(), key: root.path("model_type") })
         }
     }
+}
+
+/// Whether the file says that its weights are quantized, in another way than this project's.
+fn is_quantized_elsewhere(root: Fields<'_>) -> Result<bool, ConfigError> {
+    let fields = root.object("quantization_config")?.filter(|fields| !fields.is_empty());
+    Ok(match fields {
+        Some(fields) => fields.string("quant_method")? != Some("lightglm"),
+        None => false,
+    })
 }
 
 fn check_hidden_act(root: Fields<'_>) -> Result<(), ConfigError> {

@@ -153,13 +153,6 @@ fn refuse_other_models(root: Fields<'_>) -> Result<(), ConfigError> {
             return Err(unsupported(root, key, true, "false"));
         }
     }
-    if let Some(quantization) =
-        root.object("quantization_config")?.filter(|fields| !fields.is_empty())
-    {
-        let method = quantization.string("quant_method")?.unwrap_or("not named");
-        let supported = "none in this layout (weights of f32, f16 or bf16, or a GGUF file)";
-        return Err(unsupported(quantization, "quant_method", method, supported));
-    }
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 mod adapters;
 mod batch;
 mod chat;
-mod compressed;
 mod copied_weights;
+mod imported;
 mod language_model;
 mod load;
 mod load_options;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
-pub(crate) use compressed::{compressed, is_compressed};
+pub(crate) use imported::{imported, is_imported};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
 pub(crate) use load::{EMBEDDING, check, interrupted, is_packed, load_as};
 pub use load::{
