@@ -2,7 +2,8 @@
 """Makes crates/lightglm-model/tests/data/llama: tiny random models of the Llama family, and their logits.
 
 Each folder is what transformers' `save_pretrained` writes (weights in bfloat16), with `expected.safetensors`:
-`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes.
+`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes; the same as a
+batch that `verify` reads (`nopad.input_ids`, `nopad.logits`), and in `expected_train.safetensors` loss and gradients.
 
     pip install torch transformers==5.24.0 safetensors
     tools/llama_golden.py crates/lightglm-model/tests/data/llama
@@ -64,11 +65,20 @@ def make(folder, model_type, fields, seed):
                 values = torch.zeros(parameter.shape)
             parameter.copy_(values.bfloat16().float())
         ids = torch.randint(SHAPE["vocab_size"], (1, TOKENS), generator=generator)
-        logits = model(input_ids=ids).logits[0]
+    output = model(input_ids=ids, labels=ids)
+    output.loss.backward()
+    logits = output.logits[0].detach().contiguous()
+    train = {"train.input_ids": ids, "train.loss": output.loss.detach().reshape(1)}
+    for name, parameter in model.named_parameters():
+        # Of a bias that our decoder has no place for.
+        if not name.endswith("o_proj.bias"):
+            train[f"train.grad.{name}"] = parameter.grad.clone()
     model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    expected = {"input_ids": ids[0], "logits": logits.contiguous()}
+    expected = {"input_ids": ids[0].clone(), "logits": logits}
+    expected |= {"nopad.input_ids": ids, "nopad.logits": logits[None].clone()}
     save_file(expected, folder / "expected.safetensors")
+    save_file(train, folder / "expected_train.safetensors")
 
 
 def main():
