@@ -9,8 +9,10 @@ use crate::error::HubError;
 use crate::reference::HubReference;
 
 /// Files that go with safetensors, as far as a repository has them.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 9] = [
     "config.json",
+    "quantize_config.json",
+    "quant_config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",

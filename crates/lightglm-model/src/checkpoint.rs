@@ -82,8 +82,10 @@ impl Checkpoint {
         let (config, weights, adapter_layout) = if path.is_dir() {
             let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
             let file = SafetensorsCheckpoint::open(path)?;
+            // Older GPTQ and AWQ folders say so in a file beside config.json.
+            let is_imported = layouts.is_imported || has_quantized_layers(&file);
             let weights = match layouts.weights {
-                ProjectionLayout::Llama { .. } if !layouts.is_imported => {
+                ProjectionLayout::Llama { .. } if !is_imported => {
                     Weights::Llama(LlamaCheckpoint::new(file, path, &config)?)
                 }
                 as_stored => {
@@ -325,6 +327,11 @@ impl Checkpoint {
     ) -> Result<DenseGlm<B>, CheckpointError> {
         Ok(DenseGlm::load(&self.config, self.weights(), &self.path, precision, device)?)
     }
+}
+
+/// Whether there are codes of GPTQ or AWQ among the tensors.
+fn has_quantized_layers(file: &SafetensorsCheckpoint) -> bool {
+    file.names().iter().any(|name| name.ends_with(".qweight"))
 }
 
 /// The GGUF model of a folder that has no config.json; `None` where it has none, and for what is no folder.

@@ -1,6 +1,6 @@
 //! Checkpoints that other programs quantized: what a `quantization_config` says is read first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lightglm_core::{
     ProjectionLayout, StoredTensor, TensorView, WeightError, WeightSource, python_json,
@@ -30,13 +30,8 @@ pub(crate) fn imported(
     if !path.is_dir() || QuantizedCheckpoint::is_one(weights) {
         return Ok(None);
     }
-    let file = path.join("config.json");
-    let text = std::fs::read(&file).map_err(|source| Error::Io { file: file.clone(), source })?;
-    // Whether it is JSON was found out when the checkpoint was opened.
-    let json = python_json(&text).unwrap_or_default();
-    let config = json.get("quantization_config").filter(|value| !value.is_null());
-    let Some(config) = config else { return Ok(None) };
-    let layers = as_configured(config, weights, path)
+    let Some((file, config)) = configuration(path, weights)? else { return Ok(None) };
+    let layers = as_configured(&config, weights, path)
         .map_err(|source| Error::ForeignQuantization { file, source: source.into() })?;
     match checkpoint.weights_layout() {
         ProjectionLayout::Glm => Ok((!layers.layers().is_empty()).then_some(layers)),
@@ -45,6 +40,53 @@ pub(crate) fn imported(
             Ok(Some(Box::new(ImportedLlama { weights, layout })))
         }
     }
+}
+
+/// What says how the folder's weights are quantized, and in which file: `quantization_config` of config.json, or
+/// for layers of GPTQ and AWQ the file that AutoGPTQ and AutoAWQ wrote before there was one.
+fn configuration(
+    folder: &Path,
+    weights: &dyn WeightSource,
+) -> Result<Option<(PathBuf, Value)>, Error> {
+    let read = |file: &Path| {
+        std::fs::read(file).map_err(|source| Error::Io { file: file.to_owned(), source })
+    };
+    let file = folder.join("config.json");
+    // Whether it is JSON was found out when the checkpoint was opened.
+    let json = python_json(&read(&file)?).unwrap_or_default();
+    if let Some(config) = json.get("quantization_config").filter(|value| !value.is_null()) {
+        return Ok(Some((file, config.clone())));
+    }
+    if !weights.names().iter().any(|name| name.ends_with(".qweight")) {
+        return Ok(None);
+    }
+    let unread =
+        |file, source: FormatError| Error::ForeignQuantization { file, source: source.into() };
+    for (name, method) in [("quantize_config.json", "gptq"), ("quant_config.json", "awq")] {
+        let beside = folder.join(name);
+        if !beside.exists() {
+            continue;
+        }
+        let json = match python_json(&read(&beside)?) {
+            Ok(Value::Object(json)) => json,
+            Ok(_) => {
+                return Err(unread(
+                    beside,
+                    FormatError::Json { reason: "it is of another type".to_owned() },
+                ));
+            }
+            Err(error) => {
+                return Err(unread(beside, FormatError::Json { reason: error.to_string() }));
+            }
+        };
+        let mut config = Value::Object(json);
+        if config["quant_method"].is_null() {
+            config["quant_method"] = method.into();
+        }
+        return Ok(Some((beside, config)));
+    }
+    let field = "quantization_config".to_owned();
+    Err(unread(file, FormatError::MissingField { field }))
 }
 
 /// The tensors of `weights` as `quantization_config` says.

@@ -282,6 +282,35 @@ fn folders_are_held_as_they_are_stored() {
     }
 }
 
+/// Before config.json said it, AutoGPTQ and AutoAWQ wrote it to files of their own.
+#[test]
+fn older_folders_say_it_in_another_file() {
+    for (format, name, older) in [
+        (ZEROS, "quantize_config.json", json!({ "bits": 4, "group_size": GROUP, "sym": false })),
+        (
+            Format::Awq,
+            "quant_config.json",
+            json!({ "w_bit": 4, "q_group_size": GROUP, "zero_point": true, "version": "GEMM" }),
+        ),
+    ] {
+        let (dense, packed) = folders(&config(ModelType::Glm, false), "llama", format);
+        let file = packed.path().join("config.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        json.as_object_mut().unwrap().remove("quantization_config");
+        fs::write(&file, json.to_string()).unwrap();
+        let error = open(packed.path(), Weights::Stored).unwrap_err().to_string();
+        assert!(error.contains("config.json: `quantization_config` is missing"), "{error}");
+        fs::write(packed.path().join(name), "[]").unwrap();
+        let error = open(packed.path(), Weights::Stored).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+        fs::write(packed.path().join(name), older.to_string()).unwrap();
+        let wanted = score(&open(dense.path(), Weights::Stored).unwrap());
+        let exact = score(&open(packed.path(), Weights::Dtype(WeightDtype::F32)).unwrap());
+        assert_eq!(exact, wanted, "{name}");
+        assert!(open(packed.path(), Weights::Stored).unwrap().is_integer());
+    }
+}
+
 /// The folder with one tensor or field changed: what is said of it.
 #[test]
 fn what_does_not_fit_is_named() {
