@@ -350,7 +350,11 @@ fn gguf_in(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
         }
     }
     match models.len() {
-        0 | 1 => Ok(models.into_values().next()),
+        0 => Ok(None),
+        1 => Ok(models.into_iter().next().map(|(first, found)| match first.exists() {
+            true => first,
+            false => found,
+        })),
         _ => {
             let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
             let files = models.keys().map(name).collect();

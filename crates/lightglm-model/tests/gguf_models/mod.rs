@@ -55,6 +55,7 @@ fn a_model_in_several_files() {
         let stored = checkpoint.stored_dtypes().unwrap();
         assert_eq!(stored["F32"].tensors, names.len());
     }
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().path(), paths[0]);
     // Another model beside it makes the folder a question, and no part of it.
     std::fs::write(folder.path().join("other.gguf"), whole.build()).unwrap();
     let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
