@@ -121,7 +121,10 @@ pub(crate) fn is_imported(checkpoint: &Checkpoint) -> Result<bool, Error> {
 }
 
 /// What such weights are called: the scheme of the first layer.
-pub(super) fn name_of(layers: &dyn ImportedCheckpoint, file: &Path) -> Result<String, Error> {
+pub(crate) fn imported_scheme(
+    layers: &dyn ImportedCheckpoint,
+    file: &Path,
+) -> Result<String, Error> {
     let first = layers.layers().first().map(|layer| layers.scheme(layer)).transpose();
     let first = first.map_err(|source| {
         let file = file.join("config.json");

@@ -17,7 +17,7 @@ use lightglm_quant::{
 
 use super::adapters::adapter_loader;
 use super::copied_weights::CopiedWeights;
-use super::imported::{imported, is_imported, name_of};
+use super::imported::{imported, imported_scheme, is_imported};
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
 use crate::error::Error;
@@ -195,7 +195,7 @@ pub(crate) fn load_as<B: LmBackend>(
             let source = Source { weights: source, imported: layers.as_deref() };
             let stored = quantize_from(config, source, file, &nothing, progress, device)?;
             let scheme = match &layers {
-                Some(layers) => name_of(&**layers, file)?,
+                Some(layers) => imported_scheme(&**layers, file)?,
                 None => match stored_blocks(checkpoint)? {
                     Some(blocks) => blocks,
                     None => held::<B>(checkpoint.stored_dtype()?, device),

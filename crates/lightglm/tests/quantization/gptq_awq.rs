@@ -267,6 +267,11 @@ fn folders_are_held_as_they_are_stored() {
         let checkpoint = Checkpoint::open(packed.path()).unwrap();
         let summary = Summary::of(&checkpoint).unwrap();
         assert!(summary.problems.is_empty(), "{what}: {:?}", summary.problems);
+        let quantized = summary.quantized.unwrap();
+        // The embedding table and the head; six layers of each of the two blocks.
+        let counts: Vec<usize> = quantized.schemes.into_values().collect();
+        assert_eq!(counts, [2, 12], "{what}");
+        assert!(quantized.policy.starts_with("w4a16-g16"), "{what}: {}", quantized.policy);
         let wanted = score(&open(dense.path(), Weights::Stored).unwrap());
         let exact = score(&open(packed.path(), Weights::Dtype(WeightDtype::F32)).unwrap());
         assert_eq!(exact, wanted, "{what}");
