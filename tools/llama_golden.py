@@ -3,8 +3,9 @@
 their logits.
 
 Each folder is what transformers' `save_pretrained` writes (weights in bfloat16), with `expected.safetensors`:
-`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes. ChatGLM's
-is a `glm` under the names of ChatGLM's own code, as transformers' convert_glm_weights_to_hf.py reads them.
+`input_ids` [tokens] and `logits` [tokens, vocabulary], computed in f32 by transformers' own classes; the same as a
+batch that `verify` reads (`nopad.input_ids`, `nopad.logits`), and in `expected_train.safetensors` loss and gradients.
+ChatGLM's is a `glm` under the names of ChatGLM's own code, as transformers' convert_glm_weights_to_hf.py reads them.
 
     pip install torch transformers==5.24.0 safetensors
     tools/llama_golden.py crates/lightglm-model/tests/data/llama
@@ -84,6 +85,7 @@ MODELS = {
     "llama_bias": ("llama", {"attention_bias": True, "num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "mistral": ("mistral", {"sliding_window": None, "num_key_value_heads": 1}),
     "qwen2": ("qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}),
+    "qwen3": ("qwen3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}),
     "chatglm": ("glm", CHATGLM),
 }
 
@@ -128,7 +130,14 @@ def make(folder, model_type, fields, seed):
                 values = torch.zeros(parameter.shape)
             parameter.copy_(values.bfloat16().float())
         ids = torch.randint(SHAPE["vocab_size"], (1, TOKENS), generator=generator)
-        logits = model(input_ids=ids).logits[0]
+    output = model(input_ids=ids, labels=ids)
+    output.loss.backward()
+    logits = output.logits[0].detach().contiguous()
+    train = {"train.input_ids": ids, "train.loss": output.loss.detach().reshape(1)}
+    for name, parameter in model.named_parameters():
+        # Of a bias that our decoder has no place for.
+        if not name.endswith("o_proj.bias"):
+            train[f"train.grad.{name}"] = parameter.grad.clone()
     model.to(torch.bfloat16)
     if model_type == "glm":
         folder.mkdir(exist_ok=True)
@@ -137,8 +146,10 @@ def make(folder, model_type, fields, seed):
     else:
         model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    expected = {"input_ids": ids[0], "logits": logits.contiguous()}
+    expected = {"input_ids": ids[0].clone(), "logits": logits}
+    expected |= {"nopad.input_ids": ids, "nopad.logits": logits[None].clone()}
     save_file(expected, folder / "expected.safetensors")
+    save_file(train, folder / "expected_train.safetensors")
 
 
 def main():

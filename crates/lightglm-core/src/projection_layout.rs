@@ -10,8 +10,8 @@ pub enum ProjectionLayout {
     #[default]
     Glm,
     /// Llama's, Mistral's and Qwen's: element `i` of a head is rotated with the one half a head further on,
-    /// which decides the order of the rows of `q_proj` and `k_proj`; `gate_proj` and `up_proj` are two
-    /// projections.
+    /// which decides the order of the rows of `q_proj` and `k_proj` and of the elements of `q_norm` and
+    /// `k_norm`; `gate_proj` and `up_proj` are two projections.
     Llama {
         /// Elements of a head: even, not zero.
         head_dim: usize,
@@ -37,7 +37,7 @@ impl ProjectionLayout {
 }
 
 fn is_rotated(name: &str) -> bool {
-    name.ends_with("q_proj") || name.ends_with("k_proj")
+    ["q_proj", "k_proj", "q_norm", "k_norm"].iter().any(|rotated| name.ends_with(rotated))
 }
 
 #[cfg(test)]
@@ -52,6 +52,7 @@ mod tests {
         let expected = [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11];
         assert_eq!(rows("model.layers.0.self_attn.q_proj"), expected);
         assert_eq!(rows("model.layers.0.self_attn.k_proj"), expected);
+        assert_eq!(rows("model.layers.0.self_attn.k_norm"), expected);
         assert_eq!(rows("model.layers.0.self_attn.v_proj"), (0..12).collect::<Vec<_>>());
         assert_eq!(ProjectionLayout::Glm.row_in_file("q_proj", 1), 1);
         assert!(layout.reorders("k_proj") && !layout.reorders("o_proj"));

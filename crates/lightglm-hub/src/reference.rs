@@ -1,10 +1,12 @@
 //! What a model's name means.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::repository_files::parts;
 
 /// Name of the default model: SmolLM2-135M-Instruct in four bits, 98 MB, Apache-2.0.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
@@ -99,7 +101,7 @@ fn hub_reference(name: &str, default_hub: Hub) -> Option<HubReference> {
 }
 
 /// A `.gguf` file is itself; a checkpoint's file stands for its folder; a folder with nothing but one
-/// `.gguf` file stands for that.
+/// `.gguf` file stands for that, or with the files of one model for the first of them.
 fn local(path: &Path) -> Result<PathBuf, HubError> {
     if !path.is_dir() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -118,9 +120,13 @@ fn local(path: &Path) -> Result<PathBuf, HubError> {
     let unreadable = |source| HubError::Read { path: path.to_owned(), source };
     let entries = fs::read_dir(path).map_err(unreadable)?;
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut gguf: Vec<PathBuf> =
-        files.filter(|file| file.extension().is_some_and(|end| end == "gguf")).collect();
-    match (gguf.pop(), gguf.len()) {
+    let first = |file: PathBuf| match file.file_name().and_then(|name| name.to_str()) {
+        Some(name) => file.with_file_name(&parts(name)[0]),
+        None => file,
+    };
+    let gguf = files.filter(|file| file.extension().is_some_and(|end| end == "gguf"));
+    let mut gguf: BTreeSet<PathBuf> = gguf.map(first).collect();
+    match (gguf.pop_first(), gguf.len()) {
         (Some(only), 0) => Ok(only),
         (Some(_), others) => {
             Err(HubError::SeveralGgufHere { path: path.to_owned(), count: others + 1 })

@@ -9,8 +9,10 @@ use crate::error::HubError;
 use crate::reference::HubReference;
 
 /// Files that go with safetensors, as far as a repository has them.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 11] = [
     "config.json",
+    "quantize_config.json",
+    "quant_config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -30,8 +32,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// What to fetch from a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// One file, the model itself.
-    File(String),
+    /// The model itself in one file, or in several, of which the first stands for all.
+    Gguf(Vec<String>),
     /// Files of a folder, the weights last: where they are, the rest is.
     Folder(Vec<String>),
     /// These files, then the shards that [`INDEX`] names.
@@ -41,12 +43,15 @@ pub(crate) enum Selection {
 /// Chooses among the `files` of the repository that `reference` names.
 pub(crate) fn select(files: &[String], reference: &HubReference) -> Result<Selection, HubError> {
     let has = |name: &str| files.iter().any(|file| file == name);
-    if let Some(wanted) = &reference.file {
-        if !has(wanted) {
-            let (reference, files) = (reference.clone(), files.to_vec());
-            return Err(HubError::NoSuchFile { reference, files });
+    let whole = |parts: Vec<String>| match parts.iter().find(|part| !has(part)) {
+        Some(missing) => {
+            let reference = HubReference { file: Some(missing.clone()), ..reference.clone() };
+            Err(HubError::NoSuchFile { reference, files: files.to_vec() })
         }
-        return Ok(Selection::File(wanted.clone()));
+        None => Ok(Selection::Gguf(parts)),
+    };
+    if let Some(wanted) = &reference.file {
+        return whole(parts(wanted));
     }
     let mut small: Vec<String> =
         SMALL.iter().filter(|name| has(name)).map(ToString::to_string).collect();
@@ -70,12 +75,33 @@ pub(crate) fn select(files: &[String], reference: &HubReference) -> Result<Selec
         small.extend(weights);
         return Ok(Selection::Folder(small));
     }
-    let gguf: Vec<String> = files.iter().filter(|file| file.ends_with(".gguf")).cloned().collect();
+    // By the first of their parts, in the repository's order.
+    let mut gguf: Vec<String> = Vec::new();
+    for file in files.iter().filter(|file| file.ends_with(".gguf")) {
+        let first = parts(file).swap_remove(0);
+        if !gguf.contains(&first) {
+            gguf.push(first);
+        }
+    }
     match &gguf[..] {
         [] => Err(HubError::NoModelThere { reference: reference.clone() }),
-        [only] => Ok(Selection::File(only.clone())),
+        [only] => whole(parts(only)),
         _ => Err(HubError::SeveralGgufThere { reference: reference.clone(), files: gguf }),
     }
+}
+
+/// All files of the model that the file `name` belongs to, by what llama.cpp's `gguf-split` calls them:
+/// `model-00001-of-00003.gguf`. Any other name stands for itself.
+pub(crate) fn parts(name: &str) -> Vec<String> {
+    let found = || {
+        let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (prefix, no) = rest.rsplit_once('-')?;
+        let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.len() == 5);
+        let (no, count) = (number(no)?, number(count)?);
+        let part = |no: u32| format!("{prefix}-{no:05}-of-{count:05}.gguf");
+        (1..=count).contains(&no).then(|| (1..=count).map(part).collect())
+    };
+    found().unwrap_or_else(|| vec![name.to_owned()])
 }
 
 /// The file that names a checkpoint's shards, as far as it matters here.
@@ -141,11 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_model_are_one() {
+        let all = ["x/q-00001-of-00002.gguf", "x/q-00002-of-00002.gguf"];
+        let whole = Ok(Selection::Gguf(names(&all)));
+        assert_eq!(select(&all, None), whole);
+        assert_eq!(select(&all, Some(all[1])), whole);
+        assert!(select(&all[1..], None).unwrap_err().contains("no file `x/q-00001-of-00002.gguf`"));
+        let error = select(&[all[0], all[1], "y.gguf"], None).unwrap_err();
+        assert!(error.contains("x/q-00001-of-00002.gguf, y.gguf"), "{error}");
+        for odd in ["q-00003-of-00002.gguf", "q-1-of-2.gguf", "q-00000-of-00002.gguf"] {
+            assert_eq!(parts(odd), [odd]);
+        }
+    }
+
+    #[test]
     fn one_gguf_is_taken_and_several_are_a_question() {
-        assert_eq!(select(&["q.gguf", "README.md"], None), Ok(Selection::File("q.gguf".into())));
+        assert_eq!(select(&["q.gguf", "README.md"], None), Ok(Selection::Gguf(names(&["q.gguf"]))));
         assert!(select(&["q4.gguf", "q8.gguf"], None).unwrap_err().contains("q4.gguf, q8.gguf"));
         let chosen = select(&["q4.gguf", "q8.gguf"], Some("q8.gguf"));
-        assert_eq!(chosen, Ok(Selection::File("q8.gguf".into())));
+        assert_eq!(chosen, Ok(Selection::Gguf(names(&["q8.gguf"]))));
         assert!(select(&["q4.gguf"], Some("q5.gguf")).unwrap_err().contains("no file `q5.gguf`"));
         assert!(select(&["config.json", "pytorch_model.bin"], None).is_err());
     }

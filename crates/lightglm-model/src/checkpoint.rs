@@ -8,7 +8,9 @@ use lightglm_kernels::LmBackend;
 
 use crate::config::{ConfigError, GenerationConfig, GlmConfig, WeightLayout};
 use crate::decoder::{DenseGlm, LoadPrecision};
-use crate::weights::{ChatGlmCheckpoint, GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
+use crate::weights::{
+    ChatGlmCheckpoint, GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint, first_part,
+};
 use lightglm_text::{
     ChatTemplate, GgufVocabulary, ModelText, TextError, Tokenizer, TokenizerFamily,
 };
@@ -21,6 +23,8 @@ pub struct Checkpoint {
     path: PathBuf,
     config: GlmConfig,
     weights: Weights,
+    /// Of `weights`.
+    layout: ProjectionLayout,
     adapter_layout: ProjectionLayout,
 }
 
@@ -51,6 +55,14 @@ pub enum CheckpointError {
         /// The path.
         path: PathBuf,
     },
+    /// A folder without config.json has more than one model in it.
+    #[error("{}: no config.json, and several models ({}): name one of them", path.display(), files.join(", "))]
+    SeveralModels {
+        /// The folder.
+        path: PathBuf,
+        /// The `.gguf` files, of a model in several files the first.
+        files: Vec<String>,
+    },
     /// config.json or generation_config.json is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -63,28 +75,40 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    /// Opens a folder with config.json and safetensors, or a GGUF file.
+    /// Opens a folder with config.json and safetensors, or a GGUF file: any one of the several files of a
+    /// model, or a folder that has one model in GGUF and no config.json.
     ///
     /// # Errors
     /// [`CheckpointError`]: not a model, or what is wrong with its configuration or headers.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let found = gguf_in(path)?;
+        let path = found.as_deref().unwrap_or(path);
+        let mut layout = ProjectionLayout::Glm;
         let (config, weights, adapter_layout) = if path.is_dir() {
             let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
             let file = SafetensorsCheckpoint::open(path)?;
+            // Older GPTQ and AWQ folders say so in a file beside config.json.
+            let is_imported = layouts.is_imported || has_quantized_layers(&file);
             let weights = match layouts.weights {
-                WeightLayout::Glm => Weights::Safetensors(file),
-                WeightLayout::Llama => Weights::Llama(LlamaCheckpoint::new(file, &config)?),
                 WeightLayout::ChatGlm => Weights::ChatGlm(ChatGlmCheckpoint::new(file, &config)?),
+                WeightLayout::Llama if !is_imported => {
+                    Weights::Llama(LlamaCheckpoint::new(file, path, &config)?)
+                }
+                WeightLayout::Llama => {
+                    layout = ProjectionLayout::Llama { head_dim: config.head_dim };
+                    Weights::Safetensors(file)
+                }
+                WeightLayout::Glm => Weights::Safetensors(file),
             };
             (config, weights, layouts.adapters)
-        } else if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) {
+        } else if is_gguf(path) {
             let gguf = GgufCheckpoint::open(path)?;
             let (config, layout) = (gguf.config()?, gguf.adapter_layout()?);
             (config, Weights::Gguf(gguf), layout)
         } else {
             return Err(CheckpointError::NotAModel { path: path.to_path_buf() });
         };
-        Ok(Self { path: path.to_path_buf(), config, weights, adapter_layout })
+        Ok(Self { path: path.to_path_buf(), config, weights, layout, adapter_layout })
     }
 
     /// Where it was opened.
@@ -105,6 +129,12 @@ impl Checkpoint {
             Weights::ChatGlm(weights) => weights,
             Weights::Gguf(weights) => weights,
         }
+    }
+
+    /// How [`Self::weights`] lay out the decoder's projections: as the decoder does, but for a folder of the
+    /// Llama family that another program quantized. Its tensors can be put in order only by who reads them.
+    pub fn weights_layout(&self) -> ProjectionLayout {
+        self.layout
     }
 
     /// How adapters that are made for this model lay out its projections.
@@ -298,7 +328,8 @@ impl Checkpoint {
     /// Loads the decoder onto `device`.
     ///
     /// # Errors
-    /// [`WeightError`] naming file and tensor.
+    /// [`WeightError`] naming file and tensor; it names what is missing in a folder that another program
+    /// quantized.
     pub fn load<B: LmBackend>(
         &self,
         precision: LoadPrecision,
@@ -334,4 +365,41 @@ fn without_remote_code(files: &mut [(String, Vec<u8>)]) {
         config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
         *bytes = format!("{:#}\n", serde_json::Value::Object(config)).into_bytes();
     }
+}
+/// Whether there are codes of GPTQ or AWQ among the tensors.
+fn has_quantized_layers(file: &SafetensorsCheckpoint) -> bool {
+    file.names().iter().any(|name| name.ends_with(".qweight"))
+}
+
+/// The GGUF model of a folder that has no config.json; `None` where it has none, and for what is no folder.
+fn gguf_in(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    if !folder.is_dir() || folder.join("config.json").exists() {
+        return Ok(None);
+    }
+    let unreadable = |source| WeightError::Io { file: folder.to_owned(), source };
+    // By its first file, which may be the one that is missing.
+    let mut models = BTreeMap::<PathBuf, PathBuf>::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if is_gguf(&path) {
+            let first = first_part(&path).unwrap_or_else(|| path.clone());
+            models.entry(first).or_insert(path);
+        }
+    }
+    match models.len() {
+        0 => Ok(None),
+        1 => Ok(models.into_iter().next().map(|(first, found)| match first.exists() {
+            true => first,
+            false => found,
+        })),
+        _ => {
+            let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
+            let files = models.keys().map(name).collect();
+            Err(CheckpointError::SeveralModels { path: folder.to_owned(), files })
+        }
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }

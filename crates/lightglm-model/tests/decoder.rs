@@ -67,7 +67,7 @@ fn a_batch_equals_its_sequences_one_by_one() {
     for (model_type, dtype) in [
         (ModelType::Glm4, WeightDtype::F32),
         (ModelType::Glm, WeightDtype::Bf16),
-        (ModelType::Glm4, WeightDtype::F16),
+        (ModelType::GlmQkNorm, WeightDtype::F16),
     ] {
         let (config, model) = model(model_type, dtype);
         let prompts = [tokens(40, 1), tokens(1, 2), tokens(17, 3), tokens(200, 4)];
@@ -216,7 +216,7 @@ fn the_first_error_of_a_part_ends_the_replacement() {
 #[test]
 fn weights_are_those_of_the_checkpoint() {
     for (model_type, tie_word_embeddings) in
-        [(ModelType::Glm4, false), (ModelType::Glm, false), (ModelType::Glm4, true)]
+        [(ModelType::Glm4, false), (ModelType::GlmQkNorm, false), (ModelType::Glm4, true)]
     {
         let config = GlmConfig { tie_word_embeddings, ..config(model_type) };
         let source = SeededWeights::new(config.clone(), WeightDtype::F32, 7);
@@ -267,7 +267,7 @@ fn labelled_logits_are_those_of_the_labelled_rows() {
 
 #[test]
 fn bytes_read_counts_every_parameter_but_the_other_embeddings() {
-    for model_type in [ModelType::Glm4, ModelType::Glm] {
+    for model_type in [ModelType::Glm4, ModelType::Glm, ModelType::GlmQkNorm] {
         let (config, model) = model(model_type, WeightDtype::F32);
         let expected = config.parameters_read_per_token() * 4;
         assert_eq!(model.bytes_read(1) as u64, expected);

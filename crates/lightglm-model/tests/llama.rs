@@ -5,7 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm_core::{LogitRows, ProjectionLayout, SequenceId, Span, WeightDtype, save_safetensors};
+use lightglm_core::{
+    CausalLm, KvDtype, KvShape, LogitRows, ProjectionLayout, SequenceId, Span, WeightDtype,
+    save_safetensors,
+};
+use lightglm_generation::ContiguousKvCache;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::{ConfigError, GlmConfig, ModelType, RopeScaling};
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
@@ -73,10 +77,11 @@ fn difference(actual: &[f32], expected: &[f32]) -> f32 {
 
 #[test]
 fn logits_are_those_of_transformers() {
-    for name in ["llama_tied", "llama_bias", "mistral", "qwen2", "chatglm"] {
+    for name in ["llama_tied", "llama_bias", "mistral", "qwen2", "qwen3", "chatglm"] {
         let checkpoint = Checkpoint::open(&folder(name)).unwrap();
         let config = checkpoint.config();
-        assert_eq!(config.model_type, ModelType::Glm);
+        let model_type = if name == "qwen3" { ModelType::GlmQkNorm } else { ModelType::Glm };
+        assert_eq!(config.model_type, model_type);
         let biased = ["llama_bias", "qwen2", "chatglm"];
         assert_eq!(config.attention_bias, biased.contains(&name));
         assert_eq!(config.tie_word_embeddings, name == "llama_tied");
@@ -94,9 +99,44 @@ fn logits_are_those_of_transformers() {
     }
 }
 
+/// A prompt in two chunks and then token after token, through the cache, has the bits of the whole one.
+#[test]
+fn norms_of_heads_go_through_the_cache() {
+    let checkpoint = Checkpoint::open(&folder("qwen3")).unwrap();
+    let model = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap();
+    let (tokens, _) = expected("qwen3");
+    let mut cache = ContiguousKvCache::<Flex>::new(
+        KvShape::from(checkpoint.config()),
+        1,
+        tokens.len(),
+        KvDtype::F32,
+        &FlexDevice,
+    );
+    let mut found = Vec::new();
+    let chunks = [&tokens[..7], &tokens[7..13]].into_iter().chain(tokens[13..].chunks(1));
+    for tokens in chunks {
+        let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+        let rows = model.forward(&[span], &mut cache).unwrap();
+        found.extend(rows.into_data().to_vec::<f32>().unwrap());
+    }
+    assert_eq!(found, logits(&model, &tokens));
+}
+
 /// Rows of q and k that change places alike change the rotary embedding alone: the goldens can tell.
 #[test]
 fn the_order_of_rows_shows() {
+    // Of one of the norms alone.
+    let other = changed("qwen3", &json!({}), |name, bytes| {
+        if name.ends_with("0.self_attn.q_norm.weight") {
+            bytes.rotate_left(2);
+        }
+        None
+    });
+    let precision = LoadPrecision::Convert(WeightDtype::F32);
+    let checkpoint = Checkpoint::open(other.path()).unwrap();
+    let model = checkpoint.load::<Flex>(precision, &FlexDevice).unwrap();
+    let (tokens, wanted) = expected("qwen3");
+    assert!(difference(&logits(&model, &tokens), &wanted) > 1e-2);
     let other = changed("qwen2", &json!({}), |name, bytes| {
         let rows = match name.contains("q_proj") {
             true => 32,
@@ -118,7 +158,7 @@ fn the_order_of_rows_shows() {
 /// The source's tensors, written out, are a model of type `glm` that says the same.
 #[test]
 fn weights_are_a_glm_checkpoint() {
-    for name in ["llama_bias", "llama_tied", "chatglm"] {
+    for name in ["llama_bias", "llama_tied", "qwen3", "chatglm"] {
         let checkpoint = Checkpoint::open(&folder(name)).unwrap();
         let out = tempfile::tempdir().unwrap();
         let file = out.path().join("model.safetensors");
@@ -205,6 +245,20 @@ fn parse(fields: Value) -> Result<GlmConfig, ConfigError> {
     GlmConfig::from_json(config.to_string())
 }
 
+/// What another program quantized is for who reads it to refuse: its tensors stay as the file has them.
+#[test]
+fn quantized_weights_keep_their_layout() {
+    let quantized = json!({ "quantization_config": { "quant_method": "awq", "bits": 4 } });
+    let out = changed("qwen2", &quantized, |_, _| None);
+    let checkpoint = Checkpoint::open(out.path()).unwrap();
+    assert_eq!(checkpoint.weights_layout(), ProjectionLayout::Llama { head_dim: 8 });
+    assert!(checkpoint.weights().shape("model.layers.0.mlp.up_proj.weight").is_some());
+    let error = checkpoint.load::<Flex>(LoadPrecision::Stored, &FlexDevice).unwrap_err();
+    assert!(error.to_string().contains("gate_up_proj.weight` is missing"), "{error}");
+    let plain = Checkpoint::open(&folder("qwen2")).unwrap();
+    assert_eq!(plain.weights_layout(), ProjectionLayout::Glm);
+}
+
 /// SmolLM2-135M's, Qwen2.5-0.5B's and Mistral-7B-v0.1's own files, shortened by what changes nothing.
 #[test]
 fn files_of_the_hub_are_read() {
@@ -230,6 +284,15 @@ fn files_of_the_hub_are_read() {
     let qwen = qwen.unwrap();
     assert_eq!(qwen.num_parameters(), 494_032_768);
     assert!(qwen.attention_bias && qwen.eos_token_ids == [151_645]);
+    let qwen3 = parse(json!({
+        "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "vocab_size": 151936,
+        "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "head_dim": 128,
+        "max_position_embeddings": 40960, "max_window_layers": 28, "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000, "rope_scaling": null, "sliding_window": null, "attention_bias": false,
+        "tie_word_embeddings": true, "use_sliding_window": false, "eos_token_id": 151645,
+    }));
+    let qwen3 = qwen3.unwrap();
+    assert_eq!((qwen3.num_parameters(), qwen3.query_size()), (596_049_920, 2048));
     let mistral = |window: Value| {
         parse(json!({ "model_type": "mistral", "num_key_value_heads": 2, "sliding_window": window,
                       "max_position_embeddings": 32768 }))
@@ -247,6 +310,8 @@ fn what_a_file_leaves_out_is_what_transformers_has() {
     assert_eq!((llama.vocab_size, llama.max_position_embeddings), (32_000, 2048));
     assert_eq!((llama.rope.rope_theta, llama.rms_norm_eps), (10_000.0, 1e-6));
     assert!(!llama.attention_bias && !llama.tie_word_embeddings && llama.eos_token_ids.is_empty());
+    let qwen3 = parse(json!({ "model_type": "qwen3", "num_key_value_heads": null })).unwrap();
+    assert_eq!((qwen3.head_dim, qwen3.num_key_value_heads, qwen3.attention_bias), (128, 4, false));
     let wide = parse(json!({ "head_dim": 24, "num_key_value_heads": null })).unwrap();
     assert_eq!((wide.head_dim, wide.num_key_value_heads), (24, 4));
     let yarn = parse(json!({ "model_type": "qwen2", "num_key_value_heads": 2, "rope_scaling":
@@ -264,7 +329,6 @@ fn what_the_decoder_computes_otherwise_is_refused_by_name() {
     let window = json!({ "model_type": "qwen2", "num_key_value_heads": 2, "use_sliding_window": true,
                          "sliding_window": 1024, "max_window_layers": 4 });
     let listed = json!({ "layer_types": ["full_attention", "linear_attention"] });
-    let quantized = json!({ "quantization_config": { "quant_method": "awq", "bits": 4 } });
     let cases = [
         ("hidden_act", json!({ "hidden_act": "gelu" })),
         ("mlp_bias", json!({ "mlp_bias": true })),
@@ -272,9 +336,9 @@ fn what_the_decoder_computes_otherwise_is_refused_by_name() {
         ("num_local_experts", json!({ "num_local_experts": 8 })),
         ("sliding_window", window),
         ("layer_types", listed),
-        ("quantization_config.quant_method", quantized),
         ("rope_scaling.rope_type", json!({ "rope_scaling": { "rope_type": "longrope" } })),
-        ("model_type", json!({ "model_type": "qwen3" })),
+        ("model_type", json!({ "model_type": "qwen3_moe" })),
+        ("num_experts", json!({ "model_type": "qwen3", "num_experts": 8 })),
         ("model_type", json!({ "model_type": "mixtral" })),
         ("num_key_value_heads", json!({ "num_key_value_heads": 3 })),
         ("head_dim", json!({ "hidden_size": 65 })),
@@ -284,8 +348,6 @@ fn what_the_decoder_computes_otherwise_is_refused_by_name() {
         let error = parse(fields.clone()).unwrap_err();
         assert_eq!(error.key(), Some(key), "{fields}: {error}");
     }
-    let qwen3 = parse(json!({ "model_type": "qwen3" })).unwrap_err().to_string();
-    assert!(qwen3.contains("`q_norm`"), "{qwen3}");
     // All layers are before those with a window.
     let whole = json!({ "model_type": "qwen2", "num_key_value_heads": 2, "use_sliding_window": true,
                         "sliding_window": 1024, "max_window_layers": 32 });

@@ -1,6 +1,7 @@
 //! The layouts of compressed-tensors against layers that the Python package compressed
-//! (`data/README.md`), in both directions.
+//! (`data/README.md`), in both directions; in `gptq_awq` those of GPTQ and AWQ.
 
+mod gptq_awq;
 mod memory_source;
 
 use std::ops::ControlFlow;
@@ -8,12 +9,11 @@ use std::path::Path;
 
 use lightglm_core::{WeightDtype, WeightError, WeightSource};
 use lightglm_kernels::{ActivationFormat, QuantizedMatrix, ScaleDtype};
-use lightglm_quant::formats::FormatError;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedFormat, CompressedTensorsCheckpoint, CompressedTensorsConfig,
-    CompressedTensorsScheme, ImportedLayer, WeightStrategy, export_compressed_tensors,
-    snap_minimums,
+    CompressedTensorsScheme, WeightStrategy, export_compressed_tensors, snap_minimums,
 };
+use lightglm_quant::formats::{FormatError, ImportedCheckpoint, ImportedLayer};
 use lightglm_quant::round_to_nearest;
 use memory_source::MemorySource;
 use serde_json::{Map, Value, json};
@@ -198,8 +198,10 @@ fn a_model_comes_back_as_it_went() {
         assert_eq!(total as u64, bytes);
         let read = CompressedTensorsCheckpoint::new(&stored, config, folder.path());
         assert_eq!(read.names(), model.names());
-        let layers: Vec<&str> = read.layers().collect();
-        assert_eq!(layers, ["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.q_proj"]);
+        assert_eq!(
+            read.layers(),
+            ["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.q_proj"]
+        );
         for name in model.names() {
             assert_eq!(read.shape(&name), model.shape(&name), "{name}");
             let (ours, theirs) = (read.tensor(&name).unwrap(), model.tensor(&name).unwrap());

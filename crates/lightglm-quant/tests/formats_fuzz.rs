@@ -6,11 +6,11 @@ mod memory_source;
 
 use std::path::Path;
 
-use lightglm_core::WeightSource;
 use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig,
 };
-use lightglm_quant::formats::{GGUF_BLOCK_TYPES, import_gguf};
+use lightglm_quant::formats::gptq_awq::{GptqAwqCheckpoint, GptqAwqConfig};
+use lightglm_quant::formats::{FormatError, GGUF_BLOCK_TYPES, ImportedCheckpoint, import_gguf};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
 use memory_source::MemorySource;
 use serde_json::{Value, json};
@@ -73,6 +73,23 @@ fn quantization_config() {
     });
 }
 
+/// The layer `layer` of `source`, of which the names and shapes are asked first; what it was taken for.
+fn layer(source: Result<impl ImportedCheckpoint, FormatError>) -> u64 {
+    let layer = source.and_then(|source| {
+        for name in source.names() {
+            source.shape(&name);
+        }
+        source.layer("layer")
+    });
+    match layer {
+        Ok(layer) => {
+            assert_eq!(layer.matrix.check(), Ok(()));
+            2 + layer.matrix.bits.count() as u64
+        }
+        Err(error) => fingerprint(&format_args!("{error}")),
+    }
+}
+
 /// A line of JSON, the configuration and the tensors' dtypes and shapes; behind it their bytes.
 #[test]
 fn compressed_layers() {
@@ -92,42 +109,73 @@ fn compressed_layers() {
         let head = json!({"config": config["quantization_config"], "tensors": tensors});
         seeds.push([head.to_string().as_bytes(), b"\n", &bytes].concat());
     }
-    let tokens =
-        ["0", "1", "-1", "18446744073709551615", "4294967296", "\"I8\"", "\"I32\"", "\"BF16\""];
-    fuzz("compressed_layers", seeds, &tokens, |input| {
-        let Some(at) = input.iter().position(|byte| *byte == b'\n') else { return 0 };
-        let (head, bytes) = (&input[..at], &input[at + 1..]);
-        let Ok(head) = serde_json::from_slice::<Value>(head) else { return 1 };
-        let config = match CompressedTensorsConfig::from_value(&head["config"]) {
-            Ok(config) => config,
-            Err(error) => return fingerprint(&format_args!("{error}")),
-        };
-        let mut source = MemorySource::default();
-        for tensor in head["tensors"].as_array().into_iter().flatten() {
-            let number = |value: &Value| value.as_u64().map(|n| n as usize);
-            let (Some(part), Some(dtype)) = (tensor[0].as_str(), tensor[1].as_str()) else {
-                continue;
-            };
-            let (Some(begin), Some(end)) = (number(&tensor[3]), number(&tensor[4])) else {
-                continue;
-            };
-            let Some(bytes) = bytes.get(begin..end) else { continue };
-            let shape = tensor[2].as_array().into_iter().flatten().filter_map(number);
-            let shape: Vec<usize> = shape.collect();
-            source.put(&format!("layer.{part}"), dtype, &shape, [bytes.to_vec()]);
-        }
-        let source = CompressedTensorsCheckpoint::new(&source, config, "fuzzed");
-        for name in source.names() {
-            source.shape(&name);
-        }
-        match source.layer("layer") {
-            Ok(layer) => {
-                assert_eq!(layer.matrix.check(), Ok(()));
-                2 + layer.matrix.bits.count() as u64
-            }
-            Err(error) => fingerprint(&format_args!("{error}")),
-        }
+    fuzz("compressed_layers", seeds, &LAYER_TOKENS, |input| {
+        let Some((config, source)) = fuzzed_layer(input) else { return 0 };
+        let config = CompressedTensorsConfig::from_value(&config);
+        layer(config.map(|config| CompressedTensorsCheckpoint::new(&source, config, "fuzzed")))
     });
+}
+
+/// As `compressed_layers`, of GPTQ and AWQ.
+#[test]
+fn gptq_and_awq_layers() {
+    let config = |method: &str, bits: usize| json!({ "quant_method": method, "bits": bits, "group_size": 16, "sym": false });
+    // Of 8 outputs and 32 inputs.
+    let seed = |config: Value, qweight: [usize; 2], zeros: usize| {
+        let parts = [
+            ("qweight", "I32", qweight.to_vec()),
+            ("qzeros", "I32", vec![2, zeros]),
+            ("scales", "F32", vec![2, 8]),
+            ("g_idx", "I32", vec![32]),
+        ];
+        let (mut tensors, mut bytes) = (Vec::new(), Vec::new());
+        for (part, dtype, shape) in parts {
+            let begin = bytes.len();
+            let count = shape.iter().product::<usize>();
+            match part {
+                "g_idx" => (0..count).for_each(|at| bytes.extend((at as i32 / 16).to_le_bytes())),
+                _ => bytes.extend([0x3c].repeat(4 * count)),
+            }
+            tensors.push(json!([part, dtype, shape, begin, bytes.len()]));
+        }
+        let head = json!({ "config": config, "tensors": tensors });
+        [head.to_string().as_bytes(), b"\n", &bytes].concat()
+    };
+    let seeds = vec![
+        seed(config("gptq", 4), [4, 8], 1),
+        seed(config("gptq", 8), [8, 8], 2),
+        seed(config("awq", 4), [32, 1], 1),
+    ];
+    fuzz("gptq_and_awq_layers", seeds, &LAYER_TOKENS, |input| {
+        let Some((config, source)) = fuzzed_layer(input) else { return 0 };
+        let config = GptqAwqConfig::from_value(&config);
+        layer(config.map(|config| GptqAwqCheckpoint::new(&source, config, "fuzzed")))
+    });
+}
+
+const LAYER_TOKENS: [&str; 8] =
+    ["0", "1", "-1", "18446744073709551615", "4294967296", "\"I8\"", "\"I32\"", "\"BF16\""];
+
+/// The configuration and the tensors of an input.
+fn fuzzed_layer(input: &[u8]) -> Option<(Value, MemorySource)> {
+    let at = input.iter().position(|byte| *byte == b'\n')?;
+    let (head, bytes) = (&input[..at], &input[at + 1..]);
+    let head = serde_json::from_slice::<Value>(head).ok()?;
+    let mut source = MemorySource::default();
+    for tensor in head["tensors"].as_array().into_iter().flatten() {
+        let number = |value: &Value| value.as_u64().map(|n| n as usize);
+        let (Some(part), Some(dtype)) = (tensor[0].as_str(), tensor[1].as_str()) else {
+            continue;
+        };
+        let (Some(begin), Some(end)) = (number(&tensor[3]), number(&tensor[4])) else {
+            continue;
+        };
+        let Some(bytes) = bytes.get(begin..end) else { continue };
+        let shape = tensor[2].as_array().into_iter().flatten().filter_map(number);
+        let shape: Vec<usize> = shape.collect();
+        source.put(&format!("layer.{part}"), dtype, &shape, [bytes.to_vec()]);
+    }
+    Some((head["config"].clone(), source))
 }
 
 /// The type's place in the list, rows, columns in units of 8, a place to tear the tensor; blocks.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use lightglm_core::WeightSource;
 use lightglm_model::checkpoint::{Checkpoint, Stored};
 use lightglm_model::weights::check_tensors;
-use lightglm_quant::QuantizedCheckpoint;
+use lightglm_quant::formats::ImportedCheckpoint;
+use lightglm_quant::{Footprint, QuantizedCheckpoint, Scheme};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::model::compressed;
+use crate::model::{Weights, imported, imported_scheme, matrices, weight_bytes};
 
 /// What is in a checkpoint.
 #[derive(Clone, Debug, Serialize)]
@@ -27,7 +28,7 @@ pub struct Summary {
     pub parameters_read_per_token: u64,
     /// Tensors and elements by the type that they are stored in.
     pub stored: BTreeMap<String, Stored>,
-    /// What a quantized checkpoint says of its matrices.
+    /// What a quantized checkpoint, ours or another program's, says of its matrices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantized: Option<QuantizedSummary>,
     /// Bytes of keys and values in 16 bits, of one token.
@@ -51,9 +52,9 @@ pub struct Summary {
 /// What a quantized checkpoint says of its matrices.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuantizedSummary {
-    /// The policy that it was quantized by.
+    /// The policy that it was quantized by; of another program's, the scheme of the first layer.
     pub policy: String,
-    /// Bytes of codes, scales and minimums.
+    /// Bytes of codes, scales and minimums, as they are held.
     pub weight_bytes: u64,
     /// Bits a weight, scales included.
     pub bits_per_weight: f64,
@@ -73,13 +74,17 @@ impl Summary {
             Err(_) if !problems.is_empty() => Vec::new(),
             ids => ids?,
         };
+        let quantized = match quantized(checkpoint) {
+            Err(_) if !problems.is_empty() => None,
+            found => found?,
+        };
         Ok(Self {
             path: checkpoint.path().display().to_string(),
             model_type: config.model_type.name().to_owned(),
             parameters: config.num_parameters(),
             parameters_read_per_token: config.parameters_read_per_token(),
             stored: checkpoint.stored_dtypes()?,
-            quantized: quantized(checkpoint)?,
+            quantized,
             kv_bytes_per_token_16_bit: config.kv_bytes_per_token(2),
             context_length: config.context_length(),
             max_position_embeddings: config.max_position_embeddings,
@@ -111,7 +116,7 @@ impl Summary {
 fn problems(checkpoint: &Checkpoint) -> Vec<String> {
     let (config, file) = (checkpoint.config(), checkpoint.path());
     let mut problems = Vec::new();
-    match compressed(checkpoint) {
+    match imported(checkpoint) {
         Err(error) => problems.push(error.to_string()),
         // Ours says itself whether it is complete.
         Ok(None) if QuantizedCheckpoint::is_one(checkpoint.weights()) => {}
@@ -140,7 +145,9 @@ fn problems(checkpoint: &Checkpoint) -> Vec<String> {
 fn quantized(checkpoint: &Checkpoint) -> Result<Option<QuantizedSummary>, Error> {
     let source = checkpoint.weights();
     if !QuantizedCheckpoint::is_one(source) {
-        return Ok(None);
+        // Why one could not be read is among the problems.
+        let Ok(Some(layers)) = imported(checkpoint) else { return Ok(None) };
+        return Ok(Some(of_imported(checkpoint, &*layers)?));
     }
     let packed = QuantizedCheckpoint::open(source, checkpoint.path())?;
     let size = packed.footprint()?;
@@ -154,4 +161,26 @@ fn quantized(checkpoint: &Checkpoint) -> Result<Option<QuantizedSummary>, Error>
         bits_per_weight: size.bits_per_weight(),
         schemes,
     }))
+}
+
+fn of_imported(
+    checkpoint: &Checkpoint,
+    layers: &dyn ImportedCheckpoint,
+) -> Result<QuantizedSummary, Error> {
+    let bytes = weight_bytes(checkpoint, &Weights::Stored)?;
+    let (mut size, mut schemes) = (Footprint { weights: 0, bytes }, BTreeMap::new());
+    for (name, [n, k]) in matrices(checkpoint.config()) {
+        let scheme = match layers.is_quantized(&name) {
+            true => Scheme::Quantized(layers.scheme(&name)?),
+            false => Scheme::Dense,
+        };
+        *schemes.entry(scheme.spelled_out()).or_insert(0) += 1;
+        size.weights += (n * k) as u64;
+    }
+    Ok(QuantizedSummary {
+        policy: imported_scheme(layers, checkpoint.path())?,
+        weight_bytes: size.bytes,
+        bits_per_weight: size.bits_per_weight(),
+        schemes,
+    })
 }

@@ -16,7 +16,7 @@ pub use self::settings::HuggingFaceSettings;
 use crate::error::HubError;
 use crate::progress::{Activity, ProgressCallback, Running};
 use crate::reference::HubReference;
-use crate::repository_files::{INDEX, Selection, is_inside, select, shards};
+use crate::repository_files::{INDEX, Selection, is_inside, parts, select, shards};
 
 /// Downloads are taken up again this often where a connection breaks.
 const RETRIES: usize = 3;
@@ -56,7 +56,14 @@ pub(crate) fn fetch(
     let download =
         Download { repo: api.repo(at(reference, &info.sha)), reference, settings, progress };
     let path = match selection {
-        Selection::File(file) => download.file(&file)?,
+        Selection::Gguf(files) => {
+            let paths =
+                files.iter().map(|file| download.file(file)).collect::<Result<Vec<_>, _>>()?;
+            paths
+                .into_iter()
+                .next()
+                .ok_or_else(|| HubError::NoFiles { reference: reference.clone() })?
+        }
         Selection::Folder(files) => download.folder(&files)?,
         Selection::Indexed(files) => {
             let folder = download.folder(&files)?;
@@ -83,7 +90,9 @@ pub(crate) fn cached(reference: &HubReference, settings: &HuggingFaceSettings) -
     let commit = named.map_or_else(|_| reference.revision.clone(), |sha| sha.trim().to_owned());
     let snapshot = folder.join("snapshots").join(commit);
     if let Some(file) = &reference.file {
-        return Some(snapshot.join(file)).filter(|file| file.is_file());
+        let files: Vec<PathBuf> = parts(file).iter().map(|part| snapshot.join(part)).collect();
+        let is_whole = files.iter().all(|file| file.is_file());
+        return files.into_iter().next().filter(|_| is_whole);
     }
     let entries = fs::read_dir(&snapshot).ok()?;
     // `is_file` follows the links: one whose target is gone does not count.
@@ -92,7 +101,7 @@ pub(crate) fn cached(reference: &HubReference, settings: &HuggingFaceSettings) -
     let files: Vec<String> =
         present.filter_map(|file| Some(file.file_name()?.to_str()?.to_owned())).collect();
     match select(&files, reference).ok()? {
-        Selection::File(file) => Some(snapshot.join(file)),
+        Selection::Gguf(files) => files.first().map(|file| snapshot.join(file)),
         Selection::Folder(_) => Some(snapshot),
         Selection::Indexed(_) => {
             let shards = shards(&snapshot.join(INDEX)).ok()?;

@@ -19,7 +19,7 @@ pub use self::settings::ModelScopeSettings;
 use crate::error::HubError;
 use crate::progress::ProgressCallback;
 use crate::reference::HubReference;
-use crate::repository_files::{INDEX, Selection, is_inside, select, shards};
+use crate::repository_files::{INDEX, Selection, is_inside, parts, select, shards};
 
 /// Lists the files of a model that is here as a whole; no name in a repository that is fetched
 /// begins with a dot.
@@ -57,9 +57,9 @@ pub(crate) fn fetch(
     let download = Download { client: &client, folder: &folder, progress };
     let fetch = |names: &[String]| fetch_all(&download, reference, &files, names);
     let (path, whole) = match selection {
-        Selection::File(file) => {
-            fetch(std::slice::from_ref(&file))?;
-            (folder.join(&file), vec![file])
+        Selection::Gguf(files) => {
+            fetch(&files)?;
+            (folder.join(&files[0]), files)
         }
         Selection::Folder(names) => {
             fetch(&names)?;
@@ -83,7 +83,9 @@ pub(crate) fn fetch(
 fn cached(reference: &HubReference, settings: &ModelScopeSettings) -> Option<PathBuf> {
     let folder = folder(reference, settings);
     if let Some(file) = &reference.file {
-        return Some(folder.join(file)).filter(|file| file.is_file());
+        let files: Vec<PathBuf> = parts(file).iter().map(|part| folder.join(part)).collect();
+        let is_whole = files.iter().all(|file| file.is_file());
+        return files.into_iter().next().filter(|_| is_whole);
     }
     let manifest = fs::read_to_string(folder.join(MANIFEST)).ok()?;
     let files: Vec<String> = serde_json::from_str(&manifest).ok()?;
@@ -91,7 +93,7 @@ fn cached(reference: &HubReference, settings: &ModelScopeSettings) -> Option<Pat
         return None;
     }
     match select(&files, reference).ok()? {
-        Selection::File(file) => Some(folder.join(file)),
+        Selection::Gguf(files) => files.first().map(|file| folder.join(file)),
         Selection::Folder(_) | Selection::Indexed(_) => Some(folder),
     }
 }

@@ -74,6 +74,26 @@ fn one_file_of_several() {
 }
 
 #[test]
+fn a_model_in_several_files_is_fetched_whole() {
+    let (one, two) = ("q-00001-of-00002.gguf", "q-00002-of-00002.gguf");
+    let hub = FakeHub::with_files(&[(one, b"one"), (two, b"two")]);
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(&hub.endpoint, dir.path());
+    let file = resolve("owner/name", &options).unwrap();
+    assert_eq!(file.file_name().unwrap(), one);
+    assert_eq!(fs::read(file.with_file_name(two)).unwrap(), b"two");
+    let asked = hub.requests().len();
+    for name in ["owner/name".to_owned(), format!("owner/name:{one}"), format!("owner/name:{two}")]
+    {
+        assert_eq!(resolve(&name, &options).unwrap(), file, "{name}");
+    }
+    assert_eq!(hub.requests().len(), asked, "what is there is not asked for again");
+    fs::remove_file(file.with_file_name(two)).unwrap();
+    assert_eq!(resolve(&format!("owner/name:{one}"), &options).unwrap(), file);
+    assert_eq!(fs::read(file.with_file_name(two)).unwrap(), b"two");
+}
+
+#[test]
 fn a_broken_connection_is_taken_up_again() {
     let weights: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
     let hub = FakeHub::with_files(&[("q.gguf", &weights)]);

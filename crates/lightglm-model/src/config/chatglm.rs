@@ -118,5 +118,17 @@ fn refuse_other_models(root: Fields<'_>) -> Result<(), ConfigError> {
         let supported = "0: weights of f32, f16 or bf16, or a GGUF file";
         return Err(unsupported(root, "quantization_bit", bits, supported));
     }
-    super::llama_family::refuse_quantization(root)
+    refuse_quantization(root)
+}
+
+/// Refuses weights of other programs' quantization, which are not read in this layout.
+fn refuse_quantization(root: Fields<'_>) -> Result<(), ConfigError> {
+    if let Some(quantization) =
+        root.object("quantization_config")?.filter(|fields| !fields.is_empty())
+    {
+        let method = quantization.string("quant_method")?.unwrap_or("not named");
+        let supported = "none in this layout (weights of f32, f16 or bf16, or a GGUF file)";
+        return Err(unsupported(quantization, "quant_method", method, supported));
+    }
+    Ok(())
 }

@@ -37,6 +37,9 @@ pub enum ModelType {
     Glm4,
     /// `glm`, of 2024 (glm-4-9b-chat-hf): an RMSNorm before each only.
     Glm,
+    /// `glm` with an RMSNorm of each head of q and of k before they are rotated: what `qwen3` computes. No
+    /// other program has it in GLM's layout, so its name is our own.
+    GlmQkNorm,
 }
 
 impl ModelType {
@@ -45,6 +48,7 @@ impl ModelType {
         match self {
             Self::Glm4 => "glm4",
             Self::Glm => "glm",
+            Self::GlmQkNorm => "glm_qk_norm",
         }
     }
 }
@@ -54,6 +58,8 @@ impl ModelType {
 pub struct Layouts {
     /// In the weights beside the configuration.
     pub weights: WeightLayout,
+    /// Whether another program quantized those weights, so that they are not the decoder's tensors.
+    pub is_imported: bool,
     /// In adapters that are made for the model. A model of the Llama family that was converted keeps those it
     /// had: its configuration says so under [`ADAPTERS_KEY`].
     pub adapters: ProjectionLayout,
@@ -121,7 +127,8 @@ impl GlmConfig {
     /// transformers 5 (`rope_parameters`).
     ///
     /// `llama`, `mistral` and `qwen2` are read as the [`ModelType::Glm`] that computes the same, with whole
-    /// heads rotated, `chatglm` as the one that it is; [`WeightLayout`] says who reads their weights.
+    /// heads rotated, `qwen3` as [`ModelType::GlmQkNorm`], `chatglm` as the `glm` that it is; [`WeightLayout`]
+    /// says who reads their weights.
     ///
     /// # Errors
     /// [`ConfigError`] naming the file and the key.
@@ -154,20 +161,22 @@ impl GlmConfig {
         let root = Fields::root(file, &value)?;
         let family = parse_model_type(root)?;
         check_hidden_act(root)?;
+        let is_imported = is_quantized_elsewhere(root)?;
         let (config, layouts) = match family {
             Family::Glm(model_type) => {
                 let config = Self::parse_glm(root, model_type)?;
                 let adapters = adapter_layout(root, config.head_dim)?;
-                (config, Layouts { weights: WeightLayout::Glm, adapters })
+                (config, Layouts { weights: WeightLayout::Glm, is_imported, adapters })
             }
             Family::ChatGlm => {
                 let adapters = ProjectionLayout::Glm;
-                (chatglm::parse(root)?, Layouts { weights: WeightLayout::ChatGlm, adapters })
+                let weights = WeightLayout::ChatGlm;
+                (chatglm::parse(root)?, Layouts { weights, is_imported, adapters })
             }
             Family::Llama(family) => {
                 let config = family.parse(root)?;
                 let adapters = ProjectionLayout::Llama { head_dim: config.head_dim };
-                (config, Layouts { weights: WeightLayout::Llama, adapters })
+                (config, Layouts { weights: WeightLayout::Llama, is_imported, adapters })
             }
         };
         config.check_in(file)?;
@@ -301,6 +310,7 @@ impl GlmConfig {
         let architecture = match self.model_type {
             ModelType::Glm4 => "Glm4ForCausalLM",
             ModelType::Glm => "GlmForCausalLM",
+            ModelType::GlmQkNorm => "GlmQkNormForCausalLM",
         };
         let value = json!({
             "architectures": [architecture],
@@ -339,25 +349,30 @@ fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
         Some("glm4") => Ok(Family::Glm(ModelType::Glm4)),
         Some("glm") => Ok(Family::Glm(ModelType::Glm)),
         Some("chatglm") => Ok(Family::ChatGlm),
+        Some("glm_qk_norm") => Ok(Family::Glm(ModelType::GlmQkNorm)),
         Some("llama") => Ok(Family::Llama(LlamaFamily::Llama)),
         Some("mistral") => Ok(Family::Llama(LlamaFamily::Mistral)),
         Some("qwen2") => Ok(Family::Llama(LlamaFamily::Qwen2)),
+        Some("qwen3") => Ok(Family::Llama(LlamaFamily::Qwen3)),
         Some(other) => Err(ConfigError::Unsupported {
             file: root.file().into(),
             key: root.path("model_type"),
             value: other.into(),
-            supported: match other {
-                "qwen3" => {
-                    "glm4, glm, chatglm, llama, mistral, qwen2 (qwen3 normalizes every head of q and k, \
-                     `q_norm` and `k_norm`, which this decoder does not)"
-                }
-                _ => "glm4, glm, chatglm, llama, mistral, qwen2",
-            },
+            supported: "glm4, glm, chatglm, llama, mistral, qwen2, qwen3",
         }),
         None => {
             Err(ConfigError::Missing { file: root.file().into(), key: root.path("model_type") })
         }
     }
+}
+
+/// Whether the file says that its weights are quantized, in another way than this project's.
+fn is_quantized_elsewhere(root: Fields<'_>) -> Result<bool, ConfigError> {
+    let fields = root.object("quantization_config")?.filter(|fields| !fields.is_empty());
+    Ok(match fields {
+        Some(fields) => fields.string("quant_method")? != Some("lightglm"),
+        None => false,
+    })
 }
 
 fn check_hidden_act(root: Fields<'_>) -> Result<(), ConfigError> {

@@ -1,7 +1,8 @@
 //! `config.json` of the Llama family: models that compute what `glm` does with whole heads rotated.
 //!
 //! Source: transformers 5.24.0, `configuration_llama.py`, `configuration_mistral.py`,
-//! `configuration_qwen2.py` (names and defaults), `modeling_qwen2.py` (which projections have a bias).
+//! `configuration_qwen2.py`, `configuration_qwen3.py` (names and defaults), `modeling_qwen2.py` (which
+//! projections have a bias).
 
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ pub(super) enum LlamaFamily {
     Llama,
     Mistral,
     Qwen2,
+    Qwen3,
 }
 
 /// What a file means that leaves the key out.
@@ -23,6 +25,8 @@ struct Defaults {
     intermediate_size: usize,
     /// As many as there are query heads, where there is none.
     num_key_value_heads: Option<usize>,
+    /// The hidden size divided by the heads, where there is none.
+    head_dim: Option<usize>,
     max_position_embeddings: usize,
 }
 
@@ -32,9 +36,16 @@ impl LlamaFamily {
             match self {
                 Self::Llama => (32_000, 11_008, None, 2048),
                 Self::Mistral => (32_000, 14_336, Some(8), 131_072),
-                Self::Qwen2 => (151_936, 22_016, Some(32), 32_768),
+                Self::Qwen2 | Self::Qwen3 => (151_936, 22_016, Some(32), 32_768),
             };
-        Defaults { vocab_size, intermediate_size, num_key_value_heads, max_position_embeddings }
+        let head_dim = (self == Self::Qwen3).then_some(128);
+        Defaults {
+            vocab_size,
+            intermediate_size,
+            num_key_value_heads,
+            head_dim,
+            max_position_embeddings,
+        }
     }
 
     /// The configuration in `root`, unchecked; refuses what the decoder would compute otherwise.
@@ -48,14 +59,18 @@ impl LlamaFamily {
             true => heads,
             false => root.size(key_value_heads, defaults.num_key_value_heads.unwrap_or(heads))?,
         };
-        let head_dim = match root.value("head_dim") {
-            Some(_) => root.size("head_dim", 0)?,
-            None => split_heads(root, hidden_size, heads)?,
+        let head_dim = match (root.value("head_dim"), defaults.head_dim) {
+            (Some(_), _) => root.size("head_dim", 0)?,
+            (None, Some(head_dim)) if !root.is_null("head_dim") => head_dim,
+            (None, _) => split_heads(root, hidden_size, heads)?,
         };
         let max_position_embeddings =
             root.size("max_position_embeddings", defaults.max_position_embeddings)?;
         let config = GlmConfig {
-            model_type: ModelType::Glm,
+            model_type: match self {
+                Self::Llama | Self::Mistral | Self::Qwen2 => ModelType::Glm,
+                Self::Qwen3 => ModelType::GlmQkNorm,
+            },
             hidden_size,
             num_hidden_layers: root.size("num_hidden_layers", 32)?,
             num_attention_heads: heads,
@@ -65,7 +80,7 @@ impl LlamaFamily {
             vocab_size: root.size("vocab_size", defaults.vocab_size)?,
             rms_norm_eps: root.number("rms_norm_eps")?.unwrap_or(1e-6),
             attention_bias: match self {
-                Self::Llama => root.boolean("attention_bias")?.unwrap_or(false),
+                Self::Llama | Self::Qwen3 => root.boolean("attention_bias")?.unwrap_or(false),
                 Self::Mistral => false,
                 Self::Qwen2 => true,
             },
@@ -97,13 +112,13 @@ impl LlamaFamily {
         let window = match self {
             Self::Llama => None,
             Self::Mistral => window()?,
-            Self::Qwen2 if root.boolean("use_sliding_window")? == Some(true) => {
+            Self::Qwen2 | Self::Qwen3 if root.boolean("use_sliding_window")? == Some(true) => {
                 // The layers from this one on have the window.
                 let first = root.size("max_window_layers", 28)?;
                 let listed = root.value("layer_types").is_some();
                 window()?.filter(|_| listed || first < config.num_hidden_layers)
             }
-            Self::Qwen2 => None,
+            Self::Qwen2 | Self::Qwen3 => None,
         };
         let context = config.context_length();
         match window.filter(|window| *window < context) {
@@ -137,18 +152,6 @@ fn refuse_other_models(root: Fields<'_>) -> Result<(), ConfigError> {
         if root.value(key).is_some() && root.boolean(key)? == Some(true) {
             return Err(unsupported(root, key, true, "false"));
         }
-    }
-    refuse_quantization(root)
-}
-
-/// Refuses weights of other programs' quantization, which are not read in other layouts than GLM's.
-pub(super) fn refuse_quantization(root: Fields<'_>) -> Result<(), ConfigError> {
-    if let Some(quantization) =
-        root.object("quantization_config")?.filter(|fields| !fields.is_empty())
-    {
-        let method = quantization.string("quant_method")?.unwrap_or("not named");
-        let supported = "none in this layout (weights of f32, f16 or bf16, or a GGUF file)";
-        return Err(unsupported(quantization, "quant_method", method, supported));
     }
     Ok(())
 }

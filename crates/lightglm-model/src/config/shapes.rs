@@ -27,6 +27,11 @@ impl GlmConfig {
         self.model_type == ModelType::Glm4
     }
 
+    /// Whether each head of q and of k is normalized before it is rotated.
+    pub fn has_qk_norms(&self) -> bool {
+        self.model_type == ModelType::GlmQkNorm
+    }
+
     /// Rows of the query projection, `H * head_dim`.
     pub fn query_size(&self) -> usize {
         self.num_attention_heads * self.head_dim
@@ -109,6 +114,10 @@ impl GlmConfig {
             tensors.push(("self_attn.q_proj.bias", vec![q]));
             tensors.push(("self_attn.k_proj.bias", vec![kv]));
             tensors.push(("self_attn.v_proj.bias", vec![kv]));
+        }
+        if self.has_qk_norms() {
+            tensors.push(("self_attn.q_norm.weight", vec![self.head_dim]));
+            tensors.push(("self_attn.k_norm.weight", vec![self.head_dim]));
         }
         tensors.push(("self_attn.o_proj.weight", vec![d, q]));
         tensors.push(("mlp.gate_up_proj.weight", vec![2 * f, d]));

@@ -15,7 +15,7 @@ use super::self_attention::{SelfAttention, StepInputs};
 /// Attention and feed-forward, each between a norm and a residual addition.
 ///
 /// GLM-4-0414 (`glm4`) norms each branch's output as well ("sandwich norms"); GLM of 2024 (`glm`)
-/// does not.
+/// does not; `qwen3` is `glm` with norms inside of attention.
 ///
 /// Source: transformers, `modeling_glm4.py` `Glm4DecoderLayer`, `modeling_glm.py` `GlmDecoderLayer`.
 #[derive(Module, Debug)]
@@ -60,15 +60,25 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Block<B, L, F> {
     pub fn bytes_read(&self) -> usize {
         let attn = &self.self_attn;
         let projections = [&attn.q_proj, &attn.k_proj, &attn.v_proj, &attn.o_proj];
-        let norms = [
-            Some(&self.input_layernorm),
-            self.post_self_attn_layernorm.as_ref(),
-            Some(&self.post_attention_layernorm),
-            self.post_mlp_layernorm.as_ref(),
-        ];
-        let norms = norms.into_iter().flatten().map(|norm| bytes(&norm.weight.val()));
+        let norms = self.norms().map(|(_, norm)| bytes(&norm.weight.val()));
         let projections = projections.into_iter().map(Linear::bytes_read);
         projections.chain(norms).sum::<usize>() + self.mlp.bytes_read()
+    }
+}
+
+impl<B: Backend, L: Module<B>, F: Module<B>> Block<B, L, F> {
+    /// The norms that the block has, by their names in a checkpoint from the block on, without `.weight`.
+    pub fn norms(&self) -> impl Iterator<Item = (&'static str, &RmsNorm<B>)> {
+        [
+            ("input_layernorm", Some(&self.input_layernorm)),
+            ("self_attn.q_norm", self.self_attn.q_norm.as_ref()),
+            ("self_attn.k_norm", self.self_attn.k_norm.as_ref()),
+            ("post_self_attn_layernorm", self.post_self_attn_layernorm.as_ref()),
+            ("post_attention_layernorm", Some(&self.post_attention_layernorm)),
+            ("post_mlp_layernorm", self.post_mlp_layernorm.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, norm)| Some((name, norm?)))
     }
 }
 

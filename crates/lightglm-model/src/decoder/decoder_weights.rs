@@ -84,15 +84,8 @@ impl<B: Backend, L: Linear<B>, E: Embedding<B>> Glm<B, L, SwiGlu<B, L>, E> {
     /// Shows every norm and its checkpoint name without `.weight`.
     fn for_each_norm(&self, mut visit: impl FnMut(&str, &RmsNorm<B>)) {
         for (index, block) in self.layers.iter().enumerate() {
-            for (part, norm) in [
-                ("input_layernorm", Some(&block.input_layernorm)),
-                ("post_self_attn_layernorm", block.post_self_attn_layernorm.as_ref()),
-                ("post_attention_layernorm", Some(&block.post_attention_layernorm)),
-                ("post_mlp_layernorm", block.post_mlp_layernorm.as_ref()),
-            ] {
-                if let Some(norm) = norm {
-                    visit(&format!("model.layers.{index}.{part}"), norm);
-                }
+            for (part, norm) in block.norms() {
+                visit(&format!("model.layers.{index}.{part}"), norm);
             }
         }
         visit("model.norm", &self.norm);

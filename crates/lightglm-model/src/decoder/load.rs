@@ -93,10 +93,12 @@ impl<B: LmBackend, P: PartSource<B>> Loader<'_, B, P> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let linear = |part: &str, bias| self.linear(&name(part), bias);
         let bias = config.attention_bias;
-        let post_norm = |part: &str| match config.has_post_norms() {
+        let norm = |part: &str, is_there| match is_there {
             true => self.norm(&name(part)).map(Some),
             false => Ok(None),
         };
+        let post_norm = |part: &str| norm(part, config.has_post_norms());
+        let qk_norm = |part: &str| norm(part, config.has_qk_norms());
         Ok(Block {
             input_layernorm: self.norm(&name("input_layernorm"))?,
             self_attn: SelfAttention {
@@ -104,6 +106,8 @@ impl<B: LmBackend, P: PartSource<B>> Loader<'_, B, P> {
                 k_proj: linear("self_attn.k_proj", bias)?,
                 v_proj: linear("self_attn.v_proj", bias)?,
                 o_proj: linear("self_attn.o_proj", false)?,
+                q_norm: qk_norm("self_attn.q_norm")?,
+                k_norm: qk_norm("self_attn.k_norm")?,
                 num_attention_heads: config.num_attention_heads,
                 num_key_value_heads: config.num_key_value_heads,
                 head_dim: config.head_dim,
@@ -129,8 +133,9 @@ impl<B: LmBackend, P: PartSource<B>> Loader<'_, B, P> {
 
     fn norm(&self, name: &str) -> Result<RmsNorm<B>, WeightError> {
         let (source, file) = self.parts.weights();
-        let shape = [self.config.hidden_size];
-        let view = checked_tensor(source, file, &format!("{name}.weight"), &shape)?;
+        let name = format!("{name}.weight");
+        let shape = self.config.tensor_shape(&name).expect("the configuration knows the norms");
+        let view = checked_tensor(source, file, &name, &shape)?;
         // Small, and held in f32 so that no kernel converts it per call.
         let weight = Param::from_tensor(place(view, WeightDtype::F32, self.device));
         Ok(RmsNorm { weight, eps: self.config.rms_norm_eps })

@@ -133,6 +133,8 @@ impl<B: Backend, L: Linear<B>> Block<B, L, SwiGlu<B, L>> {
                 k_proj: map("self_attn.k_proj", attn.k_proj)?,
                 v_proj: map("self_attn.v_proj", attn.v_proj)?,
                 o_proj: map("self_attn.o_proj", attn.o_proj)?,
+                q_norm: attn.q_norm,
+                k_norm: attn.k_norm,
                 num_attention_heads: attn.num_attention_heads,
                 num_key_value_heads: attn.num_key_value_heads,
                 head_dim: attn.head_dim,

@@ -1,4 +1,4 @@
-//! RMSNorm, `x: [T, D]`.
+//! RMSNorm, `x: [T, D]`; of heads, `x: [T, H d]`.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
@@ -9,7 +9,7 @@ use lightglm_kernels::LmBackend;
 /// Source: transformers, `modeling_glm4.py`, `Glm4RMSNorm`.
 #[derive(Module, Debug)]
 pub struct RmsNorm<B: Backend> {
-    /// `[D]`.
+    /// `[D]`, or `[d]` for a norm of heads.
     pub weight: Param<Tensor<B, 1>>,
     /// `rms_norm_eps`.
     pub eps: f64,
@@ -19,6 +19,16 @@ impl<B: LmBackend> RmsNorm<B> {
     /// `x: [T, D] -> [T, D]`.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         B::rms_norm(x, self.weight.val(), self.eps as f32)
+    }
+
+    /// Each head of `x: [T, H d]` on its own: `[T, H d]`.
+    ///
+    /// Source: transformers, `modeling_qwen3.py`, `Qwen3Attention`.
+    pub fn forward_heads(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [rows, width] = x.dims();
+        let [head_dim] = self.weight.dims();
+        let heads = x.reshape([rows * width / head_dim, head_dim]);
+        self.forward(heads).reshape([rows, width])
     }
 
     /// `residual + forward(x)`.

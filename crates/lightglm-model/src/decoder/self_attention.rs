@@ -7,6 +7,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::{KvLayer, Linear};
 use lightglm_kernels::{AttentionShape, AttentionSpan, LmBackend};
 
+use super::norm::RmsNorm;
+
 /// Projections around attention.
 ///
 /// Source: transformers, `modeling_glm4.py`, `Glm4Attention`.
@@ -20,6 +22,10 @@ pub struct SelfAttention<B: Backend, L: Module<B>> {
     pub v_proj: L,
     /// `[D, H d]`.
     pub o_proj: L,
+    /// Of each head of q, `[d]` (`qwen3`).
+    pub q_norm: Option<RmsNorm<B>>,
+    /// Of each head of k, `[d]` (`qwen3`).
+    pub k_norm: Option<RmsNorm<B>>,
     /// Query heads `H`.
     pub num_attention_heads: usize,
     /// Key and value heads `G`.
@@ -47,9 +53,15 @@ impl<B: LmBackend, L: Linear<B>> SelfAttention<B, L> {
         step: &StepInputs<'_, B>,
         layer: Option<&mut KvLayer<B>>,
     ) -> Tensor<B, 2> {
-        let rotate = |x| B::rotary(x, step.cos.clone(), step.sin.clone(), self.head_dim);
-        let q = rotate(self.q_proj.forward(x.clone()));
-        let k = rotate(self.k_proj.forward(x.clone()));
+        let rotate = |norm: &Option<RmsNorm<B>>, x| {
+            let x = match norm {
+                Some(norm) => norm.forward_heads(x),
+                None => x,
+            };
+            B::rotary(x, step.cos.clone(), step.sin.clone(), self.head_dim)
+        };
+        let q = rotate(&self.q_norm, self.q_proj.forward(x.clone()));
+        let k = rotate(&self.k_norm, self.k_proj.forward(x.clone()));
         let v = self.v_proj.forward(x);
         let shape = AttentionShape {
             heads: self.num_attention_heads,

@@ -11,8 +11,8 @@ use crate::config::GlmConfig;
 /// is what errors call the checkpoint.
 ///
 /// Buffers that older checkpoints carry and no model reads (`*.rotary_emb.inv_freq`,
-/// `*.position_ids`) are passed over, and so is an `lm_head.weight` beside tied embeddings, which
-/// some writers store twice.
+/// `*.position_ids`) are passed over, and so are an `lm_head.weight` beside tied embeddings, which
+/// some writers store twice, and a bias of zeros, which some quantizers give every layer.
 ///
 /// # Errors
 /// [`WeightError::Missing`], [`WeightError::ShapeMismatch`], [`WeightError::Unexpected`], in this
@@ -42,6 +42,7 @@ pub fn check_tensors(
         .names()
         .into_iter()
         .filter(|name| !expected.contains(name.as_str()) && !is_harmless(name, tied))
+        .filter(|name| !(name.ends_with(".bias") && is_zero(source, name)))
         .collect();
     if names.is_empty() {
         Ok(())
@@ -54,4 +55,9 @@ fn is_harmless(name: &str, tied: bool) -> bool {
     name.ends_with("rotary_emb.inv_freq")
         || name.ends_with("position_ids")
         || (tied && name == "lm_head.weight")
+}
+
+/// Whether all numbers are +0.
+fn is_zero(source: &dyn WeightSource, name: &str) -> bool {
+    source.tensor(name).is_ok_and(|view| view.bytes.iter().all(|byte| *byte == 0))
 }

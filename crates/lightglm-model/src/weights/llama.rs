@@ -1,6 +1,7 @@
 //! `LlamaCheckpoint`: safetensors in the layout of Llama, Mistral and Qwen as a weight source of the decoder.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use lightglm_core::{ProjectionLayout, StoredTensor, TensorView, WeightError, WeightSource};
@@ -12,14 +13,16 @@ use crate::config::GlmConfig;
 /// What both errors of a file that contradicts itself call the format.
 const FORMAT: &str = "Llama checkpoint";
 
-/// A folder whose `config.json` says `llama`, `mistral` or `qwen2`, under the names of the GLM decoder.
+/// A folder (or any other source of its tensors) whose `config.json` says `llama`, `mistral`, `qwen2` or `qwen3`, under the names of the GLM decoder.
 ///
-/// Rows of `q_proj` and `k_proj` come in the order in which the decoder rotates them, `gate_proj` and
+/// Rows of `q_proj` and `k_proj`, and elements of their norms, come in the order in which the decoder rotates them, `gate_proj` and
 /// `up_proj` stacked as one projection, gate's rows first. Those are copied at each call of `tensor`; all
 /// others are views of the mapping.
 #[derive(Clone, Debug)]
-pub struct LlamaCheckpoint {
-    file: SafetensorsCheckpoint,
+pub struct LlamaCheckpoint<S = SafetensorsCheckpoint> {
+    file: S,
+    /// What errors call it.
+    path: PathBuf,
     layout: ProjectionLayout,
     /// By the decoder's names.
     origins: BTreeMap<String, Origin>,
@@ -36,15 +39,16 @@ enum Origin {
     Stacked([String; 2]),
 }
 
-impl LlamaCheckpoint {
-    /// The tensors of `file` for a model of `config`, whose heads have `config.head_dim` elements.
+impl<S: WeightSource> LlamaCheckpoint<S> {
+    /// The tensors of `file`, which errors call `path`, for a model of `config`, whose heads have
+    /// `config.head_dim` elements.
     ///
-    /// A bias of `o_proj`, which the decoder has no place for, is passed over where it is zero.
+    /// A bias that the decoder has no place for is passed over where it is zero.
     ///
     /// # Errors
     /// [`WeightError::Missing`] for half of a feed-forward; [`WeightError::Malformed`] for halves that do
-    /// not fit, for rows that make no whole heads, and for a bias of `o_proj` that is not zero.
-    pub fn new(file: SafetensorsCheckpoint, config: &GlmConfig) -> Result<Self, WeightError> {
+    /// not fit, for rows that make no whole heads, and for a bias outside of q, k and v that is not zero.
+    pub fn new(file: S, path: &Path, config: &GlmConfig) -> Result<Self, WeightError> {
         let layout = ProjectionLayout::Llama { head_dim: config.head_dim };
         let mut origins = BTreeMap::new();
         for name in file.names() {
@@ -55,21 +59,21 @@ impl LlamaCheckpoint {
             } else if let Some(layer) = name.strip_suffix("up_proj.weight") {
                 let gate = format!("{layer}gate_proj.weight");
                 if file.shape(&gate).is_none() {
-                    return Err(missing(&file, gate));
+                    return Err(missing(path, gate));
                 }
-            } else if !(name.ends_with("o_proj.bias") && is_zero(&file.tensor(&name)?.bytes)) {
+            } else if !(is_other_bias(&name) && is_zero(&file.tensor(&name)?.bytes)) {
                 let reordered = is_reordered(layout, &name);
                 let origin = if reordered { Origin::Reordered } else { Origin::Same };
                 origins.insert(name, origin);
             }
         }
-        let checkpoint = Self { file, layout, origins };
+        let checkpoint = Self { file, path: path.to_owned(), layout, origins };
         checkpoint.check(config)?;
         Ok(checkpoint)
     }
 
     /// The file with its own names.
-    pub fn file(&self) -> &SafetensorsCheckpoint {
+    pub fn file(&self) -> &S {
         &self.file
     }
 
@@ -77,7 +81,7 @@ impl LlamaCheckpoint {
         let head_dim = config.head_dim;
         for (name, origin) in &self.origins {
             match origin {
-                Origin::Same if name.ends_with("o_proj.bias") => {
+                Origin::Same if is_other_bias(name) => {
                     let reason = format!("`{name}` is not zero, and the decoder has no such bias");
                     return Err(self.malformed(reason));
                 }
@@ -91,7 +95,7 @@ impl LlamaCheckpoint {
                 }
                 Origin::Stacked([gate, up]) => {
                     if self.file.shape(up).is_none() {
-                        return Err(missing(&self.file, up.clone()));
+                        return Err(missing(&self.path, up.clone()));
                     }
                     if self.stacked(gate, up).is_none() {
                         let of = |name: &str| self.file.shape(name).unwrap_or_default();
@@ -106,13 +110,13 @@ impl LlamaCheckpoint {
         // Where the decoder's name stands for two of the file's, the file's is the one to say.
         let without = |layer: &usize| !self.origins.contains_key(&mlp(*layer, "gate_up_proj"));
         match (0..config.num_hidden_layers).find(without) {
-            Some(layer) => Err(missing(&self.file, mlp(layer, "gate_proj"))),
+            Some(layer) => Err(missing(&self.path, mlp(layer, "gate_proj"))),
             None => Ok(()),
         }
     }
 
     fn malformed(&self, reason: String) -> WeightError {
-        WeightError::Malformed { file: self.file.path().to_owned(), format: FORMAT, reason }
+        WeightError::Malformed { file: self.path.clone(), format: FORMAT, reason }
     }
 
     /// The shape of two matrices, one below the other; `None` where they do not fit.
@@ -139,7 +143,7 @@ impl LlamaCheckpoint {
     }
 
     fn origin(&self, name: &str) -> Result<&Origin, WeightError> {
-        self.origins.get(name).ok_or_else(|| missing(&self.file, name.to_owned()))
+        self.origins.get(name).ok_or_else(|| missing(&self.path, name.to_owned()))
     }
 }
 
@@ -157,8 +161,15 @@ fn mlp(layer: usize, projection: &str) -> String {
     format!("model.layers.{layer}.mlp.{projection}.weight")
 }
 
-fn missing(file: &SafetensorsCheckpoint, name: String) -> WeightError {
-    WeightError::Missing { file: file.path().to_owned(), name }
+fn missing(file: &Path, name: String) -> WeightError {
+    WeightError::Missing { file: file.to_owned(), name }
+}
+
+/// Whether a bias is none of those that q, k and v may have.
+fn is_other_bias(name: &str) -> bool {
+    let of_attention = ["q_proj", "k_proj", "v_proj"];
+    let is_one = |projection: &&str| of_attention.iter().any(|known| projection.ends_with(known));
+    name.strip_suffix(".bias").filter(|projection| !is_one(projection)).is_some()
 }
 
 /// Whether all numbers are +0.
@@ -166,7 +177,7 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-impl WeightSource for LlamaCheckpoint {
+impl<S: WeightSource> WeightSource for LlamaCheckpoint<S> {
     fn names(&self) -> Vec<String> {
         self.origins.keys().cloned().collect()
     }
@@ -200,10 +211,10 @@ impl WeightSource for LlamaCheckpoint {
 
     fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
         let mut rows = self.stored_rows(name)?.into_iter();
-        let Some(mut all) = rows.next() else { return Err(missing(&self.file, name.to_owned())) };
+        let Some(mut all) = rows.next() else { return Err(missing(&self.path, name.to_owned())) };
         for more in rows {
             if more.dtype != all.dtype {
-                let (file, name) = (self.file.path().to_owned(), name.to_owned());
+                let (file, name) = (self.path.clone(), name.to_owned());
                 let dtype = format!("{} above {}", all.dtype, more.dtype);
                 return Err(WeightError::UnsupportedDtype { file, name, dtype });
             }

@@ -13,6 +13,7 @@ mod seeded;
 
 pub use chatglm::ChatGlmCheckpoint;
 pub use check_tensors::check_tensors;
+pub(crate) use gguf::first_part;
 pub use gguf::{
     GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType,
     RANDOM_GGUF_TYPES, dequantize, write_random_gguf,

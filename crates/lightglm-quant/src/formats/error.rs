@@ -113,9 +113,15 @@ pub enum FormatError {
         name: String,
     },
     /// Zero points where the configuration says that there are none.
-    #[error("`{name}` has zero points that are not zero, but its group is symmetric")]
+    #[error("`{name}` has zero points that are not in the middle, but its layer is symmetric")]
     UnexpectedZeroPoints {
         /// The tensor's name.
+        name: String,
+    },
+    /// Two layers of the file are one of the decoder's, and are not quantized alike.
+    #[error("`{name}`: its two halves in the file, gate_proj and up_proj, are not quantized alike")]
+    Halves {
+        /// The decoder's name of the layer, without `.weight`.
         name: String,
     },
     /// A matrix is not quantized as the export's scheme says.

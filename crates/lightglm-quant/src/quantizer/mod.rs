@@ -16,8 +16,7 @@ use burn::module::Param;
 use lightglm_core::{LoadPart, PartSource, TensorView, WeightError, WeightSource, checked_tensor};
 use lightglm_kernels::{LmBackend, PackedFormat, QuantizedMatrix, page_in, page_out};
 
-use crate::formats::StoredBlocks;
-use crate::formats::compressed_tensors::CompressedTensorsCheckpoint;
+use crate::formats::{ImportedCheckpoint, StoredBlocks};
 use crate::{
     MatrixWeight, Policy, QuantError, QuantizedEmbedding, QuantizedLinear, QuantizedScheme, Scheme,
     round_to_nearest,
@@ -61,7 +60,7 @@ pub struct CheckpointQuantizer<'a> {
     file: PathBuf,
     policy: &'a Policy,
     method: Option<&'a Method<'a>>,
-    compressed: Option<&'a CompressedTensorsCheckpoint<'a>>,
+    imported: Option<&'a dyn ImportedCheckpoint>,
     progress: Option<&'a Progress<'a>>,
 }
 
@@ -76,7 +75,7 @@ impl<'a> CheckpointQuantizer<'a> {
     /// For the checkpoint `source`, which `file` names in errors; rounds to nearest.
     pub fn new(source: &'a dyn WeightSource, file: &Path, policy: &'a Policy) -> Self {
         let file = file.to_owned();
-        Self { source, file, policy, method: None, compressed: None, progress: None }
+        Self { source, file, policy, method: None, imported: None, progress: None }
     }
 
     /// With codes chosen by `method`, which sees one whole matrix at a time in f32.
@@ -87,11 +86,8 @@ impl<'a> CheckpointQuantizer<'a> {
 
     /// For a checkpoint whose layers another program has quantized: what the policy leaves as it is stored
     /// keeps their codes and scales. The source is asked for the other tensors alone.
-    pub fn with_compressed(
-        mut self,
-        checkpoint: Option<&'a CompressedTensorsCheckpoint<'a>>,
-    ) -> Self {
-        self.compressed = checkpoint;
+    pub fn with_imported(mut self, checkpoint: Option<&'a dyn ImportedCheckpoint>) -> Self {
+        self.imported = checkpoint;
         self
     }
 
@@ -116,7 +112,7 @@ impl<'a> CheckpointQuantizer<'a> {
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<HostMatrix, QuantError> {
         let scheme = match self.policy.scheme(name) {
             Scheme::Dense => {
-                if let Some(layers) = self.compressed.filter(|all| all.is_quantized(name)) {
+                if let Some(layers) = self.imported.filter(|all| all.is_quantized(name)) {
                     return Ok(HostMatrix::Packed(self.pack_layer(layers, name, shape)?));
                 }
                 if let Some(blocks) = self.blocks(name, shape)? {
@@ -220,7 +216,7 @@ impl<'a> CheckpointQuantizer<'a> {
 
     fn pack_layer(
         &self,
-        layers: &CompressedTensorsCheckpoint<'_>,
+        layers: &dyn ImportedCheckpoint,
         name: &str,
         shape: [usize; 2],
     ) -> Result<PackedBytes, QuantError> {
@@ -245,7 +241,7 @@ impl<'a> CheckpointQuantizer<'a> {
     /// Where the checkpoint is at fault.
     pub fn scheme(&self, name: &str, shape: [usize; 2]) -> Result<Scheme, QuantError> {
         Ok(match self.policy.scheme(name) {
-            Scheme::Dense => match self.compressed.filter(|all| all.is_quantized(name)) {
+            Scheme::Dense => match self.imported.filter(|all| all.is_quantized(name)) {
                 Some(layers) => Scheme::Quantized(layers.scheme(name)?),
                 None => match self.blocks(name, shape)? {
                     Some(blocks) => Scheme::Quantized(blocks.scheme()),

@@ -8,16 +8,16 @@ use lightglm_kernels::LmBackend;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, Glm, LoadPrecision, SwiGlu};
-use lightglm_quant::formats::GGUF_BLOCK_TYPES;
-use lightglm_quant::formats::compressed_tensors::CompressedTensorsCheckpoint;
+use lightglm_model::weights::check_tensors;
+use lightglm_quant::formats::{GGUF_BLOCK_TYPES, ImportedCheckpoint};
 use lightglm_quant::{
     CheckpointQuantizer, Policy, QuantError, QuantizedCheckpoint, QuantizedEmbedding,
     QuantizedLinear, Scheme,
 };
 
 use super::adapters::adapter_loader;
-use super::compressed::{compressed, is_compressed, name_of};
 use super::copied_weights::CopiedWeights;
+use super::imported::{imported, imported_scheme, is_imported};
 use super::language_model::Loaded;
 use super::load_options::{LoadOptions, Sparsity, Weights};
 use crate::error::Error;
@@ -62,9 +62,9 @@ pub fn load<B: LmBackend>(
         _ => (LoadPrecision::Stored, checkpoint.stored_dtype()?),
     };
     // What another program quantized is dequantized here, as a dtype was asked for.
-    let layers = compressed(checkpoint)?;
+    let layers = imported(checkpoint)?;
     let copies = CopiedWeights(checkpoint.weights());
-    let source = match &layers {
+    let source: &dyn WeightSource = match &layers {
         Some(layers) => layers,
         None => copies.unless_mapped(options),
     };
@@ -81,7 +81,7 @@ pub(crate) fn is_packed(checkpoint: &Checkpoint, weights: &Weights) -> Result<bo
         Weights::Policy(_) => true,
         Weights::Dtype(_) => is_quantized,
         Weights::Stored => {
-            is_quantized || is_compressed(checkpoint)? || stored_blocks(checkpoint)?.is_some()
+            is_quantized || is_imported(checkpoint)? || stored_blocks(checkpoint)?.is_some()
         }
     })
 }
@@ -113,9 +113,9 @@ pub(crate) fn stored_blocks(checkpoint: &Checkpoint) -> Result<Option<String>, E
 pub(crate) fn check(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<(), Error> {
     options.check()?;
     let is_quantized = QuantizedCheckpoint::is_one(checkpoint.weights());
-    let is_compressed = is_compressed(checkpoint)?;
+    let is_imported = is_imported(checkpoint)?;
     match &options.weights {
-        Weights::Policy(_) if is_compressed => {
+        Weights::Policy(_) if is_imported => {
             Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() })
         }
         Weights::Dtype(_) | Weights::Policy(_) if is_quantized => {
@@ -173,20 +173,29 @@ pub(crate) fn load_as<B: LmBackend>(
     options: &LoadOptions,
     device: &B::Device,
 ) -> Result<Quantized<B>, Error> {
-    let copies = CopiedWeights(checkpoint.weights());
-    let source = copies.unless_mapped(options);
     let (config, file, progress) = (checkpoint.config(), checkpoint.path(), &options.progress);
+    let layers = imported(checkpoint)?;
+    let weights: &dyn WeightSource = match &layers {
+        Some(layers) => layers,
+        None => checkpoint.weights(),
+    };
+    let copies = CopiedWeights(weights);
+    let source = copies.unless_mapped(options);
     if QuantizedCheckpoint::is_one(source) {
         return open_packed(config, source, file, device);
     }
     match &options.weights {
         Weights::Policy(policy) => quantize_source(config, source, file, policy, progress, device),
         Weights::Stored | Weights::Dtype(_) => {
-            let (nothing, layers) = (Policy::new([])?, compressed(checkpoint)?);
-            let source = Source { weights: source, compressed: layers.as_ref() };
+            if layers.is_some() {
+                // What the decoder does not ask for would be passed over in silence.
+                check_tensors(source, config, file)?;
+            }
+            let nothing = Policy::new([])?;
+            let source = Source { weights: source, imported: layers.as_deref() };
             let stored = quantize_from(config, source, file, &nothing, progress, device)?;
             let scheme = match &layers {
-                Some(layers) => name_of(layers, file)?,
+                Some(layers) => imported_scheme(&**layers, file)?,
                 None => match stored_blocks(checkpoint)? {
                     Some(blocks) => blocks,
                     None => held::<B>(checkpoint.stored_dtype()?, device),
@@ -224,7 +233,7 @@ pub fn quantize_source<B: LmBackend>(
     progress: &ProgressSink,
     device: &B::Device,
 ) -> Result<Quantized<B>, Error> {
-    let source = Source { weights: source, compressed: None };
+    let source = Source { weights: source, imported: None };
     quantize_from(config, source, file, policy, progress, device)
 }
 
@@ -232,7 +241,7 @@ pub fn quantize_source<B: LmBackend>(
 #[derive(Clone, Copy)]
 struct Source<'a> {
     weights: &'a dyn WeightSource,
-    compressed: Option<&'a CompressedTensorsCheckpoint<'a>>,
+    imported: Option<&'a dyn ImportedCheckpoint>,
 }
 
 fn quantize_from<B: LmBackend>(
@@ -252,7 +261,7 @@ fn quantize_from<B: LmBackend>(
         doing => Progress::Working { doing, done, total },
     });
     let quantizer = CheckpointQuantizer::new(source.weights, file, policy)
-        .with_compressed(source.compressed)
+        .with_imported(source.imported)
         .with_progress(&tell);
     let model = Glm::from_parts(config, &quantizer, device);
     let model = model.map_err(|error| interrupted(error, doing))?;

@@ -1,10 +1,10 @@
 //! What a model takes, against what the machine has: refused before anything is allocated.
 
-use lightglm_core::{KvShape, WeightDtype};
+use lightglm_core::{KvShape, WeightDtype, WeightSource};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::{CheckpointQuantizer, Footprint, Policy, QuantizedCheckpoint, Scheme};
 
-use super::compressed::{compressed, is_compressed};
+use super::imported::{imported, is_imported};
 use super::load::matrices;
 use super::load_options::{DEFAULT_MAX_CONTEXT, LoadOptions, Weights};
 use crate::device::Device;
@@ -34,20 +34,25 @@ pub(crate) fn available_memory() -> u64 {
 /// # Errors
 /// Where the checkpoint is at fault, or a scheme does not fit a matrix.
 pub(crate) fn weight_bytes(checkpoint: &Checkpoint, weights: &Weights) -> Result<u64, Error> {
-    let (source, file) = (checkpoint.weights(), checkpoint.path());
-    if QuantizedCheckpoint::is_one(source) {
-        return Ok(QuantizedCheckpoint::open(source, file)?.footprint()?.bytes);
+    let file = checkpoint.path();
+    if QuantizedCheckpoint::is_one(checkpoint.weights()) {
+        let quantized = QuantizedCheckpoint::open(checkpoint.weights(), file)?;
+        return Ok(quantized.footprint()?.bytes);
     }
     let nothing = Policy::new([])?;
     let policy = if let Weights::Policy(policy) = weights { policy } else { &nothing };
-    let layers = compressed(checkpoint)?;
-    let quantizer = CheckpointQuantizer::new(source, file, policy).with_compressed(layers.as_ref());
+    let layers = imported(checkpoint)?;
+    let source: &dyn WeightSource = match &layers {
+        Some(layers) => layers,
+        None => checkpoint.weights(),
+    };
+    let quantizer = CheckpointQuantizer::new(source, file, policy).with_imported(layers.as_deref());
     let mut bytes = 0;
     for (name, shape) in matrices(checkpoint.config()) {
         let (scheme, dense) = match weights {
             Weights::Dtype(dtype) => (Scheme::Dense, dtype.size()),
             _ => match quantizer.scheme(&name, shape)? {
-                Scheme::Dense => (Scheme::Dense, stored_size(checkpoint, &name)?),
+                Scheme::Dense => (Scheme::Dense, stored_size(source, &name)?),
                 scheme => (scheme, 0),
             },
         };
@@ -57,8 +62,8 @@ pub(crate) fn weight_bytes(checkpoint: &Checkpoint, weights: &Weights) -> Result
 }
 
 /// Bytes of an element of the dense matrix `name`. Rows of several types come as f32.
-fn stored_size(checkpoint: &Checkpoint, name: &str) -> Result<usize, Error> {
-    let rows = checkpoint.weights().stored_rows(&format!("{name}.weight"))?;
+fn stored_size(source: &dyn WeightSource, name: &str) -> Result<usize, Error> {
+    let rows = source.stored_rows(&format!("{name}.weight"))?;
     let known = [WeightDtype::F16, WeightDtype::Bf16, WeightDtype::F32];
     let size = |dtype: &str| known.iter().find(|known| known.name() == dtype).map(|d| d.size());
     let alike = rows.windows(2).all(|pair| pair[0].dtype == pair[1].dtype);
@@ -85,7 +90,7 @@ pub(crate) fn check_memory(checkpoint: &Checkpoint, options: &LoadOptions) -> Re
         return Ok(());
     }
     let mut fitting = None;
-    if !QuantizedCheckpoint::is_one(checkpoint.weights()) && !is_compressed(checkpoint)? {
+    if !QuantizedCheckpoint::is_one(checkpoint.weights()) && !is_imported(checkpoint)? {
         for name in SMALLER {
             // A scheme that does not fit the model's shapes is none to name.
             let bytes = weight_bytes(checkpoint, &Weights::scheme(name)?).unwrap_or(u64::MAX);

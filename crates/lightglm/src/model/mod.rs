@@ -3,8 +3,8 @@
 mod adapters;
 mod batch;
 mod chat;
-mod compressed;
 mod copied_weights;
+mod imported;
 mod language_model;
 mod load;
 mod load_options;
@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
-pub(crate) use compressed::{compressed, is_compressed};
+pub(crate) use imported::{imported, imported_scheme, is_imported};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
 pub(crate) use load::{EMBEDDING, check, interrupted, is_packed, load_as};
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
 pub use load_options::{LoadOptions, Sparsity, Weights};
+pub(crate) use memory::weight_bytes;
 pub use reply::{Reply, Speed};
 #[cfg(feature = "train")]
 pub(crate) use runtime::SEQUENCES;

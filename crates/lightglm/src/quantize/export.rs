@@ -19,7 +19,7 @@ use lightglm_quant::{QuantizedCheckpoint, round_to_nearest, to_f32};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::model::is_compressed;
+use crate::model::is_imported;
 use crate::progress::{Progress, ProgressSink};
 
 /// Files that other programs look for beside the weights.
@@ -91,8 +91,16 @@ pub fn export(
     folder: &Path,
 ) -> Result<ExportReport, Error> {
     let weights = checkpoint.weights();
-    if QuantizedCheckpoint::is_one(weights) || is_compressed(checkpoint)? {
+    if QuantizedCheckpoint::is_one(weights) || is_imported(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
+    }
+    if checkpoint.config().has_qk_norms() {
+        // Written as our own type, nothing else would read it; as `glm`, others would drop its norms.
+        return Err(Error::Export(FormatError::Unsupported {
+            field: "model_type".to_owned(),
+            value: "a model with norms of heads (qwen3)".to_owned(),
+            supported: "what transformers has in GLM's layout: glm4, glm, llama, mistral or qwen2",
+        }));
     }
     if !options.overwrite && folder.join("config.json").exists() {
         return Err(Error::FolderNotEmpty { folder: folder.to_owned() });

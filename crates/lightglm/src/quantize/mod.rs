@@ -19,7 +19,7 @@ use lightglm_quant::{
 };
 
 use crate::error::Error;
-use crate::model::{Model, interrupted, is_compressed, matrices};
+use crate::model::{Model, interrupted, is_imported, matrices};
 use crate::model_folder::ModelFolder;
 use crate::progress::{Progress, ProgressSink, QUANTIZING};
 
@@ -95,7 +95,7 @@ pub fn quantize(
 ) -> Result<QuantizeReport, Error> {
     let QuantizeOptions { policy, codes, overwrite, progress } = options;
     let (source, config) = (checkpoint.weights(), checkpoint.config());
-    if QuantizedCheckpoint::is_one(source) || is_compressed(checkpoint)? {
+    if QuantizedCheckpoint::is_one(source) || is_imported(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
     }
     let names = matrices(config);

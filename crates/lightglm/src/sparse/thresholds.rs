@@ -71,9 +71,12 @@ pub fn fingerprint<B: LmBackend>(model: &QuantizedGlm<B>) -> ModelFingerprint {
     let mut shapes = Vec::new();
     let mut weights = Vec::new();
     let norms = model.layers.iter().flat_map(|block| {
-        let after = [&block.post_self_attn_layernorm, &block.post_mlp_layernorm];
+        let attn = &block.self_attn;
+        let some = [&block.post_self_attn_layernorm, &block.post_mlp_layernorm]
+            .into_iter()
+            .chain([&attn.q_norm, &attn.k_norm]);
         let before = [&block.input_layernorm, &block.post_attention_layernorm];
-        before.into_iter().chain(after.into_iter().flatten())
+        before.into_iter().chain(some.flatten())
     });
     for norm in norms.chain([&model.norm]) {
         let values = norm.weight.val().into_data();

@@ -23,7 +23,7 @@ use super::method::Method;
 use super::student::{self, Opened, Student, Train, Watch};
 use crate::device::Cpu;
 use crate::error::Error;
-use crate::model::{LoadOptions, Loaded, Model, is_compressed, quantize_source};
+use crate::model::{LoadOptions, Loaded, Model, is_imported, quantize_source};
 use crate::model_folder::ModelFolder;
 use crate::progress::ProgressSink;
 
@@ -157,7 +157,7 @@ impl TrainingModel {
         }
         let adapted = matches!(method, Method::Lora(_));
         let quantized =
-            QuantizedCheckpoint::is_one(checkpoint.weights()) || is_compressed(&checkpoint)?;
+            QuantizedCheckpoint::is_one(checkpoint.weights()) || is_imported(&checkpoint)?;
         if !adapted && quantized {
             return Err(Error::QuantizedForTraining { file: checkpoint.path().to_owned() });
         }

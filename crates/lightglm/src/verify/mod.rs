@@ -4,7 +4,8 @@
 //! transformers wrote: each group of tensors in it (a prefix such as `nopad` or `leftpad`) is one batch.
 //! `input_ids` with `attention_mask` are prefilled with every inner value observed, then
 //! `decode_input_ids` are fed one by one, then the model continues greedily on its own. Padded rows are
-//! run as the shorter sequences they are. Where `expected_train.safetensors` is present, loss and
+//! run as the shorter sequences they are. A folder of the Llama family is compared under the names and in the
+//! order of rows that transformers has. Where `expected_train.safetensors` is present, loss and
 //! gradients are compared as well.
 //!
 //! This is a module of the facade, not of the testkit, as it needs a decoder, its gradients and a device
@@ -18,12 +19,12 @@ mod training;
 use std::path::Path;
 
 use burn::backend::Autodiff;
-use lightglm_core::WeightDtype;
+use lightglm_core::{ProjectionLayout, WeightDtype, WeightSource};
 use lightglm_kernels::LmGradients;
 use lightglm_model::checkpoint::CheckpointError;
-use lightglm_model::config::GlmConfig;
+use lightglm_model::config::{GlmConfig, WeightLayout};
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
-use lightglm_model::weights::SafetensorsCheckpoint;
+use lightglm_model::weights::{ChatGlmCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint};
 
 use batch::Batch;
 use comparison::Comparisons;
@@ -62,10 +63,20 @@ impl DeviceJob for Verify<'_> {
     type Output = Result<(), Error>;
 
     fn run<B: LmGradients>(mut self, device: B::Device) -> Self::Output {
-        let config = GlmConfig::from_file(self.config).map_err(CheckpointError::from)?;
+        let (config, layouts) =
+            GlmConfig::with_layouts(self.config).map_err(CheckpointError::from)?;
         let (folder, precision) = (self.folder, LoadPrecision::Convert(WeightDtype::F32));
-        let checkpoint = SafetensorsCheckpoint::open(folder)?;
-        let model = DenseGlm::<B>::load(&config, &checkpoint, folder, precision, &device)?;
+        let file = SafetensorsCheckpoint::open(folder)?;
+        let weights: Box<dyn WeightSource> = match layouts.weights {
+            WeightLayout::Glm => Box::new(file),
+            WeightLayout::ChatGlm => Box::new(ChatGlmCheckpoint::new(file, &config)?),
+            WeightLayout::Llama => Box::new(LlamaCheckpoint::new(file, folder, &config)?),
+        };
+        let layout = match layouts.weights {
+            WeightLayout::Llama => ProjectionLayout::Llama { head_dim: config.head_dim },
+            WeightLayout::Glm | WeightLayout::ChatGlm => ProjectionLayout::Glm,
+        };
+        let model = DenseGlm::<B>::load(&config, &*weights, folder, precision, &device)?;
         let expected = Expected::read(&folder.join("expected.safetensors"))?;
         for prefix in expected.prefixes() {
             let batch = Batch { expected: &expected, prefix: &prefix, config: &config };
@@ -75,8 +86,8 @@ impl DeviceJob for Verify<'_> {
         if train.exists() {
             let train = Expected::read(&train)?;
             let model =
-                DenseGlm::<Autodiff<B>>::load(&config, &checkpoint, folder, precision, &device)?;
-            training::verify(model, &train, &mut self.comparisons)?;
+                DenseGlm::<Autodiff<B>>::load(&config, &*weights, folder, precision, &device)?;
+            training::verify(model, layout, &train, &mut self.comparisons)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, activation};
-use lightglm_core::LogitRows;
+use lightglm_core::{LogitRows, ProjectionLayout};
 use lightglm_kernels::LmBackend;
 use lightglm_model::decoder::DenseGlm;
 
@@ -14,9 +14,11 @@ use super::comparison::Comparisons;
 use super::expected::Expected;
 use crate::error::Error;
 
-/// Mean next-token cross-entropy and its gradients against the reference's.
+/// Mean next-token cross-entropy and its gradients against the reference's, whose parameters are laid out as
+/// `layout` says.
 pub(super) fn verify<B: AutodiffBackend + LmBackend>(
     model: DenseGlm<B>,
+    layout: ProjectionLayout,
     expected: &Expected,
     report: &mut Comparisons<'_>,
 ) -> Result<(), Error>
@@ -34,13 +36,10 @@ where
     let mut collected = Gradients::<B> { gradients, path: vec![], values: BTreeMap::new() };
     model.visit(&mut collected);
     for name in expected.names("train.grad") {
-        let key = name.strip_prefix("model.").unwrap_or(&name);
-        // The embedding table is a parameter of the model itself, not of a layer.
-        let table = key.strip_suffix(".weight").unwrap_or(key);
-        let actual = collected.values.get(key).or(collected.values.get(table));
+        let (shape, wanted) = expected.floats(&format!("train.grad.{name}"))?;
+        let actual = collected.of(&name, layout, shape.first().copied().unwrap_or(1));
         let actual = actual.ok_or_else(|| expected.no_parameter(&name))?;
-        let (_, wanted) = expected.floats(&format!("train.grad.{name}"))?;
-        report.values(&format!("train.grad.{name}"), actual, &wanted);
+        report.values(&format!("train.grad.{name}"), &actual, &wanted);
     }
     if expected.has("train.grad_global_norm") {
         let squares = collected.values.values().flatten().map(|&g| f64::from(g) * f64::from(g));
@@ -72,6 +71,35 @@ struct Gradients<B: AutodiffBackend> {
     gradients: B::Gradients,
     path: Vec<String>,
     values: BTreeMap<String, Vec<f32>>,
+}
+
+impl<B: AutodiffBackend> Gradients<B> {
+    /// The gradient of the parameter that a file of `layout` calls `name` and that has `rows` rows there, in
+    /// the file's order.
+    fn of(&self, name: &str, layout: ProjectionLayout, rows: usize) -> Option<Vec<f32>> {
+        let key = name.strip_prefix("model.").unwrap_or(name);
+        // The embedding table is a parameter of the model itself, not of a layer.
+        let table = key.rsplit_once('.').map_or(key, |(projection, _)| projection);
+        if let Some(values) = self.values.get(key).or(self.values.get(table)) {
+            let width = values.len() / rows.max(1);
+            if !layout.reorders(table) || width * rows != values.len() {
+                return Some(values.clone());
+            }
+            let mut in_file = vec![0.0; values.len()];
+            for (row, values) in values.chunks_exact(width.max(1)).enumerate() {
+                let at = layout.row_in_file(table, row) * width;
+                in_file.get_mut(at..at + width)?.copy_from_slice(values);
+            }
+            return Some(in_file);
+        }
+        // A half of what the decoder has as one, gate's rows first.
+        let (mlp, half) = ["gate_proj", "up_proj"]
+            .into_iter()
+            .zip([0, 1])
+            .find_map(|(part, half)| Some((table.strip_suffix(part)?, half)))?;
+        let both = self.values.get(&format!("{mlp}gate_up_proj.weight"))?;
+        both.chunks(both.len().div_ceil(2).max(1)).nth(half).map(<[f32]>::to_vec)
+    }
 }
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<B> {

@@ -15,7 +15,8 @@ use Outcome::{Opened, Refused};
 
 /// `shared/cases/models`.
 const BROUGHT: [(&str, Outcome); 22] = [
-    ("awq", Refused("`quantization_config.quant_method` is \"awq\"")),
+    // Made with one group a row, where its configuration says groups of 64.
+    ("awq", Refused("down_proj.scales` has shape [1, 64], expected [2, 64]")),
     ("bin_only", Refused("pytorch_model.bin: malformed safetensors: a pickle can run code")),
     ("bnb4", Refused("is \"bitsandbytes\"")),
     ("bom_config", Opened),

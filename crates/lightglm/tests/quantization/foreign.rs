@@ -67,6 +67,13 @@ fn an_export_of_a_llama_says_what_it_is() {
     assert_eq!(exported.adapter_layout(), checkpoint.adapter_layout());
     let text = std::fs::read_to_string(to.join("config.json")).unwrap();
     assert!(text.contains("GlmForCausalLM") && !text.contains("Qwen2"), "{text}");
+
+    // There is no such model in GLM's layout.
+    let qwen3 = Checkpoint::open(&base.with_file_name("qwen3")).unwrap();
+    let options = ExportOptions::new(ExportFormat::IntQuantized);
+    let error = export(&qwen3, &options, &folder.path().join("qwen3")).unwrap_err().to_string();
+    assert!(error.contains("qwen3"), "{error}");
+    assert!(!folder.path().join("qwen3").exists());
 }
 
 #[test]
@@ -80,11 +87,13 @@ fn what_others_quantized_is_opened_or_refused_by_name() {
     }
     let packed = open(&models.join("ct_pack-quantized"), Weights::Stored).unwrap();
     assert!(packed.is_integer() && score(&packed).is_finite());
-    let gptq = folder_with_config(&models.join("awq"), |text| text.replace("\"awq\"", "\"gptq\""));
-    let error = open(gptq.path(), Weights::Stored).unwrap_err().to_string();
-    assert!(error.contains("\"gptq\""), "{error}");
-    for (name, reason) in [("awq", "\"awq\""), ("fp8", "float-quantized"), ("bnb4", "bitsandbytes")]
-    {
+    // Its scales are those of one group a row, where its configuration says groups of 64.
+    let error = open(&models.join("awq"), Weights::Stored).unwrap_err().to_string();
+    assert!(error.contains("down_proj.scales` has shape [1, 64], expected [2, 64]"), "{error}");
+    let hqq = folder_with_config(&models.join("awq"), |text| text.replace("\"awq\"", "\"hqq\""));
+    let error = open(hqq.path(), Weights::Stored).unwrap_err().to_string();
+    assert!(error.contains("\"hqq\""), "{error}");
+    for (name, reason) in [("fp8", "float-quantized"), ("bnb4", "bitsandbytes")] {
         for weights in [Weights::Stored, Weights::Dtype(WeightDtype::F32)] {
             let error = open(&models.join(name), weights).unwrap_err();
             assert!(matches!(error, Error::ForeignQuantization { .. }), "{name}: {error}");

@@ -13,11 +13,12 @@ use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_model::weights::SafetensorsCheckpoint;
+
 use lightglm_quant::formats::compressed_tensors::{
     CompressedTensorsCheckpoint, CompressedTensorsConfig, CompressedTensorsScheme,
     export_compressed_tensors,
 };
-use lightglm_quant::formats::{GGUF_BLOCK_TYPES, import_gguf};
+use lightglm_quant::formats::{GGUF_BLOCK_TYPES, ImportedCheckpoint, import_gguf};
 use lightglm_quant::round_to_nearest;
 
 /// Both sides compute in f32, in another order; logits go up to 8.
@@ -105,7 +106,7 @@ fn an_export_has_the_logits_that_transformers_gives_it() {
     let quantization = CompressedTensorsConfig::from_config_json(&text).unwrap().unwrap();
     let stored = SafetensorsCheckpoint::open(folder.path()).unwrap();
     let weights = CompressedTensorsCheckpoint::new(&stored, quantization, folder.path());
-    assert_eq!(weights.layers().count(), 3 * 6);
+    assert_eq!(weights.layers().len(), 3 * 6);
     let config = checkpoint.config();
     let model =
         DenseGlm::<Flex>::load(config, &weights, folder.path(), LoadPrecision::Stored, &FlexDevice)

@@ -10,6 +10,7 @@ mod wikitext;
 
 mod foreign;
 mod formats;
+mod gptq_awq;
 mod quant_calibration;
 mod quant_quality;
 mod quantize;

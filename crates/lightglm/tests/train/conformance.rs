@@ -6,7 +6,7 @@ use burn::backend::Autodiff;
 use burn::module::Module;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::WeightDtype;
-use lightglm_model::config::GlmConfig;
+use lightglm_model::config::{GlmConfig, ModelType};
 use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_model::weights::SeededWeights;
 use lightglm_testkit::{check_linear, check_trainable_lm};
@@ -18,8 +18,9 @@ type Train = Autodiff<Flex>;
 const TOKENS: [u32; 24] =
     [3, 7, 3, 9, 11, 2, 3, 7, 5, 5, 8, 1, 0, 3, 9, 3, 7, 2, 4, 6, 8, 10, 3, 7];
 
-fn tiny(tied: bool) -> DenseGlm<Train> {
-    let config = GlmConfig { vocab_size: 40, tie_word_embeddings: tied, ..GlmConfig::tiny() };
+fn tiny(model_type: ModelType, tied: bool) -> DenseGlm<Train> {
+    let shape = GlmConfig { model_type, vocab_size: 40, ..GlmConfig::tiny() };
+    let config = GlmConfig { tie_word_embeddings: tied, ..shape };
     let weights = SeededWeights::new(config.clone(), WeightDtype::F32, 3);
     let stored = LoadPrecision::Stored;
     DenseGlm::load(&config, &weights, Path::new("seeded"), stored, &FlexDevice).unwrap()
@@ -27,11 +28,11 @@ fn tiny(tied: bool) -> DenseGlm<Train> {
 
 #[test]
 fn models_can_be_taught() {
-    check_trainable_lm(&tiny(false), &CrossEntropy, &TOKENS);
-    check_trainable_lm(&tiny(true), &CrossEntropy, &TOKENS);
+    check_trainable_lm(&tiny(ModelType::Glm4, false), &CrossEntropy, &TOKENS);
+    check_trainable_lm(&tiny(ModelType::GlmQkNorm, true), &CrossEntropy, &TOKENS);
     let lora = Lora::new("default", LoraConfig { rank: 4, ..LoraConfig::default() }, 5).unwrap();
     let mut wrap = |name: &str, linear: DenseLinear<Train>| lora.wrap(name, linear);
-    let adapted = tiny(true).no_grad().map_linears(&mut wrap);
+    let adapted = tiny(ModelType::GlmQkNorm, true).no_grad().map_linears(&mut wrap);
     check_trainable_lm(&adapted, &CrossEntropy, &TOKENS);
 }
 

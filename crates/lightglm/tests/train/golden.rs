@@ -63,6 +63,24 @@ fn assert_close(name: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
+/// The Llama family's logits, losses and gradients, in transformers' own layout.
+#[test]
+fn models_in_llamas_layout() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lightglm-model/tests/data/llama");
+    for name in ["llama_tied", "llama_bias", "mistral", "qwen2", "qwen3"] {
+        let (folder, mut compared) = (models.join(name), 0);
+        let mut check = |found: &lightglm::verify::Comparison| {
+            let passed = found.outcome.passed();
+            assert!(passed.unwrap_or(found.name.ends_with("input_ids")), "{name}: {found:?}");
+            compared += usize::from(passed.is_some());
+        };
+        let config = folder.join("config.json");
+        lightglm::verify::verify(&folder, &config, lightglm::Device::Cpu, &mut check).unwrap();
+        // Logits, loss, and more than a dozen gradients of each layer or all of it.
+        assert!(compared > 20, "{name}: {compared}");
+    }
+}
+
 #[test]
 fn lora() {
     let Some(fixtures) = fixtures() else { return };

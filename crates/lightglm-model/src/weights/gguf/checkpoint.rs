@@ -16,15 +16,19 @@ use super::vocabulary::read_vocabulary;
 use crate::config::{ConfigError, GlmConfig};
 use lightglm_text::GgufVocabulary;
 
-/// A GGUF file of the architecture `llama`, `glm4` or `chatglm` under the names of the GLM decoder.
+/// A GGUF file of the architecture `llama`, `qwen2`, `qwen3`, `glm4` or `chatglm` under the names of the
+/// GLM decoder.
 ///
 /// f32, f16 and bf16 tensors that the file stores as the decoder wants them are views of the mapping;
 /// the others are dequantized to f32 at each call of `tensor`. Gate and up projections that the file
-/// keeps apart become one, gate's rows first; a fused query-key-value projection becomes three.
+/// keeps apart become one, gate's rows first; a fused query-key-value projection becomes three. Rows of q
+/// and k come in the order in which the decoder rotates them.
 #[derive(Clone, Debug)]
 pub struct GgufCheckpoint {
     file: GgufFile,
     origins: BTreeMap<String, Origin>,
+    /// Of the file's rows.
+    layout: ProjectionLayout,
 }
 
 /// A tensor under its Hugging Face name: the parts it is stacked from, and its shape.
@@ -33,7 +37,8 @@ type Assembly = (Vec<Part>, Vec<usize>);
 /// Rows of one tensor of the file.
 struct Part {
     tensor: GgufTensor,
-    bytes: Bytes,
+    /// Of all rows, or of each where they stand in another order than in the file.
+    bytes: Vec<Bytes>,
 }
 
 impl GgufCheckpoint {
@@ -48,9 +53,11 @@ impl GgufCheckpoint {
 
     /// The checkpoint in a file that has been parsed already.
     pub fn new(file: GgufFile) -> Self {
-        let qkv = Keys::new(&file).ok().and_then(|keys| keys.qkv_rows());
+        let keys = Keys::new(&file).ok();
+        let qkv = keys.as_ref().and_then(Keys::qkv_rows);
+        let layout = keys.map_or(ProjectionLayout::Glm, |keys| keys.layout());
         let origins = translate(&file, qkv);
-        Self { file, origins }
+        Self { file, origins, layout }
     }
 
     /// The file with its own names and keys.
@@ -74,7 +81,9 @@ impl GgufCheckpoint {
     /// As [`Self::config`].
     pub fn adapter_layout(&self) -> Result<ProjectionLayout, ConfigError> {
         Ok(match Keys::new(&self.file)?.architecture {
-            Architecture::Llama => ProjectionLayout::Llama { head_dim: self.config()?.head_dim },
+            Architecture::Llama | Architecture::Qwen2 | Architecture::Qwen3 => {
+                ProjectionLayout::Llama { head_dim: self.config()?.head_dim }
+            }
             Architecture::Glm4 | Architecture::ChatGlm => ProjectionLayout::Glm,
         })
     }
@@ -89,7 +98,7 @@ impl GgufCheckpoint {
 
     fn part(&self, name: &str) -> Option<Part> {
         let tensor = self.file.tensors().get(name)?.clone();
-        Some(Part { tensor, bytes: self.file.tensor_bytes(name)? })
+        Some(Part { tensor, bytes: vec![self.file.tensor_bytes(name)?] })
     }
 
     fn assembly(&self, name: &str) -> Result<Assembly, WeightError> {
@@ -105,6 +114,21 @@ impl GgufCheckpoint {
     ///
     /// `Ok(None)` is an unknown name; an error says why the parts do not fit.
     fn parts(&self, name: &str) -> Result<Option<Assembly>, String> {
+        let Some((parts, shape)) = self.parts_in_file_order(name)? else { return Ok(None) };
+        let projection = name.rsplit_once('.').map_or(name, |(projection, _)| projection);
+        if !self.layout.reorders(projection) {
+            return Ok(Some((parts, shape)));
+        }
+        let reordered = |part: Part| {
+            let shape = part.tensor.shape.clone();
+            part.reordered(self.layout, projection).ok_or_else(|| {
+                format!("`{name}` {shape:?} has no heads whose rows could be put in order")
+            })
+        };
+        Ok(Some((parts.into_iter().map(reordered).collect::<Result<_, _>>()?, shape)))
+    }
+
+    fn parts_in_file_order(&self, name: &str) -> Result<Option<Assembly>, String> {
         let Some(origin) = self.origins.get(name) else { return Ok(None) };
         let part = |name: &str| self.part(name).ok_or_else(|| format!("`{name}` is gone"));
         match origin {
@@ -149,10 +173,27 @@ impl Part {
         if rows.end > *first || *first == 0 {
             return None;
         }
-        let row_bytes = self.bytes.len() / *first;
+        let [bytes] = &self.bytes[..] else { return None };
+        let row_bytes = bytes.len() / *first;
         *first = rows.len();
-        self.bytes = self.bytes.slice(rows.start * row_bytes..rows.end * row_bytes);
+        self.bytes = vec![bytes.slice(rows.start * row_bytes..rows.end * row_bytes)];
         Some(self)
+    }
+
+    /// The rows of `projection` as the decoder orders them; `None` where they make no whole heads.
+    fn reordered(self, layout: ProjectionLayout, projection: &str) -> Option<Self> {
+        let ProjectionLayout::Llama { head_dim } = layout else { return Some(self) };
+        let rows = *self.tensor.shape.first()?;
+        if !rows.is_multiple_of(head_dim) {
+            return None;
+        }
+        let (tensor, mut bytes) = (self.tensor.clone(), Vec::with_capacity(rows));
+        for row in 0..rows {
+            let at = layout.row_in_file(projection, row);
+            let one = Self { tensor: tensor.clone(), bytes: self.bytes.clone() };
+            bytes.extend(one.rows(at..at + 1)?.bytes);
+        }
+        Some(Self { tensor, bytes })
     }
 
     fn elements(&self) -> usize {
@@ -174,22 +215,23 @@ impl WeightSource for GgufCheckpoint {
         let dtype = parts[0].tensor.ggml_type.plain_dtype();
         let alike = parts.iter().all(|part| part.tensor.ggml_type.plain_dtype() == dtype);
         if let Some(dtype) = dtype.filter(|_| alike) {
-            let bytes = match &parts[..] {
-                [one] => one.bytes.clone(),
-                many => Bytes::from(
-                    many.iter().map(|part| &part.bytes[..]).collect::<Vec<_>>().concat(),
-                ),
+            let runs: Vec<&Bytes> = parts.iter().flat_map(|part| &part.bytes).collect();
+            let bytes = match &runs[..] {
+                [one] => Bytes::clone(one),
+                many => Bytes::from(many.iter().map(|run| &run[..]).collect::<Vec<_>>().concat()),
             };
             return Ok(TensorView { dtype, shape, bytes });
         }
         let mut values = vec![0f32; shape.iter().product()];
         let mut rest = &mut values[..];
         for part in &parts {
-            let (out, others) = rest.split_at_mut(part.elements());
-            dequantize(part.tensor.ggml_type, &part.bytes, out);
-            // The blocks would count as memory beside the numbers made of them.
-            lightglm_kernels::page_out(&part.bytes);
-            rest = others;
+            for bytes in &part.bytes {
+                let (out, others) = rest.split_at_mut(part.elements() / part.bytes.len());
+                dequantize(part.tensor.ggml_type, bytes, out);
+                // The blocks would count as memory beside the numbers made of them.
+                lightglm_kernels::page_out(bytes);
+                rest = others;
+            }
         }
         Ok(TensorView { dtype: WeightDtype::F32, shape, bytes: to_le_bytes(values) })
     }
@@ -199,7 +241,7 @@ impl WeightSource for GgufCheckpoint {
         let stored = |part: Part| StoredTensor {
             dtype: part.tensor.ggml_type.name().to_owned(),
             shape: part.tensor.shape,
-            parts: vec![part.bytes],
+            parts: part.bytes,
         };
         Ok(parts.into_iter().map(stored).collect())
     }
@@ -216,7 +258,7 @@ impl WeightSource for GgufCheckpoint {
             None => Ok(StoredTensor {
                 dtype: ggml_type.name().to_owned(),
                 shape,
-                parts: parts.into_iter().map(|part| part.bytes).collect(),
+                parts: parts.into_iter().flat_map(|part| part.bytes).collect(),
             }),
         }
     }

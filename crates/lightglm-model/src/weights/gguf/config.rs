@@ -2,6 +2,8 @@
 //!
 //! Source: llama.cpp's `gguf-py/gguf/constants.py` (keys) and `src/llama-model.cpp` (defaults).
 
+use lightglm_core::ProjectionLayout;
+
 use super::file::GgufFile;
 use super::names::{Architecture, QkvRows};
 use super::value::GgufValue;
@@ -98,6 +100,20 @@ impl<'a> Keys<'a> {
         Some(rows)
     }
 
+    /// The order of the file's rows: llama.cpp rotates halves of a Qwen's heads, and has the rows of all
+    /// others changed when a file is made.
+    pub(super) fn layout(&self) -> ProjectionLayout {
+        match (self.architecture, self.heads()) {
+            (Architecture::Qwen2 | Architecture::Qwen3, Ok((_, _, head_dim)))
+                if head_dim > 0 && head_dim.is_multiple_of(2) =>
+            {
+                ProjectionLayout::Llama { head_dim }
+            }
+            // A file whose heads cannot be told has no configuration.
+            _ => ProjectionLayout::Glm,
+        }
+    }
+
     pub(super) fn config(&self) -> Result<GlmConfig, ConfigError> {
         self.refuse_other_models()?;
         let (heads, kv_heads, head_dim) = self.heads()?;
@@ -113,7 +129,8 @@ impl<'a> Keys<'a> {
         let config = GlmConfig {
             model_type: match self.architecture {
                 Architecture::Glm4 => ModelType::Glm4,
-                Architecture::Llama | Architecture::ChatGlm => ModelType::Glm,
+                Architecture::Llama | Architecture::Qwen2 | Architecture::ChatGlm => ModelType::Glm,
+                Architecture::Qwen3 => ModelType::GlmQkNorm,
             },
             hidden_size: self.required("embedding_length")?,
             num_hidden_layers: self.required("block_count")?,
@@ -127,6 +144,7 @@ impl<'a> Keys<'a> {
                 key: self.path(eps),
             })?,
             attention_bias: bias.iter().any(|name| tensors.contains_key(*name)),
+            // There is no key for it. All tensors of the model are here: a part that is missing is an error.
             tie_word_embeddings: !tensors.contains_key("output.weight"),
             max_position_embeddings,
             rope: self.rope(head_dim, max_position_embeddings)?,
@@ -160,6 +178,10 @@ impl<'a> Keys<'a> {
         let rotary_dim = self.size("rope.dimension_count")?.unwrap_or(head_dim);
         if rotary_dim == 0 || rotary_dim > head_dim || rotary_dim % 2 != 0 {
             let reason = format!("must be even, not zero and at most {head_dim}");
+            return Err(self.impossible("rope.dimension_count", rotary_dim, &reason));
+        }
+        if rotary_dim != head_dim && self.layout() != ProjectionLayout::Glm {
+            let reason = format!("heads of {head_dim} are rotated as a whole in this architecture");
             return Err(self.impossible("rope.dimension_count", rotary_dim, &reason));
         }
         let rope_theta = self.number("rope.freq_base")?.unwrap_or(10_000.0);

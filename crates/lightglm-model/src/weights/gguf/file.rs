@@ -10,6 +10,7 @@ use lightglm_kernels::map_file;
 
 use super::cursor::{Cursor, Reason};
 use super::ggml_type::{GgmlType, unsupported_name};
+use super::split::{Split, open_all};
 use super::value::GgufValue;
 
 /// What tensors are aligned to where `general.alignment` does not say.
@@ -31,18 +32,21 @@ pub struct GgufTensor {
     pub ggml_type: GgmlType,
     /// Dimensions, outermost first (the file has them the other way round).
     pub shape: Vec<usize>,
+    /// Which file of a model in several it lies in, from 0.
+    pub part: usize,
     /// Where the tensor lies in the file, in bytes from the file's begin.
     pub range: Range<usize>,
 }
 
-/// A GGUF file: metadata and tensors.
+/// A GGUF file, or the several files of one model: metadata (of the first) and tensors.
 ///
-/// Every tensor of a value lies inside of the file, has the bytes that its shape asks for, and
+/// Every tensor of a value lies inside of its file, has the bytes that its shape asks for, and
 /// overlaps with no other.
 #[derive(Clone, Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    bytes: Bytes,
+    /// Of each part.
+    bytes: Vec<Bytes>,
     version: u32,
     keys: Vec<String>,
     metadata: HashMap<String, GgufValue>,
@@ -50,14 +54,23 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Maps and parses the file `path`.
+    /// Maps and parses the file `path`. Where it is one of the several files of a model
+    /// (`model-00002-of-00003.gguf`), all of them are opened.
     ///
     /// # Errors
-    /// [`WeightError::Io`]; [`WeightError::Malformed`] for a file that contradicts itself or has a
-    /// version other than 2 or 3; [`WeightError::UnsupportedDtype`] for a tensor of a type that
-    /// [`GgmlType`] does not have.
+    /// [`WeightError::Io`], also for the file of a part that is missing; [`WeightError::Malformed`] for a
+    /// file that contradicts itself or has a version other than 2 or 3, and for parts that contradict each
+    /// other; [`WeightError::UnsupportedDtype`] for a tensor of a type that [`GgmlType`] does not have.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightError> {
-        let path = path.as_ref();
+        let file = Self::open_one(path.as_ref())?;
+        match Split::of(&file)? {
+            Some(split) => open_all(file, split),
+            None => Ok(file),
+        }
+    }
+
+    /// One file, whatever it is a part of.
+    pub(super) fn open_one(path: &Path) -> Result<Self, WeightError> {
         let map = map_file(path).map_err(|source| WeightError::Io { file: path.into(), source })?;
         Self::parse(map.bytes().clone(), path)
     }
@@ -65,12 +78,30 @@ impl GgufFile {
     /// [`GgufFile::open`] for the file's contents; errors call the file `(bytes)`.
     ///
     /// # Errors
-    /// As [`GgufFile::open`].
+    /// As [`GgufFile::open`], and for one part of a model in several files.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, WeightError> {
-        Self::parse(bytes, Path::new("(bytes)"))
+        let file = Self::parse(bytes, Path::new("(bytes)"))?;
+        match Split::of(&file)? {
+            Some(split) => open_all(file, split),
+            None => Ok(file),
+        }
     }
 
-    /// The file's name, as errors call it.
+    /// Takes in the tensors of the next part.
+    pub(super) fn append(&mut self, next: Self) -> Result<(), WeightError> {
+        let part = self.bytes.len();
+        for (name, tensor) in next.tensors {
+            if self.tensors.contains_key(&name) {
+                let reason = format!("tensor `{name}` stands in a part before this one too");
+                return Err(WeightError::Malformed { file: next.path, format: "GGUF", reason });
+            }
+            self.tensors.insert(name, GgufTensor { part, ..tensor });
+        }
+        self.bytes.extend(next.bytes);
+        Ok(())
+    }
+
+    /// The file's name, as errors call it; of several files the first's.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -97,7 +128,8 @@ impl GgufFile {
 
     /// The bytes of a tensor of this file, shared with the mapping.
     pub fn tensor_bytes(&self, name: &str) -> Option<Bytes> {
-        self.tensors.get(name).map(|tensor| self.bytes.slice(tensor.range.clone()))
+        let tensor = self.tensors.get(name)?;
+        Some(self.bytes[tensor.part].slice(tensor.range.clone()))
     }
 
     fn parse(bytes: Bytes, path: &Path) -> Result<Self, WeightError> {
@@ -124,7 +156,7 @@ impl GgufFile {
             }
         }
         check_overlaps(&tensors).map_err(malformed)?;
-        Ok(Self { path: path.into(), version, keys, metadata, tensors, bytes: bytes.clone() })
+        Ok(Self { path: path.into(), version, keys, metadata, tensors, bytes: vec![bytes.clone()] })
     }
 }
 
@@ -214,7 +246,9 @@ impl Info<'_> {
         let bytes = (elements / block).checked_mul(ggml_type.block_bytes());
         let range = begin.zip(bytes).and_then(|(begin, n)| Some(begin..begin.checked_add(n)?));
         match range {
-            Some(range) if range.end <= file_len => Ok(GgufTensor { ggml_type, shape, range }),
+            Some(range) if range.end <= file_len => {
+                Ok(GgufTensor { ggml_type, shape, part: 0, range })
+            }
             _ => Err(format!(
                 "tensor `{name}` of {elements} {} at {offset} ends past the file's {file_len} bytes",
                 ggml_type.name()

@@ -14,6 +14,7 @@ mod file;
 mod ggml_type;
 mod names;
 mod random;
+mod split;
 mod value;
 mod vocabulary;
 
@@ -22,4 +23,5 @@ pub use dequantize::dequantize;
 pub use file::{GgufFile, GgufTensor};
 pub use ggml_type::GgmlType;
 pub use random::{RANDOM_GGUF_TYPES, write_random_gguf};
+pub(crate) use split::first_part;
 pub use value::{GgufArray, GgufValue, GgufValueType};

@@ -9,9 +9,13 @@ use super::file::GgufFile;
 /// The GGUF architectures that are a GLM decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Architecture {
-    /// The Llama family: the `glm` decoder with whole heads rotated. GGUF has the rows of q and k in
+    /// Llama and Mistral: the `glm` decoder with whole heads rotated. GGUF has the rows of q and k in
     /// the interleaved order that GLM uses.
     Llama,
+    /// The same, with biases; GGUF has the rows of q and k as Hugging Face's folders have them.
+    Qwen2,
+    /// As `Qwen2`, with norms of heads instead of biases.
+    Qwen3,
     /// GLM-4-0414.
     Glm4,
     /// GLM-4 of 2024.
@@ -19,11 +23,13 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    pub(super) const SUPPORTED: &'static str = "llama, glm4, chatglm";
+    pub(super) const SUPPORTED: &'static str = "llama, qwen2, qwen3, glm4, chatglm";
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
         match name {
             "llama" => Some(Self::Llama),
+            "qwen2" => Some(Self::Qwen2),
+            "qwen3" => Some(Self::Qwen3),
             "glm4" => Some(Self::Glm4),
             "chatglm" => Some(Self::ChatGlm),
             _ => None,
@@ -105,6 +111,8 @@ fn translate_layer(
         ("attn_q.bias", _) => whole("self_attn.q_proj.bias"),
         ("attn_k.bias", _) => whole("self_attn.k_proj.bias"),
         ("attn_v.bias", _) => whole("self_attn.v_proj.bias"),
+        ("attn_q_norm.weight", _) => whole("self_attn.q_norm.weight"),
+        ("attn_k_norm.weight", _) => whole("self_attn.k_norm.weight"),
         ("attn_output.weight", _) => whole("self_attn.o_proj.weight"),
         ("ffn_down.weight", _) => whole("mlp.down_proj.weight"),
         ("attn_qkv.weight" | "attn_qkv.bias", Some(QkvRows { query, key_value })) => {

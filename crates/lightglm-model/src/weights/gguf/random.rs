@@ -157,6 +157,9 @@ fn head(config: &GlmConfig, tensors: &[Tensor]) -> Result<Vec<u8>, String> {
     let architecture = match config.model_type {
         ModelType::Glm4 => "glm4",
         ModelType::Glm => "chatglm",
+        ModelType::GlmQkNorm => {
+            return Err("a Qwen has rows of q and k in another order, which is not written".into());
+        }
     };
     let mut keys = Keys::default();
     keys.text("general.architecture", architecture);

@@ -2,31 +2,20 @@
 //!
 //! Shapes: `N` out_features, `K` in_features, `G` groups of a row.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use bytes::Bytes;
-use half::{bf16, f16};
-use lightglm_core::{StoredTensor, TensorView, WeightDtype, WeightError, WeightSource};
-use lightglm_kernels::{ActivationBits, ActivationFormat, QuantizedMatrix, ScaleDtype};
+use lightglm_core::{TensorView, WeightError, WeightSource};
+use lightglm_kernels::{QuantizedMatrix, ScaleDtype};
 
 use super::packing::{code, per_word};
 use super::{CompressedFormat, CompressedTensorsConfig, ConfigGroup, WeightStrategy};
-use crate::formats::FormatError;
+use crate::formats::imported::{Part, UNROUNDED, dequantized};
+use crate::formats::{FormatError, ImportedCheckpoint, ImportedLayer};
 use crate::{Granularity, QuantizedScheme, WeightScheme};
 
 /// Tensors that belong to a quantized layer, beside its codes.
 const PARTS: [&str; 4] = ["weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"];
-
-/// A quantized layer of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImportedLayer {
-    /// The weight: the file's codes and scales.
-    pub matrix: QuantizedMatrix,
-    /// How the layer's inputs are quantized, or `None` where they are not.
-    pub activation: Option<ActivationFormat>,
-}
 
 /// A checkpoint in the layouts of compressed-tensors.
 ///
@@ -56,78 +45,6 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
         };
         let layers = names.iter().filter_map(layer).collect();
         Self { source, config, path: path.into(), layers }
-    }
-
-    /// The quantized layers, without `.weight`, sorted.
-    pub fn layers(&self) -> impl Iterator<Item = &str> {
-        self.layers.iter().map(String::as_str)
-    }
-
-    /// Whether the layer `name` (without `.weight`) is quantized.
-    pub fn is_quantized(&self, name: &str) -> bool {
-        self.layers.contains(name)
-    }
-
-    /// The scheme of the quantized layer `name`, which keeps its codes and scales. Inputs that are not
-    /// quantized there have 16 bits, one scale a token.
-    ///
-    /// # Errors
-    /// [`FormatError::NoGroup`].
-    pub fn scheme(&self, name: &str) -> Result<QuantizedScheme, FormatError> {
-        let group = self.config.group_of(name);
-        let group = group.ok_or_else(|| FormatError::NoGroup { name: name.to_owned() })?;
-        let granularity = match group.weights.strategy {
-            WeightStrategy::Group(size) => Granularity::PerGroup(size),
-            WeightStrategy::Tensor | WeightStrategy::Channel => Granularity::PerChannel,
-        };
-        const UNROUNDED: ActivationFormat =
-            ActivationFormat { bits: ActivationBits::Sixteen, group_size: None };
-        Ok(QuantizedScheme {
-            weight: WeightScheme {
-                bits: group.weights.bits,
-                granularity,
-                symmetric: group.weights.symmetric,
-                scale_dtype: ScaleDtype::F32,
-            },
-            activation: group.activation.unwrap_or(UNROUNDED),
-        })
-    }
-
-    /// The quantized layer `name`, without `.weight`.
-    ///
-    /// # Errors
-    /// [`FormatError`] naming the tensor that is missing or does not fit.
-    pub fn layer(&self, name: &str) -> Result<ImportedLayer, FormatError> {
-        let group = self.config.group_of(name);
-        let group = group.ok_or_else(|| FormatError::NoGroup { name: name.to_owned() })?;
-        let order = format!("{name}.weight_g_idx");
-        if self.source.shape(&order).is_some() {
-            return Err(FormatError::ActivationOrder { name: order });
-        }
-        let bits = group.weights.bits;
-        let (shape, codes) = match group.format {
-            CompressedFormat::IntQuantized => self.signed_codes(name, group)?,
-            CompressedFormat::PackQuantized => self.packed_codes(name, group)?,
-        };
-        let [n, k] = shape;
-        let group_size = match group.weights.strategy {
-            WeightStrategy::Group(size) => size,
-            _ => k.max(1),
-        };
-        if !k.is_multiple_of(group_size) {
-            let expected = format!("rows of a multiple of {group_size} columns");
-            let name = format!("{name}.{}", group.format.codes());
-            return Err(FormatError::Shape { name, actual: shape.into(), expected });
-        }
-        let groups = k / group_size;
-        let scales = self.scales(name, n, groups, group.weights.strategy)?;
-        let zeros = self.zeros(name, n, groups, group)?;
-        let minimum = |(zero, scale): (u8, &f32)| -(f32::from(zero) * scale);
-        let minimums = zeros.map(|zeros| zeros.into_iter().zip(&scales).map(minimum).collect());
-        let matrix = QuantizedMatrix { shape, bits, group_size, codes, scales, minimums };
-        let check = matrix.check();
-        check.map_err(|source| FormatError::Matrix { name: name.to_owned(), source })?;
-        Ok(ImportedLayer { matrix, activation: group.activation })
     }
 
     /// `weight: [N, K]` of signed bytes, as unsigned codes.
@@ -191,23 +108,9 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
         groups: usize,
         strategy: WeightStrategy,
     ) -> Result<Vec<f32>, FormatError> {
-        let stored = self.stored(&format!("{layer}.weight_scale"), &["F32", "F16", "BF16"])?;
-        stored.expect_scales(n, groups, strategy)?;
-        let two = |b: &[u8]| [b[0], b[1]];
-        let scales: Vec<f32> = match stored.tensor.dtype.as_str() {
-            "F32" => {
-                let four = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                stored.bytes(4)?.chunks_exact(4).map(four).collect()
-            }
-            "F16" => {
-                let half = |b: &[u8]| f16::from_le_bytes(two(b)).to_f32();
-                stored.bytes(2)?.chunks_exact(2).map(half).collect()
-            }
-            _ => {
-                let half = |b: &[u8]| bf16::from_le_bytes(two(b)).to_f32();
-                stored.bytes(2)?.chunks_exact(2).map(half).collect()
-            }
-        };
+        let stored = Part::of_floats(self.source, &format!("{layer}.weight_scale"))?;
+        expect_scales(&stored, n, groups, strategy)?;
+        let scales = stored.floats()?;
         Ok(spread(scales, n, strategy))
     }
 
@@ -231,7 +134,7 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
         }
         let stored = self.stored(&name, &["I8", "I32"])?;
         let zeros: Vec<u8> = if stored.tensor.dtype == "I8" {
-            stored.expect_scales(n, groups, group.weights.strategy)?;
+            expect_scales(&stored, n, groups, group.weights.strategy)?;
             stored.bytes(1)?.iter().map(|byte| byte.wrapping_add(bits.offset())).collect()
         } else {
             let words = n.div_ceil(per_word(bits));
@@ -256,19 +159,13 @@ impl<'a> CompressedTensorsCheckpoint<'a> {
     }
 
     fn stored(&self, name: &str, dtypes: &[&str]) -> Result<Part, FormatError> {
-        let tensor = self.source.stored(name)?;
-        if !dtypes.contains(&tensor.dtype.as_str()) {
-            let expected = match dtypes {
-                ["I8"] => "I8",
-                ["I32"] => "I32",
-                ["I64", ..] => "I64",
-                ["I8", ..] => "I8 or I32",
-                _ => "F32, F16 or BF16",
-            };
-            let (name, dtype) = (name.to_owned(), tensor.dtype);
-            return Err(FormatError::Dtype { name, dtype, expected });
-        }
-        Ok(Part { name: name.to_owned(), tensor })
+        let expected = match dtypes {
+            ["I8"] => "I8",
+            ["I32"] => "I32",
+            ["I64", ..] => "I64",
+            _ => "I8 or I32",
+        };
+        Part::read(self.source, name, dtypes, expected)
     }
 
     fn layer_of<'n>(&self, name: &'n str) -> Option<&'n str> {
@@ -292,55 +189,80 @@ fn spread<T: Copy>(values: Vec<T>, n: usize, strategy: WeightStrategy) -> Vec<T>
     }
 }
 
-/// A tensor of a layer.
-struct Part {
-    name: String,
-    tensor: StoredTensor,
+/// Refuses scales or zero points of another shape than one value, `[N]`, or `[N, G]`.
+fn expect_scales(
+    part: &Part,
+    n: usize,
+    groups: usize,
+    strategy: WeightStrategy,
+) -> Result<(), FormatError> {
+    let shape = &part.tensor.shape[..];
+    let (fits, expected) = match strategy {
+        WeightStrategy::Tensor => (matches!(shape, [] | [1] | [1, 1]), "[1]".to_owned()),
+        WeightStrategy::Channel => (shape == [n, 1] || shape == [n], format!("[{n}, 1]")),
+        WeightStrategy::Group(_) => (shape == [n, groups], format!("[{n}, {groups}]")),
+    };
+    if fits { Ok(()) } else { Err(part.error(&expected)) }
 }
 
-impl Part {
-    fn matrix(&self) -> Result<[usize; 2], FormatError> {
-        match self.tensor.shape[..] {
-            [n, k] if n > 0 && k > 0 => Ok([n, k]),
-            _ => Err(self.error("[out_features, in_features], neither of them 0")),
-        }
+impl ImportedCheckpoint for CompressedTensorsCheckpoint<'_> {
+    fn layers(&self) -> Vec<String> {
+        self.layers.iter().cloned().collect()
     }
 
-    /// One value, `[N]`, or `[N, G]`.
-    fn expect_scales(
-        &self,
-        n: usize,
-        groups: usize,
-        strategy: WeightStrategy,
-    ) -> Result<(), FormatError> {
-        let shape = &self.tensor.shape[..];
-        let (fits, expected) = match strategy {
-            WeightStrategy::Tensor => (matches!(shape, [] | [1] | [1, 1]), "[1]".to_owned()),
-            WeightStrategy::Channel => (shape == [n, 1] || shape == [n], format!("[{n}, 1]")),
-            WeightStrategy::Group(_) => (shape == [n, groups], format!("[{n}, {groups}]")),
+    fn is_quantized(&self, name: &str) -> bool {
+        self.layers.contains(name)
+    }
+
+    fn scheme(&self, name: &str) -> Result<QuantizedScheme, FormatError> {
+        let group = self.config.group_of(name);
+        let group = group.ok_or_else(|| FormatError::NoGroup { name: name.to_owned() })?;
+        let granularity = match group.weights.strategy {
+            WeightStrategy::Group(size) => Granularity::PerGroup(size),
+            WeightStrategy::Tensor | WeightStrategy::Channel => Granularity::PerChannel,
         };
-        if fits { Ok(()) } else { Err(self.error(&expected)) }
+        Ok(QuantizedScheme {
+            weight: WeightScheme {
+                bits: group.weights.bits,
+                granularity,
+                symmetric: group.weights.symmetric,
+                scale_dtype: ScaleDtype::F32,
+            },
+            activation: group.activation.unwrap_or(UNROUNDED),
+        })
     }
 
-    /// The bytes, as many as the shape asks for.
-    fn bytes(&self, size: usize) -> Result<Cow<'_, [u8]>, FormatError> {
-        let bytes = match &self.tensor.parts[..] {
-            [one] => Cow::Borrowed(&one[..]),
-            many => Cow::Owned(many.iter().flatten().copied().collect()),
-        };
-        let elements = self.tensor.shape.iter().try_fold(size, |n, &d| n.checked_mul(d));
-        let expected = elements.unwrap_or(usize::MAX);
-        match bytes.len() == expected {
-            true => Ok(bytes),
-            false => {
-                Err(FormatError::Length { name: self.name.clone(), expected, actual: bytes.len() })
-            }
+    fn layer(&self, name: &str) -> Result<ImportedLayer, FormatError> {
+        let group = self.config.group_of(name);
+        let group = group.ok_or_else(|| FormatError::NoGroup { name: name.to_owned() })?;
+        let order = format!("{name}.weight_g_idx");
+        if self.source.shape(&order).is_some() {
+            return Err(FormatError::ActivationOrder { name: order });
         }
-    }
-
-    fn error(&self, expected: &str) -> FormatError {
-        let (name, actual) = (self.name.clone(), self.tensor.shape.clone());
-        FormatError::Shape { name, actual, expected: expected.to_owned() }
+        let bits = group.weights.bits;
+        let (shape, codes) = match group.format {
+            CompressedFormat::IntQuantized => self.signed_codes(name, group)?,
+            CompressedFormat::PackQuantized => self.packed_codes(name, group)?,
+        };
+        let [n, k] = shape;
+        let group_size = match group.weights.strategy {
+            WeightStrategy::Group(size) => size,
+            _ => k.max(1),
+        };
+        if !k.is_multiple_of(group_size) {
+            let expected = format!("rows of a multiple of {group_size} columns");
+            let name = format!("{name}.{}", group.format.codes());
+            return Err(FormatError::Shape { name, actual: shape.into(), expected });
+        }
+        let groups = k / group_size;
+        let scales = self.scales(name, n, groups, group.weights.strategy)?;
+        let zeros = self.zeros(name, n, groups, group)?;
+        let minimum = |(zero, scale): (u8, &f32)| -(f32::from(zero) * scale);
+        let minimums = zeros.map(|zeros| zeros.into_iter().zip(&scales).map(minimum).collect());
+        let matrix = QuantizedMatrix { shape, bits, group_size, codes, scales, minimums };
+        let check = matrix.check();
+        check.map_err(|source| FormatError::Matrix { name: name.to_owned(), source })?;
+        Ok(ImportedLayer { matrix, activation: group.activation })
     }
 }
 
@@ -359,19 +281,7 @@ impl WeightSource for CompressedTensorsCheckpoint<'_> {
 
     fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
         let Some(layer) = self.layer_of(name) else { return self.source.tensor(name) };
-        let matrix = self.layer(layer).map_err(|error| match error {
-            FormatError::Weights(error) => error,
-            other => WeightError::Malformed {
-                file: self.path.clone(),
-                format: "compressed-tensors checkpoint",
-                reason: other.to_string(),
-            },
-        })?;
-        let matrix = matrix.matrix;
-        let values = matrix.dequantize();
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let (shape, bytes) = (matrix.shape.into(), Bytes::from(bytes));
-        Ok(TensorView { dtype: WeightDtype::F32, shape, bytes })
+        dequantized(self.layer(layer), &self.path, "compressed-tensors checkpoint")
     }
 
     fn metadata(&self, key: &str) -> Option<String> {

@@ -3,9 +3,9 @@
 use lightglm_kernels::{ActivationBits, ActivationFormat, WeightBits};
 use serde_json::{Map, Value, json};
 
-use super::fields::Fields;
 use super::{CompressedFormat, Target};
 use crate::formats::FormatError;
+use crate::formats::fields::Fields;
 
 /// Most columns of a group that are believed.
 const LARGEST_GROUP: i64 = 1 << 30;

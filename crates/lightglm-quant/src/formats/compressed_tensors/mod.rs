@@ -29,13 +29,12 @@
 mod checkpoint;
 mod config;
 mod export;
-mod fields;
 mod layout;
 mod packing;
 mod targets;
 mod zero_points;
 
-pub use checkpoint::{CompressedTensorsCheckpoint, ImportedLayer};
+pub use checkpoint::CompressedTensorsCheckpoint;
 pub use config::{CompressedTensorsConfig, ConfigGroup, WeightArgs, WeightStrategy};
 pub use export::{CompressedTensorsScheme, export_compressed_tensors};
 pub use layout::CompressedFormat;
