@@ -17,7 +17,7 @@ use lightglm_generation::{ToolCallEvent, ToolCallStream, parse_tool_calls};
 use lightglm_model::config::{GenerationConfig, GlmConfig};
 use lightglm_model::weights::{GgufCheckpoint, GgufFile, parse_safetensors_header};
 use lightglm_testkit::fuzz::{Fuzzer, fingerprint};
-use lightglm_text::{ChatTemplate, Message, TextError, Tokenizer, TokenizerFamily};
+use lightglm_text::{ChatTemplate, Message, Tokenizer, TokenizerFamily};
 
 /// Address space that one run may grow by. Far above what 64 KiB of input can ask for with reason,
 /// and above the arenas of the allocator's threads; far below what a made-up length asks for.
@@ -175,23 +175,26 @@ fn tokenizer_model() {
     let path = folder.path().join("tokenizer.model");
     let tokens = ["\n\u{7}\n\u{1}a", "<0x41>", "▁", "IQ== 0\n", "YWI= 256\n", "\u{18}\u{6}"];
     fuzz("tokenizer_model", vec![pieces_seed(), ranks_seed()], &tokens, |input| {
+        // Anew: file systems take milliseconds over a file that is cut and written again.
+        let _ = std::fs::remove_file(&path);
         std::fs::write(&path, input).expect("a file");
-        // Without the name of the folder, which differs from run to run.
-        let told = |error: TextError| fingerprint(&error.to_string().rsplit(".model").next());
-        match input.first() {
-            Some(b'\n') => match Tokenizer::from_dir(folder.path(), TokenizerFamily::Llama) {
-                Ok(tokenizer) => {
-                    let ids = tokenizer.encode_text("a ab  <s>你\n").unwrap_or_default();
-                    fingerprint(&(ids.len().min(64), tokenizer.decode(&ids, false).len().min(64)))
-                }
-                Err(error) => told(error),
-            },
-            // 256 tokens are slow to build three tokenizers of.
-            _ => match Tokenizer::json_of_dir(folder.path(), TokenizerFamily::Glm) {
-                Ok(json) => json.map_or(0, |json| json.len() as u64),
-                Err(error) => told(error),
-            },
+        let family = match input.first() {
+            Some(b'\n') => TokenizerFamily::Llama,
+            _ => TokenizerFamily::Glm,
+        };
+        let json = match Tokenizer::json_of_dir(folder.path(), family) {
+            Ok(json) => json.expect("there is no other tokenizer"),
+            // Without the name of the folder, which differs from run to run.
+            Err(error) => return fingerprint(&error.to_string().rsplit(".model").next()),
+        };
+        // Tokenizers take milliseconds to build.
+        if input.len() % 32 == 0
+            && let Ok(tokenizer) = Tokenizer::from_bytes(json.as_bytes())
+        {
+            let ids = tokenizer.encode_text("a ab  <s>你\n").unwrap_or_default();
+            return fingerprint(&(ids.len(), tokenizer.decode(&ids, false).len()));
         }
+        json.len() as u64
     });
 }
 
