@@ -1,8 +1,10 @@
 //! `LoraConfig`.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 
-use super::{EMBEDDING, HEAD};
+use super::{EMBEDDING, HEAD, LoraSite};
 
 /// How adapters are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +129,26 @@ impl LoraConfig {
         }
         let rest = name.strip_suffix(target);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
+    /// The targets as PEFT takes them in a list, where `all-linear` and expressions mean nothing: names, those of
+    /// an expression whole, out of `sites`.
+    pub(crate) fn listed_targets(&self, sites: &[LoraSite]) -> Vec<String> {
+        let mut listed: Vec<String> = Vec::new();
+        for target in &self.target_modules {
+            let names: Vec<String> = match pattern(target) {
+                _ if target == ALL_LINEAR => ALL_PROJECTIONS.map(str::to_owned).to_vec(),
+                None => vec![target.clone()],
+                Some(_) => {
+                    let meant = sites.iter().filter(|site| Self::matches(target, &site.name));
+                    meant.map(|site| site.name.clone()).collect()
+                }
+            };
+            listed.extend(names);
+        }
+        let mut seen = BTreeSet::new();
+        listed.retain(|name| seen.insert(name.clone()));
+        listed
     }
 
     /// Whether the module `name` ([`HEAD`] or [`EMBEDDING`]) is trained whole.

@@ -197,7 +197,9 @@ impl Reader<'_> {
                 return Err(self.config.refused(self.config_file, "modules_to_save", entry));
             };
             is_listed = true;
-            if !saved.contains_key(module) && !(ensured && !saved.is_empty()) {
+            // The one that there is stands for both where they stay one.
+            let is_there = saved.contains_key(module) || ensured && !saved.is_empty();
+            if !is_there {
                 let file = self.file.file_name().unwrap_or_default().to_string_lossy();
                 let reason =
                     format!("`modules_to_save` names `{entry}`, and {file} has no weight of it");

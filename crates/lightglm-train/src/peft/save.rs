@@ -62,7 +62,7 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
         writer.write(&bytes)?;
     }
     writer.finish()?;
-    let modules = modules(layout, &lora.config().target_modules);
+    let modules = modules(layout, &lora.config().listed_targets(&lora.sites()));
     let config = LoraConfig { target_modules: modules, ..lora.config().clone() };
     let config = AdapterConfig::new(&config, base_model);
     let json = serde_json::to_vec_pretty(&config).expect("numbers and strings are JSON");
