@@ -108,11 +108,11 @@ pub(super) fn open(
     Ok(Opened { student, lora, scheme: "f32".to_owned(), integer: false, teacher })
 }
 
+/// A decoder of `L` and `E` with adapters.
+type Adapted<L, E> = Decoder<LoraLinear<Train, L>, LoraEmbedding<Train, E>>;
+
 /// `model` with adapters, and with copies of what is trained whole.
-fn adapted<L, E>(
-    model: Decoder<L, E>,
-    lora: &Lora,
-) -> Result<Decoder<LoraLinear<Train, L>, LoraEmbedding<Train, E>>, Error>
+fn adapted<L, E>(model: Decoder<L, E>, lora: &Lora) -> Result<Adapted<L, E>, Error>
 where
     L: EffectiveWeight<Train>,
     E: Embedding<Train> + MasterWeight<Train>,

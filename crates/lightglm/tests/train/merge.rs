@@ -307,21 +307,30 @@ fn quantized_models_take_adapters() {
     });
     assert!(10.0 * schemes[0] < schemes[1] && schemes[1] < 1.0, "{schemes:?}");
 
+    let exported = path("exported");
+    let format = ExportFormat::PackQuantized { group_size: 32, asymmetric: false };
+    export(&checkpoint, &ExportOptions::new(format), &exported).unwrap();
+    becomes_dense(&exported, &adapter, folder.path());
     let gguf = path("blocks.gguf");
     // Its vocabulary has every byte.
     let config = GlmConfig { vocab_size: 384, ..shape() };
     write_random_gguf(&gguf, &config, GgmlType::Q8_0, 3, &mut go_on).unwrap();
-    let beside = logits(&gguf, Some(&adapter), &TOKENS);
-    // The whole model is rounded to bf16.
+    becomes_dense(&gguf, &adapter, folder.path());
+}
+
+fn becomes_dense(model: &Path, adapter: &Path, folder: &Path) {
+    let beside = logits(model, Some(adapter), &TOKENS);
+    let change = apart(&logits(model, None, &TOKENS), &beside);
+    let checkpoint = Checkpoint::open(model).unwrap();
+    // Beside blocks, activations are rounded to 16 bits; then the whole model is rounded to bf16.
     for (dtype, share) in [(None, 0.002), (Some(WeightDtype::Bf16), 0.1)] {
-        let out = path(dtype.map_or("f32", |_| "bf16"));
+        let name = model.file_stem().unwrap().to_str().unwrap();
+        let out = folder.join(format!("{name}_{dtype:?}"));
         let options = MergeOptions { dtype, ..MergeOptions::default() };
-        let report = merge(&Checkpoint::open(&gguf).unwrap(), &adapter, &options, &out).unwrap();
+        let report = merge(&checkpoint, adapter, &options, &out).unwrap();
         assert_eq!((report.merged, report.requantized), (2, None));
-        // Beside blocks, activations are rounded to 16 bits.
         let rounding = apart(&logits(&out, None, &TOKENS), &beside);
-        let change = apart(&logits(&gguf, None, &TOKENS), &beside);
-        println!("GGUF to {dtype:?}: {rounding}, {change} by the adapter");
-        assert!(rounding < share * change, "{rounding}, {change}");
+        println!("{name} to {dtype:?}: {rounding}, {change} by the adapter");
+        assert!(rounding < share * change, "{name}: {rounding}, {change}");
     }
 }

@@ -268,7 +268,8 @@ fn heads_and_tables_are_learnt_whole() {
             let policy: Policy = "*=int8".parse().unwrap();
             quantize(&Checkpoint::open(&dense).unwrap(), &policy.into(), &base).unwrap();
         }
-        let mut student = TrainingModel::open(&base, targets(&["v_proj"], &names)).unwrap();
+        let pattern = r"model\.layers\.\d+\.self_attn\.(v)_proj";
+        let mut student = TrainingModel::open(&base, targets(&[pattern], &names)).unwrap();
         let config = student.checkpoint().config().clone();
         let table = config.vocab_size * config.hidden_size;
         let sides = config.hidden_size + config.num_key_value_heads * config.head_dim;
@@ -295,6 +296,9 @@ fn heads_and_tables_are_learnt_whole() {
         let json = fs::read(adapter.join("adapter_config.json")).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(json["modules_to_save"], serde_json::json!(names));
+        // PEFT knows no expressions in a list.
+        let whole = [0, 1].map(|layer| format!("model.layers.{layer}.self_attn.v_proj"));
+        assert_eq!(json["target_modules"], serde_json::json!(whole));
         let adapters = Some(folder.path().join("adapters"));
         let options = LoadOptions { adapters, ..LoadOptions::default() };
         let opened = open(&base, options).with_adapter("whole").unwrap();
