@@ -5,7 +5,8 @@
 //! cargo run --release --example export -- --format pack-quantized --group-size 64 out/
 //! ```
 //! `int-quantized` is W8A8 (INT8 weights per channel, INT8 activations per token), `pack-quantized`
-//! W4A16 (INT4 weights in groups). Weights are rounded to nearest. Ctrl-C stops it and leaves nothing
+//! W4A16 (INT4 weights in groups). Weights are rounded to nearest, with a LoRA `--adapter` added to them before,
+//! if there is one. Ctrl-C stops it and leaves nothing
 //! unfinished behind.
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use lightglm::quantize::{ExportFormat, ExportOptions, export, write_dequantized};
 use lightglm::{DEFAULT_MODEL, Error, checkpoint};
+use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c};
 use serde::Serialize;
 
@@ -39,6 +41,8 @@ struct Args {
     /// Quantize lm_head too.
     #[arg(long)]
     lm_head: bool,
+    #[command(flatten)]
+    adapter: AdapterArgs,
     /// Replace a model that is already in the folder.
     #[arg(long)]
     force: bool,
@@ -82,6 +86,7 @@ fn run() -> Result<()> {
     let checkpoint = checkpoint::open(name, &progress)?;
     let options = ExportOptions {
         lm_head: args.lm_head,
+        adapter: args.adapter.folder()?,
         overwrite: args.force,
         progress,
         ..ExportOptions::new(format)

@@ -8,7 +8,7 @@
 //! distance from the original and speed before and after, measured on a small English and Chinese
 //! text that comes with the program, or on `--text FILE`.
 //! Codes are rounded to nearest. `--method gptq --calibration TEXT` chooses them on a text instead,
-//! which INT4 needs. Ctrl-C stops, and leaves what was there.
+//! which INT4 needs. A LoRA `--adapter` is added to the weights before. Ctrl-C stops, and leaves what was there.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ use lightglm::evaluate::{Protocol, TextOptions, first_tokens};
 use lightglm::quantize::{Codes, Footprint, QuantizeOptions, quantize};
 use lightglm::speed::decode_speeds;
 use lightglm::{DEFAULT_MODEL, Error, KvDtype, LoadOptions, Model, Policy, ProgressSink, Scheme};
+use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use serde::Serialize;
 
@@ -47,17 +48,17 @@ struct Args {
     /// A scheme per matrix: names or patterns, the first that matches holds.
     #[arg(long, value_name = "PATTERN=SCHEME,...", conflicts_with = "scheme")]
     policy: Option<Policy>,
-    /// How codes are chosen: nearest, clip, gptq, gptq-matched. All but `nearest` run the calibration
-    /// text through the model.
+    /// How codes are chosen: nearest, clip, gptq, gptq-matched. All but `nearest` need --calibration.
     #[arg(long, default_value = "nearest", value_parser = ["nearest", "clip", "gptq", "gptq-matched"])]
     method: String,
-    /// Calibrate on this text: real text of the kind the model will see. Needed by all methods but
-    /// `nearest`.
+    /// Calibrate on this text, which is run through the model: real text of the kind that it will see.
     #[arg(long)]
     calibration: Option<PathBuf>,
     /// Calibrate on at most this many tokens of the text.
     #[arg(long, default_value_t = 8192)]
     calibration_tokens: usize,
+    #[command(flatten)]
+    adapter: AdapterArgs,
     /// Replace what is in the folder.
     #[arg(long)]
     force: bool,
@@ -116,19 +117,17 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let args = Args::parse();
     use_threads(args.threads)?;
-    let text = match &args.text {
-        Some(file) => read("--text", file)?,
-        None => TEXT.to_owned(),
-    };
+    let text = args.text.as_deref().map_or(Ok(TEXT.to_owned()), |file| read("--text", file))?;
     let progress = progress_bar::on_stderr_until(stop_on_ctrl_c()?);
     let model = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
     let checkpoint = checkpoint::open(model, &progress)?;
     let tokens = if args.no_eval { Vec::new() } else { tokens(&checkpoint, &text, args.limit)? };
-    let policy = args.policy.clone().or(args.scheme.map(Policy::uniform));
-    let policy = policy.unwrap_or(Policy::uniform(Scheme::INT8));
+    let policy =
+        args.policy.clone().unwrap_or(Policy::uniform(args.scheme.unwrap_or(Scheme::INT8)));
     let (start, codes) = (Instant::now(), codes(&args, &checkpoint)?);
     let (overwrite, bars) = (args.force, progress.clone());
-    let options = QuantizeOptions { policy, codes, overwrite, progress: bars };
+    let adapter = args.adapter.folder()?;
+    let options = QuantizeOptions { policy, codes, adapter, overwrite, progress: bars };
     let report = quantize(&checkpoint, &options, &args.out_dir).map_err(|error| match error {
         Error::FolderNotEmpty { .. } => anyhow!("{error} (--force replaces it)"),
         error => error.into(),
@@ -145,7 +144,8 @@ fn run() -> Result<()> {
     };
     if !args.no_eval {
         let held = LoadOptions { kv_dtype: KvDtype::F32, ..LoadOptions::default() };
-        let original = Model::from_checkpoint(checkpoint, held.clone())?;
+        let open = |options| Ok(Model::from_checkpoint(checkpoint, options)?);
+        let original = args.adapter.adapted(held.clone(), open)?;
         let quantized = Model::open(&args.out_dir, held)?;
         outcome.measure([&original, &quantized], &text, &tokens, progress)?;
     }

@@ -35,8 +35,8 @@
 //! ```
 //!
 //! Adapters from a company's own rows, and quantization-aware training, are in `training` (feature
-//! `train`); folders of packed weights in [`quantize`]; quality as a number in [`evaluate`]; models that
-//! read only what a token needs in [`sparse`].
+//! `train`); folders of packed weights in [`quantize`], with adapters in them in [`merge`]; quality as a
+//! number in [`evaluate`]; models that read only what a token needs in [`sparse`].
 //!
 //! | feature | adds |
 //! |---|---|
@@ -50,13 +50,16 @@
 //! Everything blocks but the server. Long calls tell how far they are through a [`ProgressSink`], which
 //! can end them. Errors keep what the crates below said ([`Error`]).
 
+mod adapted;
 pub mod checkpoint;
 mod device;
 mod error;
 pub mod evaluate;
 pub mod generic;
+pub mod merge;
 mod model;
 mod model_folder;
+mod new_folder;
 mod progress;
 pub mod quantize;
 #[cfg(feature = "serve")]

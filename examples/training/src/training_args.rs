@@ -149,6 +149,9 @@ pub struct LoraArgs {
     /// Projections with adapters; all of a block if omitted.
     #[arg(long, value_delimiter = ',')]
     pub target_modules: Option<Vec<String>>,
+    /// Train these whole, beside the adapters: lm_head, embed_tokens.
+    #[arg(long, value_delimiter = ',', value_name = "MODULES")]
+    pub modules_to_save: Vec<String>,
 }
 
 impl LoraArgs {
@@ -160,6 +163,7 @@ impl LoraArgs {
             alpha: self.alpha,
             dropout: self.dropout,
             target_modules: self.target_modules.clone().unwrap_or(defaults.target_modules),
+            modules_to_save: self.modules_to_save.clone(),
             ..defaults
         }
     }

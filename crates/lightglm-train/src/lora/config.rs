@@ -1,6 +1,10 @@
 //! `LoraConfig`.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
+
+use super::{EMBEDDING, HEAD, LoraSite};
 
 /// How adapters are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +20,8 @@ pub struct LoraConfig {
     /// Which projections have an adapter, as in PEFT: the last part of their name (`q_proj`), `all-linear` (every
     /// projection of a block), or a regular expression that matches the whole name (`.*\\.(q|v)_proj`).
     pub target_modules: Vec<String>,
+    /// Modules that are trained or were saved whole, as in PEFT: `lm_head`, `embed_tokens`; by default none.
+    pub modules_to_save: Vec<String>,
 }
 
 /// A LoRA configuration that is impossible.
@@ -39,6 +45,20 @@ pub enum LoraError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A module that cannot be trained whole.
+    #[error("`modules_to_save`: `{module}` is neither `lm_head` nor `embed_tokens`")]
+    Saved {
+        /// Its name.
+        module: String,
+    },
+    /// A module was to be trained whole, and to have an adapter.
+    #[error(
+        "`{module}` is in `modules_to_save` and among the `target_modules`: it is one or the other"
+    )]
+    SavedTarget {
+        /// Its name.
+        module: String,
+    },
     /// No module is named.
     #[error("`target_modules` names no module")]
     NoTargets,
@@ -57,6 +77,15 @@ fn pattern(target: &str) -> Option<Result<Regex, regex::Error>> {
 const ALL_PROJECTIONS: [&str; 6] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"];
 
+/// The decoder's name of an entry of `modules_to_save`, which is a module's name or the end of it.
+pub(crate) fn saved_module(entry: &str) -> Option<&'static str> {
+    match entry.rsplit('.').next()? {
+        "lm_head" | "output_layer" => Some(HEAD),
+        "embed_tokens" | "word_embeddings" => Some(EMBEDDING),
+        _ => None,
+    }
+}
+
 /// What the update of an adapter of this rank is multiplied with.
 pub(crate) fn scale(alpha: f64, rank: usize, use_rslora: bool) -> f64 {
     let rank = rank as f64;
@@ -74,6 +103,7 @@ impl Default for LoraConfig {
             use_rslora: false,
             dropout: 0.0,
             target_modules: ALL_PROJECTIONS.map(str::to_owned).to_vec(),
+            modules_to_save: Vec::new(),
         }
     }
 }
@@ -101,6 +131,31 @@ impl LoraConfig {
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
+    /// The targets as PEFT takes them in a list, where `all-linear` and expressions mean nothing: names, those of
+    /// an expression whole, out of `sites`.
+    pub(crate) fn listed_targets(&self, sites: &[LoraSite]) -> Vec<String> {
+        let mut listed: Vec<String> = Vec::new();
+        for target in &self.target_modules {
+            let names: Vec<String> = match pattern(target) {
+                _ if target == ALL_LINEAR => ALL_PROJECTIONS.map(str::to_owned).to_vec(),
+                None => vec![target.clone()],
+                Some(_) => {
+                    let meant = sites.iter().filter(|site| Self::matches(target, &site.name));
+                    meant.map(|site| site.name.clone()).collect()
+                }
+            };
+            listed.extend(names);
+        }
+        let mut seen = BTreeSet::new();
+        listed.retain(|name| seen.insert(name.clone()));
+        listed
+    }
+
+    /// Whether the module `name` ([`HEAD`] or [`EMBEDDING`]) is trained whole.
+    pub fn is_saved(&self, name: &str) -> bool {
+        self.modules_to_save.iter().any(|module| saved_module(module) == Some(name))
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -121,7 +176,13 @@ impl LoraConfig {
                 return Err(LoraError::Pattern { target, reason });
             }
         }
-        match self.target_modules.iter().any(|target| !target.is_empty()) {
+        for module in &self.modules_to_save {
+            if saved_module(module).is_none() {
+                return Err(LoraError::Saved { module: module.clone() });
+            }
+        }
+        let mut named = self.target_modules.iter().chain(&self.modules_to_save);
+        match named.any(|name| !name.is_empty()) {
             true => Ok(()),
             false => Err(LoraError::NoTargets),
         }

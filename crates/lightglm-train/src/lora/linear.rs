@@ -30,7 +30,8 @@ pub struct LoraAdapter<B: Backend> {
     pub enabled: bool,
 }
 
-/// `y = base(x) + sum over enabled adapters of scale B A dropout(x)`.
+/// `y = base(x) + sum over enabled adapters of scale B A dropout(x)`, where a weight that was saved whole
+/// (PEFT's `modules_to_save`) stands in place of the base.
 ///
 /// The base is any projection, a quantized one too; gradients reach what it lets through.
 #[derive(Module, Debug)]
@@ -39,6 +40,8 @@ pub struct LoraLinear<B: Backend, L: Module<B>> {
     pub base: L,
     /// Adapters, in the order they were added.
     pub adapters: Vec<LoraAdapter<B>>,
+    /// `[N, K]`: in place of the base's weight, whose bias is none then.
+    pub saved: Option<Param<Tensor<B, 2>>>,
     /// Whether the base holds the enabled adapters' updates already.
     #[module(skip)]
     merged: bool,
@@ -59,6 +62,15 @@ impl<B: Backend> LoraAdapter<B> {
         }
     }
 
+    /// `scale B A x`: `x: [T, K] -> [T, N]`.
+    pub(super) fn project(&self, x: Tensor<B, 2>) -> Tensor<B, 2>
+    where
+        B: LmBackend,
+    {
+        let low = B::project(x, self.lora_a.val(), None) * self.scale;
+        B::project(low, self.lora_b.val(), None)
+    }
+
     /// `scale B A: [N, K]`.
     fn update(&self) -> Tensor<B, 2> {
         self.lora_b.val().matmul(self.lora_a.val()) * self.scale
@@ -68,7 +80,7 @@ impl<B: Backend> LoraAdapter<B> {
 impl<B: Backend, L: Linear<B>> LoraLinear<B, L> {
     /// A projection without adapters yet.
     pub fn new(base: L) -> Self {
-        Self { base, adapters: Vec::new(), merged: false }
+        Self { base, adapters: Vec::new(), saved: None, merged: false }
     }
 
     /// Adds an adapter, which is used from now on.
@@ -114,11 +126,13 @@ impl<B: Backend, L: Linear<B>> LoraLinear<B, L> {
 
 impl<B: LmBackend, L: Linear<B>> Linear<B> for LoraLinear<B, L> {
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mut y = self.base.forward(x.clone());
+        let mut y = match &self.saved {
+            Some(weight) if !self.merged => B::project(x.clone(), weight.val(), None),
+            _ => self.base.forward(x.clone()),
+        };
         for adapter in self.enabled() {
             let x = adapter.dropout_seed.apply(x.clone(), adapter.dropout, adapter.stream);
-            let low = B::project(x, adapter.lora_a.val(), None) * adapter.scale;
-            y = y + B::project(low, adapter.lora_b.val(), None);
+            y = y + adapter.project(x);
         }
         y
     }
@@ -130,13 +144,20 @@ impl<B: LmBackend, L: Linear<B>> Linear<B> for LoraLinear<B, L> {
     fn bytes_read(&self) -> usize {
         let bytes = |x: &Param<Tensor<B, 2>>| x.shape().num_elements() * x.dtype().size();
         let adapters = self.enabled().map(|a| bytes(&a.lora_a) + bytes(&a.lora_b));
-        self.base.bytes_read() + adapters.sum::<usize>()
+        let weight = match &self.saved {
+            Some(saved) if !self.merged => bytes(saved),
+            _ => self.base.bytes_read(),
+        };
+        weight + adapters.sum::<usize>()
     }
 }
 
 impl<B: LmBackend, L: EffectiveWeight<B>> EffectiveWeight<B> for LoraLinear<B, L> {
     fn weight(&self) -> Tensor<B, 2> {
-        self.updated(self.base.weight())
+        match &self.saved {
+            Some(weight) if !self.merged => self.updated(weight.val()),
+            _ => self.updated(self.base.weight()),
+        }
     }
 
     fn bias(&self) -> Option<Tensor<B, 1>> {
@@ -147,7 +168,10 @@ impl<B: LmBackend, L: EffectiveWeight<B>> EffectiveWeight<B> for LoraLinear<B, L
 /// The base's with the enabled adapters added, in f32 where there are any.
 impl<B: LmBackend, L: Linear<B> + MasterWeight<B>> MasterWeight<B> for LoraLinear<B, L> {
     fn master_weight(&self) -> Tensor<B, 2> {
-        self.updated(self.base.master_weight())
+        match &self.saved {
+            Some(weight) if !self.merged => self.updated(weight.val()),
+            _ => self.updated(self.base.master_weight()),
+        }
     }
 }
 
@@ -164,7 +188,7 @@ impl<B: LmBackend, L: ReplaceWeight<B>> LoraLinear<B, L> {
     }
 
     /// Takes merged adapters out again. The base is what it was up to rounding; keep the original
-    /// where that matters.
+    /// where that matters, and where the base's whole weight was replaced, which does not come back.
     #[must_use]
     pub fn unmerge(mut self) -> Self {
         if self.merged {

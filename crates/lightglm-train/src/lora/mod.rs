@@ -2,20 +2,28 @@
 
 mod config;
 mod dropout;
+mod elements;
+mod embedding;
 mod linear;
+mod low_rank;
+mod merged_weights;
 mod random;
 
-pub(crate) use config::scale;
 pub use config::{LoraConfig, LoraError};
+pub(crate) use config::{saved_module, scale};
 pub use dropout::DropoutSeed;
+pub(crate) use elements::to_f32;
+pub use embedding::LoraEmbedding;
 pub use linear::{LoraAdapter, LoraLinear};
+pub use low_rank::LowRank;
+pub use merged_weights::MergedWeights;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::{Param, ParamId};
-use burn::tensor::{Tensor, TensorData, backend::Backend};
-use lightglm_core::Linear;
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use lightglm_core::{EffectiveWeight, Embedding, Linear, MasterWeight, TensorView};
 
 /// Puts adapters of one configuration beside projections.
 ///
@@ -44,8 +52,12 @@ pub struct Lora {
     dropout: DropoutSeed,
     /// Matrices to begin with, by projection; `None`: random ones.
     matrices: Option<Arc<BTreeMap<String, LowRank>>>,
+    /// Whole weights, by module.
+    saved: Arc<BTreeMap<String, TensorView>>,
     /// Where adapters have been put. Shared by clones.
     sites: Arc<Mutex<Vec<LoraSite>>>,
+    /// Where whole weights have been put.
+    saved_sites: Arc<Mutex<Vec<SavedSite>>>,
 }
 
 /// A projection that has an adapter.
@@ -59,20 +71,20 @@ pub struct LoraSite {
     pub lora_b: ParamId,
 }
 
-/// The two matrices of an adapter, row by row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LowRank {
-    /// `r`.
-    pub rank: usize,
-    /// What the update is multiplied with.
-    pub scale: f64,
-    /// The projection's `[N, K]`.
-    pub shape: [usize; 2],
-    /// `[r, K]`.
-    pub lora_a: Vec<f32>,
-    /// `[N, r]`.
-    pub lora_b: Vec<f32>,
+/// A weight that is trained or replaced whole.
+#[derive(Clone, Debug)]
+pub struct SavedSite {
+    /// The module's name: `lm_head`, `model.embed_tokens`.
+    pub name: String,
+    /// Its parameter.
+    pub weight: ParamId,
 }
+
+/// The table of embeddings, as the decoder calls it.
+pub const EMBEDDING: &str = "model.embed_tokens";
+
+/// The head, as the decoder calls it.
+pub const HEAD: &str = "lm_head";
 
 impl Lora {
     /// Adapters called `name`; `seed` decides their first values.
@@ -87,7 +99,9 @@ impl Lora {
             seed,
             dropout: DropoutSeed::default(),
             matrices: None,
+            saved: Arc::default(),
             sites: Arc::default(),
+            saved_sites: Arc::default(),
         })
     }
 
@@ -103,13 +117,49 @@ impl Lora {
         Ok(Self { matrices: Some(Arc::new(matrices)), ..Self::new(name, config, 0)? })
     }
 
-    /// Projections that there are matrices for and that no adapter has been put beside: what was given
+    /// With whole weights `[N, K]` in place of the base's, by module: [`HEAD`], [`EMBEDDING`].
+    #[must_use]
+    pub fn with_saved(mut self, saved: BTreeMap<String, TensorView>) -> Self {
+        self.saved = Arc::new(saved);
+        self
+    }
+
+    /// The matrices that adapters begin with, by projection; none where they begin at random.
+    pub fn matrices(&self) -> &BTreeMap<String, LowRank> {
+        static NONE: BTreeMap<String, LowRank> = BTreeMap::new();
+        self.matrices.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Whole weights in place of the base's, by module.
+    pub fn saved(&self) -> &BTreeMap<String, TensorView> {
+        &self.saved
+    }
+
+    /// Whether a head that was the table of embeddings is another than the table with this adapter.
+    pub fn unties(&self) -> bool {
+        let adapted = [EMBEDDING, HEAD].iter().any(|name| self.matrices().contains_key(*name));
+        let same = match (self.saved.get(EMBEDDING), self.saved.get(HEAD)) {
+            (None, None) => true,
+            // PEFT writes a weight that both share twice.
+            (Some(table), Some(head)) => table.dtype == head.dtype && table.bytes == head.bytes,
+            _ => false,
+        };
+        adapted || !same
+    }
+
+    /// What there are matrices or whole weights for and that no adapter has been put beside: what was given
     /// and not used.
     pub fn unplaced(&self) -> Vec<String> {
-        let sites = self.sites();
+        let (sites, saved_sites) = (self.sites(), self.saved_sites());
         let placed = |name: &&String| sites.iter().any(|site| site.name == **name);
-        let names = self.matrices.iter().flat_map(|matrices| matrices.keys());
-        names.filter(|name| !placed(name)).cloned().collect()
+        let saved = |name: &&String| saved_sites.iter().any(|site| site.name == **name);
+        let matrices = self.matrices().keys().filter(|name| !placed(name));
+        matrices.chain(self.saved.keys().filter(|name| !saved(name))).cloned().collect()
+    }
+
+    /// Where whole weights have been put.
+    pub fn saved_sites(&self) -> Vec<SavedSite> {
+        self.saved_sites.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where adapters have been put.
@@ -148,15 +198,108 @@ impl Lora {
             Some(matrices) => matrices.contains_key(name),
             None => self.config.is_target(name),
         };
+        let device = linear.base_device();
         if is_target {
-            let device = linear.base_device();
-            let adapter = self.adapter(name, linear.base.shape(), &device);
-            let (lora_a, lora_b) = (adapter.lora_a.id, adapter.lora_b.id);
-            let site = LoraSite { name: name.to_owned(), lora_a, lora_b };
-            self.sites.lock().unwrap_or_else(PoisonError::into_inner).push(site);
+            let adapter = self.placed(name, linear.base.shape(), &device);
             linear.push(adapter);
         }
+        if let Some(weight) = self.saved_weight(name, &device) {
+            linear.saved = Some(weight);
+        }
         linear
+    }
+
+    /// The table of embeddings, with what the adapter has for it; and for the head where that is `tied` to it,
+    /// as then no projection stands for it.
+    pub fn wrap_embedding<B: Backend, E: Embedding<B>>(
+        &self,
+        embedding: E,
+        tied: bool,
+    ) -> LoraEmbedding<B, E> {
+        let device = embedding.devices().into_iter().next().unwrap_or_default();
+        let shape = embedding.shape();
+        let adapter = |name: &str| {
+            self.matrices().contains_key(name).then(|| self.placed(name, shape, &device))
+        };
+        let head = tied.then_some(HEAD);
+        LoraEmbedding {
+            saved: self.saved_weight(EMBEDDING, &device),
+            adapter: adapter(EMBEDDING),
+            saved_head: head.and_then(|name| self.saved_weight(name, &device)),
+            head_adapter: head.and_then(adapter),
+            base: embedding,
+        }
+    }
+
+    /// As [`wrap`](Self::wrap), where `config().modules_to_save` names the projection with a copy of its weight
+    /// to be trained in place of it, in f32. It must not have a bias.
+    ///
+    /// # Errors
+    /// [`LoraError::SavedTarget`] where it was to have an adapter as well.
+    pub fn wrap_in_training<B: Backend, L: EffectiveWeight<B>>(
+        &self,
+        name: &str,
+        linear: L,
+    ) -> Result<LoraLinear<B, L>, LoraError> {
+        if !self.config.is_saved(name) {
+            return Ok(self.wrap(name, linear));
+        }
+        if self.config.is_target(name) {
+            return Err(LoraError::SavedTarget { module: name.to_owned() });
+        }
+        let weight = self.trained_copy(name, linear.weight());
+        let mut wrapped = LoraLinear::new(linear);
+        wrapped.saved = Some(weight);
+        Ok(wrapped)
+    }
+
+    /// The table of embeddings, with a copy of it to be trained where `config().modules_to_save` names it; and one
+    /// for the head where that is named and `tied` to the table.
+    pub fn wrap_embedding_in_training<B: Backend, E: Embedding<B> + MasterWeight<B>>(
+        &self,
+        table: E,
+        tied: bool,
+    ) -> LoraEmbedding<B, E> {
+        let copy = |name: &str| {
+            self.config.is_saved(name).then(|| self.trained_copy(name, table.master_weight()))
+        };
+        let (saved, saved_head) = (copy(EMBEDDING), if tied { copy(HEAD) } else { None });
+        LoraEmbedding { saved, saved_head, ..LoraEmbedding::new(table) }
+    }
+
+    fn trained_copy<B: Backend>(&self, name: &str, weight: Tensor<B, 2>) -> Param<Tensor<B, 2>> {
+        let device = weight.device();
+        let data = weight.cast(DType::F32).into_data();
+        let weight = Param::from_tensor(Tensor::from_data(data, (&device, DType::F32)));
+        let site = SavedSite { name: name.to_owned(), weight: weight.id };
+        self.saved_sites.lock().unwrap_or_else(PoisonError::into_inner).push(site);
+        weight
+    }
+
+    /// The whole weight of `name`, if there is one, which is told as placed.
+    fn saved_weight<B: Backend>(
+        &self,
+        name: &str,
+        device: &B::Device,
+    ) -> Option<Param<Tensor<B, 2>>> {
+        let weight = Param::from_tensor(elements::tensor(self.saved.get(name)?, device));
+        let site = SavedSite { name: name.to_owned(), weight: weight.id };
+        self.saved_sites.lock().unwrap_or_else(PoisonError::into_inner).push(site);
+        Some(weight)
+    }
+
+    /// The adapter of `name`, which is told as placed.
+    fn placed<B: Backend>(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        device: &B::Device,
+    ) -> LoraAdapter<B> {
+        let adapter = self.adapter(name, shape, device);
+        let (lora_a, lora_b) = (adapter.lora_a.id, adapter.lora_b.id);
+        let site = LoraSite { name: name.to_owned(), lora_a, lora_b };
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner).push(site);
+        adapter
     }
 
     /// A fresh adapter: `A` uniform within `1 / sqrt(K)`, as in PEFT, and `B` zero, so that nothing

@@ -12,9 +12,8 @@ use crate::lora::{LoraConfig, scale};
 /// Fields that change the arithmetic, or what the file's tensors mean: refused where they are set.
 ///
 /// Source: PEFT 0.21, `LoraConfig`.
-const REFUSED: [&str; 12] = [
+const REFUSED: [&str; 11] = [
     "use_dora",
-    "modules_to_save",
     "lora_bias",
     "layer_replication",
     "trainable_token_indices",
@@ -32,10 +31,9 @@ const REFUSED: [&str; 12] = [
 const INITIALIZATIONS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
 /// Fields that say where an adapter comes from, or how it was begun: the file's matrices are what counts.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 17] = [
     "auto_mapping",
     "corda_config",
-    "ensure_weight_tying",
     "eva_config",
     "exclude_modules",
     "init_lora_weights",
@@ -78,12 +76,20 @@ pub(super) struct AdapterConfig {
     bias: String,
     #[serde(default)]
     inference_mode: bool,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    modules_to_save: Vec<String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_false")]
+    ensure_weight_tying: bool,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
 
 fn none() -> String {
     "none".into()
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// `null` is as good as nothing.
@@ -108,6 +114,8 @@ impl AdapterConfig {
             alpha_pattern: Map::new(),
             bias: none(),
             inference_mode: true,
+            modules_to_save: config.modules_to_save.clone(),
+            ensure_weight_tying: false,
             others: Map::from_iter([("fan_in_fan_out".to_owned(), Value::Bool(false))]),
         }
     }
@@ -149,14 +157,35 @@ impl AdapterConfig {
         Ok(config)
     }
 
-    /// As a configuration of this crate, whose targets are `modules`.
-    pub(super) fn lora(&self, file: &Path, modules: Vec<String>) -> Result<LoraConfig, PeftError> {
+    /// The modules whose whole weights the file has to hold.
+    pub(super) fn modules_to_save(&self) -> &[String] {
+        &self.modules_to_save
+    }
+
+    /// Whether a head and a table that are one stay one.
+    pub(super) fn ensures_weight_tying(&self) -> bool {
+        self.ensure_weight_tying
+    }
+
+    /// That `field` of `file` is `value`, which is not supported.
+    pub(super) fn refused(&self, file: &Path, field: &str, value: &str) -> PeftError {
+        unsupported(file, field, &value)
+    }
+
+    /// As a configuration of this crate, whose targets are `modules`, beside `saved` ones.
+    pub(super) fn lora(
+        &self,
+        file: &Path,
+        modules: Vec<String>,
+        saved: Vec<String>,
+    ) -> Result<LoraConfig, PeftError> {
         let config = LoraConfig {
             rank: self.r,
             alpha: self.lora_alpha,
             use_rslora: self.use_rslora,
             dropout: self.lora_dropout,
             target_modules: modules,
+            modules_to_save: saved,
         };
         let checked = config.check();
         checked.map_err(|source| PeftError::Config { file: file.to_path_buf(), source })?;

@@ -57,9 +57,11 @@ pub(super) fn to_file(layout: ProjectionLayout, tensors: Tensors) -> Option<Tens
 
 /// The names of modules in a file of `layout`.
 pub(super) fn modules(layout: ProjectionLayout, names: &[String]) -> Vec<String> {
-    let of = |name: &String| match layout != ProjectionLayout::Glm && name == FUSED {
-        true => HALVES.map(str::to_owned).to_vec(),
-        false => vec![name.clone()],
+    let of = |name: &String| match name.strip_suffix(FUSED) {
+        Some(start) if layout != ProjectionLayout::Glm => {
+            HALVES.map(|half| format!("{start}{half}")).to_vec()
+        }
+        _ => vec![name.clone()],
     };
     names.iter().flat_map(of).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! Names follow transformers' `GlmForCausalLM` and `Glm4ForCausalLM`, whose modules the decoder's
 //! projections are called after, so adapters go both ways without a conversion. Those of models in another
-//! [`ProjectionLayout`](lightglm_core::ProjectionLayout) are read and written in that one.
+//! [`ProjectionLayout`](lightglm_core::ProjectionLayout) are read and written in that one. What PEFT wrote
+//! before safetensors, `adapter_model.bin`, is read without running any of it.
 //!
 //! Source: PEFT, `peft/tuners/lora/config.py` and `peft/utils/save_and_load.py`.
 
@@ -10,8 +11,12 @@ mod adapter_config;
 mod error;
 mod layout;
 mod load;
+mod names;
+mod pickle;
 mod places;
 mod save;
+mod tensors;
+mod unpickle;
 
 pub use error::PeftError;
 pub use load::load_adapter;
@@ -23,7 +28,7 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The file of an adapter's matrices.
 pub const MODEL_FILE: &str = "adapter_model.safetensors";
 
-/// What PEFT wrote before; not read.
+/// What PEFT wrote before.
 const PICKLE_FILE: &str = "adapter_model.bin";
 
 /// What PEFT puts in front of a module's name.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::lora::LowRank;
+use crate::lora::{HEAD, LowRank};
 
 /// Rows of a file's `lora_B`, and where they lie in a projection of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub(super) fn places(name: &str, shape: &dyn Fn(&str) -> Option<[usize; 2]>) -> 
             let [n, _] = shape(&projection)?;
             return Some(vec![Place { projection, rows: 0..n / 2, first: half * (n / 2) }]);
         }
+    }
+    if name == "transformer.output_layer" {
+        return whole(HEAD.to_owned());
     }
     let (layer, part) = name.strip_prefix("transformer.encoder.layers.")?.split_once('.')?;
     let ours = |part: &str| format!("model.layers.{layer}.{part}");

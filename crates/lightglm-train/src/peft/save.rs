@@ -15,7 +15,7 @@ use super::layout::{Tensors, modules, to_file};
 use super::{CONFIG_FILE, MODEL_FILE, PREFIX};
 use crate::lora::{Lora, LoraConfig};
 
-/// Writes the adapters that `lora` has put into `module` to `folder`, which is made where it is not
+/// Writes the adapters that `lora` has put into `module`, and the weights that it trains whole, to `folder`, which is made where it is not
 /// there, as programs have them that lay out the model's projections as `layout`. `base_model` is what PEFT shall load below them: a name on the hub, or a folder.
 ///
 /// Each file appears whole under its name; the configuration comes last.
@@ -34,6 +34,9 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
         for (half, id) in [("lora_A", site.lora_a), ("lora_B", site.lora_b)] {
             collect.wanted.insert(id, format!("{PREFIX}{}.{half}.weight", site.name));
         }
+    }
+    for site in lora.saved_sites() {
+        collect.wanted.insert(site.weight, format!("{PREFIX}{}.weight", site.name));
     }
     module.visit(&mut collect);
     let tensors = to_file(layout, collect.found).ok_or_else(|| {
@@ -59,7 +62,7 @@ pub fn save_adapter<B: Backend, M: Module<B>>(
         writer.write(&bytes)?;
     }
     writer.finish()?;
-    let modules = modules(layout, &lora.config().target_modules);
+    let modules = modules(layout, &lora.config().listed_targets(&lora.sites()));
     let config = LoraConfig { target_modules: modules, ..lora.config().clone() };
     let config = AdapterConfig::new(&config, base_model);
     let json = serde_json::to_vec_pretty(&config).expect("numbers and strings are JSON");

@@ -88,7 +88,7 @@ fn fields_that_are_not_supported() {
         ("bias", json!("all")),
         ("use_dora", json!(true)),
         ("fan_in_fan_out", json!(true)),
-        ("modules_to_save", json!(["lm_head"])),
+        ("modules_to_save", json!(["score"])),
         ("lora_bias", json!(true)),
         ("layer_replication", json!([[0, 2], [1, 3]])),
         ("trainable_token_indices", json!([1, 2])),
@@ -192,4 +192,65 @@ fn files_that_are_not_there_or_not_whole() {
     }
     let error = error(&config(), &[]);
     assert!(matches!(error, PeftError::Malformed { reason, .. } if reason == "no matrices"));
+}
+
+/// What torch 2.15 saved of `{A: [2, 5], B: [3, 2]}`: views of one storage (B transposed), parameters of half
+/// precision in a state dict, protocol 4; and what is refused.
+#[test]
+fn files_of_torch_save() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch_save");
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config().to_string(), GOOD);
+    let (safetensors, file) =
+        (folder.path().join(MODEL_FILE), folder.path().join("adapter_model.bin"));
+    fs::remove_file(&safetensors).unwrap();
+    let read = |name: &str| {
+        fs::copy(data.join(name), &file).unwrap();
+        load(folder.path())
+    };
+    let matrices = |lora: Lora| {
+        let low = &lora.matrices()["model.layers.0.self_attn.q_proj"];
+        [low.lora_a.clone(), low.lora_b.clone()]
+    };
+    let lora_a = [
+        0.803_276_06,
+        0.174_833_39,
+        0.088_978_1,
+        -0.613_718_03,
+        0.046_182_45,
+        -1.368_259_2,
+        0.337_495_1,
+        1.011_115_9,
+        -1.435_179_4,
+        0.977_431_8,
+    ];
+    let lora_b =
+        [0.522_049_96, 1.237_916_7, -0.864_635_6, 0.298_960_83, 0.419_218_66, -0.079_854_324];
+    for name in ["views.bin", "p4.bin"] {
+        assert_eq!(matrices(read(name).unwrap()), [lora_a.to_vec(), lora_b.to_vec()], "{name}");
+    }
+    let halves = matrices(read("dtypes.bin").unwrap());
+    let near = |found: &[f32], wanted: &[f32], error: f32| {
+        found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < error)
+    };
+    assert!(near(&halves[0], &lora_a, 0.004) && near(&halves[1], &lora_b, 0.0005), "{halves:?}");
+    let refused = [
+        ("evil.bin", "calls `__builtin__.eval`, which no dict of tensors needs; it was not run"),
+        ("legacy.bin", "is no zip archive: PyTorch 1.6"),
+        ("nested.bin", "has `x`, which is no tensor"),
+        ("double.bin", "F64 is not read"),
+    ];
+    for (name, reason) in refused {
+        let error = read(name).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("adapter_model.bin"), "{name}: {error}");
+    }
+    // Cut short anywhere; and safetensors come first where there are both.
+    let whole = fs::read(data.join("views.bin")).unwrap();
+    for len in 0..whole.len() {
+        fs::write(&file, &whole[..len]).unwrap();
+        let error = load(folder.path()).map(|_| ()).unwrap_err();
+        assert!(matches!(&error, PeftError::Malformed { file: named, .. } if *named == file));
+    }
+    write(folder.path(), &config().to_string(), GOOD);
+    load(folder.path()).unwrap();
 }

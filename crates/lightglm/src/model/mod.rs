@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use adapters::read_adapter;
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub(crate) use imported::{imported, imported_scheme, is_imported};

@@ -1,15 +1,16 @@
 //! Codes chosen on a text.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use burn_flex::FlexDevice;
-use lightglm_core::{KvCache, KvCacheError, KvDtype, KvShape};
+use lightglm_core::{KvCache, KvCacheError, KvDtype, KvShape, WeightSource};
 use lightglm_generation::ContiguousKvCache;
 use lightglm_kernels::QuantizedMatrix;
-use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::decoder::{DenseLinear, LoadPrecision};
+use lightglm_model::config::GlmConfig;
+use lightglm_model::decoder::{DenseGlm, DenseLinear, LoadPrecision};
 use lightglm_quant::methods::{
     CalibrationConfig, ClipSearch, Gptq, MethodError, QuantizationMethod, SequentialLinear,
     SequentialQuantizer, calibrate, calibrate_twice,
@@ -28,7 +29,7 @@ const RIDGE: f32 = 0.01;
 /// What is under way, for progress and interruptions.
 const DOING: &str = "calibrating";
 
-/// The projections of `checkpoint` quantized as `policy` says, each on what the quantized layers
+/// The projections of the model (its configuration, its weights, the file that errors name) quantized as `policy` says, each on what the quantized layers
 /// before it make of `tokens`. What the policy leaves dense, and the tables, are not among them.
 ///
 /// The whole model is held, dense, and every layer's Gram matrix for a moment.
@@ -36,7 +37,7 @@ const DOING: &str = "calibrating";
 /// # Errors
 /// Where the model or the text is at fault, and where `progress` breaks off.
 pub(super) fn calibrated(
-    checkpoint: &Checkpoint,
+    (config, source, file): (&GlmConfig, &dyn WeightSource, &Path),
     policy: &Policy,
     method: CalibratedMethod,
     tokens: &[u32],
@@ -49,8 +50,8 @@ pub(super) fn calibrated(
         CalibratedMethod::Clip => Box::new(ClipSearch),
         CalibratedMethod::Gptq | CalibratedMethod::GptqMatched => Box::new(Gptq::default()),
     };
-    let config = checkpoint.config().clone();
-    let model = checkpoint.load::<Cpu>(LoadPrecision::Stored, &FlexDevice)?;
+    let config = config.clone();
+    let model = DenseGlm::<Cpu>::load(&config, source, file, LoadPrecision::Stored, &FlexDevice)?;
     // q, k, v, o, gate and up in one, down; the head.
     let total = 6 * config.num_hidden_layers as u64 + u64::from(!config.tie_word_embeddings);
     let is_stopped = Arc::new(AtomicBool::new(false));

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lightglm_core::{ProjectionLayout, WeightError, WeightSource, save_safetensors};
+use lightglm_core::{ProjectionLayout, WeightDtype, WeightError, WeightSource, save_safetensors};
 use lightglm_kernels::ScaleDtype;
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::{ADAPTERS_KEY, GlmConfig};
@@ -18,6 +18,7 @@ use lightglm_quant::formats::compressed_tensors::{
 use lightglm_quant::{QuantizedCheckpoint, round_to_nearest, to_f32};
 use serde_json::{Map, Value};
 
+use crate::adapted::{Adapted, TIED_KEY, matrix_of};
 use crate::error::Error;
 use crate::model::is_imported;
 use crate::progress::{Progress, ProgressSink};
@@ -53,6 +54,9 @@ pub struct ExportOptions {
     pub format: ExportFormat,
     /// Whether `lm_head` is quantized too; by default not.
     pub lm_head: bool,
+    /// The folder of a LoRA adapter in PEFT's layout, which is added to the weights before they are rounded; by
+    /// default none.
+    pub adapter: Option<PathBuf>,
     /// Whether a model in the folder may be replaced; by default not.
     pub overwrite: bool,
     /// Told how many layers are done.
@@ -62,7 +66,8 @@ pub struct ExportOptions {
 impl ExportOptions {
     /// In this layout, `lm_head` as it is.
     pub fn new(format: ExportFormat) -> Self {
-        Self { format, lm_head: false, overwrite: false, progress: ProgressSink::default() }
+        let progress = ProgressSink::default();
+        Self { format, lm_head: false, adapter: None, overwrite: false, progress }
     }
 }
 
@@ -83,15 +88,14 @@ pub struct ExportReport {
 /// broken off or fails, nothing unfinished stays.
 ///
 /// # Errors
-/// [`Error::AlreadyQuantized`]; [`Error::FolderNotEmpty`] where there is a model already;
+/// [`Error::AlreadyQuantized`]; [`Error::FolderNotEmpty`] where there is a model already; [`Error::Peft`];
 /// [`Error::Export`]; [`Error::Io`]; [`Error::Interrupted`].
 pub fn export(
     checkpoint: &Checkpoint,
     options: &ExportOptions,
     folder: &Path,
 ) -> Result<ExportReport, Error> {
-    let weights = checkpoint.weights();
-    if QuantizedCheckpoint::is_one(weights) || is_imported(checkpoint)? {
+    if QuantizedCheckpoint::is_one(checkpoint.weights()) || is_imported(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
     }
     if checkpoint.config().has_qk_norms() {
@@ -105,6 +109,7 @@ pub fn export(
     if !options.overwrite && folder.join("config.json").exists() {
         return Err(Error::FolderNotEmpty { folder: folder.to_owned() });
     }
+    let adapted = Adapted::read(checkpoint, options.adapter.as_deref())?;
     let scheme = match options.format {
         ExportFormat::IntQuantized => CompressedTensorsScheme::W8A8,
         ExportFormat::PackQuantized { group_size, asymmetric } => {
@@ -117,13 +122,20 @@ pub fn export(
         weight_scheme.scale_dtype = ScaleDtype::F16;
     }
     let ignore = if options.lm_head { vec![] } else { vec!["lm_head".to_owned()] };
+    // What is rounded to codes is rounded once.
+    let rounding = |name: &str, stored: WeightDtype| match is_layer(matrix_of(name), &ignore) {
+        true => WeightDtype::F32,
+        false => stored,
+    };
+    let merged = adapted.weights(checkpoint.weights(), &rounding);
+    let weights = merged.source();
     let total = count_layers(weights, &ignore);
     let (mut layers, mut bytes) = (0, 0);
     let layers_done = std::cell::Cell::new(0_u64);
     let written = export_compressed_tensors(
         folder,
         weights,
-        &config_json(checkpoint)?,
+        &config_json(checkpoint, adapted.config())?,
         &scheme,
         &ignore,
         &mut |layer| {
@@ -173,23 +185,31 @@ pub fn write_dequantized(folder: &Path, file: &Path) -> Result<(), Error> {
     Ok(save_safetensors(file, &source, &BTreeMap::new())?)
 }
 
-/// The model's config.json: its own, where that describes the weights.
-fn config_json(checkpoint: &Checkpoint) -> Result<Map<String, Value>, Error> {
+/// The model's config.json: its own, where that describes the weights of `config`.
+fn config_json(checkpoint: &Checkpoint, config: &GlmConfig) -> Result<Map<String, Value>, Error> {
     let file = checkpoint.path().join("config.json");
     let malformed =
         |source: serde_json::Error| Error::Io { file: file.clone(), source: source.into() };
     if !checkpoint.is_translated() {
         let text = fs::read(&file).map_err(|source| Error::Io { file: file.clone(), source })?;
-        return serde_json::from_slice(&text).map_err(malformed);
+        let mut json: Map<_, _> = serde_json::from_slice(&text).map_err(malformed)?;
+        if checkpoint.config().tie_word_embeddings != config.tie_word_embeddings {
+            json.insert(TIED_KEY.to_owned(), config.tie_word_embeddings.into());
+        }
+        return Ok(json);
     }
     // A GGUF file names some of the tokens that end a reply in its vocabulary alone.
     let eos_token_ids = checkpoint.eos_token_ids()?;
-    let config = GlmConfig { eos_token_ids, ..checkpoint.config().clone() };
+    let config = GlmConfig { eos_token_ids, ..config.clone() };
     let mut json: Map<_, _> = serde_json::from_str(&config.to_json()).map_err(malformed)?;
     if checkpoint.adapter_layout() != ProjectionLayout::Glm {
         json.insert(ADAPTERS_KEY.to_owned(), "llama".into());
     }
     Ok(json)
+}
+
+fn is_layer(name: &str, ignore: &[String]) -> bool {
+    !name.ends_with("embed_tokens") && !ignore.iter().any(|ignored| ignored == name)
 }
 
 /// Matrices that will be quantized.
@@ -198,8 +218,7 @@ fn count_layers(weights: &dyn WeightSource, ignore: &[String]) -> u64 {
     let layers = names.filter(|name| {
         let matrix = weights.shape(name).is_some_and(|shape| shape.len() == 2);
         let layer = name.strip_suffix(".weight");
-        matrix
-            && layer.is_some_and(|l| !l.ends_with("embed_tokens") && !ignore.iter().any(|i| i == l))
+        matrix && layer.is_some_and(|layer| is_layer(layer, ignore))
     });
     layers.count() as u64
 }

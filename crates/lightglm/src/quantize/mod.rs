@@ -7,10 +7,11 @@ mod export;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use codes::{CalibratedMethod, Codes};
 pub use export::{ExportFormat, ExportOptions, ExportReport, export, write_dequantized};
+use lightglm_core::WeightDtype;
 use lightglm_model::checkpoint::Checkpoint;
 pub use lightglm_quant::Footprint;
 use lightglm_quant::{
@@ -18,6 +19,7 @@ use lightglm_quant::{
     round_to_nearest,
 };
 
+use crate::adapted::{Adapted, matrix_of};
 use crate::error::Error;
 use crate::model::{Model, interrupted, is_imported, matrices};
 use crate::model_folder::ModelFolder;
@@ -30,6 +32,9 @@ pub struct QuantizeOptions {
     pub policy: Policy,
     /// How codes are chosen; by default by rounding to nearest.
     pub codes: Codes,
+    /// The folder of a LoRA adapter in PEFT's layout, which is added to the dense weights while they are read,
+    /// before anything is calibrated or rounded; by default none.
+    pub adapter: Option<PathBuf>,
     /// Whether what is in the folder may be replaced; by default not.
     pub overwrite: bool,
     /// Told how far the work is ([`Working`](crate::Progress::Working) while calibrating, then
@@ -42,6 +47,7 @@ impl Default for QuantizeOptions {
         Self {
             policy: Policy::uniform(Scheme::INT8),
             codes: Codes::default(),
+            adapter: None,
             overwrite: false,
             progress: ProgressSink::default(),
         }
@@ -86,27 +92,36 @@ pub struct QuantizeReport {
 ///
 /// # Errors
 /// Before anything is read: [`Error::AlreadyQuantized`]; [`Error::Policy`] for a rule that names no
-/// matrix; [`Error::FolderNotEmpty`], [`Error::FolderIsModel`]; [`Error::Io`]. Then
+/// matrix; [`Error::FolderNotEmpty`], [`Error::FolderIsModel`]; [`Error::Io`]; [`Error::Peft`]. Then
 /// [`Error::Calibration`], [`Error::Quantization`], [`Error::Interrupted`].
 pub fn quantize(
     checkpoint: &Checkpoint,
     options: &QuantizeOptions,
     folder: &Path,
 ) -> Result<QuantizeReport, Error> {
-    let QuantizeOptions { policy, codes, overwrite, progress } = options;
-    let (source, config) = (checkpoint.weights(), checkpoint.config());
-    if QuantizedCheckpoint::is_one(source) || is_imported(checkpoint)? {
+    let QuantizeOptions { policy, codes, adapter, overwrite, progress } = options;
+    if QuantizedCheckpoint::is_one(checkpoint.weights()) || is_imported(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
     }
+    let adapted = Adapted::read(checkpoint, adapter.as_deref())?;
+    let config = adapted.config();
     let names = matrices(config);
     policy.check_names(names.iter().map(|(name, _)| name.as_str()))?;
     check_folder(folder, checkpoint.path(), *overwrite)?;
     // Made before the long work, so that a folder that cannot be written to is found out first.
-    let output = ModelFolder::begin(folder, checkpoint, Some(policy))?;
+    let output = ModelFolder::begin_as(folder, checkpoint, config.clone(), Some(policy))?;
+    // What is rounded to codes is rounded once.
+    let rounding = |name: &str, stored: WeightDtype| match policy.scheme(matrix_of(name)) {
+        Scheme::Dense => stored,
+        Scheme::Quantized(_) => WeightDtype::F32,
+    };
+    let merged = adapted.weights(checkpoint.weights(), &rounding);
+    let source = merged.source();
     let chosen = match codes {
         Codes::Nearest => BTreeMap::new(),
         Codes::Calibrated { method, tokens } => {
-            calibrated::calibrated(checkpoint, policy, *method, tokens, progress)?
+            let model = (config, source, checkpoint.path());
+            calibrated::calibrated(model, policy, *method, tokens, progress)?
         }
     };
     let tensors = config.tensor_shapes();
@@ -149,7 +164,7 @@ impl Model {
 }
 
 /// Refuses a folder that holds something, unless told otherwise, and the model's own in any case.
-fn check_folder(folder: &Path, model: &Path, overwrite: bool) -> Result<(), Error> {
+pub(crate) fn check_folder(folder: &Path, model: &Path, overwrite: bool) -> Result<(), Error> {
     let named = || folder.to_owned();
     let mut entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -106,6 +106,12 @@ impl Method {
         if let Some(lora) = self.lora() {
             lora.check()?;
         }
+        if let Self::Qat(QatConfig { lora: Some(lora), .. }) = self
+            && !lora.modules_to_save.is_empty()
+        {
+            let reason = "adapters of quantization-aware training have none".to_owned();
+            return Err(Error::Option { option: "modules_to_save", reason });
+        }
         if let Self::Qat(config) = self
             && !(0.0..=1.0).contains(&config.kl_weight)
         {
@@ -126,6 +132,11 @@ impl Method {
             if let Some(target) = lora.target_modules.iter().find(|target| !meant(target)) {
                 let reason = format!("the model has no projection called {target}{}", hint(target));
                 return Err(Error::Option { option: "target_modules", reason });
+            }
+            // PEFT's answer to which of the two then moves depends on its version.
+            if let (true, [module, ..]) = (config.tie_word_embeddings, &lora.modules_to_save[..]) {
+                let reason = format!("{module}: the model's head is its table of embeddings");
+                return Err(Error::Option { option: "modules_to_save", reason });
             }
         }
         match self {

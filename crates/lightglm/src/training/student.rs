@@ -16,7 +16,7 @@ use lightglm_core::{
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DecoderWeights, DenseGlm, Glm, LoadPrecision, SwiGlu};
 use lightglm_quant::qat::Prepare;
-use lightglm_train::lora::Lora;
+use lightglm_train::lora::{Lora, LoraEmbedding, LoraLinear};
 use lightglm_train::peft::save_adapter;
 use lightglm_train::trainer::{TokenizedExample, TrainEvent, TrainOutcome, Trainer};
 
@@ -89,8 +89,7 @@ pub(super) fn open(
         let lora = Lora::new("default", config.clone(), seed)?;
         let device = Default::default();
         let base = load_quantized::<Train>(checkpoint, &Weights::Stored, progress, &device)?;
-        let model = base.model.no_grad().map_linears(|name, linear| lora.wrap(name, linear));
-        let student = InTraining::boxed(model);
+        let student = InTraining::boxed(adapted(base.model, &lora)?);
         let (scheme, integer) = (base.scheme, base.integer);
         return Ok(Opened { student, lora: Some(lora), scheme, integer, teacher: None });
     }
@@ -103,13 +102,25 @@ pub(super) fn open(
             let teacher = model.valid();
             (simulated(model, config, lora.as_ref(), checkpoint)?, Some(teacher))
         }
-        (_, Some(lora)) => {
-            let adapted = model.no_grad().map_linears(|name, linear| lora.wrap(name, linear));
-            (InTraining::boxed(adapted), None)
-        }
+        (_, Some(lora)) => (InTraining::boxed(adapted(model, lora)?), None),
         (_, None) => (InTraining::boxed(model), None),
     };
     Ok(Opened { student, lora, scheme: "f32".to_owned(), integer: false, teacher })
+}
+
+/// A decoder of `L` and `E` with adapters.
+type Adapted<L, E> = Decoder<LoraLinear<Train, L>, LoraEmbedding<Train, E>>;
+
+/// `model` with adapters, and with copies of what is trained whole.
+fn adapted<L, E>(model: Decoder<L, E>, lora: &Lora) -> Result<Adapted<L, E>, Error>
+where
+    L: EffectiveWeight<Train>,
+    E: Embedding<Train> + MasterWeight<Train>,
+{
+    let tied = model.lm_head.is_none();
+    let model = model.no_grad();
+    let model = model.try_map_linears(|name, linear| lora.wrap_in_training(name, linear))?;
+    Ok(model.map_embedding(|table| lora.wrap_embedding_in_training(table, tied)))
 }
 
 /// `model` with its quantization simulated.

@@ -1,12 +1,16 @@
 //! `Server`: a model opened by name of its folder, behind the API.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use lightglm::server::axum::Router;
 use lightglm::server::axum::routing::get;
 use lightglm::{Error, LoadOptions, Request, Server, ServerOptions, Sparsity, Weights};
+use lightglm_core::{SafetensorsWriter, StoredDtype, TensorSpec};
+use lightglm_model::checkpoint::Checkpoint;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -35,8 +39,12 @@ fn completion(model: &str, prompt: &str, max_tokens: usize) -> String {
     let body = format!(
         r#"{{"model":"{model}","prompt":"{prompt}","max_tokens":{max_tokens},"temperature":0,"ignore_eos":true}}"#
     );
+    post("/v1/completions", &body)
+}
+
+fn post(path: &str, body: &str) -> String {
     format!(
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
@@ -64,6 +72,75 @@ fn answers_as_the_model_does_and_ends_when_told() {
     assert_eq!(reply["choices"][0]["text"], alone.text.as_str());
     let (status, body) = ask(address, &completion("another", "ab", 6));
     assert_eq!(status, "HTTP/1.1 404 Not Found", "{body}");
+    end.send(()).unwrap();
+    runtime.block_on(serving).unwrap().unwrap();
+}
+
+/// Writes an adapter that is the whole weight `module`, `[V, D]`.
+fn whole_weight(folder: &Path, name: &str, module: &str, shape: [usize; 2]) {
+    let folder = folder.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8}"#;
+    std::fs::write(folder.join("adapter_config.json"), config).unwrap();
+    let name = format!("base_model.model.{module}.weight");
+    let spec = TensorSpec { name, dtype: StoredDtype::F32, shape: shape.to_vec() };
+    let file = folder.join("adapter_model.safetensors");
+    let mut writer = SafetensorsWriter::create(file, [spec], &BTreeMap::new()).unwrap();
+    let value = |i: usize| ((i * i * 7 + i) % 23) as f32 * 0.05 - 0.55;
+    let values = (0..shape[0] * shape[1]).flat_map(|i| value(i).to_le_bytes());
+    writer.write(&values.collect::<Vec<u8>>()).unwrap();
+    writer.finish().unwrap();
+}
+
+/// Requests of one batch have heads and tables of their own; an adapter that does not fit is told to its client.
+#[test]
+fn adapters_bring_their_own_heads_and_tables() {
+    let (model, adapters) = (folder(6), tempfile::tempdir().unwrap());
+    let config = Checkpoint::open(model.path()).unwrap().config().clone();
+    let shape = [config.vocab_size, config.hidden_size];
+    whole_weight(adapters.path(), "head", "lm_head", shape);
+    whole_weight(adapters.path(), "table", "model.embed_tokens", shape);
+    whole_weight(adapters.path(), "resized", "lm_head", [shape[0] + 1, shape[1]]);
+    let load =
+        || LoadOptions { adapters: Some(adapters.path().to_owned()), ..LoadOptions::default() };
+    let base = open(&model, load());
+    let alone = |name: &str| {
+        let model = base.with_adapter(name).unwrap();
+        model.complete(Request::text("ab").with_sampling(greedy(12))).unwrap().text
+    };
+    let expected = [("head", alone("head")), ("table", alone("table"))];
+    assert_ne!(expected[0].1, expected[1].1);
+    let server = Server::new(open(&model, load()), ServerOptions::default()).unwrap();
+    let runtime = runtime();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = runtime.spawn(server.serve_on(listener, async {
+        let _ = ended.await;
+    }));
+    let load = |name: &str| {
+        let body = format!(r#"{{"lora_name":"{name}"}}"#);
+        ask(address, &post("/v1/load_lora_adapter", &body))
+    };
+    for (name, _) in &expected {
+        assert_eq!(load(name).0, "HTTP/1.1 200 OK");
+    }
+    let (status, body) = load("resized");
+    assert_eq!(status, "HTTP/1.1 400 Bad Request", "{body}");
+    assert!(
+        body.contains("base_model.model.lm_head.weight") && body.contains("where the model has"),
+        "{body}"
+    );
+    std::thread::scope(|scope| {
+        for (name, text) in &expected {
+            scope.spawn(move || {
+                let (status, body) = ask(address, &completion(name, "ab", 12));
+                assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
+                let reply: serde_json::Value = serde_json::from_str(&body).unwrap();
+                assert_eq!(reply["choices"][0]["text"], text.as_str(), "{name}");
+            });
+        }
+    });
     end.send(()).unwrap();
     runtime.block_on(serving).unwrap().unwrap();
 }

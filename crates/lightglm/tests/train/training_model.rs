@@ -243,3 +243,90 @@ fn a_run_is_resumed_to_the_bit() {
     let file = |name: &str| fs::read(folder.path().join(name).join("adapter_model.safetensors"));
     assert_eq!(file("whole").unwrap(), file("second").unwrap());
 }
+
+/// Head and table learn whole, beside a dense base and a packed one, and PEFT's file has them.
+#[test]
+fn heads_and_tables_are_learnt_whole() {
+    let names = ["lm_head", "embed_tokens"].map(str::to_owned);
+    let targets = |targets: &[&str], saved: &[String]| {
+        let target_modules = targets.iter().map(|target| (*target).to_owned()).collect();
+        let modules_to_save = saved.to_vec();
+        let config = LoraConfig {
+            rank: 4,
+            alpha: 8.0,
+            target_modules,
+            modules_to_save,
+            ..LoraConfig::default()
+        };
+        Method::Lora(config)
+    };
+    for packed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let dense = write_model(folder.path(), false);
+        let base = if packed { folder.path().join("packed") } else { dense.clone() };
+        if packed {
+            let policy: Policy = "*=int8".parse().unwrap();
+            quantize(&Checkpoint::open(&dense).unwrap(), &policy.into(), &base).unwrap();
+        }
+        let pattern = r"model\.layers\.\d+\.self_attn\.(v)_proj";
+        let mut student = TrainingModel::open(&base, targets(&[pattern], &names)).unwrap();
+        let config = student.checkpoint().config().clone();
+        let table = config.vocab_size * config.hidden_size;
+        let sides = config.hidden_size + config.num_key_value_heads * config.head_dim;
+        let parameters = 2 * table + config.num_hidden_layers * 4 * sides;
+        assert_eq!(student.trainable_parameters().unwrap(), parameters);
+        let (before, _) = measure(&student.model().unwrap(), &student, folder.path());
+        teach(&mut student, folder.path(), 3e-3);
+        let (trained, said) = measure(&student.model().unwrap(), &student, folder.path());
+        assert!(trained < 0.5 * before, "{before} {trained}");
+
+        let adapter = folder.path().join("adapters/whole");
+        student.save_adapter(&adapter).unwrap();
+        let file = fs::read(adapter.join("adapter_model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        for name in ["lm_head", "model.embed_tokens"] {
+            let tensor = tensors.tensor(&format!("base_model.model.{name}.weight")).unwrap();
+            assert_eq!(tensor.shape(), [config.vocab_size, config.hidden_size]);
+            if !packed {
+                let base = Checkpoint::open(&base).unwrap();
+                let base = base.weights().tensor(&format!("{name}.weight")).unwrap();
+                assert_ne!(tensor.data(), &base.bytes[..], "{name} did not move");
+            }
+        }
+        let json = fs::read(adapter.join("adapter_config.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["modules_to_save"], serde_json::json!(names));
+        // PEFT knows no expressions in a list.
+        let whole = [0, 1].map(|layer| format!("model.layers.{layer}.self_attn.v_proj"));
+        assert_eq!(json["target_modules"], serde_json::json!(whole));
+        let adapters = Some(folder.path().join("adapters"));
+        let options = LoadOptions { adapters, ..LoadOptions::default() };
+        let opened = open(&base, options).with_adapter("whole").unwrap();
+        student.save(folder.path().join("merged")).unwrap();
+        let merged = open(&folder.path().join("merged"), LoadOptions::default());
+        // Packed projections are widened in a merged folder, where activations are not rounded.
+        for (model, packed) in [(opened, false), (merged, packed)] {
+            let (again, said_again) = measure(&model, &student, folder.path());
+            match packed {
+                false => assert_near(again, trained),
+                true => assert!((again / trained - 1.0).abs() < 0.1, "{again} {trained}"),
+            }
+            assert!(packed || said_again == said);
+        }
+        if packed {
+            continue;
+        }
+        let refused = [
+            (targets(&["v_proj"], &["norm".to_owned()]), "`norm` is neither"),
+            (targets(&["v_proj", "lm_head"], &names), "one or the other"),
+        ];
+        for (method, reason) in refused {
+            let error = TrainingModel::open(&base, method).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        let tied = write_model(&folder.path().join("tied"), true);
+        let error =
+            TrainingModel::open(&tied, targets(&["v_proj"], &names)).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("lm_head: the model's head is its table"), "{error}");
+    }
+}
