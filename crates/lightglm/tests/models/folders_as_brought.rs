@@ -14,7 +14,7 @@ enum Outcome {
 use Outcome::{Opened, Refused};
 
 /// `shared/cases/models`.
-const BROUGHT: [(&str, Outcome); 22] = [
+const BROUGHT: [(&str, Outcome); 25] = [
     // Made with one group a row, where its configuration says groups of 64.
     ("awq", Refused("down_proj.scales` has shape [1, 64], expected [2, 64]")),
     ("bin_only", Refused("pytorch_model.bin: malformed safetensors: a pickle can run code")),
@@ -25,6 +25,7 @@ const BROUGHT: [(&str, Outcome); 22] = [
     ("config_nan", Opened),
     ("ct_pack-quantized", Opened),
     ("dynamic_ntk", Refused("`rope_scaling.type` is `dynamic`")),
+    ("fp64", Refused("unsupported dtype F64")),
     ("fp8", Refused("is \"float-quantized\"")),
     ("gen_config_tp0", Opened),
     ("gen_config_vllm", Opened),
@@ -35,8 +36,10 @@ const BROUGHT: [(&str, Outcome); 22] = [
     ("missing_shard", Refused("model-00002-of-00002.safetensors: No such file")),
     ("no_lm_head", Refused("tensor `lm_head.weight` is missing")),
     ("padneg", Opened),
+    ("prefix_lm", Refused("tensor `model.embed_tokens.weight` is missing")),
     ("tied", Opened),
     ("truncated", Refused("model.safetensors: malformed safetensors")),
+    ("vocab_resized", Refused("`model.embed_tokens.weight` has shape [320, 64]")),
     ("yarn_maxpos", Opened),
     ("yarn_type", Opened),
 ];
@@ -55,6 +58,13 @@ fn cases() -> Option<PathBuf> {
 #[test]
 fn folders_are_opened_or_refused_in_words_that_help() {
     let Some(models) = cases() else { return };
+    for folder in std::fs::read_dir(&models).unwrap() {
+        let name = folder.unwrap().file_name();
+        assert!(
+            BROUGHT.iter().any(|(brought, _)| name == *brought),
+            "{name:?} is not in the table"
+        );
+    }
     for (name, outcome) in BROUGHT {
         match (Model::open(models.join(name), LoadOptions::default()), outcome) {
             (Ok(model), Opened) => {

@@ -28,7 +28,8 @@ const BROUGHT: [(&str, Outcome); 15] = [
     ("glm4-yarn.gguf", Opened),
     ("glm4.gguf", Opened),
     ("llama-base-no-template.gguf", Opened),
-    ("llama2-spm.gguf", Opened),
+    // A vocabulary of GPT-2's, under the name of SentencePiece's.
+    ("llama2-spm.gguf", Refused("tokenizer.ggml.scores")),
     ("llama3-ropefreqs.gguf", Opened),
     ("llama3.gguf", Opened),
     ("qwen2.gguf", Opened),
