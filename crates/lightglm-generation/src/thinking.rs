@@ -106,7 +106,7 @@ impl ThinkingControl {
     }
 
     /// The token that has to follow, where there is one.
-    fn to_force(&mut self) -> Option<u32> {
+    fn forced_token(&mut self) -> Option<u32> {
         let spent = self.budget.is_some_and(|budget| {
             let over = self.thought.checked_sub(budget);
             over.is_some_and(|over| self.at_boundary || over >= REST)
@@ -125,7 +125,7 @@ impl LogitsProcessor for ThinkingControl {
         logits: &mut [f32],
     ) -> Result<(), ProcessorError> {
         self.read(history.generated)?;
-        if let Some(token) = self.to_force() {
+        if let Some(token) = self.forced_token() {
             logits.fill(f32::NEG_INFINITY);
             let Some(logit) = logits.get_mut(token as usize) else {
                 return Err(failed("the vocabulary has no token that ends thoughts"));
