@@ -167,6 +167,20 @@ pub enum WeightError {
         /// The tensor's name.
         name: String,
     },
+    /// A tensor the configuration asks for is there under a longer name.
+    #[error(
+        "{}: tensor `{name}` is missing; there is `{found}`, so this may be a part of a larger model, whose \
+         tensors have to be called without what stands in front",
+        file.display()
+    )]
+    Prefixed {
+        /// The checkpoint (file or folder).
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// What it is called.
+        found: String,
+    },
     /// Tensors the configuration has no use for.
     #[error("{}: {} unexpected tensors, the first is `{}`", file.display(), names.len(), names[0])]
     Unexpected {
@@ -213,4 +227,21 @@ pub enum WeightError {
         /// The shard as the index spells it.
         shard: String,
     },
+}
+
+impl WeightError {
+    /// For a tensor `name` that is not among `names`: [`WeightError::Missing`], or
+    /// [`WeightError::Prefixed`] where one of them is `name` behind something else.
+    pub fn missing(
+        file: impl Into<PathBuf>,
+        name: &str,
+        names: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let (file, name) = (file.into(), name.to_owned());
+        let ending = format!(".{name}");
+        match names.into_iter().find(|other| other.ends_with(&ending)) {
+            Some(found) => Self::Prefixed { file, name, found },
+            None => Self::Missing { file, name },
+        }
+    }
 }

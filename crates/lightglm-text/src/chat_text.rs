@@ -9,6 +9,9 @@ use crate::reply_opening::WithoutOpening;
 /// What ends thoughts, with the line breaks that models put around it.
 pub(crate) const THOUGHTS_END: &str = "\n</think>\n\n";
 
+/// What is said of a message that cannot be continued.
+pub(crate) const NOT_CONTINUED: &str = "the last message cannot be continued";
+
 /// A tokenizer and a chat template: everything a server needs to know about a model's text.
 ///
 /// **No text of a caller becomes a control token**, in messages no more than in plain text: only what
@@ -73,6 +76,22 @@ pub trait ChatText: Send + Sync {
                 Err(ChatTextError::NotAVariable { name: name.clone(), reason })
             }
         }
+    }
+
+    /// The ids of a conversation whose last message, an assistant's, is not at its end: the reply goes on with
+    /// it.
+    ///
+    /// # Errors
+    /// Those of [`encode_chat_with`](Self::encode_chat_with); [`ChatTextError::Template`] where the template
+    /// does not end with that message, and by a text side that cannot tell.
+    fn encode_continued(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>, ChatTextError> {
+        let _ = (messages, tools, variables);
+        Err(ChatTextError::Template { reason: NOT_CONTINUED.to_owned() })
     }
 
     /// Whether the chat template for `tools` reads the variable `name`, which is the caller's to set.

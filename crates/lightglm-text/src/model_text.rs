@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call_turns::Turns;
 use crate::chat_template::ChatTemplate;
-use crate::chat_text::{ChatText, ChatTextError, THOUGHTS_END, Thinking};
+use crate::chat_text::{ChatText, ChatTextError, NOT_CONTINUED, THOUGHTS_END, Thinking};
 use crate::detokenize::Detokenize;
 use crate::error::TextError;
 use crate::message::Message;
@@ -69,6 +69,20 @@ impl ChatText for ModelText {
     ) -> Result<Vec<u32>, ChatTextError> {
         let prompt = self.prompt_with(messages, tools, variables, true).map_err(refused)?;
         prompt.encode(&self.tokenizer).map_err(refused)
+    }
+
+    fn encode_continued(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>, ChatTextError> {
+        let prompt = self.prompt_with(messages, tools, variables, false).map_err(refused)?;
+        let content = messages.last().and_then(|message| message.content.as_ref()?.as_str());
+        let begun = prompt.up_to_last(content.unwrap_or_default());
+        let begun =
+            begun.ok_or_else(|| ChatTextError::Template { reason: NOT_CONTINUED.to_owned() })?;
+        begun.encode(&self.tokenizer).map_err(refused)
     }
 
     fn reads_variable(&self, name: &str, tools: &[Value]) -> bool {

@@ -42,6 +42,20 @@ impl RenderedPrompt {
         &self.missing
     }
 
+    /// The prompt up to the end of the last message's content `content`, so that a reply goes on with it;
+    /// `None` where something else is the last that a caller wrote in it.
+    pub(crate) fn up_to_last(mut self, content: &str) -> Option<Self> {
+        let last = self.content.last()?.clone();
+        // A template may cut the content, at its ends or its thoughts.
+        let written = self.text[last.clone()].trim_end();
+        let content = content.trim_end();
+        if content.is_empty() || !(content.ends_with(written) || written.ends_with(content)) {
+            return None;
+        }
+        self.text.truncate(last.end);
+        Some(self)
+    }
+
     /// The ids of the prompt.
     ///
     /// A reserved token comes out only where the template wrote all of it. Everything between two of

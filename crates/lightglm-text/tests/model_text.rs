@@ -386,3 +386,32 @@ fn variables_of_a_template_are_the_callers_to_set() {
     let of_thoughts = text.encode_thoughts_end().unwrap();
     assert_eq!(text.tokenizer.decode(&of_thoughts, false), "\n</think>\n\n");
 }
+
+#[test]
+fn a_turn_that_was_begun_is_continued() {
+    let none = serde_json::Map::new();
+    let glm = text(ChatTemplate::glm4_0414());
+    let messages = [Message::user("a"), Message::assistant("The <|user|> capital is")];
+    let ids = glm.encode_continued(&messages, &[], &none).unwrap();
+    let expected = "[gMASK]<sop><|user|>\na<|assistant|>\nThe <|user|> capital is";
+    assert_eq!(glm.tokenizer.decode(&ids, false), expected);
+    // A caller's text is no control token.
+    let user = glm.tokenizer.token_to_id("<|user|>").unwrap();
+    assert_eq!(ids.iter().filter(|&&id| id == user).count(), 1);
+    // What the template writes behind the message is not there, and neither is what it cuts off.
+    let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1].strip() }}\
+                  <|endoftext|>{% endfor %}";
+    let closing = of_source(source);
+    for said in ["The capital is", "<think>hm</think>The capital is \n"] {
+        let messages = [Message::user("a"), Message::assistant(said)];
+        let ids = closing.encode_continued(&messages, &[], &none).unwrap();
+        let shown = closing.tokenizer.decode(&ids, false);
+        assert_eq!(shown, "<|user|>a<|endoftext|><|assistant|>The capital is");
+    }
+    let upside_down = of_source("{{ messages[1].content }}{{ messages[0].content }}");
+    for (text, last) in [(&glm, ""), (&upside_down, "b")] {
+        let messages = [Message::user("a"), Message::assistant(last)];
+        let error = text.encode_continued(&messages, &[], &none).unwrap_err();
+        assert!(matches!(error, ChatTextError::Template { .. }), "{error}");
+    }
+}

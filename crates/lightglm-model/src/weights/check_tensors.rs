@@ -15,8 +15,8 @@ use crate::config::GlmConfig;
 /// some writers store twice, and a bias of zeros, which some quantizers give every layer.
 ///
 /// # Errors
-/// [`WeightError::Missing`], [`WeightError::ShapeMismatch`], [`WeightError::Unexpected`], in this
-/// order.
+/// [`WeightError::Missing`], or [`WeightError::Prefixed`] where it has another name;
+/// [`WeightError::ShapeMismatch`], [`WeightError::Unexpected`], in this order.
 pub fn check_tensors(
     source: &dyn WeightSource,
     config: &GlmConfig,
@@ -25,7 +25,7 @@ pub fn check_tensors(
     let expected = config.tensor_shapes();
     for (name, shape) in &expected {
         let Some(actual) = source.shape(name) else {
-            return Err(WeightError::Missing { file: file.into(), name: name.clone() });
+            return Err(WeightError::missing(file, name, source.names()));
         };
         if actual != *shape {
             return Err(WeightError::ShapeMismatch {

@@ -107,7 +107,7 @@ async fn roles_become_the_templates() {
         ]},
         {"role": "tool", "content": "T", "tool_call_id": "call_1"},
         {"role": "assistant", "content": "A"},
-    ]});
+    ], "add_generation_prompt": true});
     post(&router(&engine), CHAT, body).await.ok();
     let expected = "<256><257>system\nS<257>system\nD\nE<257>user\n<|user|>U\
                     <257>assistant:f\n{}<257>assistant:g\n{\"a\":1}\
@@ -198,4 +198,82 @@ async fn thoughts_are_told_from_the_answer() {
         assert_eq!(all("reasoning_content"), thought.as_str().unwrap_or_default(), "{reply}");
         assert_eq!(all("content"), said, "{reply}");
     }
+}
+
+#[tokio::test]
+async fn a_last_assistants_turn_is_continued() {
+    let engine = Scripted::saying(" Paris");
+    let router = router(&engine);
+    let asked = |last: Value, fields: Value| {
+        let messages = json!([{"role": "user", "content": "Capital?"}, last]);
+        let mut body = json!({"messages": messages});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body
+    };
+    let begun = |mut fields: Value| {
+        fields["role"] = "assistant".into();
+        fields["content"] = "It is".into();
+        fields
+    };
+    for (last, fields, continues) in [
+        (begun(json!({})), json!({}), true),
+        (begun(json!({"prefix": true})), json!({}), true),
+        (begun(json!({"partial": true})), json!({}), true),
+        (begun(json!({})), json!({"continue_final_message": true}), true),
+        (begun(json!({})), json!({"add_generation_prompt": false}), true),
+        (begun(json!({})), json!({"add_generation_prompt": true}), false),
+        (begun(json!({})), json!({"continue_final_message": false}), false),
+        (begun(json!({"prefix": false})), json!({}), false),
+    ] {
+        let reply = post(&router, CHAT, asked(last.clone(), fields.clone())).await.ok();
+        assert_eq!(reply["choices"][0]["message"]["content"], " Paris");
+        let prompt = shown(&engine.seen().pop().unwrap().prompt);
+        let end = if continues { "<257>assistant\nIt is" } else { "It is<258>" };
+        assert!(prompt.ends_with(end), "{last} {fields}: {prompt}");
+    }
+    let user = json!({"role": "user", "content": "x"});
+    for (last, fields, param) in [
+        (user.clone(), json!({"continue_final_message": true}), "continue_final_message"),
+        (user.clone(), json!({"add_generation_prompt": false}), "add_generation_prompt"),
+        (json!({"role": "user", "content": "x", "prefix": true}), json!({}), "messages[1].prefix"),
+        (
+            begun(json!({})),
+            json!({"continue_final_message": true, "add_generation_prompt": true}),
+            "add_generation_prompt",
+        ),
+        (
+            begun(json!({"prefix": true})),
+            json!({"add_generation_prompt": true}),
+            "add_generation_prompt",
+        ),
+    ] {
+        let error = post(&router, CHAT, asked(last.clone(), fields.clone())).await.error();
+        assert_eq!(error, (400, param.into(), "invalid_value".into()), "{last} {fields}");
+    }
+}
+
+#[tokio::test]
+async fn results_name_calls_that_were_made() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    let asked = |ids: Value, result: Value| {
+        let calls: Vec<Value> = ids.as_array().unwrap().iter().map(|id| {
+            json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}})
+        }).collect();
+        let mut result = result;
+        result["role"] = "tool".into();
+        result["content"] = "r".into();
+        json!({"messages": [{"role": "user", "content": "q"},
+                            {"role": "assistant", "content": null, "tool_calls": calls}, result]})
+    };
+    for (ids, result) in [
+        (json!(["a", "b"]), json!({"tool_call_id": "b"})),
+        (json!(["a"]), json!({})),
+        (json!([null]), json!({"tool_call_id": "b"})),
+    ] {
+        post(&router, CHAT, asked(ids, result)).await.ok();
+    }
+    let error =
+        post(&router, CHAT, asked(json!(["a"]), json!({"tool_call_id": "b"}))).await.error();
+    assert_eq!(error, (400, "messages[2].tool_call_id".into(), "invalid_value".into()));
 }

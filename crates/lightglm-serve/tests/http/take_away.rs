@@ -71,6 +71,10 @@ fn of_chats() -> Vec<Case> {
                        {"type": "function", "function": {"name": "g"}}]);
     let with_tools = || json!({"tools": tools});
     let thinking = || json!({"messages": [{"role": "user", "content": "think aloud"}]});
+    let begun = || {
+        let begun = json!({"role": "assistant", "content": "so"});
+        json!({"messages": [{"role": "user", "content": "hi"}, begun]})
+    };
     let mut cases = vec![
         ("messages", json!([{"role": "user", "content": "other"}]), json!({})),
         ("logprobs", json!(true), json!({})),
@@ -81,6 +85,10 @@ fn of_chats() -> Vec<Case> {
         ("tool_choice", json!("required"), with_tools()),
         ("tool_choice", json!("required"), json!({})),
         ("parallel_tool_calls", json!(false), with_tools()),
+        ("continue_final_message", json!(false), begun()),
+        ("continue_final_message", json!(true), json!({})),
+        ("add_generation_prompt", json!(true), begun()),
+        ("add_generation_prompt", json!(false), json!({})),
         ("reasoning_effort", json!("none"), thinking()),
         ("reasoning_effort", json!("low"), thinking()),
         ("reasoning_effort", json!("low"), json!({})),

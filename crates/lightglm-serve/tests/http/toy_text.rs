@@ -102,6 +102,15 @@ impl ChatText for ToyText {
         Ok(tokens)
     }
 
+    fn encode_continued(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        _: &Map<String, Value>,
+    ) -> Result<Vec<u32>, ChatTextError> {
+        self.encode_conversation(messages, tools, false)
+    }
+
     fn reads_variable(&self, name: &str, tools: &[Value]) -> bool {
         name == "tone" || (!tools.is_empty() && ["thinking", "reasoning_effort"].contains(&name))
     }

@@ -36,7 +36,7 @@ const BROUGHT: [(&str, Outcome); 25] = [
     ("missing_shard", Refused("model-00002-of-00002.safetensors: No such file")),
     ("no_lm_head", Refused("tensor `lm_head.weight` is missing")),
     ("padneg", Opened),
-    ("prefix_lm", Refused("tensor `model.embed_tokens.weight` is missing")),
+    ("prefix_lm", Refused("there is `language_model.model.embed_tokens.weight`")),
     ("tied", Opened),
     ("truncated", Refused("model.safetensors: malformed safetensors")),
     ("vocab_resized", Refused("`model.embed_tokens.weight` has shape [320, 64]")),

@@ -136,7 +136,7 @@ impl WeightSource for SafetensorsCheckpoint {
 
     fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
         let Some(located) = self.tensors.get(name) else {
-            return Err(WeightError::Missing { file: self.path.clone(), name: name.into() });
+            return Err(WeightError::missing(&self.path, name, self.names()));
         };
         let known = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16];
         match known.into_iter().find(|dtype| dtype.name() == located.dtype) {
@@ -153,7 +153,7 @@ impl WeightSource for SafetensorsCheckpoint {
 
     fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
         let Some(located) = self.tensors.get(name) else {
-            return Err(WeightError::Missing { file: self.path.clone(), name: name.into() });
+            return Err(WeightError::missing(&self.path, name, self.names()));
         };
         let Located { dtype, shape, bytes, .. } = located.clone();
         Ok(StoredTensor { dtype, shape, parts: vec![bytes] })

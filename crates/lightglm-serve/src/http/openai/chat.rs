@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
-use super::messages::{ChatMessage, template_messages, text_bytes};
+use super::messages::{ChatMessage, is_continued, template_messages, text_bytes};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::Sampled;
 use super::thinking::WithThinking;
@@ -40,6 +40,11 @@ pub(in crate::http) struct ChatCompletionRequest {
     tool_choice: Option<ToolChoice>,
     /// Whether a reply may have several calls; true where it is absent.
     parallel_tool_calls: Option<bool>,
+    /// Whether the reply goes on with the last message, which is an assistant's.
+    continue_final_message: Option<bool>,
+    /// Whether the reply is a turn of its own: true makes it one behind an assistant's last message, which
+    /// is continued otherwise.
+    add_generation_prompt: Option<bool>,
 }
 
 impl FromJson for ChatCompletionRequest {
@@ -78,6 +83,11 @@ pub(in crate::http) async fn chat(
         return Err(ApiError::field("top_logprobs", "it needs logprobs to be true"));
     }
     sampling.shared.params.logprobs = logprobs.then_some(top.unwrap_or(0));
+    let continues = is_continued(
+        &request.messages,
+        request.continue_final_message,
+        request.add_generation_prompt,
+    )?;
     let messages = template_messages(request.messages, limits)?;
 
     let n = sampling.n;
@@ -87,7 +97,10 @@ pub(in crate::http) async fn chat(
     let work = move |state: &AppState| {
         let text = &*state.text;
         let thoughts = thoughts.checked(&state.config.limits, text, &tool_values)?;
-        let prompt = text.encode_chat_with(&messages, &tool_values, &thoughts.variables);
+        let prompt = match continues {
+            true => text.encode_continued(&messages, &tool_values, &thoughts.variables),
+            false => text.encode_chat_with(&messages, &tool_values, &thoughts.variables),
+        };
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
         let opening = state.opening(!tool_values.is_empty());
         let thinking = text.thinking(&prompt);
@@ -95,6 +108,7 @@ pub(in crate::http) async fn chat(
         // and its opening, which a call does not have, is said for it.
         let constraint = demand.as_ref().map(|demand| &demand.constraint);
         let (prompt, thinking, opening) = match (constraint, thinking) {
+            _ if continues => (prompt, Thinking::Never, String::new()),
             (None, thinking) => (prompt, thinking, opening),
             (Some(_), Thinking::Opened) => (prompt, thinking, String::new()),
             (Some(Constraint::ToolCall { .. }), _) => (prompt, Thinking::Never, String::new()),

@@ -23,6 +23,10 @@ pub(in crate::http) struct ChatMessage {
     tool_call_id: Option<String>,
     /// The speaker's name, for templates that have a place for it.
     name: Option<String>,
+    /// Whether the reply goes on with this message, which is an assistant's and the last.
+    prefix: Option<bool>,
+    /// The same, by another server's name.
+    partial: Option<bool>,
 }
 
 /// Who speaks.
@@ -95,6 +99,52 @@ struct MessageFunction {
     arguments: String,
 }
 
+/// Whether the reply goes on with the last message instead of following it: an assistant's is continued unless
+/// `add_generation_prompt` is true, or `continue_final_message` or its own `prefix` is false.
+///
+/// # Errors
+/// [`ApiError::Field`] where that is asked of another message, or the fields contradict each other.
+pub(in crate::http) fn is_continued(
+    messages: &[ChatMessage],
+    continue_final_message: Option<bool>,
+    add_generation_prompt: Option<bool>,
+) -> Result<bool, ApiError> {
+    let last = messages.len().saturating_sub(1);
+    let mut marked = None;
+    for (index, message) in messages.iter().enumerate() {
+        for (field, mark) in [("prefix", message.prefix), ("partial", message.partial)] {
+            let Some(mark) = mark else { continue };
+            if mark && (index < last || message.role != Role::Assistant) {
+                let param = format!("messages[{index}].{field}");
+                return Err(ApiError::field(param, "only a last assistant's message is continued"));
+            }
+            marked = if index == last { Some(mark) } else { marked };
+        }
+    }
+    let is_said = messages.last().is_some_and(|message| {
+        let calls = message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
+        message.role == Role::Assistant && !calls
+    });
+    let (field, is_wanted) = match (continue_final_message, marked) {
+        (Some(wanted), _) => ("continue_final_message", Some(wanted)),
+        (None, marked) => ("messages", marked),
+    };
+    match (is_wanted, add_generation_prompt) {
+        (Some(true), _) if !is_said => {
+            Err(ApiError::field(field, "the last message is not an assistant's"))
+        }
+        (Some(true), Some(true)) => {
+            Err(ApiError::field("add_generation_prompt", format!("it cannot stand beside {field}")))
+        }
+        (Some(true), _) => Ok(true),
+        (_, Some(false)) if !is_said || is_wanted == Some(false) => {
+            Err(ApiError::field("add_generation_prompt", "a reply needs it"))
+        }
+        (Some(false), _) => Ok(false),
+        (None, generates) => Ok(is_said && generates != Some(true)),
+    }
+}
+
 /// The messages as a text side takes them, one for each: what a tool returned has the role `tool`, and calls
 /// are the assistant's `tool_calls`, their arguments as the client sent them.
 ///
@@ -109,6 +159,7 @@ pub(in crate::http) fn template_messages(
         return Err(ApiError::field("messages", reason));
     }
     let mut turns = Vec::with_capacity(messages.len());
+    let mut known_calls: Option<Vec<String>> = None;
     for (index, message) in messages.into_iter().enumerate() {
         let at = || format!("messages[{index}]");
         let calls = message.tool_calls.unwrap_or_default();
@@ -119,6 +170,17 @@ pub(in crate::http) fn template_messages(
         if let Some(call) = calls.iter().position(|call| !call.function.has_good_name()) {
             let param = format!("{}.tool_calls[{call}].function.name", at());
             return Err(ApiError::field(param, format!("it must have 1 to {LONGEST_NAME} bytes")));
+        }
+        if !calls.is_empty() {
+            // Calls without ids are those of a client that names none.
+            known_calls = calls.iter().map(|call| call.id.clone()).collect();
+        }
+        if let (Role::Tool, Some(id), Some(known)) =
+            (message.role, &message.tool_call_id, &known_calls)
+            && !known.contains(id)
+        {
+            let param = format!("{}.tool_call_id", at());
+            return Err(ApiError::field(param, "the last calls before it have no such id"));
         }
         let text = match message.content {
             Some(content) => Some(content.text().map_err(|(part, reason)| {
