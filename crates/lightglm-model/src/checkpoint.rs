@@ -148,14 +148,14 @@ impl Checkpoint {
         !matches!(self.weights, Weights::Safetensors(_))
     }
 
-    /// generation_config.json, or its defaults where there is none.
+    /// generation_config.json, or `general.sampling.*` of a GGUF file; defaults where there is none.
     ///
     /// # Errors
     /// [`ConfigError`] where the file is there and wrong.
     pub fn generation_config(&self) -> Result<GenerationConfig, CheckpointError> {
         let file = self.path.join("generation_config.json");
         match &self.weights {
-            Weights::Gguf(_) => Ok(GenerationConfig::default()),
+            Weights::Gguf(gguf) => Ok(gguf.generation_config()?),
             _ if file.exists() => Ok(GenerationConfig::from_file(&file)?),
             _ => Ok(GenerationConfig::default()),
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use gguf_builder::{Builder, floats, model, string, strings, typed};
 use lightglm_core::{WeightError, WeightSource};
-use lightglm_model::config::{ConfigError, GlmConfig, ModelType, RopeScaling};
+use lightglm_model::config::{ConfigError, GenerationConfig, GlmConfig, ModelType, RopeScaling};
 use lightglm_model::weights::{GgufArray, GgufCheckpoint, GgufFile, GgufValue, check_tensors};
 
 fn parse(bytes: Vec<u8>) -> Result<GgufFile, WeightError> {
@@ -409,4 +409,29 @@ fn block_tensors_come_as_f32_in_many_tasks() {
     for (i, block) in values.chunks(32).enumerate() {
         assert!(block.iter().all(|x| *x == (i % 97) as f32 * (i % 100) as f32), "{i}");
     }
+}
+
+/// Sampling as llama.cpp's converter writes it.
+#[test]
+fn sampling_is_read_from_metadata() {
+    let file = model("llama")
+        .f32("general.sampling.temp", 0.7)
+        .f32("general.sampling.top_p", 0.8)
+        .key("general.sampling.top_k", typed(5, &20i32.to_le_bytes()))
+        .f32("general.sampling.penalty_repeat", 1.05)
+        .key("general.sampling.mirostat", typed(5, &2i32.to_le_bytes()));
+    let config = file.checkpoint().generation_config().unwrap();
+    let expected = GenerationConfig {
+        temperature: Some(0.7),
+        top_p: Some(0.8),
+        top_k: Some(20),
+        repetition_penalty: Some(1.05),
+        unused: vec!["mirostat".to_owned()],
+        ..GenerationConfig::default()
+    };
+    assert_eq!(config, expected);
+    let plain = model("llama").checkpoint().generation_config().unwrap();
+    assert_eq!(plain, GenerationConfig::default());
+    let error = model("llama").f32("general.sampling.top_p", 2.0).checkpoint();
+    assert_eq!(error.generation_config().unwrap_err().key(), Some("top_p"));
 }

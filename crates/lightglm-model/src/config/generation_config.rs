@@ -132,6 +132,11 @@ impl GenerationConfig {
     fn parse(bytes: &[u8], file: &Path) -> Result<Self, ConfigError> {
         let value =
             python_json(bytes).map_err(|source| ConfigError::Json { file: file.into(), source })?;
+        Self::from_settings(value, file)
+    }
+
+    /// [`GenerationConfig::from_file`] for an object of the same keys; `file` is what errors name.
+    pub(crate) fn from_settings(value: Value, file: &Path) -> Result<Self, ConfigError> {
         let root = Fields::root(file, &value)?;
         let (mut suppress_tokens, bans_sequences) = bad_words(root)?;
         suppress_tokens.extend(root.token_ids("suppress_tokens")?.unwrap_or_default());

@@ -12,8 +12,9 @@ use super::config::Keys;
 use super::dequantize::dequantize;
 use super::file::{GgufFile, GgufTensor};
 use super::names::{Architecture, Origin, translate};
+use super::sampling;
 use super::vocabulary::read_vocabulary;
-use crate::config::{ConfigError, GlmConfig};
+use crate::config::{ConfigError, GenerationConfig, GlmConfig};
 use lightglm_text::GgufVocabulary;
 
 /// A GGUF file of the architecture `llama`, `qwen2`, `qwen3`, `glm4` or `chatglm` under the names of the
@@ -72,6 +73,14 @@ impl GgufCheckpoint {
     /// `config.json` spells it.
     pub fn config(&self) -> Result<GlmConfig, ConfigError> {
         Keys::new(&self.file)?.config()
+    }
+
+    /// How the model is sampled, as `general.sampling.*` says.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a value that is not possible.
+    pub fn generation_config(&self) -> Result<GenerationConfig, ConfigError> {
+        sampling::generation_config(&self.file)
     }
 
     /// How adapters that are made for the model lay out its projections: the Llama family's have its other

@@ -14,6 +14,7 @@ mod file;
 mod ggml_type;
 mod names;
 mod random;
+mod sampling;
 mod split;
 mod value;
 mod vocabulary;
