@@ -2,6 +2,7 @@
 
 mod adapters;
 mod auth;
+mod cases;
 mod chat;
 mod client;
 mod completions;

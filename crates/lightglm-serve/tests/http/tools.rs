@@ -194,3 +194,86 @@ async fn without_structured_output_it_is_said_so() {
         assert_eq!(error, (400, param.into(), "unsupported".into()));
     }
 }
+
+/// What of a schema no grammar follows is dropped and told, or with `strict` left to be refused.
+#[tokio::test]
+async fn what_cannot_be_enforced_is_told() {
+    let engine = Scripted::saying("{}");
+    let seen: Arc<Mutex<Vec<Constraint>>> = Arc::default();
+    let log = seen.clone();
+    let constrain = move |constraint: &Constraint, replies: usize| {
+        log.lock().unwrap().push(constraint.clone());
+        let processors = (0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>);
+        Ok::<_, ConstrainError>(processors.collect())
+    };
+    let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "uniqueItems": {"type": "array", "items": {"not": {"type": "null"}}, "uniqueItems": true},
+            "secret": {"type": "string", "format": "password", "writeOnly": true},
+            "when": {"type": "string", "format": "date"},
+            "record": {"type": "object", "propertyNames": {"type": "string"}},
+            "colours": {"type": "object", "propertyNames": {"enum": ["red", "blue"]},
+                        "additionalProperties": {"type": "number"}},
+        },
+        "if": {"required": ["when"]}, "then": {"required": ["secret"]},
+        "$defs": {"a/b": {"type": "array", "uniqueItems": true, "contains": true}},
+    });
+    let loose = json!({
+        "type": "object",
+        "properties": {
+            "uniqueItems": {"type": "array", "items": {}},
+            "secret": {"type": "string", "writeOnly": true},
+            "when": {"type": "string", "format": "date"},
+            "record": {"type": "object"},
+            "colours": {"type": "object", "additionalProperties": false,
+                        "properties": {"red": {"type": "number"}, "blue": {"type": "number"}}},
+        },
+        "$defs": {"a/b": {"type": "array"}},
+    });
+    let told = [
+        "#/if",
+        "#/then",
+        "#/properties/uniqueItems/uniqueItems",
+        "#/properties/uniqueItems/items/not",
+        "#/$defs/a~1b/uniqueItems",
+        "#/$defs/a~1b/contains",
+    ];
+    let format = |strict: bool| {
+        json!({"response_format": {"type": "json_schema", "json_schema": {
+            "name": "s", "strict": strict, "schema": schema}}})
+    };
+    let header = |answer: &crate::client::Answer| {
+        let value = answer.headers.get("x-lightglm-not-enforced");
+        value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    for stream in [false, true] {
+        let mut body = chat(format(false));
+        body["stream"] = stream.into();
+        let answer = post(&router, CHAT, body).await;
+        assert_eq!(answer.status, 200);
+        let mut named: Vec<String> = header(&answer).split(", ").map(str::to_owned).collect();
+        named.sort();
+        let mut told = told.map(str::to_owned);
+        told.sort();
+        assert_eq!(named, told);
+        assert_eq!(seen.lock().unwrap().pop().unwrap(), Constraint::JsonSchema(loose.clone()));
+    }
+    let answer = post(&router, CHAT, chat(format(true))).await;
+    assert_eq!(header(&answer), "");
+    let Constraint::JsonSchema(strict) = seen.lock().unwrap().pop().unwrap() else { panic!() };
+    assert_eq!(strict["if"], schema["if"]);
+    assert_eq!(strict["properties"]["uniqueItems"], schema["properties"]["uniqueItems"]);
+    assert_eq!(strict["properties"]["record"], loose["properties"]["record"]);
+    // Of tools as well, where a call is a must.
+    let tool = |strict: bool| {
+        json!({"tools": [{"type": "function", "function": {
+            "name": "f", "strict": strict, "parameters": {
+                "type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}}}}],
+               "tool_choice": "required"})
+    };
+    let answer = post(&router, CHAT, chat(tool(false))).await;
+    assert_eq!(header(&answer), "tools[0]#/properties/a/uniqueItems");
+    assert_eq!(header(&post(&router, CHAT, chat(tool(true))).await), "");
+}

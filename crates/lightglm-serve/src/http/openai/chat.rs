@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::chat_reply::{ChatCompletion, ChatReply, collect};
+use super::loosen::tell;
 use super::messages::{ChatMessage, is_continued, template_messages, text_bytes};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::Sampled;
@@ -72,8 +73,10 @@ pub(in crate::http) async fn chat(
     let tools = checked(request.tools, limits)?;
     let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
     let demand = format.demand(plan.constraint, limits)?;
+    let mut not_enforced = plan.not_enforced;
     if let Some(demand) = &demand {
         sampling.constrained_by(demand.param)?;
+        not_enforced.extend_from_slice(demand.not_enforced());
     }
     let default_max = state.config.sampling.max_tokens;
     let mut sampling = sampling.checked(&state, &peer, "messages", default_max)?;
@@ -128,8 +131,10 @@ pub(in crate::http) async fn chat(
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let names = &plan.tools.names;
     let reply = ChatReply::new(&state, sampling.model, n, logprobs, names, plan.parallel, thinking);
-    if sampling.shared.stream {
-        return Ok(sse::stream(stream, reply.stream(sampling.include_usage == Some(true))));
-    }
-    Ok(Json(collect(reply, stream).await?).into_response())
+    let mut response = match sampling.shared.stream {
+        true => sse::stream(stream, reply.stream(sampling.include_usage == Some(true))),
+        false => Json(collect(reply, stream).await?).into_response(),
+    };
+    tell(&mut response, &not_enforced);
+    Ok(response)
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::completion_reply::{Completion, CompletionReply, collect};
+use super::loosen::tell;
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::Sampled;
 use super::whole::{Whole, whole};
@@ -92,8 +93,10 @@ pub(in crate::http) async fn completions(
     let Formatted { format, request } = request;
     let limits = &state.config.limits;
     let demand = format.demand(None, limits)?;
+    let mut not_enforced = Vec::new();
     if let Some(demand) = &demand {
         sampling.constrained_by(demand.param)?;
+        not_enforced.extend_from_slice(demand.not_enforced());
     }
     let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
@@ -135,8 +138,10 @@ pub(in crate::http) async fn completions(
 
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
-    if sampling.shared.stream {
-        return Ok(sse::stream(stream, reply.stream(sampling.include_usage == Some(true))));
-    }
-    collect(reply, stream).await
+    let mut response = match sampling.shared.stream {
+        true => sse::stream(stream, reply.stream(sampling.include_usage == Some(true))),
+        false => collect(reply, stream).await?,
+    };
+    tell(&mut response, &not_enforced);
+    Ok(response)
 }

@@ -6,6 +6,7 @@ pub(super) mod completion_reply;
 pub(super) mod completions;
 pub(super) mod embeddings;
 pub(super) mod logprobs;
+mod loosen;
 pub(super) mod messages;
 pub(super) mod models;
 pub(super) mod response_format;

@@ -4,6 +4,7 @@ use lightglm_generation::LogitsProcessor;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::loosen::loosen;
 use super::unmet::refuse_unmet;
 use crate::constraint::Constraint;
 use crate::http::choice_stream::ChoicePrompt;
@@ -99,8 +100,8 @@ struct JsonSchemaFormat {
     /// The schema.
     #[schema(value_type = Object)]
     schema: Map<String, Value>,
-    /// Replies always follow the schema.
-    #[allow(dead_code, reason = "part of the protocol")]
+    /// Whether what cannot be enforced is refused; otherwise it is dropped, and the header
+    /// `x-lightglm-not-enforced` names it.
     strict: Option<bool>,
 }
 
@@ -110,26 +111,41 @@ pub(in crate::http) struct Demand {
     pub(in crate::http) param: &'static str,
     /// Bytes of it.
     pub(in crate::http) size: usize,
+    /// What of its schema is not enforced.
+    not_enforced: Vec<String>,
 }
 
 impl Demand {
+    /// What of it is not enforced.
+    pub(in crate::http) fn not_enforced(&self) -> &[String] {
+        &self.not_enforced
+    }
+
     /// For a schema, or the text of one.
-    fn schema(param: &'static str, schema: Value) -> Result<Self, ApiError> {
-        let schema = match schema {
+    fn schema(param: &'static str, schema: Value, strict: bool) -> Result<Self, ApiError> {
+        let mut schema = match schema {
             Value::String(text) => serde_json::from_str(&text)
                 .map_err(|error| ApiError::field(param, format!("it is no JSON: {error}")))?,
             schema => schema,
         };
         let size = schema.to_string().len();
-        Ok(Self { constraint: Constraint::JsonSchema(schema), param, size })
+        let mut not_enforced = Vec::new();
+        loosen(&mut schema, "#", strict, &mut not_enforced);
+        Ok(Self { not_enforced, ..Self::of(param, Constraint::JsonSchema(schema), size) })
+    }
+
+    fn of(param: &'static str, constraint: Constraint, size: usize) -> Self {
+        Self { constraint, param, size, not_enforced: Vec::new() }
     }
 
     fn regex(param: &'static str, regex: String) -> Self {
-        Self { size: regex.len(), constraint: Constraint::Regex(regex), param }
+        let size = regex.len();
+        Self::of(param, Constraint::Regex(regex), size)
     }
 
     fn grammar(param: &'static str, grammar: String) -> Self {
-        Self { size: grammar.len(), constraint: Constraint::Lark(grammar), param }
+        let size = grammar.len();
+        Self::of(param, Constraint::Lark(grammar), size)
     }
 
     fn choice(param: &'static str, texts: Vec<String>) -> Result<Self, ApiError> {
@@ -137,11 +153,11 @@ impl Demand {
             return Err(ApiError::field(param, "it must have a text"));
         }
         let size = texts.iter().map(String::len).sum();
-        Ok(Self { constraint: Constraint::Choice(texts), param, size })
+        Ok(Self::of(param, Constraint::Choice(texts), size))
     }
 
     fn object(param: &'static str) -> Self {
-        Self { constraint: Constraint::JsonObject, param, size: 0 }
+        Self::of(param, Constraint::JsonObject, 0)
     }
 }
 
@@ -153,11 +169,12 @@ impl ResponseFormat {
             (FormatType::Text, None, None) => Ok(None),
             (FormatType::JsonObject, None, None) => Ok(Some(Demand::object("response_format"))),
             (FormatType::JsonObject, None, Some(schema)) => {
-                Demand::schema("response_format.schema", Value::Object(schema)).map(Some)
+                Demand::schema("response_format.schema", Value::Object(schema), false).map(Some)
             }
             (FormatType::JsonSchema, Some(format), None) => {
                 let param = "response_format.json_schema.schema";
-                Demand::schema(param, Value::Object(format.schema)).map(Some)
+                let strict = format.strict == Some(true);
+                Demand::schema(param, Value::Object(format.schema), strict).map(Some)
             }
             (FormatType::JsonSchema, None, _) => {
                 Err(ApiError::field("response_format.json_schema", "it is required"))
@@ -173,7 +190,7 @@ impl ResponseFormat {
 impl StructuredOutputs {
     fn demands(self) -> Result<Vec<Demand>, ApiError> {
         let mut demands = Vec::new();
-        let json = self.json.map(|schema| Demand::schema("structured_outputs.json", schema));
+        let json = self.json.map(|schema| Demand::schema("structured_outputs.json", schema, false));
         demands.extend(json.transpose()?);
         demands.extend(self.regex.map(|it| Demand::regex("structured_outputs.regex", it)));
         let choice = self.choice.map(|texts| Demand::choice("structured_outputs.choice", texts));
@@ -204,7 +221,7 @@ impl FormatFields {
         for (param, schema) in
             [("guided_json", self.guided_json), ("json_schema", self.json_schema)]
         {
-            demands.extend(schema.map(|schema| Demand::schema(param, schema)).transpose()?);
+            demands.extend(schema.map(|schema| Demand::schema(param, schema, false)).transpose()?);
         }
         let choice = self.guided_choice.map(|texts| Demand::choice("guided_choice", texts));
         demands.extend(choice.transpose()?);
@@ -212,7 +229,7 @@ impl FormatFields {
             demands.extend(outputs.demands()?);
         }
         // The sizes of tools were checked one by one.
-        demands.extend(tool_call.map(|constraint| Demand { constraint, param: "tools", size: 0 }));
+        demands.extend(tool_call.map(|constraint| Demand::of("tools", constraint, 0)));
         if demands.len() > 1 {
             let reason = format!("it cannot stand beside {}", demands[0].param);
             return Err(ApiError::field(demands[1].param, reason));

@@ -5,6 +5,7 @@ use lightglm_text::Thinking;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::loosen::loosen;
 use crate::constraint::{Constraint, ToolSpec};
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
@@ -45,9 +46,9 @@ struct ToolFunction {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
-    /// Whether arguments must follow the schema.
+    /// Whether what of the schema cannot be enforced is refused where a call is a must; otherwise it is dropped,
+    /// and the header `x-lightglm-not-enforced` names it.
     #[serde(skip_serializing)]
-    #[allow(dead_code, reason = "arguments always follow it where a call is required")]
     strict: Option<bool>,
 }
 
@@ -100,15 +101,20 @@ pub(in crate::http) struct Tools {
     pub(in crate::http) values: Vec<Value>,
     /// Bytes of their text, which the template writes into the prompt.
     pub(in crate::http) bytes: usize,
+    /// Which are strict.
+    strict: Vec<bool>,
 }
 
 impl Tools {
-    /// What a constraint is told of a tool; parameters that are missing are any.
-    fn spec(&self, index: usize) -> ToolSpec {
-        let parameters = match &self.values[index]["function"]["parameters"] {
+    /// What a constraint is told of a tool; parameters that are missing are any. What of them is not enforced
+    /// is added to `told`.
+    fn spec(&self, index: usize, told: &mut Vec<String>) -> ToolSpec {
+        let mut parameters = match &self.values[index]["function"]["parameters"] {
             Value::Null => Value::Object(Map::new()),
             parameters => parameters.clone(),
         };
+        let at = format!("tools[{index}]#");
+        loosen(&mut parameters, &at, self.strict[index], told);
         ToolSpec { name: self.names[index].clone(), parameters }
     }
 }
@@ -150,6 +156,7 @@ pub(in crate::http) fn checked(
         if bytes > limits.schema_bytes {
             return field("function", format!("it is larger than {} bytes", limits.schema_bytes));
         }
+        checked.strict.push(tool.function.strict == Some(true));
         checked.names.push(tool.function.name);
         checked.values.push(value);
         checked.bytes += bytes;
@@ -165,6 +172,8 @@ pub(in crate::http) struct ToolPlan {
     pub(in crate::http) constraint: Option<Constraint>,
     /// Whether a reply may have more than one call.
     pub(in crate::http) parallel: bool,
+    /// What of the tools' schemas is not enforced where a call is a must.
+    pub(in crate::http) not_enforced: Vec<String>,
 }
 
 /// Applies `tool_choice`.
@@ -177,7 +186,8 @@ pub(in crate::http) fn plan(
     parallel: Option<bool>,
 ) -> Result<ToolPlan, ApiError> {
     let parallel = parallel.unwrap_or(true);
-    let free = |tools| ToolPlan { tools, constraint: None, parallel };
+    let free = |tools| ToolPlan { tools, constraint: None, parallel, not_enforced: Vec::new() };
+    let mut not_enforced = Vec::new();
     match choice {
         // The model is not told of tools that it must not call.
         Some(ToolChoice::Mode(ToolMode::None)) => Ok(free(Tools::default())),
@@ -186,9 +196,9 @@ pub(in crate::http) fn plan(
             Err(ApiError::field("tool_choice", "required needs tools"))
         }
         Some(ToolChoice::Mode(ToolMode::Required)) => {
-            let specs = (0..tools.names.len()).map(|index| tools.spec(index));
+            let specs = (0..tools.names.len()).map(|index| tools.spec(index, &mut not_enforced));
             let constraint = Constraint::ToolCall { tools: specs.collect(), parallel };
-            Ok(ToolPlan { tools, constraint: Some(constraint), parallel })
+            Ok(ToolPlan { tools, constraint: Some(constraint), parallel, not_enforced })
         }
         Some(ToolChoice::Named(named)) if named.kind != "function" => {
             Err(ApiError::field("tool_choice.type", "it must be function"))
@@ -199,8 +209,9 @@ pub(in crate::http) fn plan(
                 let reason = "tools has no function of this name";
                 return Err(ApiError::field("tool_choice.function.name", reason));
             };
-            let constraint = Constraint::ToolCall { tools: vec![tools.spec(at)], parallel: false };
-            Ok(ToolPlan { tools, constraint: Some(constraint), parallel: false })
+            let spec = tools.spec(at, &mut not_enforced);
+            let constraint = Constraint::ToolCall { tools: vec![spec], parallel: false };
+            Ok(ToolPlan { tools, constraint: Some(constraint), parallel: false, not_enforced })
         }
     }
 }
