@@ -102,6 +102,13 @@ fn what_is_brought_is_used_or_refused_by_name() {
         println!("skipped: {} is not there", adapters.display());
         return;
     }
+    for adapter in std::fs::read_dir(&adapters).unwrap() {
+        let name = adapter.unwrap().file_name();
+        assert!(
+            BROUGHT.iter().any(|(brought, _)| name == *brought),
+            "{name:?} is not in the table"
+        );
+    }
     let folder = tempfile::tempdir().unwrap();
     let model = open(&base(folder.path()), &adapters);
     let without = score(&model);
