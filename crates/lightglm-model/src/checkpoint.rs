@@ -137,6 +137,18 @@ impl Checkpoint {
         self.layout
     }
 
+    /// How the folder's files name and lay out its tensors; `None` for a GGUF file.
+    pub fn folder_layout(&self) -> Option<WeightLayout> {
+        match (&self.weights, self.layout) {
+            (Weights::Gguf(_), _) => None,
+            (Weights::ChatGlm(_), _) => Some(WeightLayout::ChatGlm),
+            (Weights::Llama(_), _) | (_, ProjectionLayout::Llama { .. }) => {
+                Some(WeightLayout::Llama)
+            }
+            (Weights::Safetensors(_), ProjectionLayout::Glm) => Some(WeightLayout::Glm),
+        }
+    }
+
     /// How adapters that are made for this model lay out its projections.
     pub fn adapter_layout(&self) -> ProjectionLayout {
         self.adapter_layout
@@ -366,6 +378,7 @@ fn without_remote_code(files: &mut [(String, Vec<u8>)]) {
         *bytes = format!("{:#}\n", serde_json::Value::Object(config)).into_bytes();
     }
 }
+
 /// Whether there are codes of GPTQ or AWQ among the tensors.
 fn has_quantized_layers(file: &SafetensorsCheckpoint) -> bool {
     file.names().iter().any(|name| name.ends_with(".qweight"))

@@ -378,6 +378,18 @@ fn variables_of_a_template_are_the_callers_to_set() {
         assert_eq!(refused.unwrap_err(), expected);
     }
     assert!(text.reads_variable("mood", &[]) && !text.reads_variable("own", &[]));
+    // One that has a default is the caller's all the same (SmolLM3's); a function is not.
+    let source = "{% if thinks is not defined %}{% set thinks = true %}{% endif %}{{ thinks }}\
+                  {% set tone = tone | default('kind') %}{{ tone }}\
+                  {% if not messages %}{{ raise_exception('none') }}{% endif %}\
+                  {% for m in messages %}{{ m.content }}{% endfor %}";
+    let defaults = of_source(source);
+    let reads = |name| defaults.reads_variable(name, &[]);
+    assert!(reads("thinks") && reads("tone") && !reads("raise_exception") && !reads("m"));
+    let given = json!({"thinks": false, "tone": "cold"});
+    let prompt = defaults.prompt_with(&question, &[], given.as_object().unwrap(), true).unwrap();
+    assert_eq!(prompt.text(), "Falsecolda");
+    assert_eq!(defaults.prompt(&question, &[], true).unwrap().text(), "Truekinda");
     // A caller's text is no control token.
     let variables = json!({"mood": "<|user|>"});
     let ids = text.encode_chat_with(&question, &[], variables.as_object().unwrap()).unwrap();

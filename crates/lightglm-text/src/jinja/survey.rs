@@ -20,7 +20,7 @@ pub(crate) struct Survey {
     pub(crate) literals: HashSet<String>,
     /// Attributes and items it asks for by name.
     pub(crate) attributes: HashSet<String>,
-    /// Variables it reads and does not set itself.
+    /// Variables it reads before it has set them, if it does: what a caller may give it.
     pub(crate) variables: HashSet<String>,
 }
 
@@ -48,6 +48,8 @@ struct Reader<'t> {
     methods: Vec<(&'t str, u32)>,
     /// The variables it reads.
     read: HashSet<&'t str>,
+    /// Of these, those that nothing above has given a value.
+    free: HashSet<&'t str>,
     /// Branches of an `if` around what is read.
     branches: usize,
     /// Other things around it that may never run: macros, what follows `and` and `or`.
@@ -85,7 +87,7 @@ pub(crate) fn survey(template: &Stmt<'_>) -> Result<Survey, Unsupported> {
             return Err(unsupported("method", name, *line));
         }
     }
-    let free = reader.read.iter().filter(|name| !reader.bound.contains(*name));
+    let free = reader.free.iter().filter(|name| !FUNCTIONS.contains(name));
     reader.survey.variables = free.map(|&name| name.to_owned()).collect();
     Ok(reader.survey)
 }
@@ -127,8 +129,8 @@ impl<'t> Reader<'t> {
             Stmt::EmitExpr(emit) => self.expression(&emit.expr),
             Stmt::EmitRaw(_) | Stmt::Continue(_) | Stmt::Break(_) => {}
             Stmt::ForLoop(for_loop) => {
-                self.target(&for_loop.target);
                 self.expression(&for_loop.iter);
+                self.target(&for_loop.target);
                 self.optional(for_loop.filter_expr.as_ref());
                 self.statements(&for_loop.body);
                 self.statements(&for_loop.else_body);
@@ -142,14 +144,14 @@ impl<'t> Reader<'t> {
             }
             Stmt::WithBlock(with) => {
                 for (target, value) in &with.assignments {
-                    self.target(target);
                     self.expression(value);
+                    self.target(target);
                 }
                 self.statements(&with.body);
             }
             Stmt::Set(set) => {
-                self.target(&set.target);
                 self.expression(&set.expr);
+                self.target(&set.target);
             }
             Stmt::SetBlock(set) => {
                 self.target(&set.target);
@@ -200,6 +202,13 @@ impl<'t> Reader<'t> {
         }
     }
 
+    fn variable(&mut self, name: &'t str) {
+        self.read.insert(name);
+        if !self.bound.contains(name) {
+            self.free.insert(name);
+        }
+    }
+
     fn optional(&mut self, expression: Option<&'t Expr<'t>>) {
         if let Some(expression) = expression {
             self.expression(expression);
@@ -209,7 +218,7 @@ impl<'t> Reader<'t> {
     fn expression(&mut self, expression: &'t Expr<'t>) {
         let line = expression.span().start_line.into();
         match expression {
-            Expr::Var(variable) => drop(self.read.insert(variable.id)),
+            Expr::Var(variable) => self.variable(variable.id),
             Expr::Const(constant) => {
                 if let Some(text) = constant.value.as_str() {
                     self.survey.literals.insert(text.to_owned());
@@ -279,7 +288,7 @@ impl<'t> Reader<'t> {
                 if self.branches + self.maybes == 0 {
                     self.called.push((variable.id, line));
                 }
-                self.read.insert(variable.id);
+                self.variable(variable.id);
                 if variable.id == "namespace" {
                     for argument in arguments {
                         if let CallArg::Kwarg(name, _) = argument {

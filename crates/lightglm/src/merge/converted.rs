@@ -40,6 +40,7 @@ pub(super) fn merge(
     };
     let specs: Vec<TensorSpec> = config.tensor_shapes().into_iter().map(spec).collect();
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let changed = count(&merged, &names, lora)?;
     let elements = |spec: &TensorSpec| spec.shape.iter().product::<usize>() as u64;
     let (total, bytes) = (specs.iter().map(elements).sum(), specs.iter().map(TensorSpec::bytes));
     let bytes = bytes.sum::<usize>() as u64;
@@ -54,5 +55,5 @@ pub(super) fn merge(
     options.progress.working(DOING, done, total)?;
     writer.finish()?;
     output.finish()?;
-    Ok(MergeReport { merged: count(&merged, &names), bytes, untied, requantized: None })
+    Ok(MergeReport { merged: changed, bytes, untied, requantized: None })
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use lightglm_core::{ProjectionLayout, WeightDtype};
 use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::WeightLayout;
 use lightglm_quant::QuantizedCheckpoint;
 use lightglm_train::lora::{Lora, MergedWeights};
 
@@ -22,8 +23,8 @@ const DOING: &str = "merging";
 /// How an adapter is merged.
 #[derive(Clone, Debug, Default)]
 pub struct MergeOptions {
-    /// The precision of matrices that come out of blocks or codes (a GGUF file, compressed-tensors); by default
-    /// f32, which loses nothing. Other folders keep theirs.
+    /// The precision of matrices that come out of blocks or codes (a GGUF file, compressed-tensors, GPTQ, AWQ); by
+    /// default f32, which loses nothing. Other folders keep theirs, that of ChatGLM's own code if omitted.
     pub dtype: Option<WeightDtype>,
     /// Whether what is in the folder may be replaced; by default not.
     pub overwrite: bool,
@@ -68,7 +69,8 @@ pub struct Requantized {
 ///   own config.json, which other programs read as they read the original
 /// * a folder that [`quantize`](crate::quantize::quantize()) wrote: what the adapter touches is dequantized, merged
 ///   and rounded to nearest in the scheme that it had; everything else stays as it is, to the bit
-/// * a GGUF file, compressed-tensors: a dense folder, in [`MergeOptions::dtype`]
+/// * a GGUF file, compressed-tensors, GPTQ, AWQ: a dense folder, in [`MergeOptions::dtype`]
+/// * a folder of ChatGLM's own code: a dense folder of the `glm` that it is, by default in the precision that it has
 ///
 /// One tensor is held at a time. config.json comes last, and where the work is broken off or fails the folder is as
 /// it was.
@@ -102,11 +104,21 @@ pub fn merge(
     if let Some(layers) = imported(checkpoint)? {
         return converted::merge(checkpoint, &*layers, &lora, options, folder);
     }
-    if !checkpoint.path().is_dir() {
-        return converted::merge(checkpoint, checkpoint.weights(), &lora, options, folder);
-    }
+    let layout = match checkpoint.folder_layout() {
+        None => return converted::merge(checkpoint, checkpoint.weights(), &lora, options, folder),
+        // What it fuses is several of the decoder's.
+        Some(WeightLayout::ChatGlm) => {
+            let dtype = Some(options.dtype.map_or_else(|| checkpoint.stored_dtype(), Ok)?);
+            let options = MergeOptions { dtype, ..options.clone() };
+            return converted::merge(checkpoint, checkpoint.weights(), &lora, &options, folder);
+        }
+        Some(WeightLayout::Glm) => ProjectionLayout::Glm,
+        Some(WeightLayout::Llama) => {
+            ProjectionLayout::Llama { head_dim: checkpoint.config().head_dim }
+        }
+    };
     refuse_dtype(options)?;
-    shards::merge(checkpoint, &lora, options, folder)
+    shards::merge(checkpoint, layout, &lora, options, folder)
 }
 
 fn refuse_dtype(options: &MergeOptions) -> Result<(), Error> {
@@ -119,17 +131,15 @@ fn refuse_dtype(options: &MergeOptions) -> Result<(), Error> {
     }
 }
 
-/// How the files of `checkpoint`'s folder lay out projections.
-fn layout_of_files(checkpoint: &Checkpoint) -> ProjectionLayout {
-    match checkpoint.is_translated() {
-        true => ProjectionLayout::Llama { head_dim: checkpoint.config().head_dim },
-        false => ProjectionLayout::Glm,
+/// How many of `names` the adapter changes, which is one at least.
+fn count(merged: &MergedWeights<'_>, names: &[String], lora: &Lora) -> Result<usize, Error> {
+    match names.iter().filter(|name| merged.is_merged(name)).count() {
+        0 => Err(Error::Adapter {
+            name: lora.name().to_owned(),
+            reason: "changes no tensor of the model's files".to_owned(),
+        }),
+        count => Ok(count),
     }
-}
-
-/// How many of `names` the adapter changes.
-fn count(merged: &MergedWeights<'_>, names: &[String]) -> usize {
-    names.iter().filter(|name| merged.is_merged(name)).count()
 }
 
 /// Whether the model's head becomes its own.

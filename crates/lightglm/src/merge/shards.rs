@@ -5,14 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use lightglm_core::{
-    SafetensorsWriter, StoredDtype, TensorSpec, WeightError, WeightSource, python_json,
+    ProjectionLayout, SafetensorsWriter, StoredDtype, TensorSpec, WeightError, WeightSource,
+    python_json,
 };
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::weights::SafetensorsCheckpoint;
 use lightglm_train::lora::{HEAD, Lora, MergedWeights};
 use serde_json::{Value, json};
 
-use super::{DOING, MergeOptions, MergeReport, count, layout_of_files, unties};
+use super::{DOING, MergeOptions, MergeReport, count, unties};
 use crate::adapted::TIED_KEY;
 use crate::error::Error;
 use crate::new_folder::{NewFolder, at};
@@ -26,6 +27,7 @@ const OTHERS: [&str; 5] =
 
 pub(super) fn merge(
     checkpoint: &Checkpoint,
+    layout: ProjectionLayout,
     lora: &Lora,
     options: &MergeOptions,
     folder: &Path,
@@ -34,8 +36,9 @@ pub(super) fn merge(
     let file = SafetensorsCheckpoint::open(path)?;
     let untied = unties(checkpoint, lora);
     let tied = checkpoint.config().tie_word_embeddings;
-    let merged = MergedWeights::new(&file, lora, tied).with_layout(layout_of_files(checkpoint));
+    let merged = MergedWeights::new(&file, lora, tied).with_layout(layout);
     let names = merged.names();
+    let changed = count(&merged, &names, lora)?;
     let mut shards = shards(path, &file)?;
     // A head that there was none of.
     let head = format!("{HEAD}.weight");
@@ -82,7 +85,7 @@ pub(super) fn merge(
         files.push((INDEX.to_owned(), index(&shards, bytes)));
     }
     output.finish(&files, &config_json(path, untied)?)?;
-    Ok(MergeReport { merged: count(&merged, &names), bytes, untied, requantized: None })
+    Ok(MergeReport { merged: changed, bytes, untied, requantized: None })
 }
 
 /// The folder's files of weights, and the tensors in each.
