@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use lightglm::merge::{MergeOptions, merge};
 use lightglm::quantize::{QuantizeOptions, quantize};
 use lightglm::training::{LoraConfig, Method, TrainConfig, TrainingModel, perplexity};
 use lightglm::{LoadOptions, Model, Policy, ProgressSink};
@@ -155,6 +156,20 @@ fn it_learns_adapters_and_takes_them() {
     let (trained, again) = (loss(&student.model().unwrap()), loss(&on(&chatglm, "learnt")));
     assert!((again / trained - 1.0).abs() < 1e-3, "{again} {trained}");
     assert!(trained < 0.9 * loss(&open(&chatglm)), "{trained}");
+
+    // Merged into either folder it is the same, and not nothing.
+    let into = |base: &Path, name: &str| {
+        let to = folder.path().join(name);
+        let adapter = adapters.join("fused");
+        let base = Checkpoint::open(base).unwrap();
+        let report = merge(&base, &adapter, &MergeOptions::default(), &to).unwrap();
+        (report.merged, score(&open(&to)))
+    };
+    let (ours, theirs) = (into(&glm, "ours"), into(&chatglm, "theirs"));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.0, 3);
+    assert!((ours.1 - score(&on(&glm, "fused"))).abs() < 1e-2, "{}", ours.1);
+    assert_ne!(ours.1, score(&open(&glm)));
 
     student.save(folder.path().join("merged")).unwrap();
     let merged = loss(&open(&folder.path().join("merged")));
