@@ -49,7 +49,8 @@ impl RenderedPrompt {
         // A template may cut the content, at its ends or its thoughts.
         let written = self.text[last.clone()].trim_end();
         let content = content.trim_end();
-        if content.is_empty() || !(content.ends_with(written) || written.ends_with(content)) {
+        let is_its_end = content.ends_with(written) || written.ends_with(content);
+        if content.is_empty() || written.is_empty() || !is_its_end {
             return None;
         }
         self.text.truncate(last.end);

@@ -15,8 +15,9 @@ use super::layout::{Tensors, modules, to_file};
 use super::{CONFIG_FILE, MODEL_FILE, PREFIX};
 use crate::lora::{Lora, LoraConfig};
 
-/// Writes the adapters that `lora` has put into `module`, and the weights that it trains whole, to `folder`, which is made where it is not
-/// there, as programs have them that lay out the model's projections as `layout`. `base_model` is what PEFT shall load below them: a name on the hub, or a folder.
+/// Writes the adapters that `lora` has put into `module`, and the weights that it trains whole, to `folder`,
+/// which is made where it is not there, as programs have them that lay out the model's projections as `layout`.
+/// `base_model` is what PEFT shall load below them: a name on the hub, or a folder.
 ///
 /// Each file appears whole under its name; the configuration comes last.
 ///

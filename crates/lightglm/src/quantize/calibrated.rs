@@ -29,8 +29,9 @@ const RIDGE: f32 = 0.01;
 /// What is under way, for progress and interruptions.
 const DOING: &str = "calibrating";
 
-/// The projections of the model (its configuration, its weights, the file that errors name) quantized as `policy` says, each on what the quantized layers
-/// before it make of `tokens`. What the policy leaves dense, and the tables, are not among them.
+/// The projections of the model (its configuration, its weights, the file that errors name) quantized as
+/// `policy` says, each on what the quantized layers before it make of `tokens`. What the policy leaves dense, and
+/// the tables, are not among them.
 ///
 /// The whole model is held, dense, and every layer's Gram matrix for a moment.
 ///
