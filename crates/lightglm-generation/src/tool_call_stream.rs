@@ -14,8 +14,18 @@ pub enum ToolCallEvent {
         /// The declared tool.
         name: String,
     },
+    /// More of the arguments of the call that started, as the model writes them; only of a stream that was told
+    /// that there [must be a call](ToolCallStream::must_call).
+    CallArguments(String),
     /// The call that started is complete.
     CallFinished(ToolCall),
+    /// The call that started ends without being complete: the reply was cut, or what must be a call is no JSON.
+    CallCut {
+        /// The declared tool.
+        name: String,
+        /// The arguments so far, as the model wrote them; may be empty.
+        raw_arguments: String,
+    },
     /// What started was no call after all; its text follows as content.
     CallAbandoned,
 }
@@ -48,7 +58,7 @@ enum State {
 ///
 /// The rules are those of [`parse_tool_calls`](crate::parse_tool_calls), which is this stream run
 /// once; how the text is cut into pieces makes no difference. Held back is only what may yet be part
-/// of a call.
+/// of a call; of a reply that [must call](Self::must_call), only its names.
 #[derive(Clone, Debug)]
 pub struct ToolCallStream {
     /// Sorted.
@@ -64,6 +74,10 @@ pub struct ToolCallStream {
     space: String,
     /// The object so far.
     arguments: String,
+    /// Whether arguments are told while they arrive.
+    must_call: bool,
+    /// Bytes of `arguments` that were told.
+    told: usize,
 }
 
 impl ToolCallStream {
@@ -81,13 +95,24 @@ impl ToolCallStream {
             word: String::new(),
             space: String::new(),
             arguments: String::new(),
+            must_call: false,
+            told: 0,
         }
+    }
+
+    /// For a reply that can be nothing but calls, because it was made to follow their grammar: a call is one
+    /// from its opening brace on, and its arguments are told while they arrive.
+    #[must_use]
+    pub fn must_call(mut self) -> Self {
+        self.must_call = true;
+        self
     }
 
     /// Takes the next piece of the reply; what is certain now.
     pub fn push(&mut self, piece: &str) -> Vec<ToolCallEvent> {
         let mut events = Vec::new();
         self.run(piece, &mut events);
+        self.tell_arguments(&mut events);
         events
     }
 
@@ -105,6 +130,59 @@ impl ToolCallStream {
         self.state = State::LineStart;
         self.after_call = false;
         events
+    }
+
+    /// Ends a reply that was cut (by its length, say): a call whose name stands there is given as far as it came,
+    /// where [`finish`](Self::finish) makes it content. Where there must be a call, the beginning of a name that
+    /// no other tool's has is enough.
+    pub fn finish_cut(&mut self) -> Vec<ToolCallEvent> {
+        let mut events = Vec::new();
+        let has_begun = match &self.state {
+            State::Arguments(_) => true,
+            State::AfterName if self.must_call || self.space.contains('\n') => {
+                events.push(ToolCallEvent::CallStarted { name: self.word.clone() });
+                true
+            }
+            State::Name if self.must_call => self.complete_name(&mut events),
+            _ => false,
+        };
+        if has_begun {
+            self.cut_call(&mut events);
+        }
+        events.extend(self.finish());
+        events
+    }
+
+    /// Makes the word the only name that begins so.
+    fn complete_name(&mut self, events: &mut Vec<ToolCallEvent>) -> bool {
+        let mut meant = self.names.iter().filter(|name| name.starts_with(&self.word));
+        let (Some(name), None) = (meant.next(), meant.next()) else { return false };
+        self.word.clone_from(name);
+        events.push(ToolCallEvent::CallStarted { name: name.clone() });
+        true
+    }
+
+    fn cut_call(&mut self, events: &mut Vec<ToolCallEvent>) {
+        self.tell_arguments(events);
+        let name = std::mem::take(&mut self.word);
+        let raw_arguments = std::mem::take(&mut self.arguments);
+        events.push(ToolCallEvent::CallCut { name, raw_arguments });
+        self.call_is_over();
+    }
+
+    fn tell_arguments(&mut self, events: &mut Vec<ToolCallEvent>) {
+        if self.must_call && self.told < self.arguments.len() {
+            events.push(ToolCallEvent::CallArguments(self.arguments[self.told..].to_owned()));
+            self.told = self.arguments.len();
+        }
+    }
+
+    fn call_is_over(&mut self) {
+        self.gap.clear();
+        self.space.clear();
+        self.told = 0;
+        self.state = State::LineStart;
+        self.after_call = true;
     }
 
     fn run(&mut self, text: &str, events: &mut Vec<ToolCallEvent>) {
@@ -158,6 +236,11 @@ impl ToolCallStream {
                 events.push(ToolCallEvent::CallStarted { name: self.word.clone() });
             }
             State::Arguments(scanner) => match scanner.push(character) {
+                // What was told cannot be taken back: the call ends here, and the rest is content.
+                Scan::Invalid if self.must_call => {
+                    self.cut_call(events);
+                    return self.accept(character, events);
+                }
                 Scan::Invalid => return false,
                 Scan::Open => self.arguments.push(character),
                 Scan::Complete => {
@@ -182,16 +265,15 @@ impl ToolCallStream {
     fn end_call(&mut self, events: &mut Vec<ToolCallEvent>) {
         match serde_json::from_str(&self.arguments) {
             Ok(arguments) => {
+                self.tell_arguments(events);
                 events.push(ToolCallEvent::CallFinished(ToolCall {
                     name: std::mem::take(&mut self.word),
                     arguments,
                     raw_arguments: std::mem::take(&mut self.arguments),
                 }));
-                self.gap.clear();
-                self.space.clear();
-                self.state = State::LineStart;
-                self.after_call = true;
+                self.call_is_over();
             }
+            Err(_) if self.must_call => self.cut_call(events),
             // Well nested, but with a number or a word that JSON does not have.
             Err(_) => {
                 let rest = self.give_up(events);

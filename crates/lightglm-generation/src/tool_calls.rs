@@ -40,7 +40,11 @@ pub fn parse_tool_calls<S: AsRef<str>>(text: &str, tool_names: &[S]) -> ParsedRe
         match event {
             ToolCallEvent::Content(text) => reply.content.push_str(&text),
             ToolCallEvent::CallFinished(call) => reply.calls.push(call),
-            ToolCallEvent::CallStarted { .. } | ToolCallEvent::CallAbandoned => {}
+            // Told while calls arrive; a reply that is not said to be cut has none of the last.
+            ToolCallEvent::CallStarted { .. }
+            | ToolCallEvent::CallArguments(_)
+            | ToolCallEvent::CallAbandoned
+            | ToolCallEvent::CallCut { .. } => {}
         }
     }
     reply

@@ -144,3 +144,95 @@ proptest! {
         parse_tool_calls(&String::from_utf8_lossy(&bytes), &["f"]);
     }
 }
+
+/// The calls of a stream: name, arguments, whether they are complete; and the rest.
+fn told(
+    stream: &mut ToolCallStream,
+    pieces: &[&str],
+    cut: bool,
+) -> (Vec<(String, String, bool)>, String) {
+    let mut events: Vec<ToolCallEvent> =
+        pieces.iter().flat_map(|piece| stream.push(piece)).collect();
+    events.extend(if cut { stream.finish_cut() } else { stream.finish() });
+    let (mut calls, mut content, mut streamed) = (Vec::new(), String::new(), None);
+    for event in events {
+        match event {
+            ToolCallEvent::Content(text) => content += &text,
+            ToolCallEvent::CallStarted { .. } => streamed = Some(String::new()),
+            ToolCallEvent::CallArguments(more) => *streamed.as_mut().unwrap() += &more,
+            ToolCallEvent::CallFinished(call) => {
+                let streamed = streamed.take().unwrap();
+                assert!(streamed.is_empty() || streamed == call.raw_arguments);
+                calls.push((call.name, call.raw_arguments, true));
+            }
+            ToolCallEvent::CallCut { name, raw_arguments } => {
+                let streamed = streamed.take().unwrap();
+                assert!(streamed.is_empty() || streamed == raw_arguments);
+                calls.push((name, raw_arguments, false));
+            }
+            _ => streamed = None,
+        }
+    }
+    (calls, content)
+}
+
+fn call(name: &str, arguments: &str, complete: bool) -> (String, String, bool) {
+    (name.to_owned(), arguments.to_owned(), complete)
+}
+
+#[test]
+fn a_call_that_is_cut_comes_as_far_as_it_came() {
+    let cut = |text: &str| told(&mut ToolCallStream::new(&NAMES), &[text], true);
+    let partial = "{\"city\": \"Par";
+    let text = format!("Let me look.\nget_weather\n{partial}");
+    assert_eq!(cut(&text), (vec![call("get_weather", partial, false)], "Let me look.".into()));
+    assert_eq!(cut("get_weather\n"), (vec![call("get_weather", "", false)], String::new()));
+    let second = "noop\n{}\nget\n{\"a\": [";
+    let calls = vec![call("noop", "{}", true), call("get", "{\"a\": [", false)];
+    assert_eq!(cut(second), (calls, String::new()));
+    // A word is no call yet, nor is what only looks like one, nor a complete call cut.
+    for text in ["get_weather", "get_we", "get_weather ", "Use get_weather\n{\"a\"", "get\n{a"] {
+        assert_eq!(cut(text), (Vec::new(), text.to_owned()), "{text:?}");
+    }
+    assert_eq!(cut("noop\n{}\n"), (vec![call("noop", "{}", true)], String::new()));
+    // A reply that was not cut has said what it wanted to say.
+    let whole = told(&mut ToolCallStream::new(&NAMES), &[&text], false);
+    assert_eq!(whole, (Vec::new(), text));
+}
+
+#[test]
+fn arguments_of_a_call_that_must_be_are_told_at_once() {
+    let mut stream = ToolCallStream::new(&NAMES).must_call();
+    assert_eq!(stream.push("\nget_wea"), []);
+    assert_eq!(stream.push("ther\n"), []);
+    let started = ToolCallEvent::CallStarted { name: "get_weather".into() };
+    let more = |text: &str| ToolCallEvent::CallArguments(text.into());
+    assert_eq!(stream.push("{\"ci"), [started, more("{\"ci")]);
+    assert_eq!(stream.push("ty\": \"巴"), [more("ty\": \"巴")]);
+    let events = stream.push("黎\"}\nnoop\n{}");
+    assert_eq!(events[0], more("黎\"}"));
+    let ToolCallEvent::CallFinished(first) = &events[1] else { panic!("{events:?}") };
+    assert_eq!(first.raw_arguments, "{\"city\": \"巴黎\"}");
+    assert_eq!(events[3], more("{}"));
+    assert_eq!(events.len(), 5);
+    assert_eq!(stream.finish(), []);
+
+    let must =
+        |pieces: &[&str], cut| told(&mut ToolCallStream::new(&NAMES).must_call(), pieces, cut);
+    for (pieces, calls) in [
+        (&["get_weather", "\n{\"city\""][..], vec![call("get_weather", "{\"city\"", false)]),
+        (&["get_weather"], vec![call("get_weather", "", false)]),
+        // The only name that begins so.
+        (&["no"], vec![call("noop", "", false)]),
+        // Numbers that no computer has, and nesting without an end: what was told stays told.
+        (&["get\n{\"n\": 1", "e999}"], vec![call("get", "{\"n\": 1e999}", false)]),
+    ] {
+        assert_eq!(must(pieces, true), (calls, String::new()), "{pieces:?}");
+    }
+    // It might be either.
+    assert_eq!(must(&["ge"], true), (Vec::new(), "ge".into()));
+    let deep = format!("get\n{}", "{\"a\":".repeat(200));
+    let (calls, rest) = must(&[&deep], true);
+    assert_eq!((calls.len(), calls[0].2), (1, false));
+    assert!(!rest.is_empty());
+}

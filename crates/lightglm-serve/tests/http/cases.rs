@@ -1,12 +1,10 @@
 //! Requests as clients send them: `shared/cases/requests`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
-use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::Value;
 
+use crate::anything::Compiled;
 use crate::client::{CHAT, config, post, server};
 use crate::scripted::Scripted;
 use crate::toy_text::shown;
@@ -41,14 +39,6 @@ const BROUGHT: [(&str, Outcome); 14] = [
     ("s7_tool_results_reversed.tokenize", Prompted("")),
 ];
 
-struct Anything;
-
-impl LogitsProcessor for Anything {
-    fn process(&mut self, _: TokenHistory<'_>, _: &mut [f32]) -> Result<(), ProcessorError> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn requests_have_their_outcomes() {
     let shared = std::env::var_os("LIGHTGLM_SHARED").map(PathBuf::from);
@@ -65,14 +55,8 @@ async fn requests_have_their_outcomes() {
             panic!("{name} is not in the table");
         };
         let engine = Scripted::saying("{}");
-        let compiled: Arc<Mutex<Vec<Constraint>>> = Arc::default();
-        let log = compiled.clone();
-        let constrain = move |constraint: &Constraint, replies: usize| {
-            log.lock().unwrap().push(constraint.clone());
-            let processors = (0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>);
-            Ok::<_, ConstrainError>(processors.collect())
-        };
-        let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
+        let compiled = Compiled::default();
+        let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
         let body: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let route = if name.ends_with(".tokenize") { "/tokenize" } else { CHAT };
         let answer = post(&router, route, body).await;
@@ -84,7 +68,7 @@ async fn requests_have_their_outcomes() {
         match outcome {
             Refused(_) => {}
             Constrained(dropped) => {
-                assert_eq!(compiled.lock().unwrap().len(), 1, "{name}");
+                assert_eq!(compiled.all().len(), 1, "{name}");
                 let header = answer.headers.get("x-lightglm-not-enforced");
                 let told = header.map_or("", |value| value.to_str().unwrap());
                 assert_eq!(told, *dropped, "{name}");

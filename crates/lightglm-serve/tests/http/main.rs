@@ -1,6 +1,7 @@
 //! The HTTP API, driven through its router and over loopback, against an engine that follows a script.
 
 mod adapters;
+mod anything;
 mod auth;
 mod cases;
 mod chat;

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
 use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
+use crate::anything::{Compiled, processors};
 use crate::client::{CHAT, COMPLETIONS, chat, config, post, router, server};
 use crate::scripted::Scripted;
 use crate::toy_text::shown;
@@ -76,14 +76,6 @@ async fn no_tools_no_calls() {
     assert!(!shown(&engine.one().prompt).contains("get_weather"));
 }
 
-struct Anything;
-
-impl LogitsProcessor for Anything {
-    fn process(&mut self, _: TokenHistory<'_>, _: &mut [f32]) -> Result<(), ProcessorError> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn constraints_are_compiled_once_for_all_choices() {
     let engine = Scripted::saying("{}");
@@ -98,7 +90,7 @@ async fn constraints_are_compiled_once_for_all_choices() {
             Constraint::JsonSchema(schema) if schema["type"] == "never" => {
                 Err(ConstrainError { reason: "no such type".into() })
             }
-            _ => Ok((0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>).collect()),
+            _ => Ok(processors(replies)),
         }
     };
     let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
@@ -145,12 +137,9 @@ async fn constraints_are_compiled_once_for_all_choices() {
 #[tokio::test]
 async fn a_constrained_reply_ends_where_it_ends() {
     let engine = Scripted::saying("{}");
-    let constrain = |_: &Constraint, replies: usize| {
-        Ok((0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>).collect())
-    };
     let mut config = config();
     (config.sampling.min_tokens, config.sampling.ignore_eos) = (3, true);
-    let router = server(&engine, config).with_constrain(Arc::new(constrain)).router();
+    let router = server(&engine, config).with_constrain(Compiled::default().constrain()).router();
     let constraints = [
         json!({"response_format": {"type": "json_object"}}),
         json!({"guided_regex": "a"}),
@@ -199,14 +188,8 @@ async fn without_structured_output_it_is_said_so() {
 #[tokio::test]
 async fn what_cannot_be_enforced_is_told() {
     let engine = Scripted::saying("{}");
-    let seen: Arc<Mutex<Vec<Constraint>>> = Arc::default();
-    let log = seen.clone();
-    let constrain = move |constraint: &Constraint, replies: usize| {
-        log.lock().unwrap().push(constraint.clone());
-        let processors = (0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>);
-        Ok::<_, ConstrainError>(processors.collect())
-    };
-    let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
+    let compiled = Compiled::default();
+    let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
     let schema = json!({
         "type": "object",
         "properties": {
@@ -258,11 +241,11 @@ async fn what_cannot_be_enforced_is_told() {
         let mut told = told.map(str::to_owned);
         told.sort();
         assert_eq!(named, told);
-        assert_eq!(seen.lock().unwrap().pop().unwrap(), Constraint::JsonSchema(loose.clone()));
+        assert_eq!(compiled.pop().unwrap(), Constraint::JsonSchema(loose.clone()));
     }
     let answer = post(&router, CHAT, chat(format(true))).await;
     assert_eq!(header(&answer), "");
-    let Constraint::JsonSchema(strict) = seen.lock().unwrap().pop().unwrap() else { panic!() };
+    let Constraint::JsonSchema(strict) = compiled.pop().unwrap() else { panic!() };
     assert_eq!(strict["if"], schema["if"]);
     assert_eq!(strict["properties"]["uniqueItems"], schema["properties"]["uniqueItems"]);
     assert_eq!(strict["properties"]["record"], loose["properties"]["record"]);
@@ -276,4 +259,76 @@ async fn what_cannot_be_enforced_is_told() {
     let answer = post(&router, CHAT, chat(tool(false))).await;
     assert_eq!(header(&answer), "tools[0]#/properties/a/uniqueItems");
     assert_eq!(header(&post(&router, CHAT, chat(tool(true))).await), "");
+}
+
+fn forced(engine: &Arc<Scripted>) -> axum::Router {
+    server(engine, config()).with_constrain(Compiled::default().constrain()).router()
+}
+
+/// The calls of a stream: of each its name, the number of its chunks behind the first, its arguments.
+fn streamed_calls(events: &[Value]) -> Vec<(String, usize, String)> {
+    let mut calls: Vec<(String, usize, String)> = Vec::new();
+    for delta in events.iter().filter_map(|e| e["choices"][0]["delta"]["tool_calls"].get(0)) {
+        let (index, function) = (delta["index"].as_u64().unwrap() as usize, &delta["function"]);
+        if let Some(name) = function["name"].as_str() {
+            assert!(delta["id"].is_string() && delta["type"] == "function" && index == calls.len());
+            calls.push((name.to_owned(), 0, String::new()));
+        } else {
+            assert!(delta.get("id").is_none() && index == calls.len() - 1);
+            calls[index].1 += 1;
+        }
+        calls[index].2 += function["arguments"].as_str().unwrap();
+    }
+    calls
+}
+
+#[tokio::test]
+async fn arguments_of_a_forced_call_stream() {
+    let engine = Scripted::saying("get_weather\n{\"city\": \"Paris\"}\nget_time\n{}");
+    let body =
+        json!({"tools": tools(), "tool_choice": "required", "stream": true, "logprobs": true});
+    let events = post(&forced(&engine), CHAT, chat(body)).await.events();
+    let calls = streamed_calls(&events);
+    // A chunk for each token, which is a byte here.
+    assert_eq!(calls[0], ("get_weather".into(), 17, "{\"city\": \"Paris\"}".into()));
+    assert_eq!(calls[1], ("get_time".into(), 2, "{}".into()));
+    assert_eq!(calls.len(), 2);
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    let tokens = events.iter().filter_map(|e| e["choices"][0]["logprobs"]["content"].as_array());
+    assert_eq!(tokens.map(Vec::len).sum::<usize>(), 11 + 1 + 17 + 1 + 8 + 1 + 2);
+}
+
+/// A call that the end of the tokens cuts is one, with what there is of its arguments.
+#[tokio::test]
+async fn a_call_that_is_cut_is_a_call() {
+    let named = json!({"type": "function", "function": {"name": "get_weather"}});
+    let reply = "get_weather\n{\"city\": \"Paris\"}";
+    for choice in [json!("required"), named, json!("auto")] {
+        for (max_tokens, arguments) in
+            [(12, ""), (13, "{"), (24, "{\"city\": \"Pa"), (28, "{\"city\": \"Paris\"")]
+        {
+            let engine = Scripted::saying(reply);
+            let router = forced(&engine);
+            let mut body =
+                chat(json!({"tools": tools(), "tool_choice": choice, "max_tokens": max_tokens}));
+            let whole = &post(&router, CHAT, body.clone()).await.ok()["choices"][0];
+            let function = json!({"name": "get_weather", "arguments": arguments});
+            assert_eq!(whole["message"]["tool_calls"][0]["function"], function, "{choice}");
+            assert_eq!(whole["message"]["content"], Value::Null);
+            assert_eq!(whole["finish_reason"], "length");
+            body["stream"] = true.into();
+            let events = post(&router, CHAT, body).await.events();
+            let calls = streamed_calls(&events);
+            assert_eq!((calls.len(), &*calls[0].2), (1, arguments), "{choice}");
+            assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
+        }
+    }
+    // What is no call yet stays what it is, unless it can be nothing else.
+    let engine = Scripted::saying(reply);
+    let with =
+        |choice: &str| chat(json!({"tools": tools(), "tool_choice": choice, "max_tokens": 7}));
+    let free = post(&forced(&engine), CHAT, with("auto")).await.ok();
+    assert_eq!(free["choices"][0]["message"]["content"], "get_wea");
+    let must = post(&forced(&engine), CHAT, with("required")).await.ok();
+    assert_eq!(must["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "get_weather");
 }

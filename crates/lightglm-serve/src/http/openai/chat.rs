@@ -72,6 +72,7 @@ pub(in crate::http) async fn chat(
     let limits = &state.config.limits;
     let tools = checked(request.tools, limits)?;
     let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
+    let calls = plan.calls();
     let demand = format.demand(plan.constraint, limits)?;
     let mut not_enforced = plan.not_enforced;
     if let Some(demand) = &demand {
@@ -129,8 +130,7 @@ pub(in crate::http) async fn chat(
     sampling.shared.opening = opening;
 
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
-    let names = &plan.tools.names;
-    let reply = ChatReply::new(&state, sampling.model, n, logprobs, names, plan.parallel, thinking);
+    let reply = ChatReply::new(&state, sampling.model, n, logprobs, &calls, thinking);
     let mut response = match sampling.shared.stream {
         true => sse::stream(stream, reply.stream(sampling.include_usage == Some(true))),
         false => Json(collect(reply, stream).await?).into_response(),

@@ -7,7 +7,7 @@ use lightglm_text::{ChatText, Thinking};
 use serde::Serialize;
 
 use super::logprobs::ChatLogprobs;
-use super::tools::{Piece, ReplySplitter};
+use super::tools::{Calls, Piece, ReplySplitter};
 use super::usage::Usage;
 use crate::http::choice_stream::{ChoiceEvent, ChoiceStream};
 use crate::http::error::ApiError;
@@ -181,8 +181,7 @@ impl ChatReply {
         model: String,
         n: usize,
         logprobs: bool,
-        tools: &[String],
-        parallel: bool,
+        calls: &Calls,
         thinking: Thinking,
     ) -> Self {
         Self {
@@ -192,7 +191,7 @@ impl ChatReply {
             created: unix_time(),
             model,
             logprobs,
-            splitters: (0..n).map(|_| ReplySplitter::new(tools, parallel, thinking)).collect(),
+            splitters: (0..n).map(|_| ReplySplitter::new(calls, thinking)).collect(),
             usage: Usage::of_thinking(thinking == Thinking::Opened),
         }
     }
@@ -259,7 +258,7 @@ pub(in crate::http) async fn collect(
                 reply.push(index, &step.text, &mut pieces);
             }
             ChoiceEvent::Finished { reason, usage } => {
-                reply.splitters[index].finish(&mut pieces);
+                reply.splitters[index].finish(reason, &mut pieces);
                 choice.finish_reason = reply.finish_reason(index, reason);
                 reply.usage.add(usage, index == 0);
             }
@@ -272,11 +271,16 @@ pub(in crate::http) async fn collect(
                 Piece::Text(text) => {
                     choice.message.content.get_or_insert_default().push_str(&text);
                 }
-                Piece::Call { name, arguments } => choice.message.tool_calls.push(ToolCallObject {
+                Piece::Call(name) => choice.message.tool_calls.push(ToolCallObject {
                     id: reply.state.new_id("call_"),
                     kind: "function",
-                    function: FunctionObject { name, arguments },
+                    function: FunctionObject { name, arguments: String::new() },
                 }),
+                Piece::Arguments(more) => {
+                    if let Some(call) = choice.message.tool_calls.last_mut() {
+                        call.function.arguments.push_str(&more);
+                    }
+                }
             }
         }
     }
@@ -351,7 +355,7 @@ impl Encode for ChatStream {
             let delta = Delta { role: Some("assistant"), ..Delta::text(String::new()) };
             self.push(ChunkChoice::new(index, delta, None), out);
         }
-        let mut call = self.reply.splitters[index].calls();
+        let mut calls = self.reply.splitters[index].calls();
         let mut pieces = std::mem::take(&mut self.pieces);
         let (mut logprobs, reason) = match event {
             ChoiceEvent::Step(step) => {
@@ -361,7 +365,7 @@ impl Encode for ChatStream {
             }
             ChoiceEvent::Finished { reason, usage } => {
                 self.reply.usage.add(usage, index == 0);
-                self.reply.splitters[index].finish(&mut pieces);
+                self.reply.splitters[index].finish(reason, &mut pieces);
                 (None, Some(reason))
             }
         };
@@ -374,13 +378,15 @@ impl Encode for ChatStream {
                 Piece::Text(text) => {
                     self.push(ChunkChoice::new(index, Delta::text(text), logprobs.take()), out);
                 }
-                Piece::Call { name, arguments } => {
+                Piece::Call(name) => {
                     let begin = Some((self.reply.state.new_id("call_"), name));
-                    let delta = Delta::call(call, begin, String::new());
+                    let delta = Delta::call(calls, begin, String::new());
                     self.push(ChunkChoice::new(index, delta, logprobs.take()), out);
-                    let delta = Delta::call(call, None, arguments);
-                    self.push(ChunkChoice::new(index, delta, None), out);
-                    call += 1;
+                    calls += 1;
+                }
+                Piece::Arguments(more) => {
+                    let delta = Delta::call(calls.saturating_sub(1), None, more);
+                    self.push(ChunkChoice::new(index, delta, logprobs.take()), out);
                 }
             }
         }

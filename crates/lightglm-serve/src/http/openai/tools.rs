@@ -1,6 +1,8 @@
 //! Tools: declared in a request, called in a reply.
 
-use lightglm_generation::{ReasoningStream, ReplyPart, ToolCallEvent, ToolCallStream};
+use lightglm_generation::{
+    FinishReason, ReasoningStream, ReplyPart, ToolCall, ToolCallEvent, ToolCallStream,
+};
 use lightglm_text::Thinking;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -216,6 +218,23 @@ pub(in crate::http) fn plan(
     }
 }
 
+/// Which calls a reply may have.
+#[derive(Default)]
+pub(in crate::http) struct Calls {
+    names: Vec<String>,
+    /// Whether it can be nothing else.
+    must: bool,
+    parallel: bool,
+}
+
+impl ToolPlan {
+    /// Which calls the reply may have.
+    pub(in crate::http) fn calls(&self) -> Calls {
+        let must = self.constraint.is_some();
+        Calls { names: self.tools.names.clone(), must, parallel: self.parallel }
+    }
+}
+
 /// A piece of a reply.
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece {
@@ -223,27 +242,34 @@ pub(super) enum Piece {
     Reasoning(String),
     /// Text.
     Text(String),
-    /// A call: the function's name and its arguments, as the model wrote them.
-    Call { name: String, arguments: String },
+    /// A call of this function begins.
+    Call(String),
+    /// More of its arguments, as the model wrote them.
+    Arguments(String),
 }
 
-/// Takes thoughts and calls out of a reply while it arrives. A call comes in one piece, for only its end
-/// shows that it is one.
+/// Takes thoughts and calls out of a reply while it arrives. The arguments of a call that is a must come as they
+/// are written, those of another in one piece, for only its end shows that it is one.
 pub(super) struct ReplySplitter {
     reasoning: ReasoningStream,
     /// Kept for its memory; empty between two pushes.
     parts: Vec<ReplyPart>,
     /// `None` where there are no tools: all is text.
     stream: Option<ToolCallStream>,
+    must_call: bool,
     parallel: bool,
     calls: usize,
 }
 
 impl ReplySplitter {
-    pub(super) fn new(names: &[String], parallel: bool, thinking: Thinking) -> Self {
-        let stream = (!names.is_empty()).then(|| ToolCallStream::new(names));
+    pub(super) fn new(calls: &Calls, thinking: Thinking) -> Self {
+        let stream = (!calls.names.is_empty()).then(|| {
+            let stream = ToolCallStream::new(&calls.names);
+            if calls.must { stream.must_call() } else { stream }
+        });
+        let (must_call, parallel) = (calls.must, calls.parallel);
         let reasoning = ReasoningStream::new(thinking);
-        Self { reasoning, parts: Vec::new(), stream, parallel, calls: 0 }
+        Self { reasoning, parts: Vec::new(), stream, must_call, parallel, calls: 0 }
     }
 
     /// Whether the last push was of thoughts, or went on with them.
@@ -284,24 +310,38 @@ impl ReplySplitter {
         }
     }
 
-    /// What was held back, now that nothing follows.
-    pub(super) fn finish(&mut self, pieces: &mut Vec<Piece>) {
+    /// What was held back, now that nothing follows; a call that the end of the tokens (`Length`) cuts comes as
+    /// far as it came.
+    pub(super) fn finish(&mut self, reason: FinishReason, pieces: &mut Vec<Piece>) {
         let mut parts = std::mem::take(&mut self.parts);
         self.reasoning.finish(&mut parts);
         self.push_parts(&mut parts, pieces);
-        let events = self.stream.as_mut().map(ToolCallStream::finish).unwrap_or_default();
+        let end = match reason {
+            FinishReason::Length => ToolCallStream::finish_cut,
+            _ => ToolCallStream::finish,
+        };
+        let events = self.stream.as_mut().map(end).unwrap_or_default();
         self.sort(events, pieces);
     }
 
     fn sort(&mut self, events: Vec<ToolCallEvent>, pieces: &mut Vec<Piece>) {
         for event in events {
+            // Who asked for one call at a time gets the first.
+            let is_wanted = self.parallel || self.calls == 0;
             match event {
                 ToolCallEvent::Content(text) => pieces.push(Piece::Text(text)),
-                // Who asked for one call at a time gets the first.
-                ToolCallEvent::CallFinished(call) if self.parallel || self.calls == 0 => {
+                ToolCallEvent::CallStarted { name } if self.must_call => {
                     self.calls += 1;
-                    let (name, arguments) = (call.name, call.raw_arguments);
-                    pieces.push(Piece::Call { name, arguments });
+                    pieces.push(Piece::Call(name));
+                }
+                ToolCallEvent::CallArguments(more) => pieces.push(Piece::Arguments(more)),
+                ToolCallEvent::CallFinished(ToolCall { name, raw_arguments, .. })
+                | ToolCallEvent::CallCut { name, raw_arguments }
+                    if is_wanted && !self.must_call =>
+                {
+                    self.calls += 1;
+                    pieces.push(Piece::Call(name));
+                    pieces.push(Piece::Arguments(raw_arguments));
                 }
                 _ => {}
             }
