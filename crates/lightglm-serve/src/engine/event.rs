@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use lightglm_core::LmError;
-use lightglm_generation::{FinishReason, SampleError, Step};
+use lightglm_generation::{FinishReason, SampleError, Step, TokenLogprob};
 
 /// What happened to a request. The last event is `Finished` or `Failed`; there is always one.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,9 @@ pub enum Event {
         /// Tokens of the prompt that the cache held already.
         cached_tokens: usize,
     },
+    /// The next tokens of the prompt, from its second on, where the request asks for
+    /// [`prompt_logprobs`](super::EngineRequest::prompt_logprobs). All come before the first step, none twice.
+    Prompt(Vec<PromptToken>),
     /// A token, or the text that was held back.
     Step(Step),
     /// The end, after the step that finished it.
@@ -25,6 +28,17 @@ pub enum Event {
     },
     /// The end, without a reply.
     Failed(EngineError),
+}
+
+/// A token of a prompt, as the model would have gone on with what stands before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptToken {
+    /// The token.
+    pub token: u32,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// The most likely tokens in its place, best first; as many as the request asks for.
+    pub top_logprobs: Vec<TokenLogprob>,
 }
 
 /// Tokens of a request.

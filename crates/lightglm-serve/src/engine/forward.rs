@@ -130,7 +130,16 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     /// Hands one span's rows of logits, `[rows, V]`, to its sequence; whether that has ended.
     fn accept(&mut self, span: &ScheduledSpan, rows: &mut [f32]) -> bool {
         let index = span.index;
+        let width = self.shared.limits.vocab_size;
         let sequence = &mut self.running[index];
+        let rows = if span.scores {
+            sequence.score(sequence.held, rows, width);
+            // The next token is chosen from the last row.
+            let unchosen = span.tokens.len() - usize::from(span.last);
+            &mut rows[unchosen * width..]
+        } else {
+            rows
+        };
         sequence.held += span.tokens.len() - span.guessed;
         if !span.decodes {
             self.stats.prompt_tokens += span.tokens.len() as u64;
@@ -139,7 +148,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         let guesses = &span.tokens[span.tokens.len() - span.guessed..];
         let mut right = 0;
         let mut end = None;
-        for (at, row) in rows.chunks_exact_mut(self.shared.limits.vocab_size).enumerate() {
+        for (at, row) in rows.chunks_exact_mut(width).enumerate() {
             match choose(sequence, row) {
                 Ok(chosen) => {
                     self.stats.generated_tokens += 1;

@@ -93,7 +93,8 @@ impl EngineHandle {
         for processor in request.processors {
             reply.push_processor(processor);
         }
-        Ok(WaitingRequest { key, priority, deadline, cancel, sink, model, reply })
+        let prompt_logprobs = request.prompt_logprobs;
+        Ok(WaitingRequest { key, priority, deadline, cancel, sink, model, prompt_logprobs, reply })
     }
 
     fn rejection(&self, refusal: Refusal) -> Rejection {

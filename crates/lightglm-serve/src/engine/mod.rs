@@ -33,7 +33,7 @@ mod waiting_request;
 
 pub use config::{EngineConfig, EngineLimits, FairnessConfig, PaceConfig, SpeculationConfig};
 pub use engine_api::EngineApi;
-pub use event::{EngineError, Event, EventSink, Usage};
+pub use event::{EngineError, Event, EventSink, PromptToken, Usage};
 pub use handle::EngineHandle;
 pub use models::{AdapterError, AdapterFault, AdapterLoader, SharedModel};
 pub use rejection::Rejection;

@@ -7,6 +7,9 @@ use super::pace::Pace;
 use super::running_sequence::RunningSequence;
 use super::scheduled_span::ScheduledSpan;
 
+/// Rows of one step whose logits score prompts: each is as long as the vocabulary.
+const SCORED_ROWS: usize = 64;
+
 /// The spans of one step: everybody who decodes, with guesses where there is room; then short prompts,
 /// then long ones at the pace that the replies bear. At least one token of a prompt is run wherever
 /// one waits, so that no prompt starves behind many replies.
@@ -30,13 +33,16 @@ pub(super) fn plan<B: Backend>(
     // Set aside, so that short prompts that keep coming do not keep a long one from its end.
     let aside =
         if has_long { config.pace.min_chunk.min(left / 2).max(usize::from(left > 1)) } else { 0 };
+    let mut scored_left = SCORED_ROWS;
     for index in prompts {
         let rest = running[index].rest();
+        let scores = running[index].is_scoring();
         let most = if pace.is_short(rest) { left - aside.min(left) } else { left.min(long_left) };
-        let count = rest.min(most);
+        let count = rest.min(if scores { most.min(scored_left.max(1)) } else { most });
         if count == 0 {
             continue;
         }
+        scored_left = scored_left.saturating_sub(if scores { count } else { 0 });
         scheduled.push(prompt(&running[index], index, count));
         left -= count;
         if !pace.is_short(rest) {
@@ -59,10 +65,11 @@ fn decode<B: Backend>(
         tokens.extend(lookup.draft(&sequence.tokens, room));
     }
     let guessed = tokens.len() - 1;
-    ScheduledSpan { index, tokens, guessed, last: true, decodes: true }
+    ScheduledSpan { index, tokens, guessed, last: true, scores: false, decodes: true }
 }
 
 fn prompt<B: Backend>(sequence: &RunningSequence<B>, index: usize, count: usize) -> ScheduledSpan {
     let tokens = sequence.tokens[sequence.held..sequence.held + count].to_vec();
-    ScheduledSpan { index, tokens, guessed: 0, last: count == sequence.rest(), decodes: false }
+    let (last, scores) = (count == sequence.rest(), sequence.is_scoring());
+    ScheduledSpan { index, tokens, guessed: 0, last, scores, decodes: false }
 }

@@ -16,6 +16,9 @@ pub struct EngineRequest {
     pub prompt: Vec<u32>,
     /// How tokens are chosen, and when to stop.
     pub params: SamplingParams,
+    /// Whether the prompt's own tokens are scored ([`Event::Prompt`](super::Event::Prompt)), with so many
+    /// alternatives each. Such a prompt is run whole: nothing of it is taken from the cache.
+    pub prompt_logprobs: Option<usize>,
     /// The tokens that end a reply.
     pub eos_token_ids: Vec<u32>,
     /// Turns tokens into text.
@@ -44,6 +47,7 @@ impl EngineRequest {
             model: None,
             prompt,
             params,
+            prompt_logprobs: None,
             eos_token_ids,
             detokenizer,
             processors: Vec::new(),

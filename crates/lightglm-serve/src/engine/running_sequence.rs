@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::SequenceId;
-use lightglm_generation::{CancelToken, Continuation, FinishReason};
+use lightglm_generation::{CancelToken, Continuation, FinishReason, log_softmax_at, top_logprobs};
 use lightglm_text::Detokenize;
 
-use super::event::{Event, EventSink, Usage};
+use super::event::{Event, EventSink, PromptToken, Usage};
 use super::lookup::Lookup;
 use super::models::ModelSlot;
 
@@ -23,6 +23,8 @@ pub(super) struct RunningSequence<B: Backend> {
     pub(super) cancel: CancelToken,
     pub(super) sink: EventSink,
     pub(super) model: ModelSlot<B>,
+    /// What is left to be told of the prompt's own tokens.
+    pub(super) scores: Option<PromptScores>,
     pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
     /// Prompt and reply.
     pub(super) tokens: Vec<u32>,
@@ -39,7 +41,49 @@ pub(super) struct RunningSequence<B: Backend> {
     pub(super) lookup: Option<Lookup>,
 }
 
+/// What is told of a prompt's tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PromptScores {
+    /// Alternatives for each.
+    pub(super) top: usize,
+    /// Tokens that nothing is left to be told of; of the first there is never anything.
+    pub(super) told: usize,
+}
+
 impl<B: Backend> RunningSequence<B> {
+    /// Whether rows of logits are due for tokens of the prompt.
+    pub(super) fn is_scoring(&self) -> bool {
+        self.scores.is_some_and(|scores| scores.told < self.usage.prompt_tokens)
+    }
+
+    /// The tokens whose keys and values may come from the cache, but for the last: what is scored is run.
+    pub(super) fn from_cache(&self) -> &[u32] {
+        match self.scores {
+            Some(scores) if self.is_scoring() => &self.tokens[..scores.told],
+            _ => &self.tokens,
+        }
+    }
+
+    /// Tells the prompt's tokens that stand behind `rows: [rows, width]`, of which the first is that of the token
+    /// `from`.
+    pub(super) fn score(&mut self, from: usize, rows: &[f32], width: usize) {
+        let Some(scores) = self.scores else { return };
+        let mut scored = Vec::new();
+        for (next, row) in (from + 1..self.usage.prompt_tokens).zip(rows.chunks_exact(width)) {
+            if next < scores.told {
+                continue;
+            }
+            let token = self.tokens[next];
+            let top_logprobs = top_logprobs(row, scores.top);
+            scored.push(PromptToken { token, logprob: log_softmax_at(row, token), top_logprobs });
+        }
+        if !scored.is_empty() {
+            let told = scores.told + scored.len();
+            self.scores = Some(PromptScores { told, ..scores });
+            self.tell(Event::Prompt(scored));
+        }
+    }
+
     /// Tokens that the cache does not hold yet; 1 for a sequence that decodes.
     pub(super) fn rest(&self) -> usize {
         self.tokens.len() - self.held

@@ -13,6 +13,8 @@ pub(super) struct ScheduledSpan {
     pub(super) guessed: usize,
     /// Whether the next token is due after the last certain one.
     pub(super) last: bool,
+    /// Whether tokens of the prompt are scored, which takes the logits of all rows.
+    pub(super) scores: bool,
     /// Whether the sequence decodes: no chunk of a prompt.
     pub(super) decodes: bool,
 }
@@ -30,6 +32,7 @@ impl ScheduledSpan {
 
     fn logits(&self) -> LogitRows {
         match (self.last, self.guessed) {
+            _ if self.scores => LogitRows::All,
             (false, _) => LogitRows::None,
             (true, 0) => LogitRows::Last,
             (true, _) => LogitRows::All,

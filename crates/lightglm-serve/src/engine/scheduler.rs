@@ -18,7 +18,7 @@ use super::models::{AdapterLoader, Adapters, ModelSlot, SharedModel};
 use super::pace::Pace;
 use super::plan::plan;
 use super::queue::Queue;
-use super::running_sequence::RunningSequence;
+use super::running_sequence::{PromptScores, RunningSequence};
 use super::stats::EngineStats;
 use super::thread::EngineThread;
 use super::waiting_request::WaitingRequest;
@@ -147,7 +147,8 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     }
 
     fn sequence(&mut self, request: WaitingRequest) -> RunningSequence<B> {
-        let WaitingRequest { key, priority, deadline, cancel, sink, model, reply } = request;
+        let WaitingRequest { key, priority, deadline, cancel, sink, model, .. } = request;
+        let (prompt_logprobs, reply) = (request.prompt_logprobs, request.reply);
         // The handle took the slot from this engine's own adapters, which are of this backend.
         let adapter = model.and_then(|slot| slot.downcast::<ModelSlot<B>>().ok());
         let model = adapter.map_or_else(|| self.base.clone(), |slot| ModelSlot::clone(&slot));
@@ -162,6 +163,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             cancel,
             sink,
             model,
+            scores: prompt_logprobs.map(|top| PromptScores { top, told: 1 }),
             reply,
             tokens,
             id: None,
@@ -214,9 +216,11 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     fn admit(&mut self) {
         while self.running.len() < self.config.max_running && !self.queue.is_empty() {
             let running = &self.running;
-            let may = |sequence: &RunningSequence<B>| !runs_the_same_prompt(running, sequence);
+            let may = |sequence: &RunningSequence<B>| {
+                sequence.is_scoring() || !runs_the_same_prompt(running, sequence)
+            };
             let Some(mut sequence) = self.queue.pop(&self.tokens, may) else { break };
-            let (id, cached) = self.cache.open(&sequence.tokens, sequence.model.salt);
+            let (id, cached) = self.cache.open(sequence.from_cache(), sequence.model.salt);
             sequence.id = Some(id);
             let usage = self.cache.usage();
             let needed = (sequence.tokens.len() + 1).div_ceil(KV_BLOCK) - cached / KV_BLOCK;

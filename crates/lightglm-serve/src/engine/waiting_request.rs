@@ -17,6 +17,8 @@ pub(super) struct WaitingRequest {
     pub(super) sink: EventSink,
     /// `None` for the base model.
     pub(super) model: Option<AnySlot>,
+    /// See [`EngineRequest::prompt_logprobs`](super::EngineRequest::prompt_logprobs).
+    pub(super) prompt_logprobs: Option<usize>,
     pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
 }
 

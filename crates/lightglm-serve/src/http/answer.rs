@@ -86,7 +86,12 @@ pub(super) async fn answer(
     };
     let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
     sampling.shared.opening = state.opening(false);
-    let prompts = vec![ChoicePrompt { prompt, seed_offset: 0, processors: Vec::new() }];
+    let prompts = vec![ChoicePrompt {
+        prompt,
+        seed_offset: 0,
+        processors: Vec::new(),
+        prompt_logprobs: None,
+    }];
     let mut choices = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     if sampling.shared.stream {
         let tells_usage = sampling.include_usage != Some(false);
@@ -104,6 +109,7 @@ pub(super) async fn answer(
 
 fn part(event: ChoiceEvent) -> AnswerResponse {
     match event {
+        ChoiceEvent::Prompt(_) => AnswerResponse::default(),
         ChoiceEvent::Step(step) => AnswerResponse { answer: step.text, ..Default::default() },
         ChoiceEvent::Finished { reason, usage: used } => {
             let mut usage = Usage::default();

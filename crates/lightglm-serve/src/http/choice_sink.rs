@@ -34,7 +34,7 @@ impl ChoiceSink {
                     None => timings.first_token(now - submitted),
                     Some(before) => timings.next_token(now - before),
                 },
-                Event::Step(_) => {}
+                Event::Step(_) | Event::Prompt(_) => {}
                 Event::Finished { .. } | Event::Failed(_) => timings.request(now - submitted),
             }
             self.tell(event)

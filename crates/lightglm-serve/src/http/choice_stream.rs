@@ -11,7 +11,7 @@ use super::admission::Admission;
 use super::choice_sink::ChoiceSink;
 use super::error::ApiError;
 use super::state::AppState;
-use crate::engine::{EngineRequest, Event, Rejection, Usage};
+use crate::engine::{EngineRequest, Event, PromptToken, Rejection, Usage};
 
 /// What all choices of a request have in common.
 pub(super) struct SharedParams {
@@ -33,12 +33,19 @@ pub(super) struct ChoicePrompt {
     /// Added to the seed, so that the choices of a prompt differ.
     pub(super) seed_offset: u64,
     pub(super) processors: Vec<Box<dyn LogitsProcessor>>,
+    /// Whether the prompt's tokens are scored, with so many alternatives each.
+    pub(super) prompt_logprobs: Option<usize>,
 }
 
 /// What a choice hears; failures end the whole stream.
 pub(super) enum ChoiceEvent {
+    /// The next tokens of the prompt, from its second on.
+    Prompt(Vec<PromptToken>),
     Step(Step),
-    Finished { reason: FinishReason, usage: Usage },
+    Finished {
+        reason: FinishReason,
+        usage: Usage,
+    },
 }
 
 /// The choices of one HTTP request. Dropped, it cancels those that run.
@@ -95,6 +102,7 @@ impl ChoiceStream {
             let mut request = EngineRequest::new(choice.prompt, params, eos, detokenizer);
             request.model.clone_from(&shared.adapter);
             request.processors = choice.processors;
+            request.prompt_logprobs = choice.prompt_logprobs;
             request.key.clone_from(&shared.key);
             request.priority = shared.priority;
             request.deadline = stream.admission.deadline;
@@ -131,6 +139,7 @@ impl ChoiceStream {
             };
             let event = match event {
                 Some((_, Event::Started { .. })) => continue,
+                Some((index, Event::Prompt(tokens))) => Ok((index, ChoiceEvent::Prompt(tokens))),
                 Some((index, Event::Step(step))) => {
                     self.steps += usize::from(step.token.is_some());
                     Ok((index, ChoiceEvent::Step(step)))

@@ -136,7 +136,7 @@ fn state_limits(
             }),
         ),
     ];
-    let own: [(&str, &str, Value); 11] = [
+    let own: [(&str, &str, Value); 10] = [
         ("ChatCompletionRequest", "messages", items(limits.messages)),
         ("ChatCompletionRequest", "tools", items(limits.tools)),
         ("ChatCompletionRequest", "top_logprobs", most(limits.logprobs)),
@@ -144,7 +144,6 @@ fn state_limits(
         ("ChatCompletionRequest", "guided_grammar", length(limits.schema_bytes)),
         ("CompletionRequest", "logprobs", most(limits.logprobs)),
         ("CompletionRequest", "best_of", most(most_n)),
-        ("CompletionRequest", "echo", json!({"enum": [false, null]})),
         ("CompletionRequest", "suffix", length(0)),
         ("TokenizeRequest", "messages", items(limits.messages)),
         ("TokenizeRequest", "tools", items(limits.tools)),

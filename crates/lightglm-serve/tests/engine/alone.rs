@@ -1,7 +1,7 @@
 //! Every request is answered as if it were alone.
 
 use lightglm_generation::SamplingParams;
-use lightglm_serve::engine::{EngineConfig, SpeculationConfig};
+use lightglm_serve::engine::{EngineConfig, EngineRequest, PromptToken, SpeculationConfig};
 use proptest::prelude::*;
 
 use crate::harness::*;
@@ -15,6 +15,7 @@ struct Ask {
     temperature: bool,
     penalties: bool,
     logprobs: bool,
+    scored: bool,
     stop: bool,
     key: u8,
     priority: i32,
@@ -43,8 +44,16 @@ impl Ask {
     }
 }
 
+impl Ask {
+    fn request(&self, index: usize) -> EngineRequest {
+        let mut request = request(&self.prompt(index), self.params(index));
+        request.prompt_logprobs = self.scored.then_some(3);
+        request
+    }
+}
+
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = any::<[bool; 5]>();
     let cancel = prop_oneof![3 => Just(None), 1 => (0usize..20).prop_map(Some)];
     let ask = (0usize..70, 1usize..90, 1usize..40, flags, 0u8..3, -1i32..2, 0usize..30, cancel);
     let ask = ask.prop_map(
@@ -52,7 +61,7 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
             prefix,
             own,
             max_tokens,
-            (temperature, penalties, logprobs, stop),
+            [temperature, penalties, logprobs, scored, stop],
             key,
             priority,
             delay,
@@ -64,6 +73,7 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
             temperature,
             penalties,
             logprobs,
+            scored,
             stop,
             key,
             priority,
@@ -106,7 +116,7 @@ proptest! {
         loop {
             for (index, ask) in asks.iter().enumerate() {
                 if clients[index].is_none() && ask.delay <= now {
-                    let mut request = request(&ask.prompt(index), ask.params(index));
+                    let mut request = ask.request(index);
                     request.key = ask.key.to_string();
                     request.priority = ask.priority;
                     let cancel = request.cancel.clone();
@@ -128,15 +138,17 @@ proptest! {
         run(&mut engine);
         for (index, ask) in asks.iter().enumerate() {
             let told = clients[index].clone().unwrap().0.told();
-            let expected = alone(request(&ask.prompt(index), ask.params(index)));
+            let expected = alone(ask.request(index));
             let end = told.end.clone();
             prop_assert!(end.is_some(), "request {} was forgotten", index);
             if ask.cancel.is_some() {
                 let tokens = told.tokens();
                 prop_assert_eq!(&tokens[..], &expected.tokens()[..tokens.len()]);
+                prop_assert_eq!(&told.prompt[..], &expected.prompt[..told.prompt.len()]);
                 continue;
             }
             prop_assert_eq!(&told.steps, &expected.steps);
+            prop_assert_eq!(&told.prompt, &expected.prompt);
             let usage = end.unwrap().unwrap();
             let reference = expected.end.unwrap().unwrap();
             prop_assert_eq!(usage.0, reference.0);
@@ -192,4 +204,50 @@ fn a_shared_prefix_is_run_once() {
     submit(&handle, request(&next, greedy(1)));
     run(&mut engine);
     assert!(handle.stats().cached_tokens - before >= 96);
+}
+
+/// A prompt's tokens have the probabilities that they would have as a reply, whatever the cache holds and however
+/// the prompt is cut.
+#[test]
+fn a_prompt_is_scored_as_a_reply_is() {
+    let prompt = prompt(150, 4);
+    let step = |before: &[u32]| {
+        let params = SamplingParams { logprobs: Some(VOCAB), ..greedy(1) };
+        alone(request(before, params)).steps.remove(0).top_logprobs
+    };
+    let expected: Vec<PromptToken> = (1..prompt.len())
+        .map(|at| {
+            let (token, all) = (prompt[at], step(&prompt[..at]));
+            let logprob = all.iter().find(|it| it.token == token).unwrap().logprob;
+            PromptToken { token, logprob, top_logprobs: all[..2].to_vec() }
+        })
+        .collect();
+    for budget in [1, 13, 64, 512] {
+        let mut config = config();
+        config.token_budget = budget;
+        let mut engine = engine(config, 200);
+        let handle = engine.handle();
+        let reply = submit(&handle, request(&prompt, greedy(5)));
+        let scored = || {
+            let mut request = request(&prompt, greedy(5));
+            request.prompt_logprobs = Some(2);
+            submit(&handle, request)
+        };
+        // Beside the same prompt, and after it.
+        let beside = [scored(), scored()];
+        run(&mut engine);
+        let after = scored();
+        run(&mut engine);
+        for client in beside.iter().chain([&after]) {
+            let told = client.told();
+            assert_eq!(told.prompt, expected, "{budget}");
+            assert_eq!(told.started, Some(0));
+            assert_eq!(told.steps, reply.told().steps);
+        }
+        assert_eq!(reply.told().prompt, []);
+    }
+    // A single token has nothing before it.
+    let mut one = request(&prompt[..1], greedy(1));
+    one.prompt_logprobs = Some(0);
+    assert_eq!(alone(one).prompt, []);
 }

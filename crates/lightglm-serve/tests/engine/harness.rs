@@ -8,7 +8,7 @@ use lightglm_core::{KV_BLOCK, KvDtype, KvShape};
 use lightglm_generation::{FinishReason, SamplingParams, Step};
 use lightglm_serve::engine::{
     Engine, EngineBuilder, EngineConfig, EngineError, EngineHandle, EngineRequest, Event,
-    EventSink, Usage,
+    EventSink, PromptToken, Usage,
 };
 use lightglm_serve::kv::PagedKvCache;
 use lightglm_testkit::TableLm;
@@ -61,6 +61,8 @@ pub(crate) fn prompt(len: usize, seed: u32) -> Vec<u32> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told {
     pub(crate) started: Option<usize>,
+    /// Of the prompt, from its second token on.
+    pub(crate) prompt: Vec<PromptToken>,
     pub(crate) steps: Vec<Step>,
     pub(crate) end: Option<Result<(FinishReason, Usage), EngineError>>,
 }
@@ -92,6 +94,10 @@ impl Client {
             match event {
                 Event::Started { cached_tokens } => {
                     assert!(told.started.replace(cached_tokens).is_none(), "started twice");
+                }
+                Event::Prompt(tokens) => {
+                    assert!(told.steps.is_empty(), "the prompt after the reply");
+                    told.prompt.extend(tokens);
                 }
                 Event::Step(step) => told.steps.push(step),
                 Event::Finished { reason, usage } => told.end = Some(Ok((reason, usage))),

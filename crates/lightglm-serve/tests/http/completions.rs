@@ -83,7 +83,8 @@ async fn wrong_prompts_are_named() {
     }
     let missing = post(&router, COMPLETIONS, json!({})).await.error();
     assert_eq!(missing, (400, "prompt".into(), "invalid_value".into()));
-    for (field, value) in [("echo", json!(true)), ("best_of", json!(2)), ("suffix", json!("s"))] {
+    for (field, value) in [("max_tokens", json!(0)), ("best_of", json!(2)), ("suffix", json!("s"))]
+    {
         let error = post(&router, COMPLETIONS, json!({"prompt": "a", field: value})).await.error();
         assert_eq!((error.0, error.1.as_str()), (400, field));
     }
@@ -109,4 +110,58 @@ async fn what_the_queue_can_never_take_is_the_fields_fault() {
     let document = get(&router, "/openapi.json").await.ok();
     let fields = &document["components"]["schemas"]["ChatCompletionRequest"]["properties"];
     assert_eq!(fields["n"]["maximum"], 3);
+}
+
+/// As lm-evaluation-harness asks: the prompt's own tokens, and one more.
+#[tokio::test]
+async fn a_prompt_is_repeated_with_its_probabilities() {
+    let engine = Scripted::saying("hey");
+    let router = router(&engine);
+    let body =
+        json!({"prompt": [[97, 98, 99], [120]], "echo": true, "logprobs": 1, "max_tokens": 1});
+    let reply = post(&router, COMPLETIONS, body.clone()).await.ok();
+    let first = &reply["choices"][0];
+    assert_eq!(first["text"], "abch");
+    let expected = json!({
+        "tokens": ["a", "b", "c", "h"],
+        "token_logprobs": [null, -1.0, -2.0, -9999.0],
+        "top_logprobs": [null, {"a": 0.0}, {"a": 0.0}, {"a": 0.0}],
+        "text_offset": [0, 1, 2, 3],
+    });
+    assert_eq!(first["logprobs"], expected);
+    assert_eq!(reply["choices"][1]["text"], "xh");
+    assert_eq!(reply["choices"][1]["logprobs"]["token_logprobs"], json!([null, -9999.0]));
+    assert_eq!(first["finish_reason"], "length");
+
+    // In a stream the same.
+    let mut streamed = body;
+    (streamed["stream"], streamed["prompt"]) = (true.into(), json!([97, 98, 99]));
+    let (mut text, mut tokens, mut offsets) = (String::new(), Vec::new(), Vec::new());
+    for event in post(&router, COMPLETIONS, streamed).await.events() {
+        let choice = &event["choices"][0];
+        text += choice["text"].as_str().unwrap();
+        tokens.extend(choice["logprobs"]["tokens"].as_array().into_iter().flatten().cloned());
+        offsets.extend(choice["logprobs"]["text_offset"].as_array().into_iter().flatten().cloned());
+    }
+    assert_eq!((text.as_str(), json!(tokens)), ("abch", expected["tokens"].clone()));
+    assert_eq!(json!(offsets), expected["text_offset"]);
+
+    // The prompt alone; without probabilities; every choice of a prompt.
+    for max in ["max_tokens", "max_completion_tokens"] {
+        let body = json!({"prompt": "ab", "echo": true, "logprobs": 0, max: 0});
+        let reply = post(&router, COMPLETIONS, body).await.ok();
+        let choice = &reply["choices"][0];
+        assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("ab"), &json!("length")));
+        assert_eq!(choice["logprobs"]["token_logprobs"], json!([null, -1.0, -2.0]));
+        assert_eq!(choice["logprobs"]["tokens"].as_array().unwrap().len(), 3);
+        assert_eq!(reply["usage"]["completion_tokens"], 0);
+    }
+    let body = json!({"prompt": ["ab", "c"], "echo": true, "n": 2});
+    let reply = post(&router, COMPLETIONS, body).await.ok();
+    let texts: Vec<_> = reply["choices"].as_array().unwrap().iter().map(|it| &it["text"]).collect();
+    assert_eq!(texts, ["abhey", "abhey", "chey", "chey"]);
+    assert_eq!(reply["choices"][0]["logprobs"], json!(null));
+    // Tokens that nobody has are the prompt's fault.
+    let body = json!({"prompt": [97, 100_000], "echo": true});
+    assert_eq!(post(&router, COMPLETIONS, body).await.error().1, "prompt");
 }

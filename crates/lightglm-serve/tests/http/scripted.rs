@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lightglm_generation::{FinishReason, SamplingParams, Step, TokenHistory, TokenLogprob};
 use lightglm_serve::engine::{
     AdapterError, EngineApi, EngineError, EngineLimits, EngineRequest, EngineStats, Event,
-    EventSink, Rejection, Usage,
+    EventSink, PromptToken, Rejection, Usage,
 };
 
 use crate::toy_text::{END, VOCAB_SIZE};
@@ -232,6 +232,20 @@ fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, coun
     let mut usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
     usage.cached_tokens = usage.prompt_tokens / 2;
     let _ = sink(Event::Started { cached_tokens: usage.cached_tokens });
+    if let Some(top) = request.prompt_logprobs {
+        let tokens = request.prompt.iter().enumerate().skip(1).map(|(at, &token)| PromptToken {
+            token,
+            logprob: -(at as f32),
+            top_logprobs: (0..top as u32)
+                .map(|id| TokenLogprob { token: id + 97, logprob: -(id as f32) })
+                .collect(),
+        });
+        // In two parts, as prompts are run.
+        let mut tokens: Vec<PromptToken> = tokens.collect();
+        let rest = tokens.split_off(tokens.len() / 2);
+        let _ = sink(Event::Prompt(tokens));
+        let _ = sink(Event::Prompt(rest));
+    }
     let mut bytes = text.map(|text| text.into_bytes().into_iter().peekable());
     let mut generated: Vec<u32> = Vec::new();
     let reason = loop {

@@ -251,6 +251,7 @@ pub(in crate::http) async fn collect(
         let (index, event) = event?;
         let choice = &mut choices[index];
         match event {
+            ChoiceEvent::Prompt(_) => {}
             ChoiceEvent::Step(step) => {
                 if let (Some(all), Some(new)) = (&mut choice.logprobs, reply.logprobs(&step)) {
                     all.content.extend(new.content);
@@ -358,6 +359,7 @@ impl Encode for ChatStream {
         let mut calls = self.reply.splitters[index].calls();
         let mut pieces = std::mem::take(&mut self.pieces);
         let (mut logprobs, reason) = match event {
+            ChoiceEvent::Prompt(_) => (None, None),
             ChoiceEvent::Step(step) => {
                 let logprobs = self.reply.logprobs(&step);
                 self.reply.push(index, &step.text, &mut pieces);

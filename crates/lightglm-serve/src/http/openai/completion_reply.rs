@@ -61,7 +61,19 @@ pub(in crate::http) struct CompletionReply {
     logprobs: bool,
     /// Of each choice, where its next token begins.
     offsets: Vec<usize>,
+    /// Of each choice, the prompt that it repeats and has not yet; empty where none does.
+    echoes: Vec<Option<Echo>>,
+    /// Whether the prompts are all that is asked for.
+    echo_alone: bool,
     usage: Usage,
+}
+
+/// A prompt that is repeated.
+#[derive(Clone)]
+pub(super) struct Echo {
+    pub(super) text: String,
+    /// Its first token.
+    pub(super) first: Option<u32>,
 }
 
 impl CompletionReply {
@@ -81,8 +93,54 @@ impl CompletionReply {
             n,
             logprobs,
             offsets: vec![0; choices],
+            echoes: Vec::new(),
+            echo_alone: false,
             usage: Usage::default(),
         }
+    }
+
+    /// The reply that repeats `echoes`, one for each prompt, and says nothing more where they come `alone`.
+    pub(super) fn with_echoes(mut self, echoes: Vec<Echo>, alone: bool) -> Self {
+        let each = |echo: Echo| vec![Some(echo); self.n];
+        self.echoes = echoes.into_iter().flat_map(each).collect();
+        self.echo_alone = alone;
+        self
+    }
+
+    /// What the choice `index` begins with, once.
+    fn echo(&mut self, index: usize) -> Option<(String, Option<CompletionLogprobs>)> {
+        let echo = self.echoes.get_mut(index)?.take()?;
+        let offset = &mut self.offsets[index];
+        let first = echo.first.filter(|_| self.logprobs);
+        let first = first.map(|token| CompletionLogprobs::of_first(token, &*self.text, offset));
+        Some((echo.text, first))
+    }
+
+    /// What an event adds to the choice `index`.
+    fn part(&mut self, index: usize, event: ChoiceEvent) -> CompletionChoice {
+        let (mut text, mut logprobs) = self.echo(index).unwrap_or_default();
+        let mut finish_reason = None;
+        let new = match event {
+            ChoiceEvent::Prompt(tokens) => {
+                let offset = &mut self.offsets[index];
+                Some(CompletionLogprobs::of_prompt(&tokens, &*self.text, offset))
+            }
+            ChoiceEvent::Step(_) if self.echo_alone => None,
+            ChoiceEvent::Step(step) => {
+                text.push_str(&step.text);
+                self.logprobs(index, &step)
+            }
+            ChoiceEvent::Finished { reason, mut usage } => {
+                if self.echo_alone {
+                    usage.completion_tokens = 0;
+                }
+                self.usage.add(usage, index.is_multiple_of(self.n));
+                finish_reason = Some(if self.echo_alone { "length" } else { reason.as_str() });
+                None
+            }
+        };
+        append(&mut logprobs, new);
+        CompletionChoice { index, text, logprobs, finish_reason }
     }
 
     /// The reply in chunks.
@@ -105,6 +163,14 @@ impl CompletionReply {
     }
 }
 
+fn append(logprobs: &mut Option<CompletionLogprobs>, new: Option<CompletionLogprobs>) {
+    match (logprobs, new) {
+        (Some(all), Some(new)) => all.append(new),
+        (none @ None, new) => *none = new,
+        (Some(_), None) => {}
+    }
+}
+
 /// The reply in one piece.
 ///
 /// # Errors
@@ -122,20 +188,11 @@ pub(in crate::http) async fn collect(
     let mut choices: Vec<CompletionChoice> = (0..reply.offsets.len()).map(empty).collect();
     while let Some(event) = stream.next().await {
         let (index, event) = event?;
+        let part = reply.part(index, event);
         let choice = &mut choices[index];
-        match event {
-            ChoiceEvent::Step(step) => {
-                let new = reply.logprobs(index, &step);
-                if let (Some(all), Some(new)) = (&mut choice.logprobs, new) {
-                    all.append(new);
-                }
-                choice.text.push_str(&step.text);
-            }
-            ChoiceEvent::Finished { reason, usage } => {
-                choice.finish_reason = Some(reason.as_str());
-                reply.usage.add(usage, index.is_multiple_of(reply.n));
-            }
-        }
+        choice.text.push_str(&part.text);
+        append(&mut choice.logprobs, part.logprobs);
+        choice.finish_reason = part.finish_reason;
     }
     let completion = reply.completion(&choices, Some(Some(&reply.usage)));
     Ok(Json(completion).into_response())
@@ -149,20 +206,10 @@ pub(in crate::http) struct CompletionStream {
 
 impl Encode for CompletionStream {
     fn event(&mut self, index: usize, event: ChoiceEvent, out: &mut EventData) {
-        let (text, logprobs, finish_reason) = match event {
-            ChoiceEvent::Step(step) => {
-                let logprobs = self.reply.logprobs(index, &step);
-                if step.text.is_empty() && logprobs.is_none() {
-                    return;
-                }
-                (step.text, logprobs, None)
-            }
-            ChoiceEvent::Finished { reason, usage } => {
-                self.reply.usage.add(usage, index.is_multiple_of(self.reply.n));
-                (String::new(), None, Some(reason.as_str()))
-            }
-        };
-        let choice = CompletionChoice { index, text, logprobs, finish_reason };
+        let choice = self.reply.part(index, event);
+        if choice.text.is_empty() && choice.logprobs.is_none() && choice.finish_reason.is_none() {
+            return;
+        }
         out.push(&self.reply.completion(&[choice], self.include_usage.then_some(None)));
     }
 

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::completion_reply::{Completion, CompletionReply, collect};
+use super::completion_reply::{Completion, CompletionReply, Echo, collect};
 use super::loosen::tell;
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
 use super::sampling::Sampled;
@@ -29,8 +29,8 @@ pub(in crate::http) struct CompletionRequest {
     /// Alternatives per token; also reports the log-probabilities.
     #[schema(minimum = 0, value_type = Option<u64>)]
     logprobs: Option<Whole>,
-    /// Whether the answer repeats the prompt: it never does.
-    #[schema(value_type = Option<bool>)]
+    /// Whether the answer repeats the prompt before what follows; with `logprobs` its tokens are scored, too, and
+    /// `max_tokens` may be 0, for them alone.
     echo: Option<bool>,
     /// Choices to choose from: as many as there are.
     #[schema(minimum = 1, value_type = Option<u64>)]
@@ -73,6 +73,29 @@ impl Prompt {
     }
 }
 
+impl OnePrompt {
+    /// The tokens, and where it is repeated the text.
+    fn encode(self, state: &AppState, echo: bool) -> Result<(Vec<u32>, Option<String>), ApiError> {
+        let vocab_size = state.engine.limits().vocab_size;
+        match self {
+            Self::Text(text) => {
+                let tokens = state.text.encode_prompt(&text);
+                let tokens = tokens.map_err(|error| ApiError::text("prompt", &error))?;
+                Ok((tokens, echo.then_some(text)))
+            }
+            Self::Tokens(tokens) if !echo => Ok((tokens, None)),
+            Self::Tokens(tokens) => {
+                let mut detokenizer = state.text.detokenizer();
+                // Others are refused by the engine, which names them.
+                let known = tokens.iter().filter(|token| (**token as usize) < vocab_size);
+                let mut text: String = known.filter_map(|token| detokenizer.push(*token)).collect();
+                text.extend(detokenizer.finish());
+                Ok((tokens, Some(text)))
+            }
+        }
+    }
+}
+
 impl FromJson for CompletionRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
         read(value)
@@ -98,13 +121,12 @@ pub(in crate::http) async fn completions(
         sampling.constrained_by(demand.param)?;
         not_enforced.extend_from_slice(demand.not_enforced());
     }
+    let echo = request.echo == Some(true);
+    let echo_alone = echo && sampling.asks_for_nothing();
     let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
     sampling.shared.params.logprobs = logprobs;
     let n = sampling.n;
-    if request.echo == Some(true) {
-        return Err(ApiError::field("echo", "only false is supported"));
-    }
     if request.best_of.is_some_and(|best_of| best_of.0 != n as i128) {
         return Err(ApiError::field("best_of", "it must be n"));
     }
@@ -125,19 +147,23 @@ pub(in crate::http) async fn completions(
     });
     let bytes = bytes_to_work_on(demand.as_ref(), bytes.sum());
     let work = move |state: &AppState| {
-        let prompts = prompts.into_iter().map(|prompt| match prompt {
-            OnePrompt::Tokens(tokens) => Ok(tokens),
-            OnePrompt::Text(text) => {
-                let tokens = state.text.encode_prompt(&text);
-                tokens.map_err(|error| ApiError::text("prompt", &error))
-            }
-        });
-        choice_prompts(state, demand.as_ref(), prompts.collect::<Result<_, _>>()?, n)
+        let (mut encoded, mut echoes) = (Vec::new(), Vec::new());
+        for prompt in prompts {
+            let (tokens, text) = prompt.encode(state, echo)?;
+            echoes.extend(text.map(|text| Echo { text, first: tokens.first().copied() }));
+            encoded.push(tokens);
+        }
+        let mut choices = choice_prompts(state, demand.as_ref(), encoded, n)?;
+        for choice in &mut choices {
+            choice.prompt_logprobs = logprobs.filter(|_| echo);
+        }
+        Ok((choices, echoes))
     };
-    let prompts = state.work_on_text(&mut admission, bytes, work).await?;
+    let (prompts, echoes) = state.work_on_text(&mut admission, bytes, work).await?;
 
     let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
     let reply = CompletionReply::new(&state, sampling.model, choices, n, logprobs.is_some());
+    let reply = reply.with_echoes(echoes, echo_alone);
     let mut response = match sampling.shared.stream {
         true => sse::stream(stream, reply.stream(sampling.include_usage == Some(true))),
         false => collect(reply, stream).await?,

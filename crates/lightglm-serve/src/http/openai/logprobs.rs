@@ -1,9 +1,11 @@
 //! Log-probabilities in the two forms that OpenAI has for them.
 
-use lightglm_generation::{FinishReason, Step};
+use lightglm_generation::{FinishReason, Step, TokenLogprob};
 use lightglm_text::ChatText;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use crate::engine::PromptToken;
 
 /// What OpenAI says instead of minus infinity, which JSON does not have.
 const LEAST: f32 = -9999.0;
@@ -49,11 +51,11 @@ struct Alternative {
 pub(in crate::http) struct CompletionLogprobs {
     /// The tokens' texts.
     tokens: Vec<String>,
-    /// Natural logarithms of their probabilities.
-    token_logprobs: Vec<f32>,
-    /// The most likely tokens in each place.
-    #[schema(value_type = Vec<Object>)]
-    top_logprobs: Vec<Map<String, Value>>,
+    /// Natural logarithms of their probabilities; null of a prompt's first, before which nothing stands.
+    token_logprobs: Vec<Option<f32>>,
+    /// The most likely tokens in each place; null as above.
+    #[schema(value_type = Vec<Option<Object>>)]
+    top_logprobs: Vec<Option<Map<String, Value>>>,
     /// Where each token begins, in bytes of the tokens' texts put together.
     text_offset: Vec<usize>,
 }
@@ -95,15 +97,50 @@ impl CompletionLogprobs {
     /// The entry of a step, where it has one; `offset` moves behind its text.
     pub(super) fn of(step: &Step, text: &dyn ChatText, offset: &mut usize) -> Option<Self> {
         let (token, logprob) = reported(step)?;
-        let (name, _) = token_text(text, token);
-        let mut top = Map::new();
-        for other in &step.top_logprobs {
-            top.insert(token_text(text, other.token).0, json!(finite(other.logprob)));
+        let mut logprobs = Self::default();
+        logprobs.push(text, token, Some((logprob, &step.top_logprobs)), offset);
+        Some(logprobs)
+    }
+
+    /// The entry of a prompt's first token, of which there is nothing to say.
+    pub(super) fn of_first(token: u32, text: &dyn ChatText, offset: &mut usize) -> Self {
+        let mut logprobs = Self::default();
+        logprobs.push(text, token, None, offset);
+        logprobs
+    }
+
+    /// The entries of more tokens of a prompt.
+    pub(super) fn of_prompt(
+        tokens: &[PromptToken],
+        text: &dyn ChatText,
+        offset: &mut usize,
+    ) -> Self {
+        let mut logprobs = Self::default();
+        for scored in tokens {
+            let said = Some((finite(scored.logprob), &scored.top_logprobs[..]));
+            logprobs.push(text, scored.token, said, offset);
         }
-        let text_offset = vec![*offset];
+        logprobs
+    }
+
+    fn push(
+        &mut self,
+        text: &dyn ChatText,
+        token: u32,
+        said: Option<(f32, &[TokenLogprob])>,
+        offset: &mut usize,
+    ) {
+        let (name, _) = token_text(text, token);
+        self.text_offset.push(*offset);
         *offset += name.len();
-        let (tokens, token_logprobs) = (vec![name], vec![logprob]);
-        Some(Self { tokens, token_logprobs, top_logprobs: vec![top], text_offset })
+        self.tokens.push(name);
+        self.token_logprobs.push(said.map(|(logprob, _)| logprob));
+        self.top_logprobs.push(said.map(|(_, top)| {
+            let pair = |other: &TokenLogprob| {
+                (token_text(text, other.token).0, json!(finite(other.logprob)))
+            };
+            top.iter().map(pair).collect()
+        }));
     }
 
     pub(super) fn append(&mut self, mut other: Self) {

@@ -274,7 +274,12 @@ pub(in crate::http) fn choice_prompts(
                 return Err(ApiError::Internal);
             }
             let processors = processor.into_iter().collect();
-            choice_prompts.push(ChoicePrompt { prompt: prompt.clone(), seed_offset, processors });
+            choice_prompts.push(ChoicePrompt {
+                prompt: prompt.clone(),
+                seed_offset,
+                processors,
+                prompt_logprobs: None,
+            });
         }
     }
     Ok(choice_prompts)

@@ -135,6 +135,19 @@ impl SamplingFields {
         self
     }
 
+    /// Whether no token is asked for, which is then taken for one.
+    pub(super) fn asks_for_nothing(&mut self) -> bool {
+        let asked = match self.max_completion_tokens.is_some() {
+            true => &mut self.max_completion_tokens,
+            false => &mut self.max_tokens,
+        };
+        let nothing = *asked == Some(Whole(0));
+        if nothing {
+            *asked = Some(Whole(1));
+        }
+        nothing
+    }
+
     /// For a reply that has to be what `param` asks for: it ends where that ends.
     ///
     /// # Errors
