@@ -28,12 +28,23 @@ pub enum Constraint {
     /// schema accepts.
     ///
     /// `tool_choice: required` is every tool; a named function is that tool alone, not parallel;
-    /// `auto` needs no constraint.
+    /// `auto` needs no constraint, unless the reply has a format, too.
     ToolCall {
         /// Of which tools.
         tools: Vec<ToolSpec>,
         /// Whether more than one call may be made; they stand on lines of their own.
         parallel: bool,
+    },
+    /// Calls as above, or a JSON text as of [`JsonSchema`](Self::JsonSchema): `tool_choice: auto` beside a format.
+    ToolCallOrJson {
+        /// Of which tools.
+        tools: Vec<ToolSpec>,
+        /// Whether more than one call may be made.
+        parallel: bool,
+        /// What stands before the JSON text, as the model begins an answer; calls have none.
+        opening: String,
+        /// The schema.
+        schema: Value,
     },
 }
 

@@ -84,7 +84,9 @@ fn compile_here(
     let depth = limits.output_depth.min(MAX_OUTPUT_DEPTH);
     let guard = match constraint {
         Constraint::JsonSchema(_) | Constraint::JsonObject => Some(JsonGuard::new(depth, false)),
-        Constraint::ToolCall { .. } => Some(JsonGuard::new(depth, true)),
+        Constraint::ToolCall { .. } | Constraint::ToolCallOrJson { .. } => {
+            Some(JsonGuard::new(depth, true))
+        }
         Constraint::Regex(_) | Constraint::Lark(_) | Constraint::Choice(_) => None,
     };
     let mut processor =
@@ -119,7 +121,9 @@ fn at_fault(
     (field, reason): (&str, String),
     started: Instant,
 ) -> StructuredError {
-    if let Constraint::ToolCall { tools, .. } = constraint {
+    if let Constraint::ToolCall { tools, .. } | Constraint::ToolCallOrJson { tools, .. } =
+        constraint
+    {
         for (index, tool) in tools.iter().enumerate() {
             if started.elapsed() > SEARCH {
                 break;

@@ -45,7 +45,12 @@ pub(crate) fn grammar(
         }
         Constraint::Choice(choices) => (choice_grammar(choices, limits)?, "choice"),
         Constraint::ToolCall { tools, parallel } => {
-            (tool_grammar(tools, *parallel, limits)?, "tools")
+            (tool_grammar(tools, *parallel, None, limits)?, "tools")
+        }
+        Constraint::ToolCallOrJson { tools, parallel, opening, schema } => {
+            check_schema(schema, "schema", limits, &mut SchemaWork::default())?;
+            let instead = Some((&**opening, prepared(schema, "schema")?));
+            (tool_grammar(tools, *parallel, instead, limits)?, "tools")
         }
     })
 }
@@ -158,14 +163,22 @@ fn choice_grammar(
     Ok(TopLevelGrammar::from_lark(lark))
 }
 
-/// `name`, a line break and the arguments; once, or on line after line.
+/// `name`, a line break and the arguments; once, or on line after line. `instead` of calls there may be an
+/// opening and what a schema accepts.
 fn tool_grammar(
     tools: &[ToolSpec],
     parallel: bool,
+    instead: Option<(&str, Value)>,
     limits: &StructuredLimits,
 ) -> Result<TopLevelGrammar, StructuredError> {
     check_tools(tools, limits)?;
-    let mut lark = String::from(if parallel { r"start: call (/\n/ call)*" } else { "start: call" });
+    let calls = if parallel { r"calls: call (/\n/ call)*" } else { "calls: call" };
+    let mut lark = match &instead {
+        None => String::from("start: calls"),
+        Some(("", _)) => String::from("start: calls | @reply"),
+        Some((opening, _)) => format!("start: calls | /{}/ @reply", escaped(opening)),
+    };
+    let _ = write!(lark, "\n{calls}");
     let mut schemas = Vec::with_capacity(tools.len());
     let calls: Vec<String> = (0..tools.len()).map(|index| format!("call{index}")).collect();
     // Writing to a string does not fail.
@@ -178,6 +191,11 @@ fn tool_grammar(
             lark_grammar: None,
         });
     }
+    schemas.extend(instead.map(|(_, schema)| GrammarWithLexer {
+        name: Some("reply".to_owned()),
+        json_schema: Some(schema),
+        lark_grammar: None,
+    }));
     let mut grammar = TopLevelGrammar::from_lark(lark);
     grammar.grammars.extend(schemas);
     Ok(grammar)

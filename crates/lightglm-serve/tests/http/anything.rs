@@ -19,7 +19,7 @@ pub(crate) fn processors(replies: usize) -> Vec<Box<dyn LogitsProcessor>> {
 }
 
 /// Takes every constraint, and remembers it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Compiled(Arc<Mutex<Vec<Constraint>>>);
 
 impl Compiled {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::{CHAT, COMPLETIONS, chat, config, post, post_text, router, send, server};
 use crate::scripted::Scripted;
+use crate::toy_text::shown;
 
 #[tokio::test]
 async fn wrong_values_are_named() {
@@ -287,4 +288,50 @@ async fn habits_of_clients_are_understood() {
     }
     let error = post(&router, CHAT, chat(json!({"max_tokens": 101}))).await.error();
     assert_eq!(error, (400, "max_tokens".into(), "invalid_value".into()));
+}
+
+/// What clients send back of a reply, and write in messages.
+#[tokio::test]
+async fn messages_have_the_forms_that_clients_write() {
+    let prompt = async |messages: Value| {
+        let engine = Scripted::saying("x");
+        post(&router(&engine), CHAT, json!({"messages": messages})).await.ok();
+        shown(&engine.one().prompt)
+    };
+    let user = json!({"role": "user", "content": "hi"});
+    let plain = prompt(json!([user, {"role": "assistant", "content": "no"}, user])).await;
+    for assistant in [
+        json!({"content": null, "refusal": "no"}),
+        json!({"content": [{"type": "refusal", "refusal": "no"}]}),
+        json!({"content": [{"type": "output_text", "text": "no", "annotations": []}]}),
+        json!({"content": "no", "refusal": null, "tool_calls": null, "function_call": null, "audio": null}),
+    ] {
+        let mut message = json!({"role": "assistant"});
+        message.as_object_mut().unwrap().extend(assistant.as_object().unwrap().clone());
+        assert_eq!(prompt(json!([user, message, user])).await, plain, "{assistant}");
+    }
+    let parts = json!([{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]);
+    assert_eq!(prompt(parts).await, prompt(json!([user])).await);
+    // Nothing was said, or returned.
+    for role in ["assistant", "tool"] {
+        let empty = prompt(json!([user, {"role": role, "content": ""}, user])).await;
+        assert_eq!(prompt(json!([user, {"role": role, "content": null}, user])).await, empty);
+    }
+    let router = router(&Scripted::saying("x"));
+    for (message, param) in [
+        (json!({"role": "user", "content": null}), "messages[0].content"),
+        (json!({"role": "user"}), "messages[0].content"),
+        (json!({"role": "user", "content": [{"type": "input_image"}]}), "messages[0].content[0]"),
+        (json!({"role": "user", "content": [{"type": "input_text"}]}), "messages[0].content[0]"),
+        (json!({"role": "assistant", "content": [{"type": "refusal"}]}), "messages[0].content[0]"),
+        (
+            json!({"role": "assistant", "content": "a", "function_call": {"name": "f", "arguments": ""}}),
+            "messages[0].function_call",
+        ),
+        (json!({"role": "assistant", "content": "a", "audio": {"id": "a1"}}), "messages[0].audio"),
+        (json!({"role": "user", "content": "a", "images": ["aGk="]}), "messages[0].images"),
+    ] {
+        let error = post(&router, CHAT, json!({"messages": [message]})).await.error();
+        assert_eq!((error.0, error.1.as_str()), (400, param), "{message}");
+    }
 }

@@ -332,3 +332,106 @@ async fn a_call_that_is_cut_is_a_call() {
     let must = post(&forced(&engine), CHAT, with("required")).await.ok();
     assert_eq!(must["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "get_weather");
 }
+
+/// The names that the constraint of a request allows to be called, or `None` where there is none.
+async fn forced_names(body: Value) -> Option<(Vec<String>, bool)> {
+    let (engine, compiled) = (Scripted::saying("{}"), Compiled::default());
+    let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
+    post(&router, CHAT, chat(body)).await.ok();
+    match compiled.pop()? {
+        Constraint::ToolCall { tools, parallel } => {
+            Some((tools.into_iter().map(|tool| tool.name).collect(), parallel))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The ways in which clients say which tools are called.
+#[tokio::test]
+async fn tools_are_chosen_by_word_by_name_and_by_list() {
+    let both = vec!["get_weather".to_owned(), "get_time".to_owned()];
+    let named = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let allowed = |mode: &str, names: &[&str]| {
+        let tools: Vec<Value> = names.iter().map(|name| named(name)).collect();
+        json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}})
+    };
+    let one = |name: &str| vec![name.to_owned()];
+    for (choice, expected) in [
+        (json!("required"), Some((both.clone(), true))),
+        (json!("any"), Some((both.clone(), true))),
+        (json!({"type": "any"}), Some((both.clone(), true))),
+        (json!({"type": "auto"}), None),
+        (named("get_time"), Some((one("get_time"), false))),
+        (allowed("required", &["get_time"]), Some((one("get_time"), true))),
+        (allowed("any", &["get_time", "get_weather", "get_time"]), Some((both, true))),
+        (allowed("auto", &["get_time"]), None),
+    ] {
+        let body = json!({"tools": tools(), "tool_choice": choice});
+        assert_eq!(forced_names(body).await, expected, "{choice}");
+    }
+    // What must not be called is not told of, and is no call.
+    for (choice, told) in [
+        (allowed("auto", &["get_time"]), "[get_time]"),
+        (allowed("none", &["get_time"]), ""),
+        (json!({"type": "none"}), ""),
+    ] {
+        let engine = Scripted::saying(REPLY);
+        let body = chat(json!({"tools": tools(), "tool_choice": choice}));
+        let reply = post(&router(&engine), CHAT, body).await.ok();
+        let prompt = shown(&engine.one().prompt);
+        assert!(prompt.contains(told) && !prompt.contains("get_weather"), "{prompt}");
+        let calls = reply["choices"][0]["message"]["tool_calls"].as_array().map_or(0, Vec::len);
+        assert_eq!(calls, usize::from(!told.is_empty()));
+    }
+    let router = router(&Scripted::saying("x"));
+    for (choice, param) in [
+        (named("absent"), "tool_choice.function.name"),
+        (json!({"type": "function"}), "tool_choice.function"),
+        (json!({"type": "allowed_tools"}), "tool_choice.allowed_tools"),
+        (allowed("auto", &[]), "tool_choice.allowed_tools.tools"),
+        (
+            allowed("auto", &["get_time", "absent"]),
+            "tool_choice.allowed_tools.tools[1].function.name",
+        ),
+        (json!({"type": "auto", "function": {"name": "get_time"}}), "tool_choice.function"),
+        (json!({"type": "custom"}), "tool_choice.type"),
+        (json!("sometimes"), "tool_choice"),
+    ] {
+        let body = chat(json!({"tools": tools(), "tool_choice": choice}));
+        assert_eq!(post(&router, CHAT, body).await.error().1, param);
+    }
+}
+
+/// A format beside tools that may be called: the reply is one or the other.
+#[tokio::test]
+async fn a_format_beside_tools_allows_both() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    for (format, schema) in
+        [(format, schema), (json!({"type": "json_object"}), json!({"type": "object"}))]
+    {
+        for (said, calls) in [("{\"a\": 1}", 0), ("get_time\n{}", 1)] {
+            let (engine, compiled) = (Scripted::saying(said), Compiled::default());
+            let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
+            let body = chat(json!({"tools": tools(), "response_format": format}));
+            let choice = &post(&router, CHAT, body).await.ok()["choices"][0];
+            let message = &choice["message"];
+            assert_eq!(message["tool_calls"].as_array().map_or(0, Vec::len), calls);
+            assert_eq!(message["content"], if calls == 0 { json!(said) } else { Value::Null });
+            let Some(Constraint::ToolCallOrJson { tools, parallel, schema: of, .. }) =
+                compiled.pop()
+            else {
+                panic!("{compiled:?}");
+            };
+            assert_eq!((tools.len(), parallel, of), (2, true, schema.clone()));
+        }
+    }
+    // Not of what a call could be taken for, nor where there is no call.
+    let router = forced(&Scripted::saying("x"));
+    let body = json!({"tools": tools(), "guided_regex": "a+"});
+    assert_eq!(post(&router, CHAT, chat(body)).await.error().1, "guided_regex");
+    let body = json!({"tools": tools(), "guided_regex": "a+", "tool_choice": "none"});
+    post(&router, CHAT, chat(body)).await.ok();
+    let body = json!({"tools": tools(), "response_format": {"type": "json_object"}, "tool_choice": "required"});
+    assert_eq!(post(&router, CHAT, chat(body)).await.error().1, "tools");
+}

@@ -121,3 +121,35 @@ fn the_model_s_own_spelling_is_allowed() {
         assert_eq!(logits[next as usize], 0.0, "after {end} tokens");
     }
 }
+
+/// A format beside tools that may be called: each reply is calls or what the schema accepts, and both occur.
+#[test]
+fn a_format_or_calls() {
+    let Some(text) = model_text() else { return };
+    let object = |name: &str| {
+        json!({ "type": "object", "properties": { name: { "enum": ["a", "b"] } },
+            "required": [name], "additionalProperties": false })
+    };
+    let tools = vec![ToolSpec { name: "look_up".into(), parameters: object("key") }];
+    for opening in ["", "\n", "Answer: "] {
+        let (mut called, mut answered) = (0, 0);
+        let (tools, schema) = (tools.clone(), object("answer"));
+        let opening = opening.to_owned();
+        let constraint =
+            Constraint::ToolCallOrJson { tools, parallel: true, opening: opening.clone(), schema };
+        for reply in replies(&text, &constraint) {
+            let parsed = parse_tool_calls(&reply, &["look_up"]);
+            if parsed.calls.is_empty() {
+                let json = reply.strip_prefix(&opening).unwrap_or_else(|| panic!("{reply:?}"));
+                let value: Value = serde_json::from_str(json).unwrap();
+                assert!(value["answer"].is_string(), "{reply}");
+                answered += 1;
+            } else {
+                assert_eq!(parsed.content, "", "{reply}");
+                assert!(parsed.calls.iter().all(|call| call.arguments["key"].is_string()));
+                called += 1;
+            }
+        }
+        assert!(called > 0 && answered > 0, "{called} calls, {answered} answers");
+    }
+}

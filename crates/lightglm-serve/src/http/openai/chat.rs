@@ -71,9 +71,13 @@ pub(in crate::http) async fn chat(
     let WithThinking { thinking: thoughts, request } = request;
     let limits = &state.config.limits;
     let tools = checked(request.tools, limits)?;
-    let plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
-    let calls = plan.calls();
-    let demand = format.demand(plan.constraint, limits)?;
+    let mut plan = plan(tools, request.tool_choice, request.parallel_tool_calls)?;
+    let is_forced = plan.constraint.is_some();
+    let mut demand = format.demand(plan.constraint.take(), limits)?;
+    if !is_forced && plan.may_call() {
+        demand = demand.map(|demand| demand.or_calls(&plan)).transpose()?;
+    }
+    let calls = plan.calls(demand.is_some());
     let mut not_enforced = plan.not_enforced;
     if let Some(demand) = &demand {
         sampling.constrained_by(demand.param)?;
@@ -116,12 +120,16 @@ pub(in crate::http) async fn chat(
             (None, thinking) => (prompt, thinking, opening),
             (Some(_), Thinking::Opened) => (prompt, thinking, String::new()),
             (Some(Constraint::ToolCall { .. }), _) => (prompt, Thinking::Never, String::new()),
+            (Some(Constraint::ToolCallOrJson { .. }), _) => (prompt, Thinking::Never, opening),
             (Some(_), _) => {
                 let opened = text.open_reply(prompt, &opening);
                 let opened = opened.map_err(|error| ApiError::text("messages", &error))?;
                 (opened, Thinking::Never, String::new())
             }
         };
+        if let Some(demand) = &mut demand {
+            demand.open_with(&opening);
+        }
         let mut choices = choice_prompts(state, demand.as_ref(), vec![prompt], n)?;
         thoughts.control(text, thinking, &mut choices)?;
         Ok((choices, thinking, opening))

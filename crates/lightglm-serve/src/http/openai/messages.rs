@@ -13,12 +13,16 @@ use crate::http::error::ApiError;
 pub(in crate::http) struct ChatMessage {
     /// Who speaks.
     role: Role,
-    /// What is said; an assistant's may be absent where it calls tools.
+    /// What is said; an assistant's and a tool's may be null.
     content: Option<Content>,
+    /// An assistant's text where it refused.
+    refusal: Option<String>,
     /// An assistant's calls.
     tool_calls: Option<Vec<MessageToolCall>>,
     /// What an assistant thought, for templates that keep it.
     reasoning_content: Option<String>,
+    /// The same, by its newer name.
+    reasoning: Option<String>,
     /// Which call a tool answers.
     tool_call_id: Option<String>,
     /// The speaker's name, for templates that have a place for it.
@@ -58,22 +62,29 @@ enum Content {
 /// A part of a message. This model reads text alone.
 #[derive(Deserialize, utoipa::ToSchema)]
 struct Part {
-    /// `text`.
+    /// Its kind.
     #[serde(rename = "type")]
     #[schema(value_type = PartType)]
     kind: String,
     /// The text.
-    #[schema(value_type = String)]
     text: Option<String>,
+    /// The text of a refusal.
+    refusal: Option<String>,
 }
 
 /// The kinds of parts that are read.
 #[derive(utoipa::ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code, reason = "names the only kind in the OpenAPI document")]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "names the kinds in the OpenAPI document")]
 enum PartType {
     /// Text.
     Text,
+    /// Text, as the Responses API names what a user says.
+    InputText,
+    /// Text, as it names what a model says.
+    OutputText,
+    /// What an assistant said instead of an answer.
+    Refusal,
 }
 
 /// A call that an assistant made.
@@ -182,11 +193,14 @@ pub(in crate::http) fn template_messages(
             let param = format!("{}.tool_call_id", at());
             return Err(ApiError::field(param, "the last calls before it have no such id"));
         }
-        let text = match message.content {
+        let refusal = message.refusal.filter(|_| message.role == Role::Assistant);
+        let text = match message.content.or(refusal.map(Content::Text)) {
             Some(content) => Some(content.text().map_err(|(part, reason)| {
                 ApiError::field(format!("{}.content[{part}]", at()), reason)
             })?),
             None if message.role == Role::Assistant && !calls.is_empty() => None,
+            // Clients write null where there is nothing to say.
+            None if matches!(message.role, Role::Assistant | Role::Tool) => Some(String::new()),
             None => return Err(ApiError::field(format!("{}.content", at()), "it is required")),
         };
         let role = match message.role {
@@ -200,7 +214,7 @@ pub(in crate::http) fn template_messages(
             turn = turn.with("tool_calls", calls.into_iter().map(value_of).collect::<Vec<_>>());
         }
         let texts = [
-            ("reasoning_content", message.reasoning_content),
+            ("reasoning_content", message.reasoning_content.or(message.reasoning)),
             ("tool_call_id", message.tool_call_id),
             ("name", message.name),
         ];
@@ -234,12 +248,17 @@ impl Content {
         };
         let mut texts = Vec::with_capacity(parts.len());
         for (index, part) in parts.into_iter().enumerate() {
-            match part.text {
-                Some(text) if part.kind == "text" => texts.push(text),
-                Some(_) | None if part.kind != "text" => {
-                    return Err((index, "this model reads parts of the type text alone"));
+            let text = match part.kind.as_str() {
+                "text" | "input_text" | "output_text" => part.text,
+                "refusal" => part.refusal,
+                _ => return Err((index, "this model reads parts of the type text alone")),
+            };
+            match text {
+                Some(text) => texts.push(text),
+                None if part.kind == "refusal" => {
+                    return Err((index, "a part of the type refusal must have a refusal"));
                 }
-                _ => return Err((index, "a part of the type text must have a text")),
+                None => return Err((index, "a part of the type text must have a text")),
             }
         }
         Ok(texts.join("\n"))

@@ -2,9 +2,10 @@
 
 use lightglm_generation::LogitsProcessor;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::loosen::loosen;
+use super::tools::ToolPlan;
 use super::unmet::refuse_unmet;
 use crate::constraint::Constraint;
 use crate::http::choice_stream::ChoicePrompt;
@@ -119,6 +120,33 @@ impl Demand {
     /// What of it is not enforced.
     pub(in crate::http) fn not_enforced(&self) -> &[String] {
         &self.not_enforced
+    }
+
+    /// The same, where the reply may be calls of `plan`'s tools instead.
+    ///
+    /// # Errors
+    /// [`ApiError::Field`] where calls cannot be told from what else the reply may be.
+    pub(in crate::http) fn or_calls(self, plan: &ToolPlan) -> Result<Self, ApiError> {
+        let schema = match self.constraint {
+            Constraint::JsonSchema(schema) => schema,
+            Constraint::JsonObject => json!({"type": "object"}),
+            _ => {
+                let reason = "it cannot stand beside tools that may be called";
+                return Err(ApiError::field(self.param, reason));
+            }
+        };
+        let mut not_enforced = self.not_enforced;
+        let (tools, parallel) = (plan.specs(&mut not_enforced), plan.parallel);
+        let opening = String::new();
+        let constraint = Constraint::ToolCallOrJson { tools, parallel, opening, schema };
+        Ok(Self { constraint, not_enforced, ..self })
+    }
+
+    /// Says what stands before a reply that might be calls, which have it not.
+    pub(in crate::http) fn open_with(&mut self, said: &str) {
+        if let Constraint::ToolCallOrJson { opening, .. } = &mut self.constraint {
+            said.clone_into(opening);
+        }
     }
 
     /// For a schema, or the text of one.

@@ -56,16 +56,19 @@ struct ToolFunction {
 
 /// Whether and which tools are called.
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(untagged, expecting = "it must be none, auto, required, or a function's name in an object")]
+#[serde(
+    untagged,
+    expecting = "it must be none, auto, required, or an object of the type function or allowed_tools"
+)]
 pub(in crate::http) enum ToolChoice {
     /// In a word.
     Mode(ToolMode),
-    /// This function.
-    Named(NamedTool),
+    /// These functions.
+    Chosen(ChosenTools),
 }
 
 /// Whether tools are called.
-#[derive(Deserialize, Clone, Copy, utoipa::ToSchema)]
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::http) enum ToolMode {
     /// Never.
@@ -74,11 +77,55 @@ pub(in crate::http) enum ToolMode {
     Auto,
     /// At least one.
     Required,
+    /// The same, by other servers' name.
+    Any,
 }
 
-/// A function that must be called.
+/// A function that must be called, or those that may be.
 #[derive(Deserialize, utoipa::ToSchema)]
-pub(in crate::http) struct NamedTool {
+pub(in crate::http) struct ChosenTools {
+    /// `function`, `allowed_tools`, or a word as above.
+    #[serde(rename = "type")]
+    #[schema(value_type = ChosenType)]
+    kind: String,
+    /// The function.
+    function: Option<NamedFunction>,
+    /// The functions.
+    allowed_tools: Option<AllowedTools>,
+}
+
+/// The kinds of choices.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "names the kinds in the OpenAPI document")]
+enum ChosenType {
+    /// One.
+    Function,
+    /// Some.
+    AllowedTools,
+    /// None.
+    None,
+    /// As the model likes.
+    Auto,
+    /// At least one.
+    Required,
+    /// The same.
+    Any,
+}
+
+/// Those of the tools that the model is told of.
+#[derive(Deserialize, utoipa::ToSchema)]
+struct AllowedTools {
+    /// Whether one has to be called.
+    mode: ToolMode,
+    /// Which.
+    #[schema(min_items = 1)]
+    tools: Vec<NamedTool>,
+}
+
+/// A function by its name.
+#[derive(Deserialize, utoipa::ToSchema)]
+struct NamedTool {
     /// `function`.
     #[serde(rename = "type")]
     #[schema(value_type = FunctionType)]
@@ -95,6 +142,51 @@ struct NamedFunction {
     name: String,
 }
 
+impl ChosenTools {
+    /// What it asks for, and for which of the tools; `None` is all. A function that is named so is called once.
+    fn resolve(self) -> Result<(ToolMode, Option<ToolNames>), ApiError> {
+        let misplaced = |field: &str| {
+            let param = format!("tool_choice.{field}");
+            Err(ApiError::field(param, "the type of tool_choice is another"))
+        };
+        match (&*self.kind, self.function, self.allowed_tools) {
+            ("function", Some(function), None) => {
+                let name = (function.name, "tool_choice.function.name".to_owned());
+                Ok((ToolMode::Required, Some(vec![name])))
+            }
+            ("allowed_tools", None, Some(AllowedTools { mode, tools })) => {
+                if tools.is_empty() {
+                    let param = "tool_choice.allowed_tools.tools";
+                    return Err(ApiError::field(param, "it must have a tool"));
+                }
+                let at = |index, field| format!("tool_choice.allowed_tools.tools[{index}].{field}");
+                let mut names = ToolNames::new();
+                for (index, tool) in tools.into_iter().enumerate() {
+                    if tool.kind != "function" {
+                        return Err(ApiError::field(at(index, "type"), "it must be function"));
+                    }
+                    names.push((tool.function.name, at(index, "function.name")));
+                }
+                Ok((mode, Some(names)))
+            }
+            ("function", None, _) => Err(ApiError::field("tool_choice.function", "it is required")),
+            ("allowed_tools", _, None) => {
+                Err(ApiError::field("tool_choice.allowed_tools", "it is required"))
+            }
+            ("allowed_tools", Some(_), _) => misplaced("function"),
+            (_, _, Some(_)) => misplaced("allowed_tools"),
+            (_, Some(_), _) => misplaced("function"),
+            ("none", ..) => Ok((ToolMode::None, None)),
+            ("auto", ..) => Ok((ToolMode::Auto, None)),
+            ("required" | "any", ..) => Ok((ToolMode::Required, None)),
+            _ => Err(ApiError::field("tool_choice.type", "it must be function or allowed_tools")),
+        }
+    }
+}
+
+/// Names of functions, and the fields that they came in.
+type ToolNames = Vec<(String, String)>;
+
 /// Tools that were checked.
 #[derive(Default)]
 pub(in crate::http) struct Tools {
@@ -108,6 +200,17 @@ pub(in crate::http) struct Tools {
 }
 
 impl Tools {
+    /// Those of these places.
+    fn only(&self, places: &[usize]) -> Self {
+        let values: Vec<Value> = places.iter().map(|at| self.values[*at].clone()).collect();
+        Self {
+            names: places.iter().map(|at| self.names[*at].clone()).collect(),
+            bytes: values.iter().map(|value| value.to_string().len()).sum(),
+            values,
+            strict: places.iter().map(|at| self.strict[*at]).collect(),
+        }
+    }
+
     /// What a constraint is told of a tool; parameters that are missing are any. What of them is not enforced
     /// is added to `told`.
     fn spec(&self, index: usize, told: &mut Vec<String>) -> ToolSpec {
@@ -187,51 +290,65 @@ pub(in crate::http) fn plan(
     choice: Option<ToolChoice>,
     parallel: Option<bool>,
 ) -> Result<ToolPlan, ApiError> {
-    let parallel = parallel.unwrap_or(true);
-    let free = |tools| ToolPlan { tools, constraint: None, parallel, not_enforced: Vec::new() };
-    let mut not_enforced = Vec::new();
-    match choice {
-        // The model is not told of tools that it must not call.
-        Some(ToolChoice::Mode(ToolMode::None)) => Ok(free(Tools::default())),
-        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(free(tools)),
-        Some(ToolChoice::Mode(ToolMode::Required)) if tools.names.is_empty() => {
-            Err(ApiError::field("tool_choice", "required needs tools"))
-        }
-        Some(ToolChoice::Mode(ToolMode::Required)) => {
-            let specs = (0..tools.names.len()).map(|index| tools.spec(index, &mut not_enforced));
-            let constraint = Constraint::ToolCall { tools: specs.collect(), parallel };
-            Ok(ToolPlan { tools, constraint: Some(constraint), parallel, not_enforced })
-        }
-        Some(ToolChoice::Named(named)) if named.kind != "function" => {
-            Err(ApiError::field("tool_choice.type", "it must be function"))
-        }
-        Some(ToolChoice::Named(named)) => {
-            let at = tools.names.iter().position(|name| *name == named.function.name);
-            let Some(at) = at else {
-                let reason = "tools has no function of this name";
-                return Err(ApiError::field("tool_choice.function.name", reason));
-            };
-            let spec = tools.spec(at, &mut not_enforced);
-            let constraint = Constraint::ToolCall { tools: vec![spec], parallel: false };
-            Ok(ToolPlan { tools, constraint: Some(constraint), parallel: false, not_enforced })
-        }
+    let is_named = matches!(&choice, Some(ToolChoice::Chosen(chosen)) if chosen.function.is_some());
+    let (mode, names) = match choice {
+        None => (ToolMode::Auto, None),
+        Some(ToolChoice::Mode(mode)) => (mode, None),
+        Some(ToolChoice::Chosen(chosen)) => chosen.resolve()?,
+    };
+    let parallel = parallel.unwrap_or(true) && !is_named;
+    let mut callable: Vec<usize> = (0..tools.names.len()).collect();
+    if let Some(names) = &names {
+        let find = |(name, param): &(String, String)| {
+            let at = tools.names.iter().position(|known| known == name);
+            at.ok_or_else(|| ApiError::field(param, "tools has no function of this name"))
+        };
+        callable = names.iter().map(find).collect::<Result<_, _>>()?;
+        callable.sort_unstable();
+        callable.dedup();
     }
+    let mut not_enforced = Vec::new();
+    let (tools, constraint) = match mode {
+        // The model is not told of tools that it must not call.
+        ToolMode::None => (Tools::default(), None),
+        ToolMode::Auto if names.is_none() => (tools, None),
+        ToolMode::Auto => (tools.only(&callable), None),
+        ToolMode::Required | ToolMode::Any if callable.is_empty() => {
+            return Err(ApiError::field("tool_choice", "required needs tools"));
+        }
+        ToolMode::Required | ToolMode::Any => {
+            let specs = callable.iter().map(|index| tools.spec(*index, &mut not_enforced));
+            let constraint = Constraint::ToolCall { tools: specs.collect(), parallel };
+            (tools, Some(constraint))
+        }
+    };
+    Ok(ToolPlan { tools, constraint, parallel, not_enforced })
 }
 
 /// Which calls a reply may have.
 #[derive(Default)]
 pub(in crate::http) struct Calls {
     names: Vec<String>,
-    /// Whether it can be nothing else.
+    /// Whether what begins as a call can be nothing else.
     must: bool,
     parallel: bool,
 }
 
 impl ToolPlan {
-    /// Which calls the reply may have.
-    pub(in crate::http) fn calls(&self) -> Calls {
-        let must = self.constraint.is_some();
-        Calls { names: self.tools.names.clone(), must, parallel: self.parallel }
+    /// Which calls the reply may have; whether it is held to a grammar, by these tools or otherwise.
+    pub(in crate::http) fn calls(&self, is_constrained: bool) -> Calls {
+        Calls { names: self.tools.names.clone(), must: is_constrained, parallel: self.parallel }
+    }
+
+    /// Whether there is a tool that the model may call.
+    pub(in crate::http) fn may_call(&self) -> bool {
+        !self.tools.names.is_empty()
+    }
+
+    /// What a constraint is told of the tools that the model may call; what of them is not enforced is added to
+    /// `told`.
+    pub(super) fn specs(&self, told: &mut Vec<String>) -> Vec<ToolSpec> {
+        (0..self.tools.names.len()).map(|index| self.tools.spec(index, told)).collect()
     }
 }
 

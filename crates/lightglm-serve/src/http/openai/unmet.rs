@@ -68,22 +68,41 @@ const UNMET: [(&str, &str, Option<f64>); 50] = [
     ("watermark", NOT_DONE, None),
 ];
 
+/// Fields of messages, as above.
+const UNMET_IN_MESSAGES: [(&str, &str); 4] = [
+    ("function_call", "it is not supported: use tool_calls"),
+    ("audio", NOT_DONE),
+    ("images", "this model reads text alone"),
+    ("videos", "this model reads text alone"),
+];
+
+/// Whether a field that is not done asks for something; `off` is the number that does not.
+fn asks(value: &Value, off: Option<f64>) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Number(number) => number.as_f64() != Some(off.unwrap_or(0.0)),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(true) => true,
+    }
+}
+
 /// Refuses what a request asks for that is not done here.
 ///
 /// # Errors
 /// [`ApiError::Field`].
 pub(super) fn refuse_unmet(request: &Value) -> Result<(), ApiError> {
     for (field, reason, off) in UNMET {
-        let asks = match &request[field] {
-            Value::Null | Value::Bool(false) => false,
-            Value::Number(number) => number.as_f64() != Some(off.unwrap_or(0.0)),
-            Value::String(text) => !text.is_empty(),
-            Value::Array(items) => !items.is_empty(),
-            Value::Object(fields) => !fields.is_empty(),
-            Value::Bool(true) => true,
-        };
-        if asks {
+        if asks(&request[field], off) {
             return Err(ApiError::field(field, reason));
+        }
+    }
+    for (index, message) in request["messages"].as_array().into_iter().flatten().enumerate() {
+        for (field, reason) in UNMET_IN_MESSAGES {
+            if asks(&message[field], None) {
+                return Err(ApiError::field(format!("messages[{index}].{field}"), reason));
+            }
         }
     }
     // The other kinds of output, and control tokens in the text.
