@@ -218,7 +218,7 @@ pub(in crate::http) fn plan(
 
 /// A piece of a reply.
 #[derive(Debug, PartialEq)]
-pub(super) enum Piece {
+pub(in crate::http) enum Piece {
     /// Thoughts.
     Reasoning(String),
     /// Text.

@@ -72,7 +72,7 @@ const UNMET: [(&str, &str, Option<f64>); 50] = [
 ///
 /// # Errors
 /// [`ApiError::Field`].
-pub(super) fn refuse_unmet(request: &Value) -> Result<(), ApiError> {
+pub(in crate::http) fn refuse_unmet(request: &Value) -> Result<(), ApiError> {
     for (field, reason, off) in UNMET {
         let asks = match &request[field] {
             Value::Null | Value::Bool(false) => false,
