@@ -6,6 +6,7 @@ use lightglm_generation::{SampleError, SamplingError};
 use lightglm_text::ChatTextError;
 use serde::Serialize;
 
+use super::dialect::ErrorMessage;
 use super::shorten::{shortened, shortened_inside};
 use crate::engine::{AdapterError, EngineError, Rejection};
 
@@ -34,6 +35,10 @@ pub(super) enum ApiError {
     UnknownModel { name: String },
     #[error("There is no {path} here.")]
     UnknownPath { path: String },
+    #[error(
+        "Nothing is stored here: a response is in the answer to its request, and nowhere else."
+    )]
+    NotStored,
     #[error("{path} does not know the method {method}.")]
     Method { method: String, path: String },
     #[error("The server works on {limit} requests already, which is its limit.")]
@@ -99,7 +104,9 @@ impl ApiError {
             Self::Field { .. } | Self::Json { .. } | Self::BodyAborted => StatusCode::BAD_REQUEST,
             Self::Unsupported { .. } => StatusCode::BAD_REQUEST,
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
-            Self::UnknownModel { .. } | Self::UnknownPath { .. } => StatusCode::NOT_FOUND,
+            Self::UnknownModel { .. } | Self::UnknownPath { .. } | Self::NotStored => {
+                StatusCode::NOT_FOUND
+            }
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout | Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -147,7 +154,7 @@ impl ApiError {
             Self::NoKey => "missing_api_key",
             Self::WrongKey => "invalid_api_key",
             Self::UnknownModel { .. } => "model_not_found",
-            Self::UnknownPath { .. } => "not_found",
+            Self::UnknownPath { .. } | Self::NotStored => "not_found",
             Self::Method { .. } => "method_not_allowed",
             Self::Concurrency { .. } => "concurrency_limit",
             Self::Rejected { rejection, .. } => match rejection {
@@ -209,7 +216,8 @@ impl ApiError {
         }
     }
 
-    fn message(&self) -> String {
+    /// What the client is told.
+    pub(super) fn message(&self) -> String {
         match self {
             // What a loader or a model says may name files of the machine: that is for the log.
             Self::Adapter(AdapterError::Failed { name, .. }) => {
@@ -261,7 +269,8 @@ impl IntoResponse for ApiError {
             // OpenAI's clients repeat a 408 by themselves; the same request would take as long again.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
-        (status, headers, axum::Json(self.body())).into_response()
+        let said = axum::Extension(ErrorMessage(self.message()));
+        (status, headers, said, axum::Json(self.body())).into_response()
     }
 }
 

@@ -22,7 +22,15 @@ const SAMPLED: [&str; 3] = ["ChatCompletionRequest", "CompletionRequest", "Answe
 const FORMATTED: [&str; 2] = ["ChatCompletionRequest", "CompletionRequest"];
 
 /// Routes that generate.
-const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answer"];
+const GENERATING: [&str; 7] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/chat",
+    "/api/generate",
+    "/answer",
+];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,6 +38,15 @@ const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answ
     paths(
         super::openai::chat::chat,
         super::openai::completions::completions,
+        super::responses::create,
+        super::anthropic::messages,
+        super::anthropic::count_tokens,
+        super::ollama::chat,
+        super::ollama::generate,
+        super::ollama::tags,
+        super::ollama::running,
+        super::ollama::show,
+        super::ollama::version,
         super::openai::models::list,
         super::openai::models::get,
         super::openai::embeddings::embeddings,
@@ -69,6 +86,7 @@ pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: u
     merge_fields(&mut document, "SamplingFields", &SAMPLED);
     merge_fields(&mut document, "FormatFields", &FORMATTED);
     merge_fields(&mut document, "ThinkingFields", &["ChatCompletionRequest"]);
+    add_fields(&mut document, "CountTokensRequest", "MessagesRequest");
     state_one_answer(&mut document);
     state_limits(&mut document, config, vocab_size, most_choices);
     let paths = document.pointer_mut("/paths").and_then(Value::as_object_mut);
@@ -94,6 +112,19 @@ fn merge_fields(document: &mut Value, fields: &str, requests: &[&str]) {
     for name in requests {
         let Some(own) = schemas[*name]["properties"].as_object_mut() else { continue };
         own.extend(fields.clone());
+    }
+}
+
+/// Adds the fields of one request to another's, which are read together.
+fn add_fields(document: &mut Value, from: &str, to: &str) {
+    let schemas = &mut document["components"]["schemas"];
+    let Some(fields) = schemas[from]["properties"].as_object().cloned() else { return };
+    let required = schemas[from]["required"].as_array().cloned().unwrap_or_default();
+    if let Some(own) = schemas[to]["properties"].as_object_mut() {
+        own.extend(fields);
+    }
+    if let Some(own) = schemas[to]["required"].as_array_mut() {
+        own.extend(required);
     }
 }
 
@@ -190,7 +221,11 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     let generates = GENERATING.contains(&path);
     if generates {
         // OpenAPI 3.1 has no words for the events of a stream.
-        operation["responses"]["200"]["content"]["text/event-stream"] = json!({});
+        let kind = match path.starts_with("/api/") {
+            true => "application/x-ndjson",
+            false => "text/event-stream",
+        };
+        operation["responses"]["200"]["content"][kind] = json!({});
     }
     let mut answers: Vec<(u16, &str)> = Vec::new();
     if !open && !config.api_keys.is_empty() {

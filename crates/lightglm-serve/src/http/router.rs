@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use lightglm_text::ChatText;
 use tokio::net::TcpListener;
@@ -18,7 +18,10 @@ use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
 use super::shorten::shortened;
 use super::state::AppState;
-use super::{adapters, answer, around, auth, health, metrics, openapi, page, tokenize};
+use super::{
+    adapters, answer, anthropic, around, auth, dialect, health, metrics, ollama, openapi, page,
+    responses, tokenize,
+};
 use crate::engine::EngineApi;
 
 /// A server that is ready to run.
@@ -85,6 +88,7 @@ impl Server {
         }
         let router = router
             .layer(from_fn_with_state(state.clone(), around::surround))
+            .layer(from_fn(dialect::shape_errors))
             .with_state(state.clone());
         (state, router)
     }
@@ -94,6 +98,17 @@ fn routes() -> Router<AppState> {
     Router::new()
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{id}", get(responses::stored).delete(responses::stored))
+        .route("/v1/responses/{id}/{*rest}", get(responses::stored).post(responses::stored))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::running))
+        .route("/api/show", post(ollama::show))
+        .route("/api/version", get(ollama::version))
         .route("/v1/models", get(models::list))
         // Names have slashes in them.
         .route("/v1/models/{*model}", get(models::get))

@@ -1,6 +1,7 @@
 //! The HTTP API, driven through its router and over loopback, against an engine that follows a script.
 
 mod adapters;
+mod anthropic;
 mod anything;
 mod auth;
 mod cases;
@@ -9,7 +10,9 @@ mod client;
 mod completions;
 mod fields;
 mod loopback;
+mod ollama;
 mod operation;
+mod responses;
 mod scripted;
 mod streaming;
 mod take_away;

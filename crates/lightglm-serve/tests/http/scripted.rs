@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lightglm_generation::{FinishReason, SamplingParams, Step, TokenHistory, TokenLogprob};
+use lightglm_generation::{
+    FinishReason, SamplingParams, Step, StopStrings, TokenHistory, TokenLogprob,
+};
 use lightglm_serve::engine::{
     AdapterError, EngineApi, EngineError, EngineLimits, EngineRequest, EngineStats, Event,
     EventSink, PromptToken, Rejection, Usage,
@@ -17,6 +19,8 @@ use crate::toy_text::{END, VOCAB_SIZE};
 pub(crate) enum Script {
     /// A text, a byte a token.
     Say(String),
+    /// A text, up to a stop string of the request.
+    UntilStop(String),
     /// Letters, until it is cancelled; so long apart.
     Forever(Duration),
     /// A text, slowly.
@@ -222,12 +226,15 @@ impl EngineApi for Scripted {
 }
 
 fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, counts: &Counts) {
+    if let Script::UntilStop(text) = &script {
+        return until_stop(&request, sink, text);
+    }
     let (text, pause, failure) = match script {
         Script::Say(text) => (Some(text), Duration::ZERO, None),
         Script::Slowly(text, pause) => (Some(text), pause, None),
         Script::Forever(pause) => (None, pause, None),
         Script::Fail(error) => (Some("x".into()), Duration::ZERO, Some(error)),
-        Script::Panic | Script::Reject(_) => return,
+        Script::Panic | Script::Reject(_) | Script::UntilStop(_) => return,
     };
     let mut usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
     usage.cached_tokens = usage.prompt_tokens / 2;
@@ -298,6 +305,29 @@ fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, coun
             break reason;
         }
     };
+    let _ = sink(Event::Finished { reason, usage });
+}
+
+/// As an engine does it that looks for stop strings: what may become one is held back.
+fn until_stop(request: &EngineRequest, mut sink: EventSink, text: &str) {
+    let mut matcher = StopStrings::new(&request.params.stop);
+    let mut detokenizer = lightglm_text::ChatText::detokenizer(&crate::toy_text::ToyText::new());
+    let mut usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
+    let mut reason = FinishReason::Eos;
+    for byte in text.bytes() {
+        let text = detokenizer.push(u32::from(byte)).unwrap_or_default();
+        let found = matcher.push(text);
+        usage.completion_tokens += 1;
+        let finish = found.stopped.map(|_| FinishReason::StopString);
+        let token = Some(u32::from(byte));
+        let step =
+            Step { token, logprob: None, top_logprobs: Vec::new(), text: found.text, finish };
+        let _ = sink(Event::Step(step));
+        if let Some(finish) = finish {
+            reason = finish;
+            break;
+        }
+    }
     let _ = sink(Event::Finished { reason, usage });
 }
 

@@ -146,7 +146,141 @@ fn of_tokenize() -> Vec<Case> {
     ]
 }
 
-fn router(engine: &Arc<Scripted>) -> Router {
+fn of_responses() -> Vec<Case> {
+    let tools = json!([{"type": "function", "name": "f"}, {"type": "function", "name": "g"}]);
+    let with_tools = || json!({"tools": tools});
+    let included = json!(["message.output_text.logprobs"]);
+    vec![
+        ("model", json!("tuned"), json!({})),
+        ("input", json!("other"), json!({})),
+        ("input", json!([{"role": "user", "content": "other"}]), json!({})),
+        ("instructions", json!("be kind"), json!({})),
+        ("tools", tools.clone(), json!({})),
+        ("tool_choice", json!("none"), with_tools()),
+        ("tool_choice", json!("required"), with_tools()),
+        ("tool_choice", json!("required"), json!({})),
+        ("parallel_tool_calls", json!(false), with_tools()),
+        ("text", json!({"format": {"type": "json_object"}}), json!({})),
+        ("text", json!({"verbosity": "high"}), json!({})),
+        ("reasoning", json!({"effort": "none"}), json!({"input": "think aloud"})),
+        ("reasoning", json!({"effort": "low"}), json!({"input": "think aloud"})),
+        ("reasoning", json!({"effort": "low"}), json!({})),
+        ("max_output_tokens", json!(2), json!({})),
+        ("temperature", json!(0.3), json!({})),
+        ("top_p", json!(0.4), json!({})),
+        ("top_logprobs", json!(2), json!({"include": included})),
+        ("top_logprobs", json!(2), json!({})),
+        ("include", included.clone(), json!({})),
+        ("stream", json!(true), json!({})),
+        ("stream_options", json!({"include_obfuscation": true}), json!({"stream": true})),
+        ("user", json!("me"), json!({})),
+        ("safety_identifier", json!("me"), json!({})),
+        ("metadata", json!({"a": "b"}), json!({})),
+    ]
+}
+
+/// Of Anthropic's requests: what is the prompt's, and what is the reply's.
+fn of_prompts() -> Vec<Case> {
+    let schema = json!({"type": "object"});
+    let tools =
+        json!([{"name": "f", "input_schema": schema}, {"name": "g", "input_schema": schema}]);
+    let with_tools = || json!({"tools": tools});
+    vec![
+        ("model", json!("nobody"), json!({})),
+        ("messages", json!([{"role": "user", "content": "other"}]), json!({})),
+        ("system", json!("be kind"), json!({})),
+        ("tools", tools.clone(), json!({})),
+        ("tool_choice", json!({"type": "none"}), with_tools()),
+        ("tool_choice", json!({"type": "any"}), json!({})),
+        ("thinking", json!({"type": "enabled", "budget_tokens": 3}), json!({})),
+        ("output_config", json!({"effort": "low"}), json!({})),
+    ]
+}
+
+fn of_messages() -> Vec<Case> {
+    let schema = json!({"type": "object"});
+    let tools =
+        json!([{"name": "f", "input_schema": schema}, {"name": "g", "input_schema": schema}]);
+    let with_tools = || json!({"tools": tools});
+    let aloud = || json!({"messages": [{"role": "user", "content": "think aloud"}]});
+    let format = json!({"type": "json_schema", "schema": schema});
+    let one = json!({"type": "auto", "disable_parallel_tool_use": true});
+    let mut cases = of_prompts();
+    cases.extend([
+        ("model", json!("tuned"), json!({})),
+        ("max_tokens", json!(2), json!({})),
+        ("stop_sequences", json!(["e"]), json!({})),
+        ("temperature", json!(0.3), json!({})),
+        ("top_p", json!(0.4), json!({})),
+        ("top_k", json!(5), json!({})),
+        ("metadata", json!({"user_id": "me"}), json!({})),
+        ("stream", json!(true), json!({})),
+        ("tool_choice", json!({"type": "any"}), with_tools()),
+        ("tool_choice", one, with_tools()),
+        ("thinking", json!({"type": "disabled"}), aloud()),
+        ("thinking", json!({"type": "enabled", "budget_tokens": 3}), aloud()),
+        ("output_config", json!({"effort": "low"}), aloud()),
+        ("output_config", json!({"format": format}), json!({})),
+    ]);
+    cases
+}
+
+fn of_ollama() -> Vec<Case> {
+    let schema = json!({"type": "object"});
+    let mut cases = vec![
+        ("model", json!("tuned"), json!({})),
+        ("format", json!("json"), json!({})),
+        ("format", schema, json!({})),
+        ("stream", json!(true), json!({})),
+        ("think", json!(true), json!({})),
+        ("logprobs", json!(true), json!({})),
+        ("top_logprobs", json!(2), json!({"logprobs": true})),
+    ];
+    for (field, value) in [
+        ("temperature", json!(0.3)),
+        ("top_k", json!(5)),
+        ("top_p", json!(0.4)),
+        ("min_p", json!(0.2)),
+        ("num_predict", json!(2)),
+        ("stop", json!("e")),
+        ("seed", json!(2)),
+        ("repeat_penalty", json!(1.5)),
+        ("frequency_penalty", json!(0.5)),
+        ("presence_penalty", json!(0.5)),
+        ("num_ctx", json!(1 << 20)),
+        ("mirostat", json!(1)),
+    ] {
+        cases.push(("options", json!({field: value}), json!({"options": {}})));
+    }
+    cases
+}
+
+fn of_ollama_chats() -> Vec<Case> {
+    let aloud = || json!({"messages": [{"role": "user", "content": "think aloud"}]});
+    let mut cases = of_ollama();
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    cases.extend([
+        ("messages", json!([{"role": "user", "content": "other"}]), json!({})),
+        ("tools", tools, json!({})),
+        ("think", json!(false), aloud()),
+        ("think", json!("low"), aloud()),
+        ("keep_alive", json!(0), json!({"messages": []})),
+    ]);
+    cases
+}
+
+fn of_ollama_prompts() -> Vec<Case> {
+    let mut cases = of_ollama();
+    cases.extend([
+        ("prompt", json!("other"), json!({})),
+        ("system", json!("be kind"), json!({})),
+        ("think", json!(false), json!({"prompt": "think aloud"})),
+        ("keep_alive", json!(0), json!({"prompt": ""})),
+    ]);
+    cases
+}
+
+pub(crate) fn router(engine: &Arc<Scripted>) -> Router {
     let constrain = |_: &Constraint, replies: usize| {
         let processors = (0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>);
         Ok::<_, ConstrainError>(processors.collect())
@@ -169,21 +303,67 @@ async fn outcome(path: &str, body: &Value) -> Option<(String, String)> {
     let engine = Scripted::saying("f\n{}\ng\n{}");
     let answer = post(&router(&engine), path, body.clone()).await;
     if answer.status == 400 {
-        assert!(!answer.error().1.is_empty(), "{body}: {answer:?}");
+        let named = match answer.json()["error"]["param"].as_str() {
+            Some(param) => !param.is_empty(),
+            // In the other APIs' errors the field is in the message.
+            None => answer.text.contains('`'),
+        };
+        assert!(named, "{body}: {answer:?}");
+        return None;
+    }
+    if answer.status == 404 && body["model"] == "nobody" {
         return None;
     }
     assert!(answer.status.is_success(), "{body}: {answer:?}");
+    let mut seen = engine.seen();
+    // Whoever names no seed gets a new one.
+    if body["seed"].is_null() && body["options"]["seed"].is_null() {
+        seen.iter_mut().for_each(|seen| seen.params.seed = 0);
+    }
     // New for each request.
-    let text = without_news(&answer.text);
-    Some((format!("{:?}", engine.seen()), text))
+    let text = without_news(&without_echo(&answer.text));
+    Some((format!("{seen:?}"), text))
+}
+
+/// A response without what it only repeats of its request.
+fn without_echo(text: &str) -> String {
+    let Ok(Value::Object(mut response)) = serde_json::from_str(text) else { return text.into() };
+    if response.get("object") != Some(&json!("response")) {
+        return text.into();
+    }
+    for field in [
+        "instructions",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "temperature",
+        "top_p",
+        "max_output_tokens",
+        "text",
+        "reasoning",
+        "top_logprobs",
+        "user",
+        "safety_identifier",
+    ] {
+        assert!(response.remove(field).is_some(), "{field}");
+    }
+    Value::Object(response).to_string()
 }
 
 /// A reply without what is new in each: its times and names.
 fn without_news(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;
-    while let Some(at) = ["\"id\":\"", "\"created\":"].iter().filter_map(|key| rest.find(key)).min()
-    {
+    let news = [
+        "\"id\":\"",
+        "\"created\":",
+        "\"created_at\":",
+        "\"completed_at\":",
+        "\"item_id\":",
+        "\"call_id\":",
+        "_duration\":",
+    ];
+    while let Some(at) = news.iter().filter_map(|key| rest.find(key)).min() {
         kept += &rest[..at];
         let behind = &rest[at + 5..];
         rest = &behind[behind.find([',', '}']).unwrap_or(behind.len())..];
@@ -195,9 +375,19 @@ fn without_news(text: &str) -> String {
 async fn no_field_is_accepted_and_ignored() {
     let document = get(&router(&Scripted::saying("x")), "/openapi.json").await.json();
     let chat = json!({"messages": [{"role": "user", "content": "hi"}], "seed": 1});
+    let message = json!({"model": "toy", "max_tokens": 50,
+                         "messages": [{"role": "user", "content": "hi"}]});
+    let ollama_chat = json!({"model": "toy", "stream": false,
+                             "messages": [{"role": "user", "content": "hi"}]});
+    let ollama_prompt = json!({"model": "toy", "stream": false, "prompt": "hi"});
     for (path, schema, base, cases) in [
         (CHAT, "ChatCompletionRequest", chat, of_chats()),
         (COMPLETIONS, "CompletionRequest", json!({"prompt": "hi", "seed": 1}), of_completions()),
+        ("/v1/responses", "ResponsesRequest", json!({"input": "hi"}), of_responses()),
+        ("/v1/messages", "MessagesRequest", message.clone(), of_messages()),
+        ("/v1/messages/count_tokens", "CountTokensRequest", message.clone(), of_prompts()),
+        ("/api/chat", "OllamaChatRequest", ollama_chat, of_ollama_chats()),
+        ("/api/generate", "OllamaGenerateRequest", ollama_prompt, of_ollama_prompts()),
         ("/answer", "AnswerRequest", json!({"question": "hi", "seed": 1}), of_answers()),
         ("/tokenize", "TokenizeRequest", json!({}), of_tokenize()),
     ] {

@@ -11,13 +11,13 @@ use super::chat_reply::{ChatCompletion, ChatReply, collect};
 use super::loosen::tell;
 use super::messages::{ChatMessage, is_continued, template_messages, text_bytes};
 use super::response_format::{Formatted, bytes_to_work_on, choice_prompts};
-use super::sampling::Sampled;
+use super::sampling::{Sampled, Sampling};
 use super::thinking::WithThinking;
-use super::tools::{Tool, ToolChoice, checked, plan};
+use super::tools::{Calls, Tool, ToolChoice, checked, plan};
 use super::whole::{Whole, whole};
 use crate::constraint::Constraint;
 use crate::http::admission::Admission;
-use crate::http::choice_stream::ChoiceStream;
+use crate::http::choice_stream::{ChoicePrompt, ChoiceStream};
 use crate::http::error::ApiError;
 use crate::http::json_body::{FromJson, JsonBody, read};
 use crate::http::peer::Peer;
@@ -48,6 +48,9 @@ pub(in crate::http) struct ChatCompletionRequest {
     add_generation_prompt: Option<bool>,
 }
 
+/// A chat with all of its fields: what every dialect's request becomes.
+pub(in crate::http) type ChatBody = Sampled<Formatted<WithThinking<ChatCompletionRequest>>>;
+
 impl FromJson for ChatCompletionRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
         read(value)
@@ -63,10 +66,58 @@ pub(in crate::http) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
     mut admission: Admission,
-    JsonBody(Sampled { mut sampling, request }): JsonBody<
-        Sampled<Formatted<WithThinking<ChatCompletionRequest>>>,
-    >,
+    JsonBody(body): JsonBody<ChatBody>,
 ) -> Result<Response, ApiError> {
+    let chat = prepare(&state, &peer, &mut admission, body).await?;
+    let (streams, include_usage) = (chat.sampling.shared.stream, chat.sampling.include_usage);
+    let not_enforced = chat.not_enforced.clone();
+    let (stream, reply) = chat.start(&state, admission)?;
+    let mut response = match streams {
+        true => sse::stream(stream, reply.stream(include_usage == Some(true))),
+        false => Json(collect(reply, stream).await?).into_response(),
+    };
+    tell(&mut response, &not_enforced);
+    Ok(response)
+}
+
+/// A chat that was checked and whose prompt is tokens.
+pub(in crate::http) struct PreparedChat {
+    pub(in crate::http) sampling: Sampling,
+    pub(in crate::http) prompts: Vec<ChoicePrompt>,
+    /// What of its schemas is not enforced.
+    pub(in crate::http) not_enforced: Vec<String>,
+    logprobs: bool,
+    calls: Calls,
+    thinking: Thinking,
+}
+
+impl PreparedChat {
+    /// Submits it.
+    ///
+    /// # Errors
+    /// [`ApiError::Rejected`].
+    pub(in crate::http) fn start(
+        self,
+        state: &AppState,
+        admission: Admission,
+    ) -> Result<(ChoiceStream, ChatReply), ApiError> {
+        let Sampling { shared, n, model, .. } = self.sampling;
+        let stream = ChoiceStream::start(state, admission, &shared, self.prompts)?;
+        let reply = ChatReply::new(state, model, n, self.logprobs, &self.calls, self.thinking);
+        Ok((stream, reply))
+    }
+}
+
+/// Checks a chat and makes tokens of it.
+///
+/// # Errors
+/// [`ApiError::Field`] in OpenAI's names, and those of [`AppState::work_on_text`].
+pub(in crate::http) async fn prepare(
+    state: &AppState,
+    peer: &Peer,
+    admission: &mut Admission,
+    Sampled { mut sampling, request }: ChatBody,
+) -> Result<PreparedChat, ApiError> {
     let Formatted { format, request } = request;
     let WithThinking { thinking: thoughts, request } = request;
     let limits = &state.config.limits;
@@ -84,7 +135,7 @@ pub(in crate::http) async fn chat(
         not_enforced.extend_from_slice(demand.not_enforced());
     }
     let default_max = state.config.sampling.max_tokens;
-    let mut sampling = sampling.checked(&state, &peer, "messages", default_max)?;
+    let mut sampling = sampling.checked(state, peer, "messages", default_max)?;
     let top = whole("top_logprobs", request.top_logprobs, 0, limits.logprobs)?;
     let logprobs = request.logprobs.unwrap_or(false);
     if top.is_some_and(|top| top > 0) && !logprobs {
@@ -134,15 +185,8 @@ pub(in crate::http) async fn chat(
         thoughts.control(text, thinking, &mut choices)?;
         Ok((choices, thinking, opening))
     };
-    let (prompts, thinking, opening) = state.work_on_text(&mut admission, bytes, work).await?;
+    let (prompts, thinking, opening) = state.work_on_text(admission, bytes, work).await?;
     sampling.shared.opening = opening;
 
-    let stream = ChoiceStream::start(&state, admission, &sampling.shared, prompts)?;
-    let reply = ChatReply::new(&state, sampling.model, n, logprobs, &calls, thinking);
-    let mut response = match sampling.shared.stream {
-        true => sse::stream(stream, reply.stream(sampling.include_usage == Some(true))),
-        false => Json(collect(reply, stream).await?).into_response(),
-    };
-    tell(&mut response, &not_enforced);
-    Ok(response)
+    Ok(PreparedChat { sampling, prompts, not_enforced, logprobs, calls, thinking })
 }

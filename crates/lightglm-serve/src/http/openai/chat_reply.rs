@@ -164,14 +164,14 @@ struct FunctionDelta {
 
 /// A reply that is about to come.
 pub(in crate::http) struct ChatReply {
-    state: AppState,
+    pub(in crate::http) state: AppState,
     text: Arc<dyn ChatText>,
     id: String,
-    created: u64,
-    model: String,
+    pub(in crate::http) created: u64,
+    pub(in crate::http) model: String,
     logprobs: bool,
     splitters: Vec<ReplySplitter>,
-    usage: Usage,
+    pub(in crate::http) usage: Usage,
 }
 
 impl ChatReply {
@@ -216,6 +216,29 @@ impl ChatReply {
         }
     }
 
+    /// Takes an event of a choice; what is sure is added to `pieces`. What comes back is the token's
+    /// log-probability, where it was asked for, and why the choice ended.
+    pub(in crate::http) fn take(
+        &mut self,
+        choice: usize,
+        event: ChoiceEvent,
+        pieces: &mut Vec<Piece>,
+    ) -> (Option<ChatLogprobs>, Option<&'static str>) {
+        match event {
+            ChoiceEvent::Prompt(_) => (None, None),
+            ChoiceEvent::Step(step) => {
+                let logprobs = self.logprobs(&step);
+                self.push(choice, &step.text, pieces);
+                (logprobs, None)
+            }
+            ChoiceEvent::Finished { reason, usage } => {
+                self.usage.add(usage, choice == 0);
+                self.splitters[choice].finish(reason, pieces);
+                (None, Some(self.finish_reason(choice, reason)))
+            }
+        }
+    }
+
     fn finish_reason(&self, choice: usize, reason: FinishReason) -> &'static str {
         match reason {
             FinishReason::Length => "length",
@@ -250,20 +273,11 @@ pub(in crate::http) async fn collect(
     while let Some(event) = stream.next().await {
         let (index, event) = event?;
         let choice = &mut choices[index];
-        match event {
-            ChoiceEvent::Prompt(_) => {}
-            ChoiceEvent::Step(step) => {
-                if let (Some(all), Some(new)) = (&mut choice.logprobs, reply.logprobs(&step)) {
-                    all.content.extend(new.content);
-                }
-                reply.push(index, &step.text, &mut pieces);
-            }
-            ChoiceEvent::Finished { reason, usage } => {
-                reply.splitters[index].finish(reason, &mut pieces);
-                choice.finish_reason = reply.finish_reason(index, reason);
-                reply.usage.add(usage, index == 0);
-            }
+        let (logprobs, reason) = reply.take(index, event, &mut pieces);
+        if let (Some(all), Some(new)) = (&mut choice.logprobs, logprobs) {
+            all.content.extend(new.content);
         }
+        choice.finish_reason = reason.unwrap_or(choice.finish_reason);
         for piece in pieces.drain(..) {
             match piece {
                 Piece::Reasoning(text) => {
@@ -358,19 +372,7 @@ impl Encode for ChatStream {
         }
         let mut calls = self.reply.splitters[index].calls();
         let mut pieces = std::mem::take(&mut self.pieces);
-        let (mut logprobs, reason) = match event {
-            ChoiceEvent::Prompt(_) => (None, None),
-            ChoiceEvent::Step(step) => {
-                let logprobs = self.reply.logprobs(&step);
-                self.reply.push(index, &step.text, &mut pieces);
-                (logprobs, None)
-            }
-            ChoiceEvent::Finished { reason, usage } => {
-                self.reply.usage.add(usage, index == 0);
-                self.reply.splitters[index].finish(reason, &mut pieces);
-                (None, Some(reason))
-            }
-        };
+        let (mut logprobs, reason) = self.reply.take(index, event, &mut pieces);
         for piece in pieces.drain(..) {
             match piece {
                 Piece::Reasoning(text) => {
@@ -398,9 +400,8 @@ impl Encode for ChatStream {
             self.push(ChunkChoice::new(index, Delta::text(String::new()), logprobs), out);
         }
         if let Some(reason) = reason {
-            let finish_reason = Some(self.reply.finish_reason(index, reason));
             let last = ChunkChoice::new(index, Delta::default(), None);
-            self.push(ChunkChoice { finish_reason, ..last }, out);
+            self.push(ChunkChoice { finish_reason: Some(reason), ..last }, out);
         }
     }
 

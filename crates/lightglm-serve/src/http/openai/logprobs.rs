@@ -14,7 +14,7 @@ const LEAST: f32 = -9999.0;
 #[derive(Serialize, Default, utoipa::ToSchema)]
 pub(in crate::http) struct ChatLogprobs {
     /// One entry a token.
-    pub(super) content: Vec<TokenEntry>,
+    pub(in crate::http) content: Vec<TokenEntry>,
     /// There are none.
     #[schema(required)]
     pub(super) refusal: Option<Vec<TokenEntry>>,

@@ -125,7 +125,7 @@ fn name_by_properties(fields: &mut Map<String, Value>) {
 }
 
 /// Tells the client what is not enforced, in a header, and the log.
-pub(super) fn tell(response: &mut Response, told: &[String]) {
+pub(in crate::http) fn tell(response: &mut Response, told: &[String]) {
     if told.is_empty() {
         return;
     }

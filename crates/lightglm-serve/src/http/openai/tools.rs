@@ -354,7 +354,7 @@ impl ToolPlan {
 
 /// A piece of a reply.
 #[derive(Debug, PartialEq)]
-pub(super) enum Piece {
+pub(in crate::http) enum Piece {
     /// Thoughts.
     Reasoning(String),
     /// Text.

@@ -92,7 +92,7 @@ fn asks(value: &Value, off: Option<f64>) -> bool {
 ///
 /// # Errors
 /// [`ApiError::Field`].
-pub(super) fn refuse_unmet(request: &Value) -> Result<(), ApiError> {
+pub(in crate::http) fn refuse_unmet(request: &Value) -> Result<(), ApiError> {
     for (field, reason, off) in UNMET {
         if asks(&request[field], off) {
             return Err(ApiError::field(field, reason));

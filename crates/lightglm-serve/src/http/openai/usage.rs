@@ -8,30 +8,30 @@ use crate::engine;
 #[derive(Serialize, Clone, Default, utoipa::ToSchema)]
 pub(in crate::http) struct Usage {
     /// Of the prompts.
-    prompt_tokens: usize,
+    pub(in crate::http) prompt_tokens: usize,
     /// Of all replies.
-    completion_tokens: usize,
+    pub(in crate::http) completion_tokens: usize,
     /// Together.
-    total_tokens: usize,
+    pub(in crate::http) total_tokens: usize,
     /// About the prompts.
-    prompt_tokens_details: PromptTokensDetails,
+    pub(in crate::http) prompt_tokens_details: PromptTokensDetails,
     /// About the replies, where there are thoughts in them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    completion_tokens_details: Option<CompletionTokensDetails>,
+    pub(in crate::http) completion_tokens_details: Option<CompletionTokensDetails>,
 }
 
 /// About the tokens of the replies.
 #[derive(Serialize, Clone, Default, utoipa::ToSchema)]
-struct CompletionTokensDetails {
+pub(in crate::http) struct CompletionTokensDetails {
     /// Of thoughts, the tag that ends them included.
-    reasoning_tokens: usize,
+    pub(in crate::http) reasoning_tokens: usize,
 }
 
 /// About the tokens of the prompts.
 #[derive(Serialize, Clone, Default, utoipa::ToSchema)]
-struct PromptTokensDetails {
+pub(in crate::http) struct PromptTokensDetails {
     /// Taken from the cache.
-    cached_tokens: usize,
+    pub(in crate::http) cached_tokens: usize,
 }
 
 impl Usage {
@@ -44,6 +44,11 @@ impl Usage {
     /// Counts a token of thoughts.
     pub(in crate::http) fn add_reasoning_token(&mut self) {
         self.completion_tokens_details.get_or_insert_default().reasoning_tokens += 1;
+    }
+
+    /// Tokens of thoughts.
+    pub(in crate::http) fn reasoning_tokens(&self) -> usize {
+        self.completion_tokens_details.as_ref().map_or(0, |details| details.reasoning_tokens)
     }
 
     /// Adds a choice; `first` says that it is the first of its prompt, which is counted once.
