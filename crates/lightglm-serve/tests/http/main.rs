@@ -6,13 +6,19 @@ mod cases;
 mod chat;
 mod client;
 mod completions;
+mod connections;
 mod fields;
+mod listeners;
 mod loopback;
 mod operation;
+
 mod scripted;
+mod sent;
 mod streaming;
 mod take_away;
 mod text;
 mod thinking;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 mod toy_text;
