@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use lightglm_text::ChatText;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -92,7 +92,7 @@ impl Server {
             router = router.layer(cors);
         }
         let router = router
-            .layer(from_fn(refuse))
+            .layer(from_fn_with_state(state.clone(), refuse))
             .layer(from_fn_with_state(state.clone(), around::surround))
             .with_state(state.clone());
         (state, without_slash(router))

@@ -1,6 +1,6 @@
 //! `Gate`: what may be asked on a connection, before the routes are.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -9,6 +9,7 @@ use super::host::HostRule;
 use crate::http::auth::OPEN;
 use crate::http::error::ApiError;
 use crate::http::shorten::shortened;
+use crate::http::state::AppState;
 
 /// What the second listener has.
 const ADMIN: [&str; 3] = ["/health", "/ready", "/metrics"];
@@ -64,9 +65,16 @@ impl From<Refusal> for ApiError {
 }
 
 /// Refuses what its connection's gate did not let pass.
-pub(in crate::http) async fn refuse(mut request: Request, next: Next) -> Response {
-    match request.extensions_mut().remove::<Refusal>() {
-        Some(refusal) => ApiError::from(refusal).into_response(),
-        None => next.run(request).await,
+pub(in crate::http) async fn refuse(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(refusal) = request.extensions_mut().remove::<Refusal>() else {
+        return next.run(request).await;
+    };
+    if matches!(refusal, Refusal::NoPlace) {
+        state.metrics.reject("connection_limit");
     }
+    ApiError::from(refusal).into_response()
 }
