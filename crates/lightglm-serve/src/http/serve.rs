@@ -111,9 +111,9 @@ fn served(
     // An address keeps its share of what there is.
     let share = limits.connections_per_address.min(wanted) as u128 * places as u128;
     let share = usize::try_from(share / wanted as u128).unwrap_or(places);
-    let hosts = |listener: Option<&TcpListener>| {
+    let hosts = |listener: Option<&TcpListener>, admin: bool| {
         let address = listener.and_then(|listener| listener.local_addr().ok());
-        HostRule::new(state.config.hosts(), address, !state.keys.is_empty())
+        HostRule::new(state.config.hosts(), address, !state.keys.is_empty(), admin)
     };
     let served = |gate, places, security| {
         Arc::new(Served {
@@ -126,12 +126,12 @@ fn served(
         })
     };
     let public = served(
-        Gate::new(hosts(Some(&listeners.public)), false),
+        Gate::new(hosts(Some(&listeners.public), false), false),
         Places::new(places, share, RESERVE),
         listeners.security(),
     );
     let admin = served(
-        Gate::new(hosts(listeners.admin.as_ref()), true),
+        Gate::new(hosts(listeners.admin.as_ref(), true), true),
         Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, RESERVE),
         Default::default(),
     );

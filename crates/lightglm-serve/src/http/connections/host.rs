@@ -54,6 +54,8 @@ impl AllowedHost {
 pub(in crate::http) struct HostRule {
     /// `None` is every name.
     allowed: Option<Vec<AllowedHost>>,
+    /// It is the listener for probes and metrics.
+    admin: bool,
 }
 
 impl HostRule {
@@ -63,10 +65,11 @@ impl HostRule {
         allowed: Vec<AllowedHost>,
         address: Option<SocketAddr>,
         has_keys: bool,
+        admin: bool,
     ) -> Self {
         let own = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let checked = !allowed.is_empty() || (own && !has_keys);
-        Self { allowed: checked.then_some(allowed) }
+        Self { allowed: checked.then_some(allowed), admin }
     }
 
     /// # Errors
@@ -100,9 +103,10 @@ impl HostRule {
 
     fn check_name(&self, name: &str, port: Option<u16>, path: &str) -> Result<(), Refusal> {
         let Some(allowed) = &self.allowed else { return Ok(()) };
-        // Names without a dot are a container's or a machine's, which probes use; a page on the internet has
-        // none. Nothing but a probe is trusted to that.
-        let probe = OPEN.contains(&path) && !name.contains(['.', ':']);
+        // Probes name a container or a machine, which has no dot, or an address: no page on the internet is called
+        // so. Nothing but a probe is trusted to that.
+        let probe = self.admin || OPEN.contains(&path.strip_suffix('/').unwrap_or(path));
+        let probe = probe && (!name.contains('.') || address(name).is_some());
         if probe || is_own(name) || allowed.iter().any(|allowed| allowed.takes(name, port)) {
             return Ok(());
         }
@@ -112,11 +116,15 @@ impl HostRule {
 
 /// This machine, seen from itself.
 fn is_own(name: &str) -> bool {
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    match address(name) {
+        Some(address) => address.to_canonical().is_loopback(),
+        None => name == "localhost" || name.ends_with(".localhost"),
     }
+}
+
+/// The address that a name is.
+fn address(name: &str) -> Option<IpAddr> {
+    name.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// Name, in lower case and without a last dot, and port of a `Host` header.
@@ -145,7 +153,7 @@ mod tests {
 
     fn rule(allowed: &[&str], listener: &str, has_keys: bool) -> HostRule {
         let allowed = allowed.iter().map(|text| AllowedHost::parse(text).unwrap()).collect();
-        HostRule::new(allowed, Some(listener.parse().unwrap()), has_keys)
+        HostRule::new(allowed, Some(listener.parse().unwrap()), has_keys, false)
     }
 
     fn passes(rule: &HostRule, path: &str, host: &str) -> bool {
@@ -195,6 +203,10 @@ mod tests {
         assert!(
             passes(&own, "/health", "lightglm:8080") && !passes(&own, "/health", "evil.example")
         );
+        assert!(passes(&own, "/ready/", "10.0.0.1:80") && passes(&own, "/ready", "[2001:db8::1]"));
+        let admin = HostRule { admin: true, ..rule(&[], "127.0.0.1:80", false) };
+        assert!(passes(&admin, "/metrics", "10.0.0.1") && passes(&admin, "/metrics", "lightglm"));
+        assert!(!passes(&admin, "/metrics", "evil.example"));
         let six = rule(&[], "[::1]:80", false);
         assert!(passes(&six, "/", "[::1]:80") && !passes(&six, "/", "evil.example"));
         // Others decide by keys, or not at all.
