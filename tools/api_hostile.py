@@ -237,11 +237,13 @@ def routes():
     for path in BASES:
         for method in ("GET", "PUT", "PATCH", "DELETE"):
             yield Case("a wrong method", path, b"", (405,), method=method, headers={})
-    for path in ("/health", "/ready", "/metrics", "/v1/models", "/openapi.json"):
+    # A slash too many changes nothing.
+    yield Case("a wrong method", f"{CHAT}/", b"", (405,), method="GET", headers={})
+    for path in ("/health", "/ready", "/metrics", "/v1/models", "/v1/models/", "/openapi.json"):
         for method in ("POST", "PUT", "DELETE"):
             yield Case("a wrong method", path, b"", (405,), method=method, headers={})
     for path in (
-        "/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "//v1/models", "/page/", "/page/none.js",
+        "/nothing", "/v1", "/v1/", "/v1/chat", "/chat/completions", "/v1/v1/chat/completions", "//v1/models", "/page/", "/page/none.js",
         "/page/../../etc/passwd", "/page/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "/page/..%5c..%5cx", "/docs/../../etc/passwd",
         "/docs/%2e%2e/%2e%2e/x", "/docs/none", "/v1/models/none", "/v1/models/%ff%fe", "/v1/models/a%00b", "/%", "/%zz",
         "/.git/config", "/" + "x" * 5000,

@@ -15,8 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lightglm::ServerOptions;
+use lightglm_serving_examples::listen_args::ListenArgs;
 use lightglm_serving_examples::serve_args::{ServeArgs, Started};
-use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -34,6 +34,8 @@ struct Args {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// A key that clients must send (may be given several times).
     #[arg(
         long = "api-key",
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let args = Args::parse();
     if args.check {
-        return check(args.host, args.port);
+        return check(args.listen.probed(args.host, args.port)?);
     }
     let filter = match std::env::var("LIGHTGLM_LOG") {
         Ok(filter) => EnvFilter::try_new(filter).context("LIGHTGLM_LOG")?,
@@ -89,10 +91,7 @@ fn run() -> Result<()> {
     options.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // The port first: who finds it taken should not wait for a model.
-    let address = (args.host, args.port);
-    let listener = runtime
-        .block_on(TcpListener::bind(address))
-        .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
+    let listeners = runtime.block_on(args.listen.listeners(args.host, args.port))?;
     let Started { server, scheme, .. } = args.serve.start(options)?;
     let limits = server.handle().limits();
     eprintln!(
@@ -102,8 +101,8 @@ fn run() -> Result<()> {
         limits.max_positions,
         server.kv_bytes() as f64 / f64::from(1 << 20)
     );
-    println!("http://{}", listener.local_addr()?);
-    runtime.block_on(server.serve_on(listener, told_to_end()))?;
+    println!("{}://{}", args.listen.scheme(), listeners.address()?);
+    runtime.block_on(server.serve_on(listeners, told_to_end()))?;
     // A text or an adapter that somebody gave up waiting for may still be worked on.
     runtime.shutdown_background();
     Ok(())
@@ -114,6 +113,7 @@ impl Args {
         ServerOptions {
             api_keys: self.api_keys.clone(),
             cors_origins: self.cors_origins.clone(),
+            allowed_hosts: self.listen.allowed_hosts.clone(),
             drain_timeout: Duration::from_secs(self.drain_seconds),
             drain_notice: Duration::from_secs(self.notice_seconds),
             ..self.serve.options()
@@ -122,14 +122,14 @@ impl Args {
 }
 
 /// What curl would do in a container that has none.
-fn check(host: IpAddr, port: u16) -> Result<()> {
+fn check(address: SocketAddr) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let host = match host {
+    let host = match address.ip() {
         IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         host => host,
     };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(host, port), PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(host, address.port()), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut status = [0u8; 12];

@@ -131,6 +131,10 @@ pub enum Error {
     #[cfg(feature = "serve")]
     #[error(transparent)]
     Server(#[from] lightglm_serve::http::ServerConfigError),
+    /// A certificate or a key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] lightglm_serve::http::TlsError),
     /// A constraint on replies is wrong, or asks too much.
     #[cfg(feature = "structured")]
     #[error(transparent)]

@@ -43,6 +43,7 @@
 //! | (default) | the CPU, text, GGUF and safetensors, every kind of weights |
 //! | `hub` | models by name: Hugging Face, ModelScope, the default model |
 //! | `serve` | `Server`: continuous batching, OpenAI's API, a web page |
+//! | `tls` | the server with certificates (rustls) |
 //! | `structured` | replies that follow a JSON schema, a regular expression or a grammar |
 //! | `train` | fine-tuning and quantization-aware training |
 //! | `wgpu`, `cuda` | GPU backends of burn |

@@ -9,8 +9,10 @@ use axum::{Extension, Router};
 use lightglm_core::{KV_BLOCK, KvShape};
 use lightglm_generation::SamplingParams;
 use lightglm_serve::engine::{EngineConfig, EngineHandle, EngineThread};
-pub use lightglm_serve::http::HttpLimits;
 use lightglm_serve::http::{self, ServerConfig};
+pub use lightglm_serve::http::{HttpLimits, Listeners};
+#[cfg(feature = "tls")]
+pub use lightglm_serve::http::{Tls, TlsError};
 use lightglm_text::ChatText;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
@@ -40,6 +42,9 @@ pub struct ServerOptions {
     pub api_keys: Vec<String>,
     /// Origins whose pages may call the server from a browser; `*` is any.
     pub cors_origins: Vec<String>,
+    /// Names under which clients reach the server: `name`, `name:port`, `*.name`, or `*` for any. With none, a
+    /// server without keys on a loopback address answers to this machine's own names alone.
+    pub allowed_hosts: Vec<String>,
     /// How much a request may ask.
     pub limits: HttpLimits,
     /// What a request gets where it does not say; if omitted as the model's configuration says.
@@ -66,6 +71,7 @@ impl Default for ServerOptions {
             speculation: engine.speculation.is_some(),
             api_keys: http.api_keys,
             cors_origins: http.cors_origins,
+            allowed_hosts: http.allowed_hosts,
             limits: http.limits,
             sampling: None,
             default_max_tokens: None,
@@ -103,6 +109,7 @@ impl ServerOptions {
         let mut config = ServerConfig::new(self.model_name.clone().unwrap_or(name.to_owned()));
         config.api_keys.clone_from(&self.api_keys);
         config.cors_origins.clone_from(&self.cors_origins);
+        config.allowed_hosts.clone_from(&self.allowed_hosts);
         config.limits = self.limits.clone();
         config.drain_timeout = self.drain_timeout;
         config.drain_notice = self.drain_notice;
@@ -259,17 +266,23 @@ impl Server {
         self.serve_on(listener, shutdown).await
     }
 
-    /// As [`serve`](Self::serve), on a listener that exists already.
+    /// As [`serve`](Self::serve), on a listener that exists already, or on [`Listeners`]: with another for
+    /// probes, or with TLS (feature `tls`).
+    ///
+    /// Raises the process's limit on open files as far as it may, for each connection takes one.
     ///
     /// # Errors
     /// [`Error::Listen`].
     pub async fn serve_on(
         self,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let said = listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
-        let served = self.http.serve(listener, shutdown).await;
+        let listeners = listeners.into();
+        let said = listeners.address().map_or_else(|_| String::new(), |at| at.to_string());
+        // It serves with what there is, and says so where that is too little.
+        let _ = http::raise_descriptor_limit();
+        let served = self.http.serve(listeners, shutdown).await;
         let engine = self.engine;
         // A panic in there has been reported by then.
         let _ = tokio::task::spawn_blocking(move || engine.join()).await;

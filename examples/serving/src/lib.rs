@@ -3,5 +3,6 @@
 //! **Should I use this crate?** No: it is not published. A package of its own, so that who only wants to
 //! chat does not compile a web server.
 
+pub mod listen_args;
 pub mod load;
 pub mod serve_args;

@@ -1,6 +1,7 @@
 //! `Admission`: one of the requests that are worked on at the same time, and how long it may take.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,29 +18,61 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A place among the requests that are worked on; dropped, it is free.
 ///
-/// It stands before the body in a handler's arguments, so that a body is not read in vain.
+/// It stands before the body in a handler's arguments, so that a body is not read in vain: where all places are
+/// taken the request is refused at once. The place itself is taken when the body is there
+/// ([`Awaited::take`]): a client that sends its body slowly keeps nobody else from being served.
 pub(super) struct Admission {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     /// When the whole reply has to be there; `None` is never.
     pub(super) deadline: Option<Instant>,
     /// Ready once nobody should wait any longer; not to be polled after that.
     given_up: Pin<Box<dyn Future<Output = ApiError> + Send>>,
 }
 
+/// What an admission and its request share until the body is there.
+type Permit = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
+/// In the extensions of a request: the admission that waits for its body.
+#[derive(Clone)]
+pub(super) struct Awaited(Permit);
+
+impl Awaited {
+    /// Takes the place, for as long as the admission lives.
+    ///
+    /// # Errors
+    /// [`ApiError::ShuttingDown`], [`ApiError::Concurrency`].
+    pub(super) fn take(self, state: &AppState) -> Result<(), ApiError> {
+        open(state)?;
+        let permit = state.admission.clone().try_acquire_owned().map_err(|_| full(state))?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        Ok(())
+    }
+}
+
+fn open(state: &AppState) -> Result<(), ApiError> {
+    if state.is_draining() {
+        state.metrics.reject("draining");
+        return Err(ApiError::ShuttingDown);
+    }
+    Ok(())
+}
+
+fn full(state: &AppState) -> ApiError {
+    state.metrics.reject("concurrency_limit");
+    ApiError::Concurrency { limit: state.config.limits.concurrent_requests }
+}
+
 impl FromRequestParts<AppState> for Admission {
     type Rejection = ApiError;
 
-    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        if state.is_draining() {
-            state.metrics.reject("draining");
-            return Err(ApiError::ShuttingDown);
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        open(state)?;
+        if state.admission.available_permits() == 0 {
+            return Err(full(state));
         }
-        let limits = &state.config.limits;
-        let Ok(permit) = state.admission.clone().try_acquire_owned() else {
-            state.metrics.reject("concurrency_limit");
-            return Err(ApiError::Concurrency { limit: limits.concurrent_requests });
-        };
-        let timeout = limits.request_timeout;
+        let permit = Permit::default();
+        parts.extensions.insert(Awaited(permit.clone()));
+        let timeout = state.config.limits.request_timeout;
         let the_end = state.the_end();
         let given_up = async move {
             tokio::select! {
@@ -59,9 +92,8 @@ impl Admission {
     /// One whose time is over.
     #[cfg(test)]
     pub(super) fn overdue() -> Self {
-        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
         Self {
-            _permit: permits.try_acquire_owned().unwrap(),
+            _permit: Permit::default(),
             deadline: None,
             given_up: Box::pin(async { ApiError::Timeout }),
         }

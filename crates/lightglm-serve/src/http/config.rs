@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use lightglm_generation::SamplingParams;
 
+use super::connections::AllowedHost;
+
 /// What a server is told when it starts.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -15,6 +17,11 @@ pub struct ServerConfig {
     /// Origins whose pages may call the server from a browser; with none, no other page may. `*` is
     /// any origin.
     pub cors_origins: Vec<String>,
+    /// Names under which clients reach the server, as they stand in `Host`: `name`, `name:port`, `*.name`, or `*`
+    /// for any. With none, a server without keys on a loopback address answers to this machine's own names alone
+    /// (a page elsewhere could have its name point here), and others to every name. This machine's own
+    /// names always pass.
+    pub allowed_hosts: Vec<String>,
     /// How much a request may ask.
     pub limits: HttpLimits,
     /// When the model was made: seconds since 1970.
@@ -36,6 +43,7 @@ impl ServerConfig {
             model_name: model_name.into(),
             api_keys: Vec::new(),
             cors_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
             created: 0,
             sampling: SamplingParams { temperature: 1.0, max_tokens: usize::MAX, ..defaults },
@@ -54,7 +62,16 @@ impl ServerConfig {
             return Err(ServerConfigError::EmptyKey { index });
         }
         let named = self.cors_origins.iter().filter(|origin| *origin != "*");
-        named.map(|origin| origin_value(origin)).try_for_each(|value| value.map(|_| ()))
+        named.map(|origin| origin_value(origin)).try_for_each(|value| value.map(|_| ()))?;
+        match self.allowed_hosts.iter().find(|host| AllowedHost::parse(host).is_none()) {
+            Some(host) => Err(ServerConfigError::Host { host: host.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// [`ServerConfig::allowed_hosts`], read.
+    pub(super) fn hosts(&self) -> Vec<AllowedHost> {
+        self.allowed_hosts.iter().filter_map(|host| AllowedHost::parse(host)).collect()
     }
 }
 
@@ -82,6 +99,12 @@ pub enum ServerConfigError {
         /// As configured.
         origin: String,
     },
+    /// A host is not one.
+    #[error("`{host}` is no host: `name`, `name:port`, `*.name` or `*` is")]
+    Host {
+        /// As configured.
+        host: String,
+    },
 }
 
 impl std::fmt::Debug for ServerConfig {
@@ -91,6 +114,7 @@ impl std::fmt::Debug for ServerConfig {
             .field("model_name", &self.model_name)
             .field("api_keys", &self.api_keys.len())
             .field("cors_origins", &self.cors_origins)
+            .field("allowed_hosts", &self.allowed_hosts)
             .field("limits", &self.limits)
             .field("sampling", &self.sampling)
             .field("drain_timeout", &self.drain_timeout)
@@ -111,16 +135,25 @@ pub struct HttpLimits {
     pub header_bytes: usize,
     /// Headers of a request.
     pub headers: usize,
-    /// For the headers to arrive, and between two requests of a connection.
+    /// From the first byte of a request's line to the end of its headers.
     pub header_timeout: Duration,
+    /// For a connection to wait for a request, its first or the next. A load balancer that keeps connections has
+    /// to give them up earlier than this.
+    pub keep_alive_timeout: Duration,
     /// For the body to arrive.
     pub body_timeout: Duration,
     /// From the end of the headers to the end of the reply.
     pub request_timeout: Duration,
     /// Without a byte taken by the client while there is something to send.
     pub write_timeout: Duration,
-    /// Connections; more wait to be accepted.
+    /// Connections, and no more than there are file descriptors for. For one more, another is closed that
+    /// waits for its client; where none does, it is told to come again.
     pub connections: usize,
+    /// Of [`HttpLimits::connections`], those of one address (of IPv6: of 64 bits). Where there are fewer connections
+    /// because of file descriptors, the share stays.
+    pub connections_per_address: usize,
+    /// Of the bodies that arrive at the same time, together, without the first 64 KiB of each; more get a 429.
+    pub arriving_bytes: usize,
     /// Requests that are worked on at the same time; more get a 429.
     pub concurrent_requests: usize,
     /// Choices per prompt.
@@ -157,10 +190,14 @@ impl Default for HttpLimits {
             header_bytes: 32 << 10,
             headers: 64,
             header_timeout: Duration::from_secs(30),
+            // Load balancers keep connections for 60 s.
+            keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(600),
             write_timeout: Duration::from_secs(60),
             connections: 4096,
+            connections_per_address: 3072,
+            arriving_bytes: 256 << 20,
             concurrent_requests: 1024,
             n: 8,
             choices: 64,

@@ -19,6 +19,23 @@ pub(super) enum ApiError {
     Json { reason: String },
     #[error("The Content-Type must be application/json.")]
     MediaType,
+    #[error("The Content-Encoding `{name}` is not supported: gzip is, and none.")]
+    ContentEncoding { name: String },
+    #[error("The body is not valid gzip: {reason}.")]
+    Gzip { reason: String },
+    #[error("The request's Host is wrong: {reason}.")]
+    Host { reason: String },
+    #[error(
+        "This server does not answer to the host `{host}`. Whoever runs it can allow that: \
+         --allowed-host {host}"
+    )]
+    ForeignHost { host: String },
+    #[error("All connections are in use; only /health and /ready are answered here.")]
+    NoPlace,
+    #[error("There is no {path} on this port: it has {here}.")]
+    NotHere { path: String, here: String },
+    #[error("The bodies of other requests take {limit} bytes already, which is the limit.")]
+    Bodies { limit: usize },
     #[error("The body is larger than {limit} bytes.")]
     BodyTooLarge { limit: usize },
     #[error("The body did not arrive in time.")]
@@ -39,6 +56,8 @@ pub(super) enum ApiError {
         "Nothing is stored here: a response is in the answer to its request, and nowhere else."
     )]
     NotStored,
+    #[error("There is no {path} here: use {meant}.")]
+    OtherPath { path: String, meant: String },
     #[error("{path} does not know the method {method}.")]
     Method { method: String, path: String },
     #[error("The server works on {limit} requests already, which is its limit.")]
@@ -102,23 +121,30 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Field { .. } | Self::Json { .. } | Self::BodyAborted => StatusCode::BAD_REQUEST,
-            Self::Unsupported { .. } => StatusCode::BAD_REQUEST,
-            Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
-            Self::UnknownModel { .. } | Self::UnknownPath { .. } | Self::NotStored => {
-                StatusCode::NOT_FOUND
+            Self::Unsupported { .. } | Self::Host { .. } | Self::Gzip { .. } => {
+                StatusCode::BAD_REQUEST
             }
+            Self::ForeignHost { .. } => StatusCode::FORBIDDEN,
+            Self::NotHere { .. } => StatusCode::NOT_FOUND,
+            Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
+            Self::UnknownModel { .. }
+            | Self::UnknownPath { .. }
+            | Self::OtherPath { .. }
+            | Self::NotStored => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout | Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Concurrency { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::MediaType | Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Concurrency { .. } | Self::Bodies { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Rejected { rejection, .. } => rejected(rejection),
             Self::Embeddings => StatusCode::NOT_IMPLEMENTED,
             Self::Adapter(AdapterError::NotLoaded { .. }) => StatusCode::NOT_FOUND,
             Self::Adapter(AdapterError::AlreadyLoaded { .. }) => StatusCode::CONFLICT,
             Self::Adapter(_) => StatusCode::BAD_REQUEST,
             Self::Engine(error) => failed(error),
-            Self::ShuttingDown | Self::EngineDead => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ShuttingDown | Self::EngineDead | Self::NoPlace => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -127,6 +153,7 @@ impl ApiError {
     fn is_fault(&self) -> bool {
         match self {
             Self::Embeddings
+            | Self::NoPlace
             | Self::ShuttingDown
             | Self::Rejected { rejection: Rejection::Draining, .. } => false,
             other => other.status().is_server_error(),
@@ -147,6 +174,12 @@ impl ApiError {
             Self::Field { .. } => "invalid_value",
             Self::Json { .. } => "invalid_json",
             Self::MediaType => "unsupported_media_type",
+            Self::ContentEncoding { .. } => "unsupported_content_encoding",
+            Self::Gzip { .. } => "invalid_gzip",
+            Self::Host { .. } => "invalid_host",
+            Self::ForeignHost { .. } => "host_not_allowed",
+            Self::NoPlace => "connection_limit",
+            Self::Bodies { .. } => "concurrency_limit",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTimeout
             | Self::Timeout
@@ -154,7 +187,10 @@ impl ApiError {
             Self::NoKey => "missing_api_key",
             Self::WrongKey => "invalid_api_key",
             Self::UnknownModel { .. } => "model_not_found",
-            Self::UnknownPath { .. } | Self::NotStored => "not_found",
+            Self::UnknownPath { .. }
+            | Self::OtherPath { .. }
+            | Self::NotHere { .. }
+            | Self::NotStored => "not_found",
             Self::Method { .. } => "method_not_allowed",
             Self::Concurrency { .. } => "concurrency_limit",
             Self::Rejected { rejection, .. } => match rejection {
@@ -193,7 +229,7 @@ impl ApiError {
     /// Whole seconds, at least one.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Concurrency { .. } => Some(1),
+            Self::Concurrency { .. } | Self::Bodies { .. } | Self::NoPlace => Some(1),
             Self::Rejected {
                 rejection:
                     Rejection::QueueFull { retry_after, .. } | Rejection::KeyLimit { retry_after, .. },
@@ -264,6 +300,9 @@ impl IntoResponse for ApiError {
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(self, Self::ContentEncoding { .. }) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         if status == StatusCode::REQUEST_TIMEOUT {
             // OpenAI's clients repeat a 408 by themselves; the same request would take as long again.

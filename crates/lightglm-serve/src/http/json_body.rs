@@ -10,9 +10,13 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::admission::Awaited;
+use super::body_budget::{BodyBudget, GrowingBody};
+use super::content_encoding::ContentEncoding;
 use super::error::ApiError;
 use super::json_shape::check_shape;
 use super::state::AppState;
+use super::surrogates::replace_lone_surrogates;
 
 /// A type that a body can be turned into.
 pub(super) trait FromJson: Sized {
@@ -49,17 +53,32 @@ pub(super) struct JsonBody<T>(pub(super) T);
 impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+    async fn from_request(mut request: Request, state: &AppState) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(ApiError::MediaType);
         }
+        let encoding = ContentEncoding::of(request.headers())?;
+        let awaited = request.extensions_mut().remove::<Awaited>();
         let limits = &state.config.limits;
-        let bytes = bounded(request, limits.body_bytes);
-        let bytes = tokio::time::timeout(limits.body_timeout, bytes)
-            .await
-            .map_err(|_| ApiError::BodyTimeout)??;
+        let body = bounded(request, limits.body_bytes, &state.bodies);
+        let body = tokio::time::timeout(limits.body_timeout, body).await;
+        let body = body.map_err(|_| ApiError::BodyTimeout)?;
+        let body = body.inspect_err(|error| {
+            if matches!(error, ApiError::Bodies { .. }) {
+                state.metrics.reject("bodies");
+            }
+        })?;
+        if let Some(awaited) = awaited {
+            awaited.take(state)?;
+        }
+        // Held until it has been parsed.
+        let (bytes, _held) = body.into_parts();
+        let mut bytes = encoding.decode(bytes, limits.body_bytes)?;
+        replace_lone_surrogates(&mut bytes);
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| ApiError::json(format!("it is not UTF-8: {error}")))?;
+        // Windows' editors and shells put one in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         check_shape(text, limits.json_depth, limits.json_values)?;
         let value = parse(text)?;
         // serde takes a list for a struct, field by field.
@@ -77,22 +96,26 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn bounded(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
+async fn bounded(
+    request: Request,
+    limit: usize,
+    budget: &BodyBudget,
+) -> Result<GrowingBody, ApiError> {
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(ApiError::BodyTooLarge { limit });
     }
     let mut stream = Body::into_data_stream(request.into_body());
-    let mut bytes = Vec::new();
+    let mut body = budget.body();
     while let Some(chunk) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
         let chunk = chunk.map_err(|_| ApiError::BodyAborted)?;
-        if chunk.len() > limit - bytes.len() {
+        if chunk.len() > limit - body.len() {
             return Err(ApiError::BodyTooLarge { limit });
         }
-        bytes.extend_from_slice(&chunk);
+        body.extend(&chunk)?;
     }
-    Ok(bytes)
+    Ok(body)
 }
 
 fn parse(text: &str) -> Result<Value, ApiError> {

@@ -16,10 +16,13 @@ mod answer;
 mod anthropic;
 mod around;
 mod auth;
+mod body_budget;
 mod choice_sink;
 mod choice_stream;
 mod config;
+mod connections;
 mod constrain;
+mod content_encoding;
 mod dialect;
 mod error;
 mod health;
@@ -30,20 +33,24 @@ mod ollama;
 mod openai;
 mod openapi;
 mod page;
+mod paths;
 mod peer;
 mod responses;
 mod router;
 mod serve;
 mod shorten;
 mod sse;
-mod stall;
 mod state;
 #[cfg(feature = "structured")]
 mod structured;
+mod surrogates;
 mod tokenize;
 mod unread_body;
 
 pub use config::{HttpLimits, ServerConfig, ServerConfigError};
+pub use connections::{Listeners, raise_descriptor_limit};
+#[cfg(feature = "tls")]
+pub use connections::{Tls, TlsError};
 pub use constrain::{Constrain, ConstrainError};
 pub use router::Server;
 #[cfg(feature = "structured")]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -9,13 +10,14 @@ use axum::http::{HeaderName, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use lightglm_text::ChatText;
-use tokio::net::TcpListener;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::config::{ServerConfig, ServerConfigError, origin_value};
+use super::connections::{Listeners, refuse};
 use super::constrain::Constrain;
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
+use super::paths::{Paths, without_slash};
 use super::shorten::shortened;
 use super::state::AppState;
 use super::{
@@ -23,6 +25,9 @@ use super::{
     responses, tokenize,
 };
 use crate::engine::EngineApi;
+
+/// How long a browser may remember what it may send; Chromium's most.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 
 /// A server that is ready to run.
 pub struct Server {
@@ -56,12 +61,13 @@ impl Server {
     }
 
     /// The routes, for a program that has its own way to serve them. The limits on connections,
-    /// headers and writes are [`Server::serve`]'s, and so is draining.
+    /// headers and writes are [`Server::serve`]'s, and so are the check of `Host` and draining.
     pub fn router(self) -> Router {
         self.parts().1
     }
 
-    /// Serves `listener` until `shutdown`, then finishes what runs and returns.
+    /// Serves `listeners` until `shutdown`, then finishes what runs and returns. A
+    /// [`TcpListener`](tokio::net::TcpListener) will do.
     ///
     /// After `shutdown`, `/ready` and new requests get a 503; the listener closes when nothing runs any
     /// more, or at the end of [`ServerConfig::drain_timeout`], which cancels what still runs.
@@ -70,15 +76,17 @@ impl Server {
     /// Those of the listener.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let (state, router) = self.parts();
-        super::serve::serve(state, router, listener, shutdown).await
+        super::serve::serve(state, router, listeners.into(), shutdown).await
     }
 
     fn parts(self) -> (AppState, Router) {
         let state = AppState::new(self.config, self.engine, self.text, self.constrain);
+        let paths = Arc::new(Paths::of(&state.openapi));
+        let unknown_path = async move |request: Request| paths.unknown(request.uri().path());
         let mut router = routes()
             .fallback(unknown_path)
             .method_not_allowed_fallback(unknown_method)
@@ -87,10 +95,11 @@ impl Server {
             router = router.layer(cors);
         }
         let router = router
+            .layer(from_fn_with_state(state.clone(), refuse))
             .layer(from_fn_with_state(state.clone(), around::surround))
             .layer(from_fn(dialect::shape_errors))
             .with_state(state.clone());
-        (state, router)
+        (state, without_slash(router))
     }
 }
 
@@ -140,16 +149,15 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ServerConfigError> {
         AllowOrigin::list(values.collect::<Result<Vec<_>, _>>()?)
     };
     let request_id = HeaderName::from_static("x-request-id");
+    let not_enforced = HeaderName::from_static("x-lightglm-not-enforced");
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, request_id.clone()])
-        .expose_headers([header::RETRY_AFTER, request_id]);
+        // Whatever a client library sends: openai-node has seven of its own.
+        .allow_headers(AllowHeaders::mirror_request())
+        .max_age(PREFLIGHT_AGE)
+        .expose_headers([header::RETRY_AFTER, request_id, not_enforced]);
     Ok(Some(layer))
-}
-
-async fn unknown_path(request: Request) -> ApiError {
-    ApiError::UnknownPath { path: shortened(request.uri().path()) }
 }
 
 async fn unknown_method(request: Request) -> ApiError {

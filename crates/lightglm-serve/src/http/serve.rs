@@ -1,23 +1,20 @@
-//! Running a server on a listener: connections within limits, and an end that lets replies finish.
+//! Running a server on its listeners, and an end that lets replies finish.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tower::ServiceExt;
 
-use super::config::HttpLimits;
+use super::connections::{
+    Gate, HostRule, Listeners, Places, Served, connection, room_for_connections,
+};
 use super::state::AppState;
 
 /// Between two looks at whether the requests are done.
@@ -27,10 +24,13 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After an error of `accept`, which is mostly too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// hyper's smallest read buffer.
-const SMALLEST_BUFFER: usize = 8192;
+/// Connections beyond the limit, for probes; as many are on their way out at most.
+const RESERVE: usize = 32;
+
+/// Connections of the listener for probes and metrics.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// Serves until `shutdown`, then drains.
 ///
@@ -40,35 +40,45 @@ const SMALLEST_BUFFER: usize = 8192;
 pub(super) async fn serve(
     state: AppState,
     router: Router,
-    listener: TcpListener,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let (close, closed) = watch::channel(());
+    let (close, closing) = watch::channel(());
+    let (public, admin) = served(&state, &router, &listeners, &closing);
+    // Dropped, it ends.
+    let mut watching: JoinSet<()> = JoinSet::new();
+    #[cfg(feature = "tls")]
+    if let Some(tls) = listeners.tls.clone() {
+        watching.spawn(tls.follow());
+    }
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     let mut drained = pin!(async {
         shutdown.as_mut().await;
         drain(&state).await;
     });
-    let most = state.config.limits.connections.max(1);
     loop {
-        tokio::select! {
+        let (served, accepted) = tokio::select! {
             () = &mut drained => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < most => match accepted {
-                Ok((stream, address)) => {
-                    let limits = &state.config.limits;
-                    let connection = connection(stream, address, router.clone(), limits, &closed);
-                    connections.spawn(connection);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listeners.public.accept(), if public.places.may_accept() => (&public, accepted),
+            accepted = accept(listeners.admin.as_ref()), if admin.places.may_accept() => {
+                (&admin, accepted)
+            }
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                connections.spawn(connection(served, stream, address));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                served.places.make_room();
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
-    drop(listener);
+    drop(listeners);
+    watching.shutdown().await;
     // Connections that are idle close now, others after their response.
     let _ = close.send(());
     let all = async { while connections.join_next().await.is_some() {} };
@@ -77,6 +87,62 @@ pub(super) async fn serve(
     }
     connections.shutdown().await;
     Ok(())
+}
+
+/// What the connections of the listener for everything, and of the one for probes, have in common.
+fn served(
+    state: &AppState,
+    router: &Router,
+    listeners: &Listeners,
+    closing: &watch::Receiver<()>,
+) -> (Arc<Served>, Arc<Served>) {
+    let limits = &state.config.limits;
+    let wanted = limits.connections.max(1);
+    let admin = listeners.admin.as_ref().map_or(0, |_| ADMIN_CONNECTIONS + RESERVE);
+    let beside = 2 * RESERVE + admin;
+    let places = room_for_connections(wanted.saturating_add(beside)).saturating_sub(beside).max(1);
+    if places < wanted {
+        tracing::warn!(
+            wanted,
+            connections = places,
+            "the limit on open files (ulimit -n) does not allow as many connections as wanted"
+        );
+    }
+    // An address keeps its share of what there is.
+    let share = limits.connections_per_address.min(wanted) as u128 * places as u128;
+    let share = usize::try_from(share / wanted as u128).unwrap_or(places);
+    let hosts = |listener: Option<&TcpListener>, admin: bool| {
+        let address = listener.and_then(|listener| listener.local_addr().ok());
+        HostRule::new(state.config.hosts(), address, !state.keys.is_empty(), admin)
+    };
+    let served = |gate, places, security| {
+        Arc::new(Served {
+            router: router.clone(),
+            gate: Arc::new(gate),
+            places,
+            limits: limits.clone(),
+            security,
+            closing: closing.clone(),
+        })
+    };
+    let public = served(
+        Gate::new(hosts(Some(&listeners.public), false), false),
+        Places::new(places, share, RESERVE),
+        listeners.security(),
+    );
+    let admin = served(
+        Gate::new(hosts(listeners.admin.as_ref(), true), true),
+        Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, RESERVE),
+        Default::default(),
+    );
+    (public, admin)
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn drain(state: &AppState) {
@@ -94,42 +160,4 @@ async fn drain(state: &AppState) {
         sleep(DRAIN_POLL).await;
     }
     tracing::info!("drained");
-}
-
-fn connection(
-    stream: TcpStream,
-    address: SocketAddr,
-    router: Router,
-    limits: &HttpLimits,
-    closed: &watch::Receiver<()>,
-) -> impl Future<Output = ()> + use<> {
-    // Tokens are small and must not wait for each other.
-    let _ = stream.set_nodelay(true);
-    let stream = TokioIo::new(super::stall::StallGuard::new(stream, limits.write_timeout));
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.headers)
-        .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER));
-    let mut closed = closed.clone();
-    async move {
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let mut request: Request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(ConnectInfo(address));
-            let router = router.clone();
-            router.oneshot(request)
-        });
-        let mut connection = pin!(builder.serve_connection(stream, service));
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            _ = closed.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "a connection ended early");
-        }
-    }
 }

@@ -13,6 +13,7 @@ use tracing::Span;
 
 use super::admission::Admission;
 use super::auth::ApiKeys;
+use super::body_budget::BodyBudget;
 use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
 use super::error::ApiError;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// A permit for each request that is worked on.
     pub(super) admission: Arc<Semaphore>,
+    /// For bodies that arrive.
+    pub(super) bodies: BodyBudget,
     draining: AtomicBool,
     /// Whether what still runs is cancelled.
     ending: watch::Sender<bool>,
@@ -76,6 +79,7 @@ impl AppState {
             keys: ApiKeys::new(&config.api_keys),
             metrics: Metrics::new(engine.clone()),
             admission: Arc::new(Semaphore::new(permits)),
+            bodies: BodyBudget::new(config.limits.arriving_bytes),
             draining: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             adapters: Arc::new(Semaphore::new(1)),

@@ -29,7 +29,7 @@ async fn every_route_but_the_probes_wants_a_key() {
         CHAT,
         "/nowhere",
         "/v1/models/toy",
-        "/health/",
+        "/health//",
         "/ready/x",
     ];
     for path in paths {
@@ -135,6 +135,8 @@ fn empty_keys_and_bad_origins_are_refused() {
     }
     origins.cors_origins = vec!["*".into(), "http://127.0.0.1:3000".into()];
     assert_eq!(origins.check(), Ok(()));
+    origins.allowed_hosts = vec!["good.example".into(), "http://a".into()];
+    assert_eq!(origins.check(), Err(ServerConfigError::Host { host: "http://a".into() }));
 }
 
 #[tokio::test]
@@ -146,6 +148,7 @@ async fn cors_is_off_unless_origins_are_named() {
             .uri(CHAT)
             .header(header::ORIGIN, "https://good.example")
             .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+            .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,x-stainless-os")
             .body(Body::empty())
             .unwrap()
     };
@@ -160,6 +163,9 @@ async fn cors_is_off_unless_origins_are_named() {
     let open = send(&router, preflight()).await;
     assert_eq!(open.status, StatusCode::OK);
     assert_eq!(open.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://good.example");
+    let headers = &open.headers[header::ACCESS_CONTROL_ALLOW_HEADERS];
+    assert_eq!(headers, "authorization,x-stainless-os");
+    assert_eq!(open.headers[header::ACCESS_CONTROL_MAX_AGE], "7200");
     let request = Request::get("/health").header(header::ORIGIN, "https://bad.example");
     let other = send(&router, request.body(Body::empty()).unwrap()).await;
     assert!(!other.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lightglm_serve::http::ServerConfig;
+use lightglm_serve::http::{Listeners, ServerConfig};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -15,64 +15,75 @@ use tokio::task::JoinHandle;
 use crate::client::{CHAT, chat, config, server};
 use crate::scripted::{Script, Scripted, wait_for};
 
-struct Running {
+pub(crate) struct Running {
     runtime: Runtime,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Dropped or sent: both are the end.
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
-    fn start(engine: &Arc<Scripted>, config: ServerConfig) -> Self {
+    pub(crate) fn start(engine: &Arc<Scripted>, config: ServerConfig) -> Self {
+        Self::on(engine, config, Listeners::new)
+    }
+
+    /// A server on a listener as `listen` makes it of one.
+    pub(crate) fn on(
+        engine: &Arc<Scripted>,
+        config: ServerConfig,
+        listen: impl FnOnce(TcpListener) -> Listeners,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = server(engine, config).serve(listener, async {
+        let listeners = runtime.block_on(async { listen(listener) });
+        let server = server(engine, config).serve(listeners, async {
             let _ = stopped.await;
         });
         let server = runtime.spawn(server);
         Self { runtime, address, stop: Some(stop), server }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     }
 
-    fn post(&self, body: &Value) -> TcpStream {
+    pub(crate) fn post(&self, body: &Value) -> TcpStream {
         let mut stream = self.connect();
         write!(stream, "{}{body}", head(body.to_string().len())).unwrap();
         stream
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = self.connect();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .unwrap();
         read_all(&mut stream)
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop = None;
     }
 
-    fn ended(self) {
+    pub(crate) fn ended(self) {
         self.runtime.block_on(self.server).unwrap().unwrap();
     }
 }
 
-fn head(length: usize) -> String {
+pub(crate) fn head(length: usize) -> String {
     format!(
-        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     )
 }
 
-fn read_all(stream: &mut TcpStream) -> String {
+pub(crate) fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}
@@ -83,7 +94,7 @@ fn read_all(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn read_some(stream: &mut TcpStream) -> String {
+pub(crate) fn read_some(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 4096];
     let count = stream.read(&mut bytes).unwrap();
     String::from_utf8_lossy(&bytes[..count]).into_owned()
@@ -155,10 +166,11 @@ fn slow_clients_are_let_go() {
     let engine = Scripted::saying("x");
     let mut config = config();
     config.limits.header_timeout = Duration::from_millis(200);
+    config.limits.keep_alive_timeout = Duration::from_millis(200);
     config.limits.body_timeout = Duration::from_millis(200);
     let running = Running::start(&engine, config);
     let mut headers = running.connect();
-    write!(headers, "POST {CHAT} HTTP/1.1\r\nhost: x\r\n").unwrap();
+    write!(headers, "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n").unwrap();
     let mut body = running.connect();
     write!(body, "{}{{\"mess", head(1000)).unwrap();
     let mut silent = running.connect();
@@ -189,12 +201,12 @@ fn headers_have_limits() {
     let running = Running::start(&engine, config());
     let mut many = running.connect();
     let lines: String = (0..100).map(|i| format!("x-{i}: y\r\n")).collect();
-    write!(many, "GET /health HTTP/1.1\r\nhost: x\r\n{lines}\r\n").unwrap();
+    write!(many, "GET /health HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n").unwrap();
     assert!(read_all(&mut many).starts_with("HTTP/1.1 431"));
     let mut long = running.connect();
     let value = "y".repeat(100_000);
     // The server may hang up before all of it is sent.
-    let _ = write!(long, "GET /health HTTP/1.1\r\nhost: x\r\nx-long: {value}\r\n\r\n");
+    let _ = write!(long, "GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: {value}\r\n\r\n");
     let answer = read_all(&mut long);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     let mut nonsense = running.connect();

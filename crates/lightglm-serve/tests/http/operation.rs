@@ -76,7 +76,7 @@ async fn unknown_paths_and_methods_have_openais_shape() {
     let paths = [
         "/nowhere",
         "/v1",
-        "/v1/models/",
+        "/v1/models//",
         "/docs/nothing.js",
         "/docs/..%2f..%2findex.html",
         "/page/",
