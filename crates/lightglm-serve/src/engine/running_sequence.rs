@@ -23,6 +23,8 @@ pub(super) struct RunningSequence<B: Backend> {
     pub(super) cancel: CancelToken,
     pub(super) sink: EventSink,
     pub(super) model: ModelSlot<B>,
+    /// Whose keys and values it may find: those of the same model and the same salt of the request.
+    pub(super) cache_salt: u64,
     pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
     /// Prompt and reply.
     pub(super) tokens: Vec<u32>,
