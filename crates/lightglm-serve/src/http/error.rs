@@ -6,6 +6,8 @@ use lightglm_generation::{SampleError, SamplingError};
 use lightglm_text::ChatTextError;
 use serde::Serialize;
 
+use super::quota::Overdrawn;
+use super::request_record::{Refusal, without_values};
 use super::shorten::{shortened, shortened_inside};
 use crate::engine::{AdapterError, EngineError, Rejection};
 
@@ -30,6 +32,12 @@ pub(super) enum ApiError {
     NoKey,
     #[error("The API key is wrong.")]
     WrongKey,
+    #[error("A key of the role `{role}` may not do this.")]
+    Role { role: &'static str },
+    #[error("Invalid value for `priority`: this key may ask for at most {most}.")]
+    Priority { most: i32 },
+    #[error("This key has used its {} tokens a {}.", .0.tokens, .0.per)]
+    Quota(Overdrawn),
     #[error("The model `{name}` does not exist.")]
     UnknownModel { name: String },
     #[error("There is no {path} here.")]
@@ -104,7 +112,8 @@ impl ApiError {
             Self::BodyTimeout | Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Concurrency { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Concurrency { .. } | Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Role { .. } | Self::Priority { .. } => StatusCode::FORBIDDEN,
             Self::Rejected { rejection, .. } => rejected(rejection),
             Self::Embeddings => StatusCode::NOT_IMPLEMENTED,
             Self::Adapter(AdapterError::NotLoaded { .. }) => StatusCode::NOT_FOUND,
@@ -130,6 +139,7 @@ impl ApiError {
         match self.status() {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         }
@@ -146,6 +156,9 @@ impl ApiError {
             | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
             Self::NoKey => "missing_api_key",
             Self::WrongKey => "invalid_api_key",
+            Self::Role { .. } => "role_not_allowed",
+            Self::Priority { .. } => "priority_not_allowed",
+            Self::Quota(_) => "quota_exceeded",
             Self::UnknownModel { .. } => "model_not_found",
             Self::UnknownPath { .. } => "not_found",
             Self::Method { .. } => "method_not_allowed",
@@ -171,6 +184,7 @@ impl ApiError {
         match self {
             Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param.clone()),
             Self::UnknownModel { .. } => Some("model".into()),
+            Self::Priority { .. } => Some("priority".into()),
             Self::Adapter(_) => Some("lora_name".into()),
             Self::Rejected { rejection, prompt_param } => match rejection {
                 Rejection::UnknownModel { .. } => Some("model".into()),
@@ -187,6 +201,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Concurrency { .. } => Some(1),
+            Self::Quota(overdrawn) => Some(overdrawn.retry_after.max(1)),
             Self::Rejected {
                 rejection:
                     Rejection::QueueFull { retry_after, .. } | Rejection::KeyLimit { retry_after, .. },
@@ -207,6 +222,12 @@ impl ApiError {
                 code: self.code().map(str::to_owned),
             },
         }
+    }
+
+    /// What the log says of it.
+    pub(super) fn refusal(&self) -> Refusal {
+        let reason = without_values(&self.message());
+        Refusal { code: self.code(), param: self.param(), reason }
     }
 
     fn message(&self) -> String {
@@ -247,8 +268,6 @@ impl IntoResponse for ApiError {
         let status = self.status();
         if self.is_fault() {
             tracing::error!(error = ?self, "request failed");
-        } else {
-            tracing::debug!(error = ?self, "request refused");
         }
         let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after() {
@@ -261,7 +280,8 @@ impl IntoResponse for ApiError {
             // OpenAI's clients repeat a 408 by themselves; the same request would take as long again.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
-        (status, headers, axum::Json(self.body())).into_response()
+        let refusal = axum::Extension(self.refusal());
+        (status, headers, refusal, axum::Json(self.body())).into_response()
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: u
             state_answers(path, operation, config);
         }
     }
-    if !config.api_keys.is_empty() {
+    if config.asks_for_keys() {
         document["security"] = json!([{"key": []}]);
         document["components"]["securitySchemes"] =
             json!({"key": {"type": "http", "scheme": "bearer"}});
@@ -185,7 +185,7 @@ fn extend(schema: &mut Value, bounds: &Value) {
 fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     let has_body = !operation["requestBody"].is_null();
     let open = OPEN.contains(&path);
-    if open && !config.api_keys.is_empty() {
+    if open && config.asks_for_keys() {
         operation["security"] = json!([]);
     }
     let generates = GENERATING.contains(&path);
@@ -194,8 +194,9 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
         operation["responses"]["200"]["content"]["text/event-stream"] = json!({});
     }
     let mut answers: Vec<(u16, &str)> = Vec::new();
-    if !open && !config.api_keys.is_empty() {
+    if !open && config.asks_for_keys() {
         answers.push((401, "The API key is missing or wrong"));
+        answers.push((403, "The API key may not do this"));
     }
     if has_body && path != "/v1/embeddings" {
         answers.extend([

@@ -59,7 +59,11 @@ pub(super) async fn serve(
                 Ok((stream, address)) => {
                     let limits = &state.config.limits;
                     let connection = connection(stream, address, router.clone(), limits, &closed);
-                    connections.spawn(connection);
+                    let open = state.metrics.connection();
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(open);
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");

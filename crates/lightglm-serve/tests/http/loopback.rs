@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::client::{CHAT, chat, config, server};
 use crate::scripted::{Script, Scripted, wait_for};
 
-struct Running {
+pub(crate) struct Running {
     runtime: Runtime,
     address: SocketAddr,
     /// Dropped or sent: both are the end.
@@ -24,7 +24,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(engine: &Arc<Scripted>, config: ServerConfig) -> Self {
+    pub(crate) fn start(engine: &Arc<Scripted>, config: ServerConfig) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
@@ -38,7 +38,7 @@ impl Running {
         Self { runtime, address, stop: Some(stop), server }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
@@ -50,17 +50,17 @@ impl Running {
         stream
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = self.connect();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         read_all(&mut stream)
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop = None;
     }
 
-    fn ended(self) {
+    pub(crate) fn ended(self) {
         self.runtime.block_on(self.server).unwrap().unwrap();
     }
 }
