@@ -131,6 +131,10 @@ pub enum Error {
     #[cfg(feature = "serve")]
     #[error(transparent)]
     Server(#[from] lightglm_serve::http::ServerConfigError),
+    /// A keys file is wrong.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    KeysFile(#[from] lightglm_serve::http::KeysFileError),
     /// A constraint on replies is wrong, or asks too much.
     #[cfg(feature = "structured")]
     #[error(transparent)]

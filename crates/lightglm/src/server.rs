@@ -9,8 +9,10 @@ use axum::{Extension, Router};
 use lightglm_core::{KV_BLOCK, KvShape};
 use lightglm_generation::SamplingParams;
 use lightglm_serve::engine::{EngineConfig, EngineHandle, EngineThread};
-pub use lightglm_serve::http::HttpLimits;
 use lightglm_serve::http::{self, ServerConfig};
+pub use lightglm_serve::http::{
+    Access, HttpLimits, KeyDigest, KeysFileError, Role, Tenant, TenantError, Tenants,
+};
 use lightglm_text::ChatText;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
@@ -36,8 +38,12 @@ pub struct ServerOptions {
     pub token_budget: usize,
     /// Whether tokens are guessed ahead where there is time for it.
     pub speculation: bool,
-    /// Keys that may use the server; with none, everybody may.
+    /// Keys that may do everything, beside those of `tenants`; with neither, everybody may use the server.
     pub api_keys: Vec<String>,
+    /// Keys with names, rights and quotas. A clone of it changes them while the server runs.
+    pub tenants: Tenants,
+    /// Whether the log has the prompts, beside what it says of every request.
+    pub log_prompts: bool,
     /// Origins whose pages may call the server from a browser; `*` is any.
     pub cors_origins: Vec<String>,
     /// How much a request may ask.
@@ -65,6 +71,8 @@ impl Default for ServerOptions {
             token_budget: engine.token_budget,
             speculation: engine.speculation.is_some(),
             api_keys: http.api_keys,
+            tenants: http.tenants,
+            log_prompts: http.log_prompts,
             cors_origins: http.cors_origins,
             limits: http.limits,
             sampling: None,
@@ -102,6 +110,8 @@ impl ServerOptions {
     fn http(&self, name: &str) -> ServerConfig {
         let mut config = ServerConfig::new(self.model_name.clone().unwrap_or(name.to_owned()));
         config.api_keys.clone_from(&self.api_keys);
+        config.tenants = self.tenants.clone();
+        config.log_prompts = self.log_prompts;
         config.cors_origins.clone_from(&self.cors_origins);
         config.limits = self.limits.clone();
         config.drain_timeout = self.drain_timeout;
