@@ -1,7 +1,7 @@
 //! `CacheSalts`: model and request's salt as the one number that the cache knows.
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 /// Makes the cache's salts; the hash has random keys of this process, so nobody can choose two texts that meet.
 #[derive(Default)]
@@ -13,10 +13,8 @@ impl CacheSalts {
         if cache_salt.is_empty() {
             return model;
         }
-        let mut hasher = self.0.build_hasher();
-        (model, cache_salt).hash(&mut hasher);
         // The upper half, where no model's is: those count from 0.
-        hasher.finish() | 1 << 63
+        self.0.hash_one((model, cache_salt)) | 1 << 63
     }
 }
 

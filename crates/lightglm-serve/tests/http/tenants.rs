@@ -109,6 +109,17 @@ async fn the_document_has_the_routes() {
         .map(|item| item.as_object().unwrap().len())
         .sum();
     assert_eq!(count, Server::routes().len() - files.len());
+    // With keys it says who needs none, and what happens to whose key is not enough.
+    let router = served(&Scripted::saying("x"), &Tenants::default());
+    let request = Request::get("/openapi.json").header("api-key", "plain").body(Body::empty());
+    let document = send(&router, request.unwrap()).await.ok();
+    for route in Server::routes().iter().filter(|route| !files.contains(&route.path)) {
+        let path = route.path.replace("{*", "{");
+        let operation = &document["paths"][path][route.method.to_lowercase()];
+        let open = route.access == Access::Open;
+        assert_eq!(operation["security"] == json!([]), open, "{}", route.path);
+        assert_eq!(operation["responses"]["403"].is_object(), !open, "{}", route.path);
+    }
 }
 
 #[tokio::test]
