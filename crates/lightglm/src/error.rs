@@ -135,6 +135,10 @@ pub enum Error {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] lightglm_serve::http::TlsError),
+    /// A keys file is wrong.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    KeysFile(#[from] lightglm_serve::http::KeysFileError),
     /// A constraint on replies is wrong, or asks too much.
     #[cfg(feature = "structured")]
     #[error(transparent)]

@@ -10,7 +10,9 @@ use lightglm_core::{KV_BLOCK, KvShape};
 use lightglm_generation::SamplingParams;
 use lightglm_serve::engine::{EngineConfig, EngineHandle, EngineThread};
 use lightglm_serve::http::{self, ServerConfig};
-pub use lightglm_serve::http::{HttpLimits, Listeners};
+pub use lightglm_serve::http::{
+    Access, HttpLimits, KeyDigest, KeysFileError, Listeners, Role, Tenant, TenantError, Tenants,
+};
 #[cfg(feature = "tls")]
 pub use lightglm_serve::http::{Tls, TlsError};
 use lightglm_text::ChatText;
@@ -38,8 +40,12 @@ pub struct ServerOptions {
     pub token_budget: usize,
     /// Whether tokens are guessed ahead where there is time for it.
     pub speculation: bool,
-    /// Keys that may use the server; with none, everybody may.
+    /// Keys that may do everything, beside those of `tenants`; with neither, everybody may use the server.
     pub api_keys: Vec<String>,
+    /// Keys with names, rights and quotas. A clone of it changes them while the server runs.
+    pub tenants: Tenants,
+    /// Whether the log has the prompts, beside what it says of every request.
+    pub log_prompts: bool,
     /// Origins whose pages may call the server from a browser; `*` is any.
     pub cors_origins: Vec<String>,
     /// Names under which clients reach the server: `name`, `name:port`, `*.name`, or `*` for any. With none, a
@@ -70,6 +76,8 @@ impl Default for ServerOptions {
             token_budget: engine.token_budget,
             speculation: engine.speculation.is_some(),
             api_keys: http.api_keys,
+            tenants: http.tenants,
+            log_prompts: http.log_prompts,
             cors_origins: http.cors_origins,
             allowed_hosts: http.allowed_hosts,
             limits: http.limits,
@@ -108,6 +116,8 @@ impl ServerOptions {
     fn http(&self, name: &str) -> ServerConfig {
         let mut config = ServerConfig::new(self.model_name.clone().unwrap_or(name.to_owned()));
         config.api_keys.clone_from(&self.api_keys);
+        config.tenants = self.tenants.clone();
+        config.log_prompts = self.log_prompts;
         config.cors_origins.clone_from(&self.cors_origins);
         config.allowed_hosts.clone_from(&self.allowed_hosts);
         config.limits = self.limits.clone();

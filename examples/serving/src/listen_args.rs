@@ -38,10 +38,7 @@ impl ListenArgs {
     /// # Errors
     /// Where a port is taken, or a file is at fault.
     pub async fn listeners(&self, host: IpAddr, port: u16) -> Result<Listeners> {
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls::from_files(certificate, key)?),
-            _ => None,
-        };
+        let tls = self.tls()?;
         let mut listeners = Listeners::new(bound(host, port).await?);
         if let Some(port) = self.admin_port {
             listeners = listeners.with_admin(bound(self.admin_host.unwrap_or(host), port).await?);
@@ -55,6 +52,17 @@ impl ListenArgs {
             listeners = listeners.with_tls(tls);
         }
         Ok(listeners)
+    }
+
+    /// The certificate with its key, where there is one.
+    ///
+    /// # Errors
+    /// Where a file is at fault.
+    pub fn tls(&self) -> Result<Option<Tls>> {
+        Ok(match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::from_files(certificate, key)?),
+            _ => None,
+        })
     }
 
     /// `https` or `http`.

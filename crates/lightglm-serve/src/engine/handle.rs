@@ -69,6 +69,7 @@ impl EngineHandle {
         let EngineLimits { max_positions, vocab_size, .. } = self.shared.limits;
         let EngineRequest { model, prompt, mut params, key, priority, deadline, cancel, .. } =
             request;
+        let cache_salt = request.cache_salt;
         let model = match model {
             None => None,
             Some(name) => match self.shared.adapters.get(&name) {
@@ -94,7 +95,17 @@ impl EngineHandle {
             reply.push_processor(processor);
         }
         let prompt_logprobs = request.prompt_logprobs;
-        Ok(WaitingRequest { key, priority, deadline, cancel, sink, model, prompt_logprobs, reply })
+        Ok(WaitingRequest {
+            key,
+            cache_salt,
+            priority,
+            deadline,
+            cancel,
+            sink,
+            model,
+            prompt_logprobs,
+            reply,
+        })
     }
 
     fn rejection(&self, refusal: Refusal) -> Rejection {

@@ -9,6 +9,7 @@
 //! were guessed. The model's logits do not depend on the batch, a guess only counts where the sampler
 //! chooses the same token, and random numbers belong to the request.
 
+mod cache_salt;
 mod config;
 mod engine_api;
 mod event;

@@ -27,6 +27,9 @@ pub struct EngineRequest {
     pub processors: Vec<Box<dyn LogitsProcessor>>,
     /// Whose request it is: keys share the machine fairly.
     pub key: String,
+    /// With whom keys and values are shared: only requests of the same salt find each other's prefixes; the
+    /// empty one is everybody's. It changes what is computed again, never what comes out.
+    pub cache_salt: String,
     /// Higher runs first; fairness is among equals.
     pub priority: i32,
     /// When it is given up, wherever it stands then.
@@ -52,6 +55,7 @@ impl EngineRequest {
             detokenizer,
             processors: Vec::new(),
             key: String::new(),
+            cache_salt: String::new(),
             priority: 0,
             deadline: None,
             cancel: CancelToken::new(),

@@ -25,6 +25,8 @@ pub(super) struct RunningSequence<B: Backend> {
     pub(super) model: ModelSlot<B>,
     /// What is left to be told of the prompt's own tokens.
     pub(super) scores: Option<PromptScores>,
+    /// Whose keys and values it may find: those of the same model and the same salt of the request.
+    pub(super) cache_salt: u64,
     pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
     /// Prompt and reply.
     pub(super) tokens: Vec<u32>,

@@ -8,6 +8,7 @@ use burn::tensor::backend::Backend;
 use lightglm_core::KV_BLOCK;
 use lightglm_generation::FinishReason;
 
+use super::cache_salt::CacheSalts;
 use super::config::{EngineConfig, EngineLimits};
 use super::event::{EngineError, Event, Usage};
 use super::fairness::VirtualTokens;
@@ -65,6 +66,7 @@ impl<B: Backend, C: ServingCache<B>> EngineBuilder<B, C> {
         let mut engine = Engine {
             shared: Arc::new(Shared::new(limits, inbox, adapters)),
             base: ModelSlot { salt: 0, model },
+            salts: CacheSalts::default(),
             cache,
             queue: Queue::new(),
             running: Vec::new(),
@@ -85,6 +87,7 @@ impl<B: Backend, C: ServingCache<B>> EngineBuilder<B, C> {
 pub struct Engine<B: Backend, C: ServingCache<B>> {
     pub(super) shared: Arc<Shared>,
     base: ModelSlot<B>,
+    salts: CacheSalts,
     pub(super) cache: C,
     queue: Queue<B>,
     pub(super) running: Vec<RunningSequence<B>>,
@@ -147,11 +150,21 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
     }
 
     fn sequence(&mut self, request: WaitingRequest) -> RunningSequence<B> {
-        let WaitingRequest { key, priority, deadline, cancel, sink, model, .. } = request;
-        let (prompt_logprobs, reply) = (request.prompt_logprobs, request.reply);
+        let WaitingRequest {
+            key,
+            cache_salt,
+            priority,
+            deadline,
+            cancel,
+            sink,
+            model,
+            prompt_logprobs,
+            reply,
+        } = request;
         // The handle took the slot from this engine's own adapters, which are of this backend.
         let adapter = model.and_then(|slot| slot.downcast::<ModelSlot<B>>().ok());
         let model = adapter.map_or_else(|| self.base.clone(), |slot| ModelSlot::clone(&slot));
+        let cache_salt = self.salts.of(model.salt, &cache_salt);
         self.arrivals += 1;
         let tokens = reply.prompt().to_vec();
         let usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
@@ -164,6 +177,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             sink,
             model,
             scores: prompt_logprobs.map(|top| PromptScores { top, told: 1 }),
+            cache_salt,
             reply,
             tokens,
             id: None,
@@ -220,7 +234,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
                 sequence.is_scoring() || !runs_the_same_prompt(running, sequence)
             };
             let Some(mut sequence) = self.queue.pop(&self.tokens, may) else { break };
-            let (id, cached) = self.cache.open(sequence.from_cache(), sequence.model.salt);
+            let (id, cached) = self.cache.open(sequence.from_cache(), sequence.cache_salt);
             sequence.id = Some(id);
             let usage = self.cache.usage();
             let needed = (sequence.tokens.len() + 1).div_ceil(KV_BLOCK) - cached / KV_BLOCK;
@@ -349,7 +363,7 @@ fn runs_the_same_prompt<B: Backend>(
     sequence: &RunningSequence<B>,
 ) -> bool {
     let of_prompt =
-        |other: &&RunningSequence<B>| other.rest() > 1 && other.model.salt == sequence.model.salt;
+        |other: &&RunningSequence<B>| other.rest() > 1 && other.cache_salt == sequence.cache_salt;
     running.iter().filter(of_prompt).any(|other| {
         let shared = other.tokens.iter().zip(&sequence.tokens).take_while(|(a, b)| a == b).count();
         // At least one token is run for its logits.

@@ -11,6 +11,7 @@ use super::models::AnySlot;
 /// A request that was accepted and that the scheduler has not seen yet.
 pub(super) struct WaitingRequest {
     pub(super) key: String,
+    pub(super) cache_salt: String,
     pub(super) priority: i32,
     pub(super) deadline: Option<Instant>,
     pub(super) cancel: CancelToken,

@@ -1,18 +1,20 @@
-//! What surrounds every request: an id, a span, a count, and a net for panics.
+//! What surrounds every request: an id, a span, a count, a line in the log, and a net for panics.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Instant;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
+use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tracing::Instrument;
 
 use super::error::ApiError;
+use super::open_request::OpenRequest;
 use super::state::AppState;
 use super::unread_body::UnreadBody;
 
@@ -25,19 +27,21 @@ const LONGEST: usize = 128;
 /// Of a refused body so many times the largest is read, and thrown away.
 const DISCARD_FACTOR: usize = 16;
 
-/// Gives the request an id (the client's, where it is a harmless one), a span and a count.
+/// Gives the request an id (the client's, where it is a harmless one), a span, a count and a line in the log.
 pub(super) async fn surround(
     State(state): State<AppState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let started = Instant::now();
     let id = accepted(request.headers()).unwrap_or_else(|| state.new_id("req-"));
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "unknown".into());
-    let method = request.method().clone();
+    let span = tracing::info_span!(
+        "request", request_id = %id, method = %request.method(), route = %route
+    );
+    // Dropped with the future, where the client goes away, it is the end of the request too.
+    let mut open = OpenRequest::new(state.clone(), id, route, &mut request);
     let (request, unread) = UnreadBody::of(request);
-    let span = tracing::info_span!("request", request_id = %id, %method, route = %route);
     let answer = async {
         let mut response = unless_it_panics(next.run(request)).await;
         // Who was too slow already is not waited for again.
@@ -46,13 +50,11 @@ pub(super) async fn surround(
             let limit = state.config.limits.body_bytes.saturating_mul(DISCARD_FACTOR);
             unread.discard(limit).await;
         }
-        let status = response.status().as_u16();
-        state.metrics.count(&route, status);
-        tracing::info!(status, elapsed_ms = started.elapsed().as_millis() as u64, "answered");
-        if let Ok(value) = HeaderValue::from_str(&id) {
+        open.answered(&response);
+        if let Ok(value) = HeaderValue::from_str(open.id()) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
-        response
+        response.map(|body| Body::new(OpenBody { body, open }))
     };
     answer.instrument(span).await
 }
@@ -75,4 +77,44 @@ async fn unless_it_panics(answer: impl Future<Output = Response>) -> Response {
         }
     })
     .await
+}
+
+/// A body whose end, or whose being dropped, is the end of its request.
+struct OpenBody {
+    body: Body,
+    open: OpenRequest,
+}
+
+impl hyper::body::Body for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None)) {
+            this.open.sent();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for OpenBody {
+    fn drop(&mut self) {
+        // One of a known length is not asked for more than that.
+        if self.body.is_end_stream() {
+            self.open.sent();
+        }
+    }
 }

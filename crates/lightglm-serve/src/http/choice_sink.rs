@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::meter::ChoiceMeter;
 use super::metrics::Timings;
 use crate::engine::{Event, EventSink};
 
@@ -23,11 +24,17 @@ impl ChoiceSink {
         Self { index, stream, held: Vec::new(), sender }
     }
 
-    /// Passes events on, and measures when they come after `submitted`.
-    pub(super) fn timed(mut self, timings: Timings, submitted: Instant) -> EventSink {
+    /// Passes events on, measures when they come after `submitted`, and counts tokens.
+    pub(super) fn timed(
+        mut self,
+        timings: Timings,
+        mut meter: ChoiceMeter,
+        submitted: Instant,
+    ) -> EventSink {
         let mut last_token: Option<Instant> = None;
         Box::new(move |event| {
             let now = Instant::now();
+            meter.hear(&event, now);
             match &event {
                 Event::Started { .. } => timings.queue(now - submitted),
                 Event::Step(step) if step.token.is_some() => match last_token.replace(now) {

@@ -10,6 +10,7 @@ use tracing::Span;
 use super::admission::Admission;
 use super::choice_sink::ChoiceSink;
 use super::error::ApiError;
+use super::meter::Meter;
 use super::state::AppState;
 use crate::engine::{EngineRequest, Event, PromptToken, Rejection, Usage};
 
@@ -19,6 +20,9 @@ pub(super) struct SharedParams {
     pub(super) params: SamplingParams,
     pub(super) key: String,
     pub(super) priority: i32,
+    /// See [`EngineRequest::cache_salt`].
+    pub(super) cache_salt: String,
+    pub(super) meter: Meter,
     /// Whether events are heard when they happen, or all at the end, which wakes nobody in between.
     pub(super) stream: bool,
     /// What a reply begins with that is no part of its text; usually nothing.
@@ -57,6 +61,8 @@ pub(super) struct ChoiceStream {
     steps: usize,
     /// The HTTP request, for what is logged after its handler.
     span: Span,
+    /// Where a failure is told; a test's stream has none.
+    meter: Option<Meter>,
     /// Held as long as somebody listens. The engine keeps its deadline; what it does not get to is
     /// given up here.
     admission: Admission,
@@ -92,9 +98,15 @@ impl ChoiceStream {
             open: prompts.len(),
             steps: 0,
             span: Span::current(),
+            meter: Some(shared.meter.clone()),
             admission,
         };
         for (index, choice) in prompts.into_iter().enumerate() {
+            let first = choice.seed_offset == 0;
+            if state.config.log_prompts && first {
+                shared.meter.say_prompt(&state.text_of(&choice.prompt));
+            }
+            let meter = shared.meter.choice(choice.prompt.len(), first);
             let mut params = shared.params.clone();
             params.seed = params.seed.wrapping_add(choice.seed_offset);
             let eos = state.text.eos_token_ids().to_vec();
@@ -105,10 +117,11 @@ impl ChoiceStream {
             request.prompt_logprobs = choice.prompt_logprobs;
             request.key.clone_from(&shared.key);
             request.priority = shared.priority;
+            request.cache_salt.clone_from(&shared.cache_salt);
             request.deadline = stream.admission.deadline;
             stream.cancel.push(request.cancel.clone());
             let sink = ChoiceSink::new(index, shared.stream, sender.clone());
-            let sink = sink.timed(state.metrics.timings(), submitted);
+            let sink = sink.timed(state.metrics.timings(), meter, submitted);
             // Returning drops `stream`, which cancels the choices before this one.
             state.engine.submit(request, sink).map_err(|rejection| {
                 state.metrics.reject(reason(&rejection));
@@ -161,6 +174,9 @@ impl ChoiceStream {
     /// The end of all choices.
     fn failed(&mut self, error: ApiError) -> ApiError {
         self.span.in_scope(|| tracing::warn!(?error, steps = self.steps, "failed"));
+        if let Some(meter) = &self.meter {
+            meter.failed(&error);
+        }
         self.open = 0;
         error
     }
@@ -198,6 +214,7 @@ mod tests {
             open: 1,
             steps: 0,
             span: Span::none(),
+            meter: None,
             admission: Admission::overdue(),
         };
         let mut context = Context::from_waker(std::task::Waker::noop());

@@ -6,14 +6,19 @@ use axum::http::HeaderValue;
 use lightglm_generation::SamplingParams;
 
 use super::connections::AllowedHost;
+use super::tenants::Tenants;
 
 /// What a server is told when it starts.
 #[derive(Clone)]
 pub struct ServerConfig {
     /// The base model's name in requests and answers.
     pub model_name: String,
-    /// Keys that may use the server; with none, everybody may.
+    /// Keys that may do everything, beside those of `tenants`; with neither, everybody may use the server.
     pub api_keys: Vec<String>,
+    /// Keys with names, rights and quotas, which may change while the server runs.
+    pub tenants: Tenants,
+    /// Whether the log has the prompts, beside what it says of every request.
+    pub log_prompts: bool,
     /// Origins whose pages may call the server from a browser; with none, no other page may. `*` is
     /// any origin.
     pub cors_origins: Vec<String>,
@@ -42,6 +47,8 @@ impl ServerConfig {
         Self {
             model_name: model_name.into(),
             api_keys: Vec::new(),
+            tenants: Tenants::default(),
+            log_prompts: false,
             cors_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
@@ -50,6 +57,11 @@ impl ServerConfig {
             drain_timeout: Duration::from_secs(60),
             drain_notice: Duration::ZERO,
         }
+    }
+
+    /// Whether there are keys.
+    pub(super) fn asks_for_keys(&self) -> bool {
+        !self.api_keys.is_empty() || !self.tenants.is_empty()
     }
 
     /// Says what is wrong, before a model is loaded in vain; [`Server::new`](super::Server::new) asks
@@ -61,6 +73,7 @@ impl ServerConfig {
         if let Some(index) = self.api_keys.iter().position(|key| key.trim().is_empty()) {
             return Err(ServerConfigError::EmptyKey { index });
         }
+        self.limits.check()?;
         let named = self.cors_origins.iter().filter(|origin| *origin != "*");
         named.map(|origin| origin_value(origin)).try_for_each(|value| value.map(|_| ()))?;
         match self.allowed_hosts.iter().find(|host| AllowedHost::parse(host).is_none()) {
@@ -93,6 +106,14 @@ pub enum ServerConfigError {
         /// Which one.
         index: usize,
     },
+    /// A limit lets nothing pass.
+    #[error("limits: {field} must be at least {least}")]
+    Limit {
+        /// Its name.
+        field: &'static str,
+        /// In its unit; of a time more than nothing.
+        least: usize,
+    },
     /// An origin is not one.
     #[error("`{origin}` is no origin")]
     Origin {
@@ -113,6 +134,7 @@ impl std::fmt::Debug for ServerConfig {
         f.debug_struct("ServerConfig")
             .field("model_name", &self.model_name)
             .field("api_keys", &self.api_keys.len())
+            .field("tenants", &self.tenants)
             .field("cors_origins", &self.cors_origins)
             .field("allowed_hosts", &self.allowed_hosts)
             .field("limits", &self.limits)
@@ -179,6 +201,42 @@ pub struct HttpLimits {
     pub tools: usize,
     /// `priority` may be so far from 0.
     pub priority: i32,
+}
+
+impl HttpLimits {
+    /// Refuses what lets no request pass.
+    fn check(&self) -> Result<(), ServerConfigError> {
+        let counts = [
+            ("body_bytes", self.body_bytes),
+            ("json_depth", self.json_depth),
+            ("json_values", self.json_values),
+            ("header_bytes", self.header_bytes),
+            ("headers", self.headers),
+            ("connections", self.connections),
+            ("connections_per_address", self.connections_per_address),
+            ("concurrent_requests", self.concurrent_requests),
+            ("n", self.n),
+            ("choices", self.choices),
+            ("max_tokens", self.max_tokens),
+            ("messages", self.messages),
+        ];
+        let times = [
+            ("header_timeout", self.header_timeout),
+            ("keep_alive_timeout", self.keep_alive_timeout),
+            ("body_timeout", self.body_timeout),
+            ("request_timeout", self.request_timeout),
+            ("write_timeout", self.write_timeout),
+        ];
+        let nothing = counts.iter().find(|(_, count)| *count == 0).map(|(field, _)| *field);
+        let never = times.iter().find(|(_, time)| time.is_zero()).map(|(field, _)| *field);
+        if let Some(field) = nothing.or(never) {
+            return Err(ServerConfigError::Limit { field, least: 1 });
+        }
+        match self.priority {
+            ..0 => Err(ServerConfigError::Limit { field: "priority", least: 0 }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for HttpLimits {

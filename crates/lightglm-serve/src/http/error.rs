@@ -7,6 +7,8 @@ use lightglm_text::ChatTextError;
 use serde::Serialize;
 
 use super::dialect::ErrorMessage;
+use super::quota::Overdrawn;
+use super::request_record::{Refusal, without_values};
 use super::shorten::{shortened, shortened_inside};
 use crate::engine::{AdapterError, EngineError, Rejection};
 
@@ -48,6 +50,12 @@ pub(super) enum ApiError {
     NoKey,
     #[error("The API key is wrong.")]
     WrongKey,
+    #[error("A key of the role `{role}` may not do this.")]
+    Role { role: &'static str },
+    #[error("Invalid value for `priority`: this key may ask for at most {most}.")]
+    Priority { most: i32 },
+    #[error("This key has used its {} tokens a {}.", .0.tokens, .0.per)]
+    Quota(Overdrawn),
     #[error("The model `{name}` does not exist.")]
     UnknownModel { name: String },
     #[error("There is no {path} here.")]
@@ -135,7 +143,10 @@ impl ApiError {
             Self::BodyTimeout | Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType | Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Concurrency { .. } | Self::Bodies { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Concurrency { .. } | Self::Bodies { .. } | Self::Quota(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Role { .. } | Self::Priority { .. } => StatusCode::FORBIDDEN,
             Self::Rejected { rejection, .. } => rejected(rejection),
             Self::Embeddings => StatusCode::NOT_IMPLEMENTED,
             Self::Adapter(AdapterError::NotLoaded { .. }) => StatusCode::NOT_FOUND,
@@ -164,6 +175,7 @@ impl ApiError {
         match self.status() {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         }
@@ -186,6 +198,9 @@ impl ApiError {
             | Self::Engine(EngineError::DeadlinePassed { .. }) => "timeout",
             Self::NoKey => "missing_api_key",
             Self::WrongKey => "invalid_api_key",
+            Self::Role { .. } => "role_not_allowed",
+            Self::Priority { .. } => "priority_not_allowed",
+            Self::Quota(_) => "quota_exceeded",
             Self::UnknownModel { .. } => "model_not_found",
             Self::UnknownPath { .. }
             | Self::OtherPath { .. }
@@ -214,6 +229,7 @@ impl ApiError {
         match self {
             Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param.clone()),
             Self::UnknownModel { .. } => Some("model".into()),
+            Self::Priority { .. } => Some("priority".into()),
             Self::Adapter(_) => Some("lora_name".into()),
             Self::Rejected { rejection, prompt_param } => match rejection {
                 Rejection::UnknownModel { .. } => Some("model".into()),
@@ -230,6 +246,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Concurrency { .. } | Self::Bodies { .. } | Self::NoPlace => Some(1),
+            Self::Quota(overdrawn) => Some(overdrawn.retry_after.max(1)),
             Self::Rejected {
                 rejection:
                     Rejection::QueueFull { retry_after, .. } | Rejection::KeyLimit { retry_after, .. },
@@ -250,6 +267,12 @@ impl ApiError {
                 code: self.code().map(str::to_owned),
             },
         }
+    }
+
+    /// What the log says of it.
+    pub(super) fn refusal(&self) -> Refusal {
+        let reason = without_values(&self.message());
+        Refusal { code: self.code(), param: self.param(), reason }
     }
 
     /// What the client is told.
@@ -291,8 +314,6 @@ impl IntoResponse for ApiError {
         let status = self.status();
         if self.is_fault() {
             tracing::error!(error = ?self, "request failed");
-        } else {
-            tracing::debug!(error = ?self, "request refused");
         }
         let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after() {
@@ -309,7 +330,8 @@ impl IntoResponse for ApiError {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         let said = axum::Extension(ErrorMessage(self.message()));
-        (status, headers, said, axum::Json(self.body())).into_response()
+        let refusal = axum::Extension(self.refusal());
+        (status, headers, said, refusal, axum::Json(self.body())).into_response()
     }
 }
 

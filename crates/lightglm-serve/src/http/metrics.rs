@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::error::ApiError;
+use super::process::ProcessCollector;
+use super::prometheus_text::{Exposition, as_prometheus_text};
 use super::state::AppState;
 use crate::engine::EngineApi;
-
-/// OpenMetrics, which Prometheus asks for.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Answer {
@@ -33,10 +33,32 @@ struct Reason {
     reason: &'static str,
 }
 
+/// A key by its name, which is empty where there is none, and the model that it asked.
+///
+/// Names of entries and of models that are loaded, never what a client made up.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KeyAndModel {
+    key: String,
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KeyAnswer {
+    key: String,
+    model: String,
+    status: u32,
+}
+
 /// What is measured here; what the engine counts is asked for when Prometheus reads.
 pub(super) struct Metrics {
     registry: Registry,
+    /// By the names that all programs have for these.
+    process: Registry,
     answers: Family<Answer, Counter>,
+    key_answers: Family<KeyAnswer, Counter>,
+    /// Prompt, cached, completion.
+    tokens: [Family<KeyAndModel, Counter>; 3],
+    connections: Gauge,
     rejections: Family<Reason, Counter>,
     timings: Timings,
 }
@@ -50,19 +72,44 @@ pub(super) struct Timings {
     queue: Histogram,
 }
 
+/// Tokens of a key's requests to a model.
+#[derive(Clone)]
+pub(super) struct TokenCounters([Counter; 3]);
+
+impl TokenCounters {
+    pub(super) fn add(&self, prompt: u64, cached: u64, completion: u64) {
+        for (counter, tokens) in self.0.iter().zip([prompt, cached, completion]) {
+            counter.inc_by(tokens);
+        }
+    }
+}
+
+/// A connection, as long as it is open.
+pub(super) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     pub(super) fn new(engine: Arc<dyn EngineApi>) -> Self {
-        // From a millisecond to half a minute, and from 0.1 ms to 13 s.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
-        let short = || Histogram::new(exponential_buckets(0.0001, 2.0, 18));
+        // From a millisecond and from 0.1 ms to over 10 minutes, which a request may take.
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 21));
+        let short = || Histogram::new(exponential_buckets(0.0001, 2.0, 24));
         let metrics = Self {
             registry: Registry::with_prefix("lightglm"),
+            process: Registry::default(),
             answers: Family::default(),
+            key_answers: Family::default(),
+            tokens: Default::default(),
+            connections: Gauge::default(),
             rejections: Family::default(),
             timings: Timings {
                 first_token: seconds(),
                 next_token: short(),
-                request: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
+                request: seconds(),
                 queue: short(),
             },
         };
@@ -72,6 +119,21 @@ impl Metrics {
     fn registered(mut self, engine: Arc<dyn EngineApi>) -> Self {
         let registry = &mut self.registry;
         registry.register("http_requests", "Requests by route and status", self.answers.clone());
+        let help = "Requests by the key's name, the model and the status";
+        registry.register("key_requests", help, self.key_answers.clone());
+        let names = ["key_prompt_tokens", "key_cached_tokens", "key_completion_tokens"];
+        let helps = [
+            "Tokens of prompts by key and model, those from the cache included",
+            "Tokens of prompts that the cache held, by key and model",
+            "Tokens of replies by key and model",
+        ];
+        for ((name, help), family) in names.into_iter().zip(helps).zip(&self.tokens) {
+            registry.register(name, help, family.clone());
+        }
+        registry.register("connections", "Open connections", self.connections.clone());
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", version);
+        self.process.register_collector(Box::new(ProcessCollector));
         let help = "Requests and generations that were not accepted";
         registry.register("rejections", help, self.rejections.clone());
         let histograms = [
@@ -99,9 +161,34 @@ impl Metrics {
         self
     }
 
-    pub(super) fn count(&self, route: &str, status: u16) {
-        let answer = Answer { route: route.to_owned(), status: status.into() };
+    /// Counts an answer, of which the key's and the model's names may be known.
+    pub(super) fn count(&self, route: &str, status: u16, key: Option<&str>, model: Option<&str>) {
+        let status = u32::from(status);
+        let answer = Answer { route: route.to_owned(), status };
         self.answers.get_or_create(&answer).inc();
+        let [key, model] = [key, model].map(|name| name.unwrap_or_default().to_owned());
+        self.key_answers.get_or_create(&KeyAnswer { key, model, status }).inc();
+    }
+
+    /// Counts the tokens of a key's requests to a model.
+    pub(super) fn tokens(&self, key: &str, model: &str) -> TokenCounters {
+        let labels = KeyAndModel { key: key.to_owned(), model: model.to_owned() };
+        TokenCounters(std::array::from_fn(|at| self.tokens[at].get_or_create(&labels).clone()))
+    }
+
+    /// Counts a connection until what is returned is dropped.
+    pub(super) fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    /// All of it as OpenMetrics.
+    fn open_metrics(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text)?;
+        Ok(text)
     }
 
     pub(super) fn reject(&self, reason: &'static str) {
@@ -179,15 +266,23 @@ impl Collector for EngineCollector {
     }
 }
 
-/// What the server measures, as OpenMetrics text.
+/// What the server measures, as OpenMetrics or as Prometheus' older text, whichever is asked for.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
-    (status = 200, description = "OpenMetrics", body = String,
-        content_type = "application/openmetrics-text")
+    (status = 200, description = "OpenMetrics, or Prometheus' text format 0.0.4", content(
+        (String = "application/openmetrics-text"),
+        (String = "text/plain"),
+    ))
 ))]
-pub(super) async fn metrics(State(state): State<AppState>) -> Response {
-    let mut text = String::new();
-    match encode(&mut text, &state.metrics.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+pub(super) async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let exposition = Exposition::asked_for(&headers);
+    match state.metrics.open_metrics() {
+        Ok(text) => {
+            let text = match exposition {
+                Exposition::OpenMetrics => text,
+                Exposition::Prometheus => as_prometheus_text(&text),
+            };
+            ([(header::CONTENT_TYPE, exposition.content_type())], text).into_response()
+        }
         Err(_) => ApiError::Internal.into_response(),
     }
 }

@@ -10,6 +10,7 @@
 //! A request's **fairness key** is the API key it came with; without API keys, the body's `user`, else
 //! the peer's address.
 
+mod access;
 mod adapters;
 mod admission;
 mod answer;
@@ -28,13 +29,20 @@ mod error;
 mod health;
 mod json_body;
 mod json_shape;
+mod keys_file;
+mod meter;
 mod metrics;
 mod ollama;
+mod open_request;
 mod openai;
 mod openapi;
 mod page;
 mod paths;
 mod peer;
+mod process;
+mod prometheus_text;
+mod quota;
+mod request_record;
 mod responses;
 mod router;
 mod serve;
@@ -44,16 +52,22 @@ mod state;
 #[cfg(feature = "structured")]
 mod structured;
 mod surrogates;
+mod tenant;
+mod tenants;
 mod tokenize;
 mod unread_body;
 
+pub use access::{Access, RouteAccess};
 pub use config::{HttpLimits, ServerConfig, ServerConfigError};
 pub use connections::{Listeners, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError};
 pub use constrain::{Constrain, ConstrainError};
+pub use keys_file::KeysFileError;
 pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;
+pub use tenant::{KeyDigest, Role, Tenant};
+pub use tenants::{TenantError, Tenants};
 
 pub use crate::constraint::{Constraint, ToolSpec};

@@ -6,13 +6,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::auth::OPEN;
+use super::access::{Access, RouteAccess};
 use super::config::ServerConfig;
 use super::error::ErrorBody;
 use super::openai::chat_reply::ChatCompletionChunk;
 use super::openai::response_format::FormatFields;
 use super::openai::sampling::SamplingFields;
 use super::openai::thinking::ThinkingFields;
+use super::router::Server;
 use super::state::AppState;
 
 /// Requests that take the fields of sampling beside their own.
@@ -91,16 +92,24 @@ pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: u
     state_limits(&mut document, config, vocab_size, most_choices);
     let paths = document.pointer_mut("/paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
-        for (_, operation) in item.as_object_mut().into_iter().flatten() {
-            state_answers(path, operation, config);
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            state_answers(path, operation, config, access(method, path));
         }
     }
-    if !config.api_keys.is_empty() {
+    if config.asks_for_keys() {
         document["security"] = json!([{"key": []}]);
         document["components"]["securitySchemes"] =
             json!({"key": {"type": "http", "scheme": "bearer"}});
     }
     document.to_string()
+}
+
+/// What a route asks of a key, by the router's own list.
+fn access(method: &str, path: &str) -> Access {
+    let named = |route: &RouteAccess| {
+        route.method.eq_ignore_ascii_case(method) && route.path.replace("{*", "{") == path
+    };
+    Server::routes().into_iter().find(named).map_or(Access::User, |route| route.access)
 }
 
 /// Puts the properties of the schema `fields` into the requests that have them.
@@ -212,10 +221,10 @@ fn extend(schema: &mut Value, bounds: &Value) {
 }
 
 /// Adds the errors that an operation can answer with.
-fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
+fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig, access: Access) {
     let has_body = !operation["requestBody"].is_null();
-    let open = OPEN.contains(&path);
-    if open && !config.api_keys.is_empty() {
+    let open = access == Access::Open;
+    if open && config.asks_for_keys() {
         operation["security"] = json!([]);
     }
     let generates = GENERATING.contains(&path);
@@ -228,8 +237,9 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
         operation["responses"]["200"]["content"][kind] = json!({});
     }
     let mut answers: Vec<(u16, &str)> = Vec::new();
-    if !open && !config.api_keys.is_empty() {
+    if !open && config.asks_for_keys() {
         answers.push((401, "The API key is missing or wrong"));
+        answers.push((403, "The API key may not do this"));
     }
     if has_body && path != "/v1/embeddings" {
         answers.extend([
@@ -247,7 +257,7 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     if path.ends_with("/load_lora_adapter") {
         answers.push((409, "It is loaded already"));
     }
-    if OPEN.contains(&path) {
+    if open {
         answers.push((503, "Requests are not taken, or the engine has died"));
     }
     if has_body && path != "/v1/embeddings" || path == "/metrics" {

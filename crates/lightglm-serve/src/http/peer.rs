@@ -1,36 +1,97 @@
-//! `Peer`: whose request it is.
+//! `Peer`: whose request it is, and what that one may ask for.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 
-use super::auth::KeyIndex;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::meter::Meter;
+use super::request_record::RequestRecord;
+use super::shorten::shortened;
 use super::state::AppState;
 
 /// Whose request it is, before its body is read.
 pub(super) struct Peer {
-    key: Option<KeyIndex>,
+    /// Whose key it has, where keys are asked for.
+    caller: Option<Caller>,
     address: Option<SocketAddr>,
+    record: RequestRecord,
 }
 
 impl FromRequestParts<AppState> for Peer {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Infallible> {
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        Ok(Self { key: parts.extensions.get::<KeyIndex>().copied(), address })
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let record = parts.extensions.get::<RequestRecord>().cloned().unwrap_or_default();
+        Ok(Self { caller, address, record })
     }
 }
 
 impl Peer {
     /// The fairness key. Where there are API keys a body cannot choose another.
     pub(super) fn fairness_key(&self, user: Option<&str>) -> String {
-        match (self.key, user, self.address) {
-            (Some(KeyIndex(index)), _, _) => format!("key:{index}"),
+        match (&self.caller, user, self.address) {
+            (Some(caller), _, _) => caller.fairness_key(),
             (None, Some(user), _) => format!("user:{user}"),
             (None, None, Some(address)) => format!("peer:{}", address.ip()),
             (None, None, None) => "peer:".into(),
         }
+    }
+
+    /// Whether there is a model or adapter of this name for this one.
+    pub(super) fn sees(&self, model: &str) -> bool {
+        let tenant = self.caller.as_ref().and_then(Caller::tenant);
+        let models = tenant.and_then(|tenant| tenant.models.as_ref());
+        models.is_none_or(|models| models.iter().any(|name| name == model))
+    }
+
+    /// [`AppState::adapter`], where what this one may not use does not exist.
+    ///
+    /// # Errors
+    /// [`ApiError::UnknownModel`].
+    pub(super) fn adapter(
+        &self,
+        state: &AppState,
+        model: Option<&str>,
+    ) -> Result<Option<String>, ApiError> {
+        let adapter = state.adapter(model)?;
+        let name = adapter.as_deref().unwrap_or(&state.config.model_name);
+        match self.sees(name) {
+            true => Ok(adapter),
+            false => Err(ApiError::UnknownModel { name: shortened(name) }),
+        }
+    }
+
+    /// The priority of a request that asks for `asked`: 0, or the highest that is allowed, where it does not.
+    ///
+    /// # Errors
+    /// [`ApiError::Priority`].
+    pub(super) fn priority(&self, asked: Option<i32>) -> Result<i32, ApiError> {
+        let tenant = self.caller.as_ref().and_then(Caller::tenant);
+        let most = tenant.and_then(|tenant| tenant.max_priority);
+        match (asked, most) {
+            (Some(asked), Some(most)) if asked > most => Err(ApiError::Priority { most }),
+            (Some(asked), _) => Ok(asked),
+            (None, most) => Ok(most.unwrap_or(0).min(0)),
+        }
+    }
+
+    /// With whom prefixes are shared; see [`EngineRequest::cache_salt`](crate::engine::EngineRequest).
+    pub(super) fn cache_salt(&self) -> String {
+        let tenant = self.caller.as_ref().and_then(Caller::tenant);
+        tenant.and_then(|tenant| tenant.cache_salt.clone()).unwrap_or_default()
+    }
+
+    /// Counts the tokens of this request, which `model` answers.
+    pub(super) fn meter(&self, state: &AppState, model: &str) -> Meter {
+        self.record.said(|said| said.model = Some(model.to_owned()));
+        let name = self.caller.as_ref().map_or("", Caller::name);
+        let holder = self.caller.as_ref().and_then(Caller::holder);
+        Meter::new(self.record.clone(), holder.cloned(), state.metrics.tokens(name, model))
     }
 }

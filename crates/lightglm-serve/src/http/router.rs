@@ -8,10 +8,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
 use lightglm_text::ChatText;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::access::{Access, Route, RouteAccess};
 use super::config::{ServerConfig, ServerConfigError, origin_value};
 use super::connections::{Listeners, refuse};
 use super::constrain::Constrain;
@@ -60,6 +60,11 @@ impl Server {
         self
     }
 
+    /// All routes, and what each asks of a key. A path that is none of them asks for a user's.
+    pub fn routes() -> Vec<RouteAccess> {
+        routes().into_iter().map(|route| route.named).collect()
+    }
+
     /// The routes, for a program that has its own way to serve them. The limits on connections,
     /// headers and writes are [`Server::serve`]'s, and so are the check of `Host` and draining.
     pub fn router(self) -> Router {
@@ -87,7 +92,7 @@ impl Server {
         let state = AppState::new(self.config, self.engine, self.text, self.constrain);
         let paths = Arc::new(Paths::of(&state.openapi));
         let unknown_path = async move |request: Request| paths.unknown(request.uri().path());
-        let mut router = routes()
+        let mut router = routed(&state)
             .fallback(unknown_path)
             .method_not_allowed_fallback(unknown_method)
             .layer(from_fn_with_state(state.clone(), auth::require_key));
@@ -103,39 +108,52 @@ impl Server {
     }
 }
 
-fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::chat))
-        .route("/v1/completions", post(completions::completions))
-        .route("/v1/responses", post(responses::create))
-        .route("/v1/responses/{id}", get(responses::stored).delete(responses::stored))
-        .route("/v1/responses/{id}/{*rest}", get(responses::stored).post(responses::stored))
-        .route("/v1/messages", post(anthropic::messages))
-        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
-        .route("/api/chat", post(ollama::chat))
-        .route("/api/generate", post(ollama::generate))
-        .route("/api/tags", get(ollama::tags))
-        .route("/api/ps", get(ollama::running))
-        .route("/api/show", post(ollama::show))
-        .route("/api/version", get(ollama::version))
-        .route("/v1/models", get(models::list))
+/// Each with what it asks of a key; the OpenAPI document and the tests read it here.
+fn routes() -> Vec<Route> {
+    use Access::{Admin, Generate, Metrics, Open, User};
+
+    vec![
+        Route::post("/v1/chat/completions", Generate, chat::chat),
+        Route::post("/v1/completions", Generate, completions::completions),
+        Route::post("/v1/responses", Generate, responses::create),
+        Route::get("/v1/responses/{id}", User, responses::stored),
+        Route::delete("/v1/responses/{id}", User, responses::stored),
+        Route::get("/v1/responses/{id}/{*rest}", User, responses::stored),
+        Route::post("/v1/responses/{id}/{*rest}", User, responses::stored),
+        Route::post("/v1/messages", Generate, anthropic::messages),
+        Route::post("/v1/messages/count_tokens", User, anthropic::count_tokens),
+        Route::post("/api/chat", Generate, ollama::chat),
+        Route::post("/api/generate", Generate, ollama::generate),
+        Route::get("/api/tags", User, ollama::tags),
+        Route::get("/api/ps", User, ollama::running),
+        Route::post("/api/show", User, ollama::show),
+        Route::get("/api/version", User, ollama::version),
+        Route::get("/v1/models", User, models::list),
         // Names have slashes in them.
-        .route("/v1/models/{*model}", get(models::get))
-        .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/v1/load_lora_adapter", post(adapters::load))
-        .route("/v1/unload_lora_adapter", post(adapters::unload))
-        .route("/answer", post(answer::answer))
-        .route("/tokenize", post(tokenize::tokenize))
-        .route("/detokenize", post(tokenize::detokenize))
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
-        .route("/openapi.json", get(openapi::openapi))
-        .route("/docs", get(page::docs))
-        .route("/docs/", get(page::docs_index))
-        .route("/docs/{*path}", get(page::docs_file))
-        .route("/", get(page::index))
-        .route("/page/{file}", get(page::page_file))
+        Route::get("/v1/models/{*model}", User, models::get),
+        Route::post("/v1/embeddings", Generate, embeddings::embeddings),
+        Route::post("/v1/load_lora_adapter", Admin, adapters::load),
+        Route::post("/v1/unload_lora_adapter", Admin, adapters::unload),
+        Route::post("/answer", Generate, answer::answer),
+        Route::post("/tokenize", User, tokenize::tokenize),
+        Route::post("/detokenize", User, tokenize::detokenize),
+        Route::get("/health", Open, health::health),
+        Route::get("/ready", Open, health::ready),
+        Route::get("/metrics", Metrics, metrics::metrics),
+        Route::get("/openapi.json", User, openapi::openapi),
+        Route::get("/docs", User, page::docs),
+        Route::get("/docs/", User, page::docs_index),
+        Route::get("/docs/{*path}", User, page::docs_file),
+        Route::get("/", User, page::index),
+        Route::get("/page/{file}", User, page::page_file),
+    ]
+}
+
+fn routed(state: &AppState) -> Router<AppState> {
+    routes().into_iter().fold(Router::new(), |router, Route { named, handler }| {
+        let layer = from_fn_with_state((state.clone(), named.access), auth::require_access);
+        router.route(named.path, handler.route_layer(layer))
+    })
 }
 
 fn cors(origins: &[String]) -> Result<Option<CorsLayer>, ServerConfigError> {

@@ -68,7 +68,12 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                connections.spawn(connection(served, stream, address));
+                let (connection, open) =
+                    (connection(served, stream, address), state.metrics.connection());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(open);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -113,7 +118,7 @@ fn served(
     let share = usize::try_from(share / wanted as u128).unwrap_or(places);
     let hosts = |listener: Option<&TcpListener>, admin: bool| {
         let address = listener.and_then(|listener| listener.local_addr().ok());
-        HostRule::new(state.config.hosts(), address, !state.keys.is_empty(), admin)
+        HostRule::new(state.config.hosts(), address, state.config.asks_for_keys(), admin)
     };
     let served = |gate, places, security| {
         Arc::new(Served {

@@ -76,7 +76,7 @@ impl AppState {
         let bounds = engine.limits();
         let most_choices = most_choices(&config.limits, &bounds);
         Self(Arc::new(Shared {
-            keys: ApiKeys::new(&config.api_keys),
+            keys: ApiKeys::new(&config.api_keys, config.tenants.clone()),
             metrics: Metrics::new(engine.clone()),
             admission: Arc::new(Semaphore::new(permits)),
             bodies: BodyBudget::new(config.limits.arriving_bytes),
@@ -146,6 +146,15 @@ impl AppState {
     /// A new name: `prefix` and 32 hexadecimal digits.
     pub(super) fn new_id(&self, prefix: &str) -> String {
         format!("{prefix}{:016x}{:016x}", self.random(), self.random())
+    }
+
+    /// What `tokens` say.
+    pub(super) fn text_of(&self, tokens: &[u32]) -> String {
+        let mut detokenizer = self.text.detokenizer();
+        let pushed = tokens.iter().filter_map(|token| detokenizer.push(*token));
+        let mut text: String = pushed.collect();
+        text.extend(detokenizer.finish());
+        text
     }
 
     /// The adapter that `model` names; `None` is the base model.

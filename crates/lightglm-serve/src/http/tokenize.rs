@@ -135,13 +135,7 @@ pub(super) async fn detokenize(
     }
     // About four bytes a token.
     let bytes = request.tokens.len() * 4;
-    let decode = move |state: &AppState| {
-        let mut detokenizer = state.text.detokenizer();
-        let pushed = request.tokens.iter().filter_map(|token| detokenizer.push(*token));
-        let mut text: String = pushed.collect();
-        text.extend(detokenizer.finish());
-        Ok(text)
-    };
+    let decode = move |state: &AppState| Ok(state.text_of(&request.tokens));
     let text = state.work_on_text(&mut admission, bytes, decode).await?;
     Ok(Json(DetokenizeResponse { text }))
 }

@@ -251,3 +251,31 @@ fn a_prompt_is_scored_as_a_reply_is() {
     one.prompt_logprobs = Some(0);
     assert_eq!(alone(one).prompt, []);
 }
+
+#[test]
+fn other_salts_share_no_prefix_and_say_the_same() {
+    let shared = prompt(100, 3);
+    let salts = ["", "one", "two", "one", ""];
+    let ask = |salt: &str| {
+        let mut request = request(&shared, sampled(8, 5));
+        request.cache_salt = salt.into();
+        request
+    };
+    let expected = alone(ask("")).steps;
+    // One after the other, and all at once.
+    for together in [false, true] {
+        let mut engine = engine(config(), 200);
+        let handle = engine.handle();
+        let mut clients = Vec::new();
+        for salt in salts {
+            clients.push(submit(&handle, ask(salt)));
+            if !together {
+                run(&mut engine);
+            }
+        }
+        run(&mut engine);
+        let cached: Vec<_> = clients.iter().map(|client| client.told().started.unwrap()).collect();
+        assert_eq!(cached, [0, 0, 0, 96, 96]);
+        assert!(clients.iter().all(|client| client.told().steps == expected));
+    }
+}

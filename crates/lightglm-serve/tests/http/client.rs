@@ -31,6 +31,12 @@ impl Answer {
         self.json()
     }
 
+    /// The text of a success.
+    pub(crate) fn ok_text(&self) -> &str {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        &self.text
+    }
+
     /// Status, `param` and `code` of an error in OpenAI's shape.
     pub(crate) fn error(&self) -> (u16, String, String) {
         let body = self.json();

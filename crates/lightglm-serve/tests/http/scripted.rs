@@ -42,6 +42,7 @@ pub(crate) struct Seen {
     pub(crate) processors: usize,
     pub(crate) key: String,
     pub(crate) priority: i32,
+    pub(crate) cache_salt: String,
 }
 
 #[derive(Default)]
@@ -136,6 +137,7 @@ impl EngineApi for Scripted {
             processors: request.processors.len(),
             key: request.key.clone(),
             priority: request.priority,
+            cache_salt: request.cache_salt.clone(),
         });
         self.counts.open.fetch_add(1, Ordering::SeqCst);
         let counts = self.counts.clone();

@@ -46,7 +46,7 @@ pub(super) async fn chat(
     admission: Admission,
     JsonBody(request): JsonBody<OllamaChatRequest>,
 ) -> Result<Response, ApiError> {
-    let prompted = request.translate(&state)?;
+    let prompted = request.translate(&state, &peer)?;
     respond(state, peer, admission, prompted, Route::Chat).await
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn generate(
     admission: Admission,
     JsonBody(request): JsonBody<OllamaGenerateRequest>,
 ) -> Result<Response, ApiError> {
-    let prompted = request.translate(&state)?;
+    let prompted = request.translate(&state, &peer)?;
     respond(state, peer, admission, prompted, Route::Generate).await
 }
 

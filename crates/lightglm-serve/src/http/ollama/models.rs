@@ -11,6 +11,7 @@ use super::request::known_model;
 use super::time::written;
 use crate::http::error::ApiError;
 use crate::http::json_body::{FromJson, JsonBody, read};
+use crate::http::peer::Peer;
 use crate::http::state::AppState;
 
 /// The version of Ollama whose API this is: tools ask for it and refuse older ones.
@@ -119,7 +120,7 @@ fn modified_at(state: &AppState) -> String {
     written(std::time::Duration::from_secs(state.config.created))
 }
 
-fn models(state: &AppState, loaded: bool) -> OllamaModels {
+fn models(state: &AppState, peer: &Peer, loaded: bool) -> OllamaModels {
     let base = state.config.model_name.clone();
     let model = |name: String, parent: String| OllamaModel {
         model: name.clone(),
@@ -133,24 +134,27 @@ fn models(state: &AppState, loaded: bool) -> OllamaModels {
     };
     let adapters = state.engine.adapters().into_iter();
     let adapters = adapters.map(|name| model(name, base.clone()));
-    let models = std::iter::once(model(base.clone(), String::new())).chain(adapters).collect();
-    OllamaModels { models }
+    let all = std::iter::once(model(base.clone(), String::new())).chain(adapters);
+    OllamaModels { models: all.filter(|model| peer.sees(&model.name)).collect() }
 }
 
 /// All models, by Ollama's API.
 #[utoipa::path(get, path = "/api/tags", tag = "ollama", responses(
     (status = 200, description = "The base model and the adapters", body = OllamaModels)
 ))]
-pub(in crate::http) async fn tags(State(state): State<AppState>) -> Json<OllamaModels> {
-    Json(models(&state, false))
+pub(in crate::http) async fn tags(State(state): State<AppState>, peer: Peer) -> Json<OllamaModels> {
+    Json(models(&state, &peer, false))
 }
 
 /// The models that are loaded, by Ollama's API: all.
 #[utoipa::path(get, path = "/api/ps", tag = "ollama", responses(
     (status = 200, description = "The base model and the adapters", body = OllamaModels)
 ))]
-pub(in crate::http) async fn running(State(state): State<AppState>) -> Json<OllamaModels> {
-    Json(models(&state, true))
+pub(in crate::http) async fn running(
+    State(state): State<AppState>,
+    peer: Peer,
+) -> Json<OllamaModels> {
+    Json(models(&state, &peer, true))
 }
 
 /// The version of Ollama's API.
@@ -167,12 +171,13 @@ pub(in crate::http) async fn version() -> Json<OllamaVersion> {
 ))]
 pub(in crate::http) async fn show(
     State(state): State<AppState>,
+    peer: Peer,
     JsonBody(request): JsonBody<ShowRequest>,
 ) -> Result<Json<ShownModel>, ApiError> {
     let Some(name) = request.model.or(request.name) else {
         return Err(ApiError::field("model", "it is required"));
     };
-    let name = known_model(&name, &state)?;
+    let name = known_model(&name, &state, &peer)?;
     let is_base = name == state.config.model_name;
     let parent = if is_base { String::new() } else { state.config.model_name.clone() };
     let mut capabilities = vec!["completion"];

@@ -9,6 +9,7 @@ use crate::http::dialect::{Refused, Translated, Translation, refuse, refuse_fore
 use crate::http::error::ApiError;
 use crate::http::json_body::{FromJson, read};
 use crate::http::openai::whole::Whole;
+use crate::http::peer::Peer;
 use crate::http::state::AppState;
 
 const NOT_DONE: &str = "it is not supported";
@@ -133,10 +134,10 @@ impl OllamaChatRequest {
     ///
     /// # Errors
     /// [`ApiError::Field`], [`ApiError::UnknownModel`].
-    pub(super) fn translate(self, state: &AppState) -> Result<Prompted, ApiError> {
+    pub(super) fn translate(self, state: &AppState, peer: &Peer) -> Result<Prompted, ApiError> {
         let messages = self.messages.unwrap_or_default();
         if messages.is_null() || messages.as_array().is_some_and(Vec::is_empty) {
-            return load(&self.model, self.keep_alive.as_ref(), state);
+            return load(&self.model, self.keep_alive.as_ref(), state, peer);
         }
         let mut chat = Translation::default();
         translate_messages(&messages, &mut chat)?;
@@ -151,7 +152,7 @@ impl OllamaChatRequest {
             logprobs: self.logprobs,
             top_logprobs: self.top_logprobs,
         };
-        shared.translate(state, chat)
+        shared.translate(state, peer, chat)
     }
 }
 
@@ -160,9 +161,9 @@ impl OllamaGenerateRequest {
     ///
     /// # Errors
     /// [`ApiError::Field`], [`ApiError::UnknownModel`].
-    pub(super) fn translate(self, state: &AppState) -> Result<Prompted, ApiError> {
+    pub(super) fn translate(self, state: &AppState, peer: &Peer) -> Result<Prompted, ApiError> {
         let Some(prompt) = self.prompt.filter(|prompt| !prompt.is_empty()) else {
-            return load(&self.model, self.keep_alive.as_ref(), state);
+            return load(&self.model, self.keep_alive.as_ref(), state, peer);
         };
         let mut chat = Translation::default();
         chat.name("messages", "prompt");
@@ -181,7 +182,7 @@ impl OllamaGenerateRequest {
             logprobs: self.logprobs,
             top_logprobs: self.top_logprobs,
         };
-        shared.translate(state, chat)
+        shared.translate(state, peer, chat)
     }
 }
 
@@ -189,25 +190,35 @@ impl OllamaGenerateRequest {
 ///
 /// # Errors
 /// [`ApiError::UnknownModel`].
-pub(super) fn known_model(name: &str, state: &AppState) -> Result<String, ApiError> {
+pub(super) fn known_model(name: &str, state: &AppState, peer: &Peer) -> Result<String, ApiError> {
     let short = name.strip_suffix(":latest").unwrap_or(name);
-    match (state.adapter(Some(name)), state.adapter(Some(short))) {
+    match (peer.adapter(state, Some(name)), peer.adapter(state, Some(short))) {
         (Ok(_), _) => Ok(name.to_owned()),
         (Err(_), Ok(_)) => Ok(short.to_owned()),
         (Err(error), Err(_)) => Err(error),
     }
 }
 
-fn load(model: &str, keep_alive: Option<&Value>, state: &AppState) -> Result<Prompted, ApiError> {
+fn load(
+    model: &str,
+    keep_alive: Option<&Value>,
+    state: &AppState,
+    peer: &Peer,
+) -> Result<Prompted, ApiError> {
     let unload = keep_alive.is_some_and(|keep| {
         keep.as_f64() == Some(0.0) || keep.as_str().is_some_and(|keep| ["0", "0s"].contains(&keep))
     });
-    Ok(Prompted::Load { model: known_model(model, state)?, unload })
+    Ok(Prompted::Load { model: known_model(model, state, peer)?, unload })
 }
 
 impl Shared {
-    fn translate(self, state: &AppState, mut chat: Translation) -> Result<Prompted, ApiError> {
-        chat.set("model", "model", known_model(&self.model, state)?);
+    fn translate(
+        self,
+        state: &AppState,
+        peer: &Peer,
+        mut chat: Translation,
+    ) -> Result<Prompted, ApiError> {
+        chat.set("model", "model", known_model(&self.model, state, peer)?);
         chat.set("stream", "stream", self.stream.unwrap_or(true));
         match self.format.unwrap_or_default() {
             Value::Null => {}

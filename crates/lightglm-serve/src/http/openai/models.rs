@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use crate::http::error::ApiError;
+use crate::http::peer::Peer;
 use crate::http::shorten::shortened;
 use crate::http::state::AppState;
 
@@ -35,7 +36,7 @@ pub(in crate::http) struct ModelList {
     data: Vec<Model>,
 }
 
-fn models(state: &AppState) -> Vec<Model> {
+fn models(state: &AppState, peer: &Peer) -> Vec<Model> {
     let base = state.config.model_name.clone();
     let max_model_len = state.engine.limits().max_positions;
     let model = |id: String, parent: Option<String>| {
@@ -44,15 +45,16 @@ fn models(state: &AppState) -> Vec<Model> {
     };
     let adapters = state.engine.adapters().into_iter();
     let adapters = adapters.map(|name| model(name, Some(base.clone())));
-    std::iter::once(model(base.clone(), None)).chain(adapters).collect()
+    let all = std::iter::once(model(base.clone(), None)).chain(adapters);
+    all.filter(|model| peer.sees(&model.id)).collect()
 }
 
 /// All models.
 #[utoipa::path(get, path = "/v1/models", tag = "models", responses(
     (status = 200, description = "The base model and the adapters", body = ModelList)
 ))]
-pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<ModelList> {
-    Json(ModelList { object: "list", data: models(&state) })
+pub(in crate::http) async fn list(State(state): State<AppState>, peer: Peer) -> Json<ModelList> {
+    Json(ModelList { object: "list", data: models(&state, &peer) })
 }
 
 /// One model.
@@ -62,10 +64,11 @@ pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<ModelLi
 )]
 pub(in crate::http) async fn get(
     State(state): State<AppState>,
+    peer: Peer,
     path: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
     // A name that is no UTF-8 is nobody's.
     let name = path.map(|Path(name)| name).unwrap_or_default();
-    let found = models(&state).into_iter().find(|model| model.id == name);
+    let found = models(&state, &peer).into_iter().find(|model| model.id == name);
     found.map(Json).ok_or_else(|| ApiError::UnknownModel { name: shortened(&name) })
 }

@@ -178,7 +178,7 @@ impl SamplingFields {
         default_max_tokens: usize,
     ) -> Result<Sampling, ApiError> {
         let limits = &state.config.limits;
-        let adapter = state.adapter(self.model.as_deref())?;
+        let adapter = peer.adapter(state, self.model.as_deref())?;
         let model = adapter.clone().unwrap_or_else(|| state.config.model_name.clone());
         if self.user.as_ref().is_some_and(|user| user.chars().count() > LONGEST_USER) {
             let reason = format!("it must have at most {LONGEST_USER} characters");
@@ -186,10 +186,12 @@ impl SamplingFields {
         }
         let n = whole("n", self.n, 1, limits.n.min(state.most_choices()))?.unwrap_or(1);
         let most = limits.priority;
-        let priority = i32::try_from(self.priority.map_or(0, |priority| priority.0));
-        let Some(priority) = priority.ok().filter(|it| (-most..=most).contains(it)) else {
+        let asked = self.priority.map(|priority| i32::try_from(priority.0).ok());
+        let asked = asked.map(|asked| asked.filter(|it| (-most..=most).contains(it)));
+        if asked == Some(None) {
             return Err(ApiError::field("priority", format!("it must be -{most} to {most}")));
-        };
+        }
+        let priority = peer.priority(asked.flatten())?;
         let key = peer.fairness_key(self.user.as_deref());
         let stream = self.stream.unwrap_or(false);
         if self.stream_options.is_some() && !stream {
@@ -199,7 +201,17 @@ impl SamplingFields {
         let include_usage = options.and_then(|options| options.include_usage);
         let params = self.params(state, default_max_tokens)?;
         let opening = String::new();
-        let shared = SharedParams { adapter, params, key, priority, stream, opening, prompt_param };
+        let shared = SharedParams {
+            adapter,
+            params,
+            key,
+            priority,
+            cache_salt: peer.cache_salt(),
+            meter: peer.meter(state, &model),
+            stream,
+            opening,
+            prompt_param,
+        };
         Ok(Sampling { shared, n, model, include_usage })
     }
 

@@ -1,0 +1,217 @@
+//! Configuration files: the long options of a program as keys of a TOML file.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, Command, Parser};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Options that are no settings.
+const ACTIONS: [&str; 5] = ["config", "check", "new-key", "help", "version"];
+
+/// The option whose values are secrets.
+const SECRET: &str = "api-key";
+
+/// Reads the command line and the file that its `--config` names, whose settings hold where the command line
+/// does not say otherwise. Ends the program where the command line is wrong, or asks for help.
+///
+/// # Errors
+/// Where the file is wrong: names file, line and key.
+pub fn parse<P: Parser>() -> Result<P> {
+    match parse_from(std::env::args_os().collect()) {
+        Ok(parsed) => Ok(parsed),
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(error) => error.exit(),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// As [`parse`], of these arguments, the first of which is the program's name.
+///
+/// # Errors
+/// Those of [`parse`], and [`clap::Error`].
+pub fn parse_from<P: Parser>(arguments: Vec<OsString>) -> Result<P> {
+    let command = P::command();
+    let said = command.clone().try_get_matches_from(&arguments)?;
+    let Some(path) = said.get_one::<PathBuf>("config") else {
+        return Ok(P::from_arg_matches(&said)?);
+    };
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| path.display().to_string())?;
+    let mut all = vec![arguments[0].clone()];
+    for Setting { id, arguments } in settings(&command, path, &text)? {
+        if said.value_source(&id) != Some(ValueSource::CommandLine) {
+            all.extend(arguments);
+        }
+    }
+    all.extend(arguments.into_iter().skip(1));
+    Ok(P::from_arg_matches(&command.try_get_matches_from(all)?)?)
+}
+
+/// A key of a file as an option's arguments.
+struct Setting {
+    /// What clap calls the option.
+    id: String,
+    arguments: Vec<OsString>,
+}
+
+fn settings(command: &Command, path: &Path, text: &str) -> Result<Vec<Setting>> {
+    let place = |at: usize| {
+        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        format!("{}:{line}", path.display())
+    };
+    let document = match DeTable::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            bail!("{}: {}", place(error.span().map_or(0, |it| it.start)), error.message())
+        }
+    };
+    let mut settings = Vec::new();
+    for (key, value) in document.get_ref() {
+        let name = key.get_ref().as_ref();
+        let read = || -> Result<Setting> {
+            if name == SECRET {
+                bail!(
+                    "keys do not stand here: name their file by api-key-file, or use LIGHTGLM_API_KEYS"
+                );
+            }
+            let known = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+            let Some(arg) = known.filter(|_| !ACTIONS.contains(&name)) else {
+                bail!("there is no such setting{}", suggestion(command, name));
+            };
+            let arguments = arguments(arg, name, value)?;
+            check(command, &arguments)?;
+            Ok(Setting { id: arg.get_id().to_string(), arguments })
+        };
+        settings.push(read().with_context(|| format!("{}: {name}", place(key.span().start)))?);
+    }
+    Ok(settings)
+}
+
+/// The setting that may have been meant.
+fn suggestion(command: &Command, name: &str) -> String {
+    let plain = |name: &str| name.replace('_', "-").to_lowercase();
+    let all = command.get_arguments().filter_map(Arg::get_long);
+    let near = all.filter(|long| !ACTIONS.contains(long)).find(|long| *long == plain(name));
+    near.map_or_else(String::new, |near| format!("; it is called {near}"))
+}
+
+fn arguments(arg: &Arg, name: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<OsString>> {
+    let option = |value: String| OsString::from(format!("--{name}={value}"));
+    match (arg.get_action(), value.get_ref()) {
+        (ArgAction::SetTrue, DeValue::Boolean(true)) => Ok(vec![format!("--{name}").into()]),
+        (ArgAction::SetTrue, DeValue::Boolean(false)) => Ok(Vec::new()),
+        (ArgAction::SetTrue, other) => bail!("it is true or false, not {}", kind(other)),
+        (ArgAction::Append, DeValue::Array(list)) => {
+            list.iter().map(|item| Ok(option(scalar(item.get_ref())?))).collect()
+        }
+        (_, value) => Ok(vec![option(scalar(value)?)]),
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Result<String> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(whole) => {
+            let whole = i128::from_str_radix(whole.as_str(), whole.radix());
+            Ok(whole.context("it is no whole number")?.to_string())
+        }
+        DeValue::Float(number) => Ok(number.as_str().to_owned()),
+        other => bail!("it is a text or a number, not {}", kind(other)),
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Whether an option takes its value; what it needs or excludes is seen once all are together.
+fn check(command: &Command, arguments: &[OsString]) -> Result<()> {
+    let alone = [OsString::from("serve")].into_iter().chain(arguments.iter().cloned());
+    let Err(error) = command.clone().try_get_matches_from(alone) else { return Ok(()) };
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => Ok(()),
+        _ => {
+            let said = error.to_string();
+            let first = said.lines().next().unwrap_or_default();
+            bail!("{}", first.strip_prefix("error: ").unwrap_or(first))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program_args::ProgramArgs;
+
+    fn read(text: &str, more: &[&str]) -> Result<ProgramArgs> {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let file = std::env::temp_dir().join(format!("serve-{}-{count}.toml", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        let start = ["serve".into(), "--config".into(), file.clone().into_os_string()];
+        let parsed = parse_from(start.into_iter().chain(more.iter().map(OsString::from)).collect());
+        std::fs::remove_file(file).unwrap();
+        parsed
+    }
+
+    #[test]
+    fn settings_hold_where_the_command_line_is_silent() {
+        let text = "port = 0x1F90\nhost = '0.0.0.0'\nwithout-key = true\nno-speculation = false\n\
+                    cors-origin = ['http://a', 'http://b']\nmax-body-bytes = 1_000_000\nscheme = 'int4'\n\
+                    max-priority = -0\nrequest-timeout = 30\n";
+        let args = read(text, &[]).unwrap();
+        assert_eq!((args.port, args.host.to_string()), (8080, "0.0.0.0".into()));
+        assert_eq!(args.cors_origins, ["http://a", "http://b"]);
+        assert!(args.keys.without_key && !args.serve.no_speculation);
+        assert_eq!(args.limits.limits().body_bytes, 1_000_000);
+        assert_eq!(args.limits.limits().request_timeout.as_secs(), 30);
+        let args = read(text, &["--port", "1", "--cors-origin=http://c"]).unwrap();
+        assert_eq!((args.port, args.cors_origins), (1, vec!["http://c".into()]));
+        assert_eq!(read("cors-origin = 'http://a'", &[]).unwrap().cors_origins, ["http://a"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line_and_key() {
+        let cases = [
+            ("\nprot = 1\n", ":2: prot: there is no such setting"),
+            (
+                "max_running = 1",
+                ":1: max_running: there is no such setting; it is called max-running",
+            ),
+            ("port = 'x'", ":1: port: invalid value 'x'"),
+            ("port = 70000", ":1: port: invalid value '70000'"),
+            ("port = true", ":1: port: it is a text or a number, not true or false"),
+            ("port = [1]", ":1: port: it is a text or a number, not a list"),
+            ("without-key = 'yes'", ":1: without-key: it is true or false, not a text"),
+            ("cors-origin = [true]", ":1: cors-origin: it is a text or a number"),
+            ("[limits]\nn = 1", ":1: limits: there is no such setting"),
+            ("log-format = 'xml'", ":1: log-format: invalid value 'xml'"),
+            ("scheme = 'int5'", ":1: scheme: invalid value 'int5'"),
+            ("api-key = 'secret'", ":1: api-key: keys do not stand here"),
+            ("config = 'x'", ":1: config: there is no such setting"),
+            ("check = true", ":1: check: there is no such setting"),
+            ("port = 1\nport = 2", ":2: "),
+            ("port = = 1", ":1: "),
+        ];
+        for (text, words) in cases {
+            let error = format!("{:#}", read(text, &[]).err().unwrap());
+            assert!(error.contains(words), "{error}\n{text}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let conflict = read("scheme = 'int8'\ndtype = 'f32'", &[]).err().unwrap();
+        assert!(conflict.to_string().contains("--dtype"), "{conflict}");
+    }
+}
