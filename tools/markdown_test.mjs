@@ -5,8 +5,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { referenceBlocks } from "./markdown_reference.mjs";
+
 const PAGE = new URL("../crates/lightglm-serve/src/http/page/", import.meta.url);
-const { parseInline, safeHref } = await import(new URL("inline.js", PAGE));
+const { InlineStream, parseInline, safeHref } = await import(new URL("inline.js", PAGE));
 const { MarkdownStream, parseMarkdown } = await import(new URL("markdown.js", PAGE));
 const { figures, parsePrometheus } = await import(new URL("metrics.js", PAGE));
 const { serverEvents } = await import(new URL("sse.js", PAGE));
@@ -119,7 +121,11 @@ test("deep nesting ends", () => {
 // --- Streams --------------------------------------------------------------------------------------------
 
 const PIECES = ["# h\n", "text ", "**b** ", "\n", "\n\n", "- i\n", "  - j\n", "1. k\n", "   more\n", "> q\n", "```\n", "```js\n",
-  "code\n", "|a|b|\n", "|-|-|\n", "| 1 | 2 |\n", "---\n", "***", "`c`", "中文。", "\t", "    ", "1", "-", "#", "~~~\n", "\r\n", "| "];
+  "code\n", "|a|b|\n", "|-|-|\n", "| 1 | 2 |\n", "---\n", "***", "`c`", "中文。", "\t", "    ", "1", "-", "#", "~~~\n", "\r\n", "| ",
+  "- [x] t\n", "- ", "> ", "- - -\n", "|x\n", "-|\n", "- |a|b|\n", "> |a|b|\n", "  |-|-|\n", "> > > > > > > > > > > > > > > "];
+
+const INLINE_PIECES = ["*", "**", "***", "_", "~~", "`", "``", "[", "](", "]", "![", ")", "(", "http://a.b/c", "https://x", "<", ">",
+  "<br>", "<http://a>", "&amp;", "&#", "12;", "&", ";", "\\", "\n", " ", "word", "中文", "h", "ht", "!", '"t"', "mailto:a@b", "<a)b>"];
 
 // The same numbers every time.
 function random(seed) {
@@ -130,49 +136,131 @@ function random(seed) {
   };
 }
 
+function randomText(draw, pieces, most) {
+  return Array.from({ length: 1 + draw(most) }, () => pieces[draw(pieces.length)]).join("");
+}
+
 test("a text in pieces becomes the blocks of the whole", () => {
-  for (let seed = 1; seed <= 3000; seed += 1) {
+  for (let seed = 1; seed <= 4000; seed += 1) {
     const draw = random(seed);
-    const text = Array.from({ length: 3 + draw(25) }, () => PIECES[draw(PIECES.length)]).join("");
+    const text = randomText(draw, PIECES, 28);
     const stream = new MarkdownStream();
-    const blocks = [];
     for (let at = 0; at < text.length; ) {
       const size = 1 + draw(6);
       stream.push(text.slice(at, at + size));
       at += size;
-      blocks.push(...stream.read().settled);
+      if (draw(4) > 0) stream.read();
     }
-    blocks.push(...stream.read(true).settled);
-    assert.deepEqual(blocks, parseMarkdown(text), `seed ${seed}: ${JSON.stringify(text)}`);
+    const wanted = referenceBlocks(text);
+    assert.deepEqual(stream.read(true), wanted, `seed ${seed}: ${JSON.stringify(text)}`);
+    assert.deepEqual(parseMarkdown(text), wanted, `seed ${seed}: ${JSON.stringify(text)}`);
+  }
+});
+
+const SAMPLE = "# T\n\nA *b* **c\nd**\n\n1. x\n   - y\n\n     z\n2. w\n\n> q\nlazy\n> - [ ] t\n\n|a|b|\n|-|:-:|\n|1|2|\n\n```js\n- no\n\n```\n|c|\nend";
+
+test("a text cut in two or three anywhere becomes the blocks of the whole", () => {
+  const wanted = referenceBlocks(SAMPLE);
+  for (let first = 0; first <= SAMPLE.length; first += 1) {
+    for (let second = first; second <= SAMPLE.length; second += 7) {
+      const stream = new MarkdownStream();
+      for (const piece of [SAMPLE.slice(0, first), SAMPLE.slice(first, second), SAMPLE.slice(second)]) {
+        stream.push(piece);
+        stream.read();
+      }
+      assert.deepEqual(stream.read(true), wanted, `${first}, ${second}`);
+    }
+  }
+});
+
+test("what is settled does not change any more", () => {
+  // Paths of everything that a view leaves alone once it was shown.
+  const settled = (blocks, path = "") => blocks.slice(0, blocks.settled ?? blocks.length).map((block, at) => [`${path}/${at}`, JSON.stringify(block)])
+    .concat(blocks.slice(blocks.settled ?? blocks.length).flatMap((block, at) => {
+      const here = `${path}/${(blocks.settled ?? 0) + at}`;
+      return block.items ? settled(block.items, here) : block.blocks ? settled(block.blocks, here) : block.rows ? settled(block.rows, here) : [];
+    }));
+  for (let seed = 1; seed <= 1000; seed += 1) {
+    const draw = random(seed);
+    const text = randomText(draw, PIECES, 28);
+    const stream = new MarkdownStream();
+    const seen = new Map();
+    for (let at = 0; at < text.length; at += 3) {
+      stream.push(text.slice(at, at + 3));
+      for (const [path, block] of settled(stream.read())) {
+        assert.equal(seen.get(path) ?? block, block, `seed ${seed}, ${path}: ${JSON.stringify(text)}`);
+        seen.set(path, block);
+      }
+    }
+  }
+});
+
+test("inline text in pieces becomes the nodes of the whole", () => {
+  for (let seed = 1; seed <= 6000; seed += 1) {
+    const draw = random(seed);
+    const text = randomText(draw, INLINE_PIECES, 14);
+    const stream = new InlineStream();
+    let shown = [];
+    for (let at = 0; at < text.length; ) {
+      const size = 1 + draw(4);
+      stream.push(text.slice(at, at + size));
+      at += size;
+      for (const open of [draw(4) > 0, false].slice(draw(2))) {
+        const { from, nodes } = stream.show(open);
+        assert.ok(from <= shown.length);
+        shown = [...shown.slice(0, from), ...nodes];
+        const wanted = brief(parseInline(text.slice(0, at), open));
+        assert.equal(brief(shown), wanted, `seed ${seed}: ${JSON.stringify(text.slice(0, at))}`);
+      }
+    }
+    const { from, nodes } = stream.show(false);
+    assert.equal(brief([...shown.slice(0, from), ...nodes]), brief(parseInline(text)));
   }
 });
 
 test("the cost grows with the length", () => {
-  for (const row of ["A paragraph of **some** words.\n\n", "x = 1\n"]) {
+  const rows = { "": ["A paragraph of **some** words.\n\n", "- an item\n", "1. one\n\n   > two\n", "> > > q\n", "a line `of` one paragraph\n"],
+    "```\n": ["x = 1\n"], "|a|b|\n|-|-|\n": ["| 1 | 2 |\n"] };
+  for (const [head, row] of Object.entries(rows).flatMap(([head, some]) => some.map((row) => [head, row]))) {
     const stream = new MarkdownStream();
-    if (row.startsWith("x")) stream.push("```\n");
-    const rows = 10000;
-    for (let n = 0; n < rows; n += 1) {
+    stream.push(head);
+    const count = 10000;
+    for (let n = 0; n < count; n += 1) {
       stream.push(row.slice(0, 3));
       stream.read();
       stream.push(row.slice(3));
       stream.read();
     }
-    stream.read(true);
-    assert.ok(stream.scanned < 12 * rows * row.length, `${stream.scanned} of ${rows * row.length} characters`);
+    assert.ok(stream.scanned < 3 * count * row.length, `${stream.scanned} of ${count * row.length} characters`);
+  }
+});
+
+test("a paragraph without end costs what is new", () => {
+  for (const word of ["word ", "**bold** and `code` ", "[a](http://b.c) ", "*never closed ", "[ ", "` ", "https://a.b/c?d ", "**"]) {
+    const times = [5000, 20000].map((length) => {
+      const stream = new InlineStream();
+      const began = performance.now();
+      for (let at = 0; at < length; at += word.length) {
+        stream.push(word);
+        if (at % 8 === 0) stream.show(true);
+      }
+      return performance.now() - began;
+    });
+    // 16 times if it were quadratic.
+    assert.ok(times[1] < 10 * times[0] + 300, `${word}: ${times.map(Math.round)} ms`);
   }
 });
 
 test("what may become a marker is held back", () => {
   const stream = new MarkdownStream();
   stream.push("text\n\n1");
-  assert.equal(types(stream.read().open), "paragraph");
+  assert.equal(types(stream.read()), "paragraph");
   stream.push(". item\n\n``");
-  assert.equal(types(stream.read().open), "paragraph list");
+  assert.equal(types(stream.read()), "paragraph list");
   stream.push("`py\nx\n``");
-  assert.equal(stream.read().open.at(-1).text, "x");
+  assert.equal(stream.read().at(-1).text, "x");
   stream.push("`\n");
-  assert.equal(stream.read().open.at(-1).closed, true);
+  assert.equal(stream.read().at(-1).closed, true);
 });
 
 // --- What the server sends ------------------------------------------------------------------------------

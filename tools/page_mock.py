@@ -94,12 +94,16 @@ harmless end
 
 LONG = "".join(f"Sentence {n} of an answer that goes on for a long time. " for n in range(4000))
 
+LIST = "".join(f"- Item {n} of a list with **bold** and `code` in it\n" for n in range(1250))  # 60 kB
+
 
 def answer_to(text: str) -> tuple[str, float]:
     """The answer and the seconds between two of its pieces."""
     lowered = text.lower()
     if "hostile" in lowered:
         return HOSTILE, 0.001
+    if "60 kb list" in lowered:
+        return LIST, 0
     if "long" in lowered:
         return LONG, 0.01
     if any("\u4e00" <= character <= "\u9fff" for character in text):
@@ -225,7 +229,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.connection.shutdown(2)
                 raise ConnectionResetError
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
         reason = "length" if "cut" in text else "stop"
         self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
         self.event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": count, "total_tokens": 12 + count}})
