@@ -444,6 +444,7 @@ export class MarkdownStream {
     this.retract();
     if (done) {
       this.feed(this.line);
+      this.line = "";
       this.root.close(false);
       return this.root.blocks;
     }
