@@ -10,6 +10,8 @@ import { referenceBlocks } from "./markdown_reference.mjs";
 const PAGE = new URL("../crates/lightglm-serve/src/http/page/", import.meta.url);
 const { InlineStream, parseInline, safeHref } = await import(new URL("inline.js", PAGE));
 const { MarkdownStream, parseMarkdown } = await import(new URL("markdown.js", PAGE));
+const { asJson, asMarkdown, emptyAnswer, fromJson, messagesOf, take } = await import(new URL("conversation.js", PAGE));
+const { JsonText } = await import(new URL("json_text.js", PAGE));
 const { figures, parsePrometheus } = await import(new URL("metrics.js", PAGE));
 const { serverEvents } = await import(new URL("sse.js", PAGE));
 const { STRINGS } = await import(new URL("strings.js", PAGE));
@@ -277,6 +279,41 @@ test("server-sent events in any pieces", async () => {
     const seen = [];
     for await (const data of serverEvents(body)) seen.push(data);
     assert.deepEqual(seen, ['{"a":"中"}', "one\ntwo", "[DONE]"], `${size} bytes a piece`);
+  }
+});
+
+test("JSON in pieces is indented as JSON.stringify does it", () => {
+  const values = [{}, [], 1, "a\\\"{[,:", { a: [], b: {}, c: [1, [2, { d: null }]], "键 ,": "值:\n" }, [[[]]], [true, { x: -1.5e-7 }]];
+  for (const value of values) {
+    for (const text of [JSON.stringify(value), JSON.stringify(value, null, 7)]) {
+      for (let size = 1; size <= text.length; size += 1) {
+        const json = new JsonText();
+        let out = "";
+        for (let at = 0; at < text.length; at += size) out += json.push(text.slice(at, at + size));
+        assert.equal(out, JSON.stringify(value, null, 2), `${text}, ${size} a piece`);
+      }
+    }
+  }
+});
+
+test("chunks of an answer, and those that are none", () => {
+  const message = emptyAnswer();
+  const call = (index, part) => ({ tool_calls: [{ index, function: part }] });
+  for (const delta of [{ content: null, reasoning_content: "hm" }, { reasoning: "m" }, call(0, { name: "f", arguments: '{"a"' }),
+    call(0, { arguments: ":1}" }), call("__proto__", { name: "x" }), call(-1, { name: "x" }), call(1e9, { name: "x" }),
+    { tool_calls: [null] }, { content: { a: 1 }, tool_calls: "x" }]) take(message, delta);
+  assert.deepEqual(message.tools, [{ name: "f", arguments: '{"a":1}' }]);
+  assert.deepEqual([message.content, message.reasoning], ["", "hmm"]);
+});
+
+test("a conversation survives its file", () => {
+  const messages = [{ role: "user", content: "a" }, { ...emptyAnswer(), content: "b", reasoning: "c", finish: "stop",
+    tools: [{ name: "f`", arguments: "```" }], stats: { ttft: 1, tokens: 2, rate: null } }];
+  assert.deepEqual(fromJson(asJson(messages)), messages);
+  const names = { you: "You", assistant: "Model", reasoning: "Thoughts", toolCall: "Call" };
+  assert.match(asMarkdown(messages, names), /## You\n\na\n\n## Model\n\n> Thoughts\n>\n> c\n\nb\n\nCall: `f'`\n\n````json\n```\n````/);
+  for (const wrong of [7, null, "x", [null], [{ role: "system", content: "x" }], [{ role: "user", content: 1 }]]) {
+    assert.equal(messagesOf(wrong), null, JSON.stringify(wrong));
   }
 });
 

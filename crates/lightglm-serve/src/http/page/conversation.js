@@ -21,7 +21,7 @@ export function take(message, delta) {
   const calls = Array.isArray(delta.tool_calls) ? delta.tool_calls : [];
   for (const call of calls) {
     const index = call?.index ?? 0;
-    if (!Number.isInteger(index) || index < 0 || index >= MAX_TOOLS) continue;
+    if (!call || !Number.isInteger(index) || index < 0 || index >= MAX_TOOLS) continue;
     while (message.tools.length <= index) message.tools.push({ name: "", arguments: "" });
     message.tools[index].name += textOf(call.function?.name);
     message.tools[index].arguments += textOf(call.function?.arguments);
