@@ -1,13 +1,13 @@
 //! Schemas that people's libraries make: each compiles as a request's would, accepts what the library wrote, and
 //! refuses what the library refuses, or says why it cannot.
 
-#[path = "structured/toy.rs"]
-#[allow(dead_code, reason = "a part of it is enough here")]
-mod toy;
 #[path = "schemas/documented.rs"]
 mod documented;
 #[path = "schemas/suite.rs"]
 mod suite;
+#[path = "structured/toy.rs"]
+#[allow(dead_code, reason = "a part of it is enough here")]
+mod toy;
 
 use std::path::Path;
 
@@ -70,7 +70,9 @@ fn check(library: &str) {
     for Entry { name, schema, valid, invalid } in golden.types {
         let (mut loose, mut told) = (schema.clone(), Vec::new());
         loosen(&mut loose, "#", false, &mut told);
-        let mut fault = |what: String| faults.push(format!("{name}: {what}\n  {schema}\n  {loose}\n  {told:?}"));
+        let mut fault = |what: String| {
+            faults.push(format!("{name}: {what}\n  {schema}\n  {loose}\n  {told:?}"))
+        };
         match valid.map(|valid| (accepts(&fixture, &loose, &valid.to_string()), valid)) {
             Some((Ok(true), _)) => {}
             Some((Ok(false), valid)) => fault(format!("{valid} is refused")),

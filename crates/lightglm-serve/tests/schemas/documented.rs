@@ -46,12 +46,24 @@ fn what_is_dropped_is_told() {
         (json!({ "uniqueItems": false, "then": {}, "minContains": 2 }), vec![]),
         (json!({ "if": {}, "then": {} }), vec!["#/if", "#/then"]),
         (json!({ "items": { "pattern": "(?=a)" } }), vec!["#/items/pattern"]),
-        (json!({ "properties": { "a/b": { "not": { "type": "null" } } } }), vec!["#/properties/a~1b/not"]),
+        (
+            json!({ "properties": { "a/b": { "not": { "type": "null" } } } }),
+            vec!["#/properties/a~1b/not"],
+        ),
         (json!({ "oneOf": [{ "type": "string" }, { "minLength": 2 }] }), vec!["#/oneOf"]),
         (json!({ "oneOf": [{ "type": "string" }, { "type": "integer" }] }), vec![]),
         (json!({ "properties": { "a": {} }, "minProperties": 1 }), vec!["#/minProperties"]),
         (json!({ "unevaluatedProperties": false, "properties": {} }), vec![]),
         (json!({ "unevaluatedProperties": false, "allOf": [{}] }), vec!["#/unevaluatedProperties"]),
+        (
+            json!({ "patternProperties": { "a": {}, "b": {} }, "additionalProperties": false }),
+            vec!["#/patternProperties"],
+        ),
+        (json!({ "patternProperties": { "^a+$": {}, "^b": {} } }), vec![]),
+        (
+            json!({ "$dynamicRef": "#n", "$defs": { "a": { "$dynamicAnchor": "n" }, "b": { "$dynamicAnchor": "n" } } }),
+            vec!["#/$dynamicRef"],
+        ),
         (json!({ "maximum": 1e300 }), vec!["#/maximum"]),
         (json!({ "title": "t", "deprecated": true, "example": { "not": 1 }, "x-any": 1 }), vec![]),
     ] {
@@ -68,23 +80,52 @@ fn what_is_dropped_is_told() {
 #[test]
 fn what_says_the_same_is_rewritten() {
     for (schema, wanted) in [
-        (json!({ "type": "string", "nullable": true }), json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] })),
+        (
+            json!({ "type": "string", "nullable": true }),
+            json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] }),
+        ),
         (json!({ "minimum": 1, "exclusiveMinimum": true }), json!({ "exclusiveMinimum": 1 })),
         (json!({ "maximum": 1, "exclusiveMaximum": false }), json!({ "maximum": 1 })),
-        (json!({ "items": [{}], "additionalItems": false }), json!({ "prefixItems": [{}], "items": false })),
+        // References keep what they lead to, wherever that goes.
+        (
+            json!({ "items": [{ "type": "null" }, { "$ref": "#/items/0" }] }),
+            json!({ "prefixItems": [{ "type": "null" }, { "$ref": "#/$defs/copy0" }], "$defs": { "copy0": { "type": "null" } } }),
+        ),
+        (
+            json!({ "$ref": "#/$defs/a", "nullable": true, "$defs": { "a": {} } }),
+            json!({ "anyOf": [{ "$ref": "#/$defs/a" }, { "type": "null" }], "$defs": { "a": {} } }),
+        ),
+        (json!({ "maxLength": 2.0 }), json!({ "maxLength": 2 })),
+        (
+            json!({ "items": [{}], "additionalItems": false }),
+            json!({ "prefixItems": [{}], "items": false }),
+        ),
         (json!({ "anyOf": [{ "not": {} }, {}] }), json!({ "anyOf": [false, {}] })),
         (json!({ "type": "string", "format": "binary" }), json!({ "type": "string" })),
-        (json!({ "propertyNames": { "enum": ["a"] } }), json!({ "properties": { "a": true }, "additionalProperties": false })),
-        (json!({ "propertyNames": { "pattern": "^a" }, "additionalProperties": {} }),
-            json!({ "patternProperties": { "^a": {} }, "additionalProperties": false })),
-        (json!({ "$ref": "#item", "$defs": { "i": { "$anchor": "item" } } }),
-            json!({ "$ref": "#/$defs/i", "$defs": { "i": { "$anchor": "item" } } })),
-        (json!({ "$dynamicRef": "#n", "$defs": { "i": { "$dynamicAnchor": "n" } } }),
-            json!({ "$ref": "#/$defs/i", "$defs": { "i": {} } })),
-        (json!({ "$ref": "#/$defs/a~1b", "$defs": { "a/b": { "type": "null" } } }),
-            json!({ "$ref": "#/$defs/copy0", "$defs": { "a/b": { "type": "null" }, "copy0": { "type": "null" } } })),
-        (json!({ "$ref": "https://a.b/c#/$defs/x", "$id": "https://a.b/c", "$defs": { "x": {} } }),
-            json!({ "$ref": "#/$defs/x", "$id": "https://a.b/c", "$defs": { "x": {} } })),
+        (
+            json!({ "propertyNames": { "enum": ["a"] } }),
+            json!({ "properties": { "a": true }, "additionalProperties": false }),
+        ),
+        (
+            json!({ "propertyNames": { "pattern": "^a" }, "additionalProperties": {} }),
+            json!({ "patternProperties": { "^a": {} }, "additionalProperties": false }),
+        ),
+        (
+            json!({ "$ref": "#item", "$defs": { "i": { "$anchor": "item" } } }),
+            json!({ "$ref": "#/$defs/i", "$defs": { "i": { "$anchor": "item" } } }),
+        ),
+        (
+            json!({ "$dynamicRef": "#n", "$defs": { "i": { "$dynamicAnchor": "n" } } }),
+            json!({ "$ref": "#/$defs/i", "$defs": { "i": {} } }),
+        ),
+        (
+            json!({ "$ref": "#/$defs/a~1b", "$defs": { "a/b": { "type": "null" } } }),
+            json!({ "$ref": "#/$defs/copy0", "$defs": { "a/b": { "type": "null" }, "copy0": { "type": "null" } } }),
+        ),
+        (
+            json!({ "$ref": "https://a.b/c#/$defs/x", "$id": "https://a.b/c", "$defs": { "x": {} } }),
+            json!({ "$ref": "#/$defs/x", "$id": "https://a.b/c", "$defs": { "x": {} } }),
+        ),
     ] {
         for strict in [false, true] {
             let mut loose = schema.clone();

@@ -45,17 +45,23 @@ fn suite() {
         println!("skipped: LIGHTGLM_SCHEMA_SUITE names no folder");
         return;
     };
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|it| it == "json"));
     files.sort();
     let fixture = Fixture::new();
     let mut silent = Vec::new();
-    println!("| file | schemas | told | refused | values right | refused wrongly | accepted, told | accepted wrongly |");
+    println!(
+        "| file | schemas | told | refused | values right | refused wrongly | accepted, told | accepted wrongly |"
+    );
     for path in files {
         let count = count(&fixture, &path, &mut silent);
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let Count { schemas, told, refused, right, too_strict, too_loose_and_told, too_loose } = count;
-        println!("| {name} | {schemas} | {told} | {refused} | {right} | {too_strict} | {too_loose_and_told} | {too_loose} |");
+        let Count { schemas, told, refused, right, too_strict, too_loose_and_told, too_loose } =
+            count;
+        println!(
+            "| {name} | {schemas} | {told} | {refused} | {right} | {too_strict} | {too_loose_and_told} | {too_loose} |"
+        );
     }
     for line in &silent {
         println!("{line}");
@@ -76,7 +82,9 @@ fn count(fixture: &Fixture, path: &Path, silent: &mut Vec<String>) -> Count {
         }
         count.told += usize::from(!told.is_empty());
         for Test { data, valid } in tests {
-            let accepted = orders(&data).iter().any(|it| accepts(fixture, &schema, &it.to_string()) == Ok(true));
+            let accepted = orders(&data)
+                .iter()
+                .any(|it| accepts(fixture, &schema, &it.to_string()) == Ok(true));
             match (valid, accepted) {
                 (true, true) | (false, false) => count.right += 1,
                 (true, false) => {

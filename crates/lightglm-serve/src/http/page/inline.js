@@ -23,8 +23,8 @@ const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00
 const SPECIAL = /[\\`*_~[\]!<&\nh]/;
 const DESTINATION =
   /\([ \t]{0,8}(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))(?:[ \t]{1,8}(?:"[^"\n]*"|'[^'\n]*'))?[ \t]{0,8}\)/y;
-// A bare address ends where text written without spaces goes on: at CJK letters and full-width marks.
-const BARE = /https?:\/\/[^\s<>"'`|\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]{1,2048}/y;
+// With its scheme as long as MAX_HREF. A bare address ends where text written without spaces goes on: at CJK letters and full-width marks.
+const BARE = /https?:\/\/[^\s<>"'`|\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]{1,2040}/y;
 const ANGLE = /<((?:https?:\/\/|mailto:)[^\s<>]{1,2048})>/y;
 const ENTITY = /&(?:(amp|lt|gt|quot|apos|nbsp)|#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6}));/y;
 const LINE_BREAK = /<br[ \t]{0,4}\/?>/iy;

@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 
-/// Comparisons for one list of alternatives; beyond them alternatives count as overlapping.
-const MOST_COMPARISONS: usize = 50_000;
+/// Values of two enums that are compared.
+const MOST_VALUES: usize = 50_000;
 
 /// Levels that are looked into, references included.
 const MOST_LEVELS: usize = 12;
 
-/// Whether no value is accepted by two of `options`, parts of `root`.
-pub(super) fn are_disjoint(root: &Value, options: &[Value]) -> bool {
-    let mut left = MOST_COMPARISONS;
+/// Whether no value is accepted by two of `options`, parts of `root`. Where no comparisons are `left` alternatives
+/// count as overlapping.
+pub(super) fn are_disjoint(root: &Value, options: &[Value], left: &mut usize) -> bool {
     let pairs = options.iter().enumerate();
     pairs
         .flat_map(|(at, a)| options[at + 1..].iter().map(move |b| (a, b)))
-        .all(|(a, b)| Compare { root, left: &mut left }.exclude(a, b, 0))
+        .all(|(a, b)| Compare { root, left: &mut *left }.exclude(a, b, 0))
 }
 
 struct Compare<'a, 'l> {
@@ -78,7 +78,9 @@ fn is_required(schema: &Value, name: &str) -> bool {
 
 fn types_exclude(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (types(a), types(b)) else { return false };
-    let same = |a: &str, b: &str| a == b || [a, b] == ["number", "integer"] || [a, b] == ["integer", "number"];
+    let same = |a: &str, b: &str| {
+        a == b || [a, b] == ["number", "integer"] || [a, b] == ["integer", "number"]
+    };
     !a.iter().any(|a| b.iter().any(|b| same(a, b)))
 }
 
@@ -118,6 +120,5 @@ fn values_exclude(a: &Value, b: &Value) -> bool {
         (Some(a), Some(b)) => a == b,
         _ => a == b,
     };
-    a.len().saturating_mul(b.len()) < MOST_COMPARISONS
-        && !a.iter().any(|a| b.iter().any(|b| same(a, b)))
+    a.len().saturating_mul(b.len()) < MOST_VALUES && !a.iter().any(|a| b.iter().any(|b| same(a, b)))
 }

@@ -11,7 +11,7 @@ mod references;
 use serde_json::{Map, Value, json};
 
 use self::disjoint::are_disjoint;
-use crate::structured::pattern::is_followed;
+use crate::structured::pattern::{exclude_each_other, is_followed};
 
 pub use self::keywords::{Treatment, treatment};
 
@@ -23,15 +23,23 @@ const NAMED: [&str; 4] = ["properties", "patternProperties", "$defs", "definitio
 /// Keywords whose argument says nothing about what is inside it but by a schema.
 const IN_PLACE: [&str; 6] = ["$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"];
 
+const COUNTS: [&str; 6] =
+    ["minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"];
+
 /// Patterns of one schema that are looked at; a schema with more is not loosened further.
-const MOST_PATTERNS: usize = 4096;
+const MOST_PATTERNS: usize = 1000;
+
+/// Comparisons of alternatives, and of expressions, of one schema.
+const MOST_COMPARISONS: usize = 200_000;
+const MOST_PATTERN_PAIRS: usize = 500;
 
 /// Brings `schema` to what a grammar can follow and adds to `told` where, behind `at`, something was dropped for
 /// it. With `strict` nothing that asks for anything is dropped, so that compiling refuses it.
 pub fn loosen(schema: &mut Value, at: &str, strict: bool, told: &mut Vec<String>) {
     references::resolve(schema);
     let root = schema.clone();
-    Walk { root: &root, strict, told, patterns: 0 }.walk(schema, at);
+    Walk { root: &root, strict, told, patterns: 0, pairs: 0, left: MOST_COMPARISONS }
+        .walk(schema, at);
 }
 
 /// Largest bound of a number that is followed: what `i64` holds.
@@ -42,6 +50,10 @@ struct Walk<'a> {
     strict: bool,
     told: &'a mut Vec<String>,
     patterns: usize,
+    /// Of expressions.
+    pairs: usize,
+    /// Comparisons of alternatives.
+    left: usize,
 }
 
 impl Walk<'_> {
@@ -100,8 +112,15 @@ impl Walk<'_> {
             fields.extend(rest.map(|rest| ("items".to_owned(), rest)));
         }
         fields.remove("additionalItems");
-        for (exclusive, bound) in
-            [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")]
+        for keyword in COUNTS {
+            let count = fields.get(keyword).and_then(Value::as_f64);
+            // 2.0 is an integer.
+            if let Some(count) = count.filter(|n| n.fract() == 0.0 && (0.0..MOST_BOUND).contains(n))
+            {
+                fields.insert(keyword.to_owned(), Value::from(count as u64));
+            }
+        }
+        for (exclusive, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")]
         {
             if let Some(Value::Bool(is_exclusive)) = fields.get(exclusive).cloned() {
                 fields.remove(exclusive);
@@ -145,6 +164,11 @@ impl Walk<'_> {
         let Some(Value::Object(named)) = fields.get_mut("patternProperties") else { return };
         let before = named.len();
         named.retain(|pattern, _| !is_lost(self, pattern));
+        let all: Vec<&str> = named.keys().map(String::as_str).collect();
+        self.pairs += all.len() * all.len() / 2;
+        if self.pairs > MOST_PATTERN_PAIRS || !exclude_each_other(&all) {
+            named.clear();
+        }
         if named.len() < before {
             // What the lost ones would have named must stay possible.
             fields.remove("additionalProperties");
@@ -165,8 +189,8 @@ impl Walk<'_> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        let is_fixed = properties
-            .is_none_or(|map| map.keys().all(|name| required.contains(&name.as_str())));
+        let is_fixed =
+            properties.is_none_or(|map| map.keys().all(|name| required.contains(&name.as_str())));
         if is_fixed {
             return;
         }
@@ -193,7 +217,7 @@ impl Walk<'_> {
     /// Of alternatives that exclude each other one holds where any does; of others any may.
     fn any_of_one_of(&mut self, fields: &mut Map<String, Value>, at: &str) {
         let Some(Value::Array(options)) = fields.get("oneOf") else { return };
-        let is_exact = are_disjoint(self.root, options);
+        let is_exact = are_disjoint(self.root, options, &mut self.left);
         if self.strict && !is_exact {
             return;
         }
@@ -289,9 +313,14 @@ fn allow_null(schema: &mut Value) {
     {
         return;
     }
-    let said = std::mem::replace(schema, json!({ "anyOf": [{ "type": "null" }] }));
-    if let Some(Value::Array(options)) = schema.get_mut("anyOf") {
-        options.insert(0, said);
+    let definitions: Map<String, Value> = ["$defs", "definitions"]
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), fields.remove(*name)?)))
+        .collect();
+    let said = std::mem::take(schema);
+    *schema = json!({ "anyOf": [said, { "type": "null" }] });
+    if let Value::Object(fields) = schema {
+        fields.extend(definitions);
     }
 }
 

@@ -4,40 +4,55 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// Parts of a schema that are copied to where a plain reference reaches them.
-const MOST_COPIES: usize = 32;
+use crate::structured::schema_check::json_bytes;
+
+/// Bytes of the parts of a schema that are copied to where a plain reference reaches them.
+const MOST_COPIED: usize = 1 << 18;
 
 /// Slashes in one name that are not escaped, plus one.
 const MOST_HALVES: usize = 4;
 
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
+const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
+
 /// What holds values and no schemas.
 const VALUES: [&str; 5] = ["enum", "const", "default", "examples", "example"];
 
 /// Rewrites references to anchors, to `$id`s and through names that are escaped. `$dynamicRef` and
-/// `$recursiveRef` become `$ref` where one target is all there is. What leads nowhere stays, to be refused.
+/// `$recursiveRef` become `$ref` where one target is all there is. What leads nowhere stays, to be refused. All of the
+/// schema is one document: an `$id` inside is a name, and no base for other references.
 pub(super) fn resolve(root: &mut Value) {
     let mut names = BTreeMap::new();
     let mut references = BTreeMap::new();
     collect(root, &mut Vec::new(), &mut names, &mut references);
-    let mut copies = Map::new();
+    // A name that several parts have leads nowhere: which one is meant takes bases, or a value.
+    let names = names.into_iter().filter_map(|(name, path)| Some((name, path?))).collect();
+    let (mut copies, mut copied) = (Map::new(), 0);
     for (reference, rewritten) in &mut references {
         let Some(path) = path_of(root, reference, &names) else { continue };
-        let plain = format!("#/{}", path.join("/"));
-        if path.is_empty() {
-            *rewritten = "#".to_owned();
-        } else if path.iter().all(|name| !name.is_empty() && !name.contains('/')) {
-            *rewritten = plain;
-        } else if copies.len() < MOST_COPIES
-            && let Some(target) = at_path(root, &path)
-        {
+        let is_plain = path.iter().all(|name| !name.is_empty() && !name.contains('/'));
+        let is_definition = path.len() == 2 && DEFINITIONS.contains(&path[0].as_str());
+        let Some(target) = at_path(root, &path) else { continue };
+        copied += if path.is_empty() || is_plain && is_definition {
+            0
+        } else {
+            json_bytes(target, MOST_COPIED)
+        };
+        *rewritten = if path.is_empty() {
+            "#".to_owned()
+        } else if is_plain && (is_definition || copied > MOST_COPIED) {
+            format!("#/{}", path.join("/"))
+        } else if copied <= MOST_COPIED {
+            // Other places change: `items` that are a list, say.
             let name = free_name(root, copies.len());
             copies.insert(name.clone(), target.clone());
-            *rewritten = format!("#/$defs/{name}");
-        }
+            format!("#/$defs/{name}")
+        } else {
+            continue;
+        };
     }
-    references.retain(|reference, rewritten| !rewritten.is_empty() && reference != rewritten);
+    references.retain(|_, rewritten| !rewritten.is_empty());
     rewrite(root, &references);
     for copy in copies.values_mut() {
         rewrite(copy, &references);
@@ -64,7 +79,7 @@ fn free_name(root: &Value, index: usize) -> String {
 fn collect(
     value: &Value,
     path: &mut Vec<String>,
-    names: &mut BTreeMap<String, Vec<String>>,
+    names: &mut BTreeMap<String, Option<Vec<String>>>,
     references: &mut BTreeMap<String, String>,
 ) {
     match value {
@@ -73,11 +88,11 @@ fn collect(
                 if let Value::String(text) = value {
                     match keyword.as_str() {
                         "$anchor" | "$dynamicAnchor" => {
-                            names.entry(format!("#{text}")).or_insert_with(|| path.clone());
+                            add_name(names, format!("#{text}"), path);
                         }
                         "$id" | "id" => {
                             let name = text.strip_suffix('#').unwrap_or(text).to_owned();
-                            names.entry(name).or_insert_with(|| path.clone());
+                            add_name(names, name, path);
                         }
                         key if REFERENCES.contains(&key) => {
                             references.insert(text.clone(), String::new());
@@ -99,6 +114,13 @@ fn collect(
             }
         }
         _ => {}
+    }
+}
+
+fn add_name(names: &mut BTreeMap<String, Option<Vec<String>>>, name: String, path: &[String]) {
+    let entry = names.entry(name).or_insert_with(|| Some(path.to_vec()));
+    if entry.as_deref() != Some(path) {
+        *entry = None;
     }
 }
 
@@ -125,7 +147,8 @@ fn path_of(
                 return Some(literal);
             }
             let names: Vec<String> = fragment[1..].split('/').map(unescaped).collect();
-            path = longest_names(at_path(root, &path)?, &names).map(|rest| [path, rest].concat())?;
+            path =
+                longest_names(at_path(root, &path)?, &names).map(|rest| [path, rest].concat())?;
         }
         anchor => path = names.get(&format!("#{anchor}"))?.clone(),
     }
@@ -180,8 +203,12 @@ fn rewrite(value: &mut Value, references: &BTreeMap<String, String>) {
                 if fields.contains_key("$ref") {
                     break;
                 }
-                if let Some(Value::String(target)) = fields.remove(keyword) {
-                    fields.insert("$ref".to_owned(), Value::String(target));
+                if let Some(Value::String(target)) = fields.get(keyword)
+                    && references.contains_key(target)
+                {
+                    let target = Value::String(target.clone());
+                    fields.remove(keyword);
+                    fields.insert("$ref".to_owned(), target);
                 }
             }
             for (keyword, value) in fields.iter_mut() {
