@@ -15,7 +15,7 @@ LONG_ANSWERS = """(async () => {
         const start = performance.now();
         view.push(head);
         const rows = 60 * 1024 / row.length;
-        for (let n = 0; n < rows; n += 1) { view.push(row.slice(0, 4)); view.update(); view.push(row.slice(4)); view.update(); }
+        for (let n = 0; n < rows; n += 1) { view.push(row); view.update(); }
         view.update(true);
         out[name] = (performance.now() - start) / 1000;
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Schemas that Pydantic makes of the types in its documentation, each with a value that it accepts and one that it
-does not: golden data for crates/lightglm-serve/tests/schemas.rs. Version 1.
+does not: golden data for crates/lightglm-serve/tests/structured/schemas.rs. Version 1.
 
     pip install 'pydantic[email]' jsonschema
     tools/schemas_pydantic.py > crates/lightglm-serve/tests/data/schemas/pydantic.json

@@ -1,5 +1,5 @@
 // Schemas that zod 4's own z.toJSONSchema and zod 3's zod-to-json-schema make of the types in zod's documentation, each
-// with a value that zod accepts and one that it does not: golden data for crates/lightglm-serve/tests/schemas.rs. Version 1.
+// with a value that zod accepts and one that it does not: golden data for crates/lightglm-serve/tests/structured/schemas.rs. Version 1.
 //
 //   npm install zod@4 zod3@npm:zod@3 zod-to-json-schema
 //   node schemas_zod.mjs FOLDER     writes FOLDER/zod4.json and FOLDER/zod3.json

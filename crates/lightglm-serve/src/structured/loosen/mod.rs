@@ -58,6 +58,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn walk(&mut self, schema: &mut Value, at: &str) {
+        drop_unwritable(schema);
         if accepts_nothing(schema) {
             *schema = Value::Bool(false);
         }
@@ -272,6 +273,33 @@ fn is_format(format: &str) -> bool {
 
 fn is_annotation(keyword: &str) -> bool {
     treatment(keyword) == Treatment::Annotation
+}
+
+/// Constants that no reply is: control characters have no escape there but the short ones.
+fn drop_unwritable(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    let is_lost = fields.get("const").is_some_and(|value| !is_writable(value));
+    let mut is_empty = false;
+    if let Some(Value::Array(values)) = fields.get_mut("enum") {
+        let before = values.len();
+        values.retain(is_writable);
+        is_empty = values.is_empty() && before > 0;
+    }
+    if is_lost || is_empty {
+        *schema = Value::Bool(false);
+    }
+}
+
+fn is_writable(value: &Value) -> bool {
+    let is_text = |text: &str| {
+        text.chars().all(|c| !c.is_ascii_control() || "\n\r\t\u{8}\u{c}\u{7f}".contains(c))
+    };
+    match value {
+        Value::String(text) => is_text(text),
+        Value::Array(items) => items.iter().all(is_writable),
+        Value::Object(fields) => fields.iter().all(|(name, v)| is_text(name) && is_writable(v)),
+        _ => true,
+    }
 }
 
 /// `{ "not": {} }`, which is how some write `false`.

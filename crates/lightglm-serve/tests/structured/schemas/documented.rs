@@ -100,6 +100,10 @@ fn what_says_the_same_is_rewritten() {
             json!({ "items": [{}], "additionalItems": false }),
             json!({ "prefixItems": [{}], "items": false }),
         ),
+        (
+            json!({ "anyOf": [{ "const": "a\u{0}" }, { "enum": ["\u{1}", "b"] }] }),
+            json!({ "anyOf": [false, { "enum": ["b"] }] }),
+        ),
         (json!({ "anyOf": [{ "not": {} }, {}] }), json!({ "anyOf": [false, {}] })),
         (json!({ "type": "string", "format": "binary" }), json!({ "type": "string" })),
         (

@@ -5,9 +5,6 @@
 mod documented;
 #[path = "schemas/suite.rs"]
 mod suite;
-#[path = "structured/toy.rs"]
-#[allow(dead_code, reason = "a part of it is enough here")]
-mod toy;
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! JSON Schema's own test suite, keyword by keyword: what is followed and what is not.
 //!
 //! The suite is not part of this repository (PyPI's source distribution of `jsonschema` has it):
-//! `LIGHTGLM_SCHEMA_SUITE=.../tests/draft2020-12 cargo test --release --workspace --test schemas suite -- --nocapture`
+//! `LIGHTGLM_SCHEMA_SUITE=.../tests/draft2020-12 cargo test --release --workspace --test structured suite -- --nocapture`
 //! prints the table of docs/structured.md.
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use lightglm_serve::structured::loosen;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::accepts;
+use super::accepts;
 use crate::toy::Fixture;
 
 /// Orders of members that are tried: replies have the schema's, the suite's values have any.
