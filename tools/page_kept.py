@@ -65,6 +65,8 @@ class KeptChecks:
             page.reload()
             page.wait("!document.querySelector('#model').disabled")
             self.clean()
+        if not self.mock:
+            self.limit("48")
         self.clear()
         self.ask("hello")
         self.clean()
