@@ -5,9 +5,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { referenceBlocks } from "./markdown_reference.mjs";
+
 const PAGE = new URL("../crates/lightglm-serve/src/http/page/", import.meta.url);
-const { parseInline, safeHref } = await import(new URL("inline.js", PAGE));
+const { InlineStream, parseInline, safeHref } = await import(new URL("inline.js", PAGE));
 const { MarkdownStream, parseMarkdown } = await import(new URL("markdown.js", PAGE));
+const { asJson, asMarkdown, emptyAnswer, fromJson, messagesOf, take } = await import(new URL("conversation.js", PAGE));
+const { JsonText } = await import(new URL("json_text.js", PAGE));
 const { figures, parsePrometheus } = await import(new URL("metrics.js", PAGE));
 const { serverEvents } = await import(new URL("sse.js", PAGE));
 const { STRINGS } = await import(new URL("strings.js", PAGE));
@@ -119,7 +123,11 @@ test("deep nesting ends", () => {
 // --- Streams --------------------------------------------------------------------------------------------
 
 const PIECES = ["# h\n", "text ", "**b** ", "\n", "\n\n", "- i\n", "  - j\n", "1. k\n", "   more\n", "> q\n", "```\n", "```js\n",
-  "code\n", "|a|b|\n", "|-|-|\n", "| 1 | 2 |\n", "---\n", "***", "`c`", "中文。", "\t", "    ", "1", "-", "#", "~~~\n", "\r\n", "| "];
+  "code\n", "|a|b|\n", "|-|-|\n", "| 1 | 2 |\n", "---\n", "***", "`c`", "中文。", "\t", "    ", "1", "-", "#", "~~~\n", "\r\n", "| ",
+  "- [x] t\n", "- ", "> ", "- - -\n", "|x\n", "-|\n", "- |a|b|\n", "> |a|b|\n", "  |-|-|\n", "> > > > > > > > > > > > > > > "];
+
+const INLINE_PIECES = ["*", "**", "***", "_", "~~", "`", "``", "[", "](", "]", "![", ")", "(", "http://a.b/c", "https://x", "<", ">",
+  "<br>", "<http://a>", "&amp;", "&#", "12;", "&", ";", "\\", "\n", " ", "word", "中文", "h", "ht", "!", '"t"', "mailto:a@b", "<a)b>"];
 
 // The same numbers every time.
 function random(seed) {
@@ -130,49 +138,131 @@ function random(seed) {
   };
 }
 
+function randomText(draw, pieces, most) {
+  return Array.from({ length: 1 + draw(most) }, () => pieces[draw(pieces.length)]).join("");
+}
+
 test("a text in pieces becomes the blocks of the whole", () => {
-  for (let seed = 1; seed <= 3000; seed += 1) {
+  for (let seed = 1; seed <= 2500; seed += 1) {
     const draw = random(seed);
-    const text = Array.from({ length: 3 + draw(25) }, () => PIECES[draw(PIECES.length)]).join("");
+    const text = randomText(draw, PIECES, 28);
     const stream = new MarkdownStream();
-    const blocks = [];
     for (let at = 0; at < text.length; ) {
       const size = 1 + draw(6);
       stream.push(text.slice(at, at + size));
       at += size;
-      blocks.push(...stream.read().settled);
+      if (draw(4) > 0) stream.read();
     }
-    blocks.push(...stream.read(true).settled);
-    assert.deepEqual(blocks, parseMarkdown(text), `seed ${seed}: ${JSON.stringify(text)}`);
+    const wanted = referenceBlocks(text);
+    assert.deepEqual(stream.read(true), wanted, `seed ${seed}: ${JSON.stringify(text)}`);
+    assert.deepEqual(parseMarkdown(text), wanted, `seed ${seed}: ${JSON.stringify(text)}`);
+  }
+});
+
+const SAMPLE = "# T\n\nA *b* **c\nd**\n\n1. x\n   - y\n\n     z\n2. w\n\n> q\nlazy\n> - [ ] t\n\n|a|b|\n|-|:-:|\n|1|2|\n\n```js\n- no\n\n```\n|c|\nend";
+
+test("a text cut in two or three anywhere becomes the blocks of the whole", () => {
+  const wanted = referenceBlocks(SAMPLE);
+  for (let first = 0; first <= SAMPLE.length; first += 1) {
+    for (let second = first; second <= SAMPLE.length; second += 7) {
+      const stream = new MarkdownStream();
+      for (const piece of [SAMPLE.slice(0, first), SAMPLE.slice(first, second), SAMPLE.slice(second)]) {
+        stream.push(piece);
+        stream.read();
+      }
+      assert.deepEqual(stream.read(true), wanted, `${first}, ${second}`);
+    }
+  }
+});
+
+test("what is settled does not change any more", () => {
+  // Paths of everything that a view leaves alone once it was shown.
+  const settled = (blocks, path = "") => blocks.slice(0, blocks.settled ?? blocks.length).map((block, at) => [`${path}/${at}`, JSON.stringify(block)])
+    .concat(blocks.slice(blocks.settled ?? blocks.length).flatMap((block, at) => {
+      const here = `${path}/${(blocks.settled ?? 0) + at}`;
+      return block.items ? settled(block.items, here) : block.blocks ? settled(block.blocks, here) : block.rows ? settled(block.rows, here) : [];
+    }));
+  for (let seed = 1; seed <= 1000; seed += 1) {
+    const draw = random(seed);
+    const text = randomText(draw, PIECES, 28);
+    const stream = new MarkdownStream();
+    const seen = new Map();
+    for (let at = 0; at < text.length; at += 3) {
+      stream.push(text.slice(at, at + 3));
+      for (const [path, block] of settled(stream.read())) {
+        assert.equal(seen.get(path) ?? block, block, `seed ${seed}, ${path}: ${JSON.stringify(text)}`);
+        seen.set(path, block);
+      }
+    }
+  }
+});
+
+test("inline text in pieces becomes the nodes of the whole", () => {
+  for (let seed = 1; seed <= 3000; seed += 1) {
+    const draw = random(seed);
+    const text = randomText(draw, INLINE_PIECES, 14);
+    const stream = new InlineStream();
+    let shown = [];
+    for (let at = 0; at < text.length; ) {
+      const size = 1 + draw(4);
+      stream.push(text.slice(at, at + size));
+      at += size;
+      for (const open of [draw(4) > 0, false].slice(draw(2))) {
+        const { from, nodes } = stream.show(open);
+        assert.ok(from <= shown.length);
+        shown = [...shown.slice(0, from), ...nodes];
+        const wanted = brief(parseInline(text.slice(0, at), open));
+        assert.equal(brief(shown), wanted, `seed ${seed}: ${JSON.stringify(text.slice(0, at))}`);
+      }
+    }
+    const { from, nodes } = stream.show(false);
+    assert.equal(brief([...shown.slice(0, from), ...nodes]), brief(parseInline(text)));
   }
 });
 
 test("the cost grows with the length", () => {
-  for (const row of ["A paragraph of **some** words.\n\n", "x = 1\n"]) {
+  const rows = { "": ["A paragraph of **some** words.\n\n", "- an item\n", "1. one\n\n   > two\n", "> > > q\n", "a line `of` one paragraph\n"],
+    "```\n": ["x = 1\n"], "|a|b|\n|-|-|\n": ["| 1 | 2 |\n"] };
+  for (const [head, row] of Object.entries(rows).flatMap(([head, some]) => some.map((row) => [head, row]))) {
     const stream = new MarkdownStream();
-    if (row.startsWith("x")) stream.push("```\n");
-    const rows = 10000;
-    for (let n = 0; n < rows; n += 1) {
+    stream.push(head);
+    const count = 3000;
+    for (let n = 0; n < count; n += 1) {
       stream.push(row.slice(0, 3));
       stream.read();
       stream.push(row.slice(3));
       stream.read();
     }
-    stream.read(true);
-    assert.ok(stream.scanned < 12 * rows * row.length, `${stream.scanned} of ${rows * row.length} characters`);
+    assert.ok(stream.scanned < 3 * count * row.length, `${stream.scanned} of ${count * row.length} characters`);
+  }
+});
+
+test("a paragraph without end costs what is new", () => {
+  for (const word of ["word ", "**bold** and `code` ", "[a](http://b.c) ", "*never closed ", "[ ", "` ", "https://a.b/c?d ", "**"]) {
+    const times = [4000, 16000].map((length) => {
+      const stream = new InlineStream();
+      const began = performance.now();
+      for (let at = 0; at < length; at += word.length) {
+        stream.push(word);
+        if (at % 8 === 0) stream.show(true);
+      }
+      return performance.now() - began;
+    });
+    // 16 times if it were quadratic.
+    assert.ok(times[1] < 10 * times[0] + 300, `${word}: ${times.map(Math.round)} ms`);
   }
 });
 
 test("what may become a marker is held back", () => {
   const stream = new MarkdownStream();
   stream.push("text\n\n1");
-  assert.equal(types(stream.read().open), "paragraph");
+  assert.equal(types(stream.read()), "paragraph");
   stream.push(". item\n\n``");
-  assert.equal(types(stream.read().open), "paragraph list");
+  assert.equal(types(stream.read()), "paragraph list");
   stream.push("`py\nx\n``");
-  assert.equal(stream.read().open.at(-1).text, "x");
+  assert.equal(stream.read().at(-1).text, "x");
   stream.push("`\n");
-  assert.equal(stream.read().open.at(-1).closed, true);
+  assert.equal(stream.read().at(-1).closed, true);
 });
 
 // --- What the server sends ------------------------------------------------------------------------------
@@ -189,6 +279,41 @@ test("server-sent events in any pieces", async () => {
     const seen = [];
     for await (const data of serverEvents(body)) seen.push(data);
     assert.deepEqual(seen, ['{"a":"中"}', "one\ntwo", "[DONE]"], `${size} bytes a piece`);
+  }
+});
+
+test("JSON in pieces is indented as JSON.stringify does it", () => {
+  const values = [{}, [], 1, "a\\\"{[,:", { a: [], b: {}, c: [1, [2, { d: null }]], "键 ,": "值:\n" }, [[[]]], [true, { x: -1.5e-7 }]];
+  for (const value of values) {
+    for (const text of [JSON.stringify(value), JSON.stringify(value, null, 7)]) {
+      for (let size = 1; size <= text.length; size += 1) {
+        const json = new JsonText();
+        let out = "";
+        for (let at = 0; at < text.length; at += size) out += json.push(text.slice(at, at + size));
+        assert.equal(out, JSON.stringify(value, null, 2), `${text}, ${size} a piece`);
+      }
+    }
+  }
+});
+
+test("chunks of an answer, and those that are none", () => {
+  const message = emptyAnswer();
+  const call = (index, part) => ({ tool_calls: [{ index, function: part }] });
+  for (const delta of [{ content: null, reasoning_content: "hm" }, { reasoning: "m" }, call(0, { name: "f", arguments: '{"a"' }),
+    call(0, { arguments: ":1}" }), call("__proto__", { name: "x" }), call(-1, { name: "x" }), call(1e9, { name: "x" }),
+    { tool_calls: [null] }, { content: { a: 1 }, tool_calls: "x" }]) take(message, delta);
+  assert.deepEqual(message.tools, [{ name: "f", arguments: '{"a":1}' }]);
+  assert.deepEqual([message.content, message.reasoning], ["", "hmm"]);
+});
+
+test("a conversation survives its file", () => {
+  const messages = [{ role: "user", content: "a" }, { ...emptyAnswer(), content: "b", reasoning: "c", finish: "stop",
+    tools: [{ name: "f`", arguments: "```" }], stats: { ttft: 1, tokens: 2, rate: null } }];
+  assert.deepEqual(fromJson(asJson(messages)), messages);
+  const names = { you: "You", assistant: "Model", reasoning: "Thoughts", toolCall: "Call" };
+  assert.match(asMarkdown(messages, names), /## You\n\na\n\n## Model\n\n> Thoughts\n>\n> c\n\nb\n\nCall: `f'`\n\n````json\n```\n````/);
+  for (const wrong of [7, null, "x", [null], [{ role: "system", content: "x" }], [{ role: "user", content: 1 }]]) {
+    assert.equal(messagesOf(wrong), null, JSON.stringify(wrong));
   }
 });
 

@@ -19,17 +19,15 @@ import traceback
 
 import page_mock
 from page_browser import Browser, Page, find_browser
-from page_probes import KEPT_ELEMENTS, LONG_ANSWERS, LOW_CONTRAST, MISSING_STRINGS, SPILLED, TOO_WIDE
+from page_kept import ANSWER, IDLE, TEXT, KeptChecks
+from page_probes import KEPT_ELEMENTS, LONG_ANSWERS, LOW_CONTRAST, MISSING_STRINGS, SHOWN_OTHERWISE, SPILLED, TOO_WIDE
 
-ANSWER = "document.querySelector('.message.model:last-child')"
-TEXT = f"({ANSWER}?.querySelector('.markdown').textContent ?? '')"
-IDLE = "document.querySelector('#stop').hidden"
 BUSY = "!document.querySelector('#stop').hidden"
 PHONE = (360, 740)
 DESKTOP = (1280, 800)
 
 
-class Check:
+class Check(KeptChecks):
     def __init__(self, browser: Browser, url: str, mock: page_mock.State | None, pictures: pathlib.Path | None):
         self.browser = browser
         self.url = url
@@ -135,6 +133,11 @@ class Check:
         print(f"    seconds: { {name: round(value, 2) for name, value in seconds.items()} }", flush=True)
         assert max(seconds.values()) < 20, seconds  # minutes where it were quadratic
 
+    def pieces_look_as_the_whole(self):
+        for text in (page_mock.MARKDOWN, page_mock.CHINESE, page_mock.HOSTILE, page_mock.THOUGHTS + "\n- [ ] a\n\n  b\n- [x] c"):
+            wrong = self.page.evaluate(f"{SHOWN_OTHERWISE}({json.dumps(text)})")
+            assert wrong == [], f"{wrong} characters a piece: {text[:40]!r}"
+
     def elements_are_kept(self):
         kept = self.page.evaluate(KEPT_ELEMENTS)
         assert all(kept), kept
@@ -231,14 +234,23 @@ class Check:
         if self.mock:
             self.clear()
             self.ask("hostile")
-            where = ANSWER
-        else:
-            page.evaluate(f"""(async () => {{
-                const {{ renderMarkdown }} = await import(new URL('page/render.js', location.href));
-                window.hostile = document.body.appendChild(document.createElement('div'));
-                renderMarkdown(window.hostile, {json.dumps(page_mock.HOSTILE)});
-            }})()""")
-            where = "window.hostile"
+            self.nothing_was_injected(ANSWER)
+            page.reload()
+            page.wait(f"{TEXT}.length > 0")
+            self.nothing_was_injected(ANSWER)
+            assert page.evaluate(f"{ANSWER}.querySelectorAll('.thoughts, .tool').length") == 2
+            assert page.evaluate("'name' in []") is False, "a prototype was written to"
+        page.evaluate(f"""(async () => {{
+            const {{ renderMarkdown }} = await import(new URL('page/render.js', location.href));
+            window.hostile = document.body.appendChild(document.createElement('div'));
+            renderMarkdown(window.hostile, {json.dumps(page_mock.HOSTILE)});
+        }})()""")
+        self.nothing_was_injected("window.hostile")
+        page.evaluate("window.hostile.remove()")
+        self.clean()
+
+    def nothing_was_injected(self, where: str):
+        page = self.page
         page.evaluate(f"{where}.querySelectorAll('.markdown a').forEach((a) => a.dispatchEvent(new MouseEvent('mouseover')))")
         time.sleep(0.2)
         assert page.evaluate("window.injected") is None
@@ -249,8 +261,6 @@ class Check:
             .map((element) => element.outerHTML)""")
         assert bad == [], bad
         assert "<script>window.injected" in page.evaluate(f"{where}.textContent"), "shown as text"
-        page.evaluate("window.hostile?.remove()")
-        self.clean()
 
     def tool_call_is_a_card(self):
         self.clear()
@@ -419,6 +429,8 @@ class Check:
         page.click("#panel-toggle")
         page.wait("getComputedStyle(document.querySelector('#panel')).visibility === 'visible'")
         self.picture("phone-panel")
+        page.evaluate("document.querySelector('#keep').scrollIntoView()")
+        self.picture("phone-panel-end")
         page.key("Escape")
         page.wait("document.activeElement.id === 'panel-toggle'")
         page.click("#language")
@@ -461,12 +473,17 @@ CHECKS = [
     (Check.markdown_becomes_elements, True),
     (Check.code_is_copied, True),
     (Check.long_answer_is_cheap, False),
+    (Check.pieces_look_as_the_whole, False),
     (Check.elements_are_kept, False),
     (Check.keys, False),
     (Check.reload_keeps_the_conversation, False),
     (Check.stop_stops, False),
     (Check.regenerate_clear_undo, False),
     (Check.injection_is_inert, False),
+    (Check.thoughts_are_folded, True),
+    (Check.files_hold_the_conversation, False),
+    (Check.broken_storage_is_survived, False),
+    (Check.nothing_is_kept_if_told, False),
     (Check.tool_call_is_a_card, True),
     (Check.cut_off_is_said, True),
     (Check.busy_server_is_shown, False),

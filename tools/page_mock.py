@@ -94,17 +94,37 @@ harmless end
 
 LONG = "".join(f"Sentence {n} of an answer that goes on for a long time. " for n in range(4000))
 
+THOUGHTS = """The user asks about a **KV cache**. Two points:
+
+1. what it keeps
+2. what it costs
+
+""" + "That is worth a sentence or two. " * 20
+
+LIST = "".join(f"- Item {n} of a list with **bold** and `code` in it\n" for n in range(1250))  # 60 kB
+
 
 def answer_to(text: str) -> tuple[str, float]:
     """The answer and the seconds between two of its pieces."""
     lowered = text.lower()
     if "hostile" in lowered:
         return HOSTILE, 0.001
+    if "60 kb list" in lowered:
+        return LIST, 0
     if "long" in lowered:
         return LONG, 0.01
     if any("\u4e00" <= character <= "\u9fff" for character in text):
         return CHINESE, 0.004
     return MARKDOWN, 0.004
+
+
+def thoughts_before(text: str) -> list[str]:
+    """Pieces of what the model thinks before it answers."""
+    if "hostile" in text.lower():
+        return [HOSTILE]
+    if "think" in text.lower():
+        return [THOUGHTS[start : start + 8] for start in range(0, len(THOUGHTS), 8)]
+    return []
 
 
 class State:
@@ -215,6 +235,9 @@ class Handler(BaseHTTPRequestHandler):
         answer, pause = answer_to(text)
         time.sleep(0.12)
         self.event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+        for piece in thoughts_before(text):
+            self.event({"choices": [{"index": 0, "delta": {"content": None, "reasoning_content": piece}}]})
+            time.sleep(pause)
         count = 0
         for start in range(0, len(answer), 3):
             self.event({"choices": [{"index": 0, "delta": {"content": answer[start : start + 3]}, "finish_reason": None}]})
@@ -225,7 +248,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.connection.shutdown(2)
                 raise ConnectionResetError
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
+        if "hostile" in text.lower():
+            function = {"name": HOSTILE, "arguments": json.dumps({"html": HOSTILE})}
+            calls = [{"index": 0, "id": "x", "function": function}, {"index": "__proto__", "function": function}]
+            self.event({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]})
         reason = "length" if "cut" in text else "stop"
         self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
         self.event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": count, "total_tokens": 12 + count}})

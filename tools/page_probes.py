@@ -7,19 +7,58 @@ CONTRAST = 4.5
 LONG_ANSWERS = """(async () => {
     const { MarkdownView } = await import(new URL('page/render.js', location.href));
     const shapes = { code: ['```\\n', 'let x = 1; // line\\n'], paragraphs: ['', 'Some **text** here.\\n\\n'],
-        list: ['', '- an item with `code`\\n'], table: ['| a | b |\\n|---|---|\\n', '| x | **y** |\\n'] };
+        list: ['', '- an item with `code`\\n'], table: ['| a | b |\\n|---|---|\\n', '| x | **y** |\\n'],
+        paragraph: ['', 'Some **text** and `code`. '], nested: ['> 1. a\\n', '>    - b **c**\\n'] };
     const out = {};
     for (const [name, [head, row]] of Object.entries(shapes)) {
         const view = new MarkdownView(document.createElement('div'));
         const start = performance.now();
         view.push(head);
-        const rows = (name === 'code' || name === 'paragraphs' ? 200 : 20) * 1024 / row.length;
-        for (let n = 0; n < rows; n += 1) { view.push(row); if (n % 4 === 0) view.update(); }
+        const rows = 60 * 1024 / row.length;
+        for (let n = 0; n < rows; n += 1) { view.push(row); view.update(); }
         view.update(true);
         out[name] = (performance.now() - start) / 1000;
     }
     return out;
 })()"""
+
+# Whether an answer shown in pieces looks as one that is shown at once: the texts where it does not.
+SHOWN_OTHERWISE = """(async (text) => {
+    const { MarkdownView, renderMarkdown } = await import(new URL('page/render.js', location.href));
+    const whole = document.createElement('div');
+    renderMarkdown(whole, text);
+    const wrong = [];
+    for (const size of [1, 2, 3, 7, 50]) {
+        const element = document.createElement('div');
+        const view = new MarkdownView(element);
+        for (let at = 0; at < text.length; at += size) { view.push(text.slice(at, at + size)); view.update(); }
+        view.update(true);
+        if (element.outerHTML !== whole.outerHTML) wrong.push(size);
+    }
+    return wrong;
+})"""
+
+# What the page would save as a file, once the element with this id was clicked: its name and its text.
+SAVED_FILE = """(async (id) => {
+    const { createObjectURL } = URL;
+    const click = HTMLAnchorElement.prototype.click;
+    let blob, name;
+    URL.createObjectURL = (given) => { blob = given; return createObjectURL.call(URL, given); };
+    HTMLAnchorElement.prototype.click = function () { name = this.download; };
+    document.getElementById(id).click();
+    URL.createObjectURL = createObjectURL;
+    HTMLAnchorElement.prototype.click = click;
+    return [name, await blob.text()];
+})"""
+
+# Opens a text as if the reader had chosen it as a file.
+OPEN_FILE = """((text) => {
+    const chosen = new DataTransfer();
+    chosen.items.add(new File([text], 'conversation.json'));
+    const input = document.querySelector('#import-file');
+    input.files = chosen.files;
+    input.dispatchEvent(new Event('change'));
+})"""
 
 # Whether elements survive what is written after them, one truth for each thing looked at.
 KEPT_ELEMENTS = """(async () => {

@@ -2,6 +2,8 @@
 
 #[path = "structured/large_vocabulary.rs"]
 mod large_vocabulary;
+#[path = "structured/schemas.rs"]
+mod schemas;
 #[path = "structured/toy.rs"]
 mod toy;
 #[path = "structured/validator.rs"]

@@ -20,15 +20,18 @@ const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline';
 const INDEX: &str = include_str!("page/index.html");
 
 /// The files that the page names, below `/page/`.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 20] = [
     ("answer.js", include_str!("page/answer.js")),
     ("api.js", include_str!("page/api.js")),
     ("app.js", include_str!("page/app.js")),
+    ("archive.js", include_str!("page/archive.js")),
     ("chat.js", include_str!("page/chat.js")),
+    ("conversation.js", include_str!("page/conversation.js")),
     ("dom.js", include_str!("page/dom.js")),
     ("failure.js", include_str!("page/failure.js")),
     ("icon.svg", include_str!("page/icon.svg")),
     ("inline.js", include_str!("page/inline.js")),
+    ("json_text.js", include_str!("page/json_text.js")),
     ("markdown.js", include_str!("page/markdown.js")),
     ("message.js", include_str!("page/message.js")),
     ("metrics.js", include_str!("page/metrics.js")),

@@ -19,6 +19,8 @@ mod error;
 mod grammar;
 mod json_guard;
 mod limits;
+mod loosen;
+mod pattern;
 mod processor;
 mod schema_check;
 mod schema_shape;
@@ -29,6 +31,7 @@ mod vocabulary;
 pub use compile::{Compiled, compile};
 pub use error::StructuredError;
 pub use limits::StructuredLimits;
+pub use loosen::{Treatment, loosen, treatment};
 pub use vocabulary::GrammarVocabulary;
 
 pub use crate::constraint::{Constraint, ToolSpec};

@@ -12,7 +12,7 @@ export class Answer {
   constructor({ form, context, question, count, result, settings, onState }) {
     Object.assign(this, { form, context, question, count, result, settings, onState });
     this.abort = null;
-    this.state = load("answer", { context: "", question: "", reply: null });
+    this.state = stateOf(load("answer", {}));
     context.value = this.state.context;
     question.value = this.state.question;
     for (const field of [context, question]) field.addEventListener("input", () => this.edited());
@@ -93,4 +93,13 @@ export class Answer {
       this.result.replaceChildren(text, h("footer", {}, stats, note, actions));
     }
   }
+}
+
+// What storage holds, brought to its shape.
+function stateOf(value) {
+  const [context, question] = [value?.context, value?.question].map((text) => (typeof text === "string" ? text : ""));
+  const { reply } = value ?? {};
+  const isText = typeof reply?.text === "string" && Number.isFinite(reply.seconds);
+  const isFailure = typeof reply?.failure?.kind === "string" && typeof reply.failure.message === "string";
+  return { context, question, reply: isText || isFailure ? reply : null };
 }

@@ -2,6 +2,7 @@
 
 import { Answer } from "./answer.js";
 import { listModels } from "./api.js";
+import { Archive } from "./archive.js";
 import { Chat, samples } from "./chat.js";
 import { pollMetrics } from "./metrics.js";
 import { Settings } from "./settings.js";
@@ -43,6 +44,7 @@ const chat = new Chat({
     $("stop").hidden = !running;
     $("clear").hidden = empty;
     $("undo-clear").hidden = !undo;
+    for (const id of ["export-markdown", "export-json"]) $(id).disabled = empty;
     if (focused) message.focus();
   },
 });
@@ -83,6 +85,20 @@ $("clear").addEventListener("click", () => {
 $("undo-clear").addEventListener("click", () => chat.undoClear());
 $("latest").addEventListener("click", () => chat.toEnd());
 fit();
+
+new Archive({
+  chat,
+  markdown: $("export-markdown"),
+  json: $("export-json"),
+  open: $("import-json"),
+  file: $("import-file"),
+  note: $("import-note"),
+  keep: $("keep"),
+  onKeep: () => {
+    settings.save();
+    answer.edited();
+  },
+});
 
 // --- Answer from a text -----------------------------------------------------------------------------
 

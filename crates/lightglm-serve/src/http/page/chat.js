@@ -1,22 +1,20 @@
 // The conversation: what was said, the request under way, and the list that shows both.
 
 import { chatChunks, isAbort } from "./api.js";
+import { callsText, emptyAnswer, messagesOf, take } from "./conversation.js";
 import { h, oncePerFrame } from "./dom.js";
 import { failureOf } from "./failure.js";
 import { ModelMessage, userMessage } from "./message.js";
-import { load, save } from "./store.js";
+import { load, saveLast } from "./store.js";
 import { setText } from "./strings.js";
 
-const SAVE_EVERY = 1000; // milliseconds, while an answer arrives
+const SAVE_EVERY = 3000; // milliseconds, while an answer arrives
 
-/**
- * `messages`: { role: "user", content } and
- * { role: "assistant", content, tools: [{ name, arguments }], finish, stats, failure }.
- */
+/** `messages` are as conversation.js says. */
 export class Chat {
   constructor({ log, scroller, empty, status, settings, onState }) {
     Object.assign(this, { log, scroller, empty, status, settings, onState });
-    this.messages = load("chat", []);
+    this.messages = messagesOf(load("chat", [])) ?? [];
     this.cleared = null;
     this.abort = null; // of the request under way
     this.pinned = true; // the reader is at the end and wants to stay there
@@ -32,10 +30,7 @@ export class Chat {
 
   showAll() {
     this.log.replaceChildren();
-    for (const message of this.messages) {
-      if (message.role === "assistant") message.finish ??= "stopped"; // a reload cut it off
-      this.append(message);
-    }
+    for (const message of this.messages) this.append(message);
     this.changed();
     this.toEnd();
   }
@@ -56,7 +51,7 @@ export class Chat {
   }
 
   save() {
-    save("chat", this.messages);
+    saveLast("chat", this.messages);
   }
 
   /** Sends a message and shows the answer as it comes. */
@@ -90,6 +85,15 @@ export class Chat {
     this.showAll();
   }
 
+  /** Shows another conversation in place of this one. */
+  replace(messages) {
+    this.stop();
+    this.messages = messages;
+    this.cleared = null;
+    this.save();
+    this.showAll();
+  }
+
   undoClear() {
     if (!this.cleared) return;
     this.messages = this.cleared;
@@ -99,7 +103,7 @@ export class Chat {
   }
 
   async answer() {
-    const message = { role: "assistant", content: "", tools: [], finish: null, stats: null, failure: null };
+    const message = emptyAnswer();
     const request = { ...this.settings.request(), messages: this.history() };
     const abort = new AbortController();
     const meter = new Meter();
@@ -125,10 +129,10 @@ export class Chat {
     message.stats = meter.read();
     this.abort = null;
     this.save();
+    this.log.setAttribute("aria-busy", "false");
     // A cleared conversation has no view for it any more.
     if (this.messages.at(-1) !== message) return this.changed();
     this.view.update(false);
-    this.log.setAttribute("aria-busy", "false");
     setText(this.status, message.failure ? "errorBroken" : message.finish === "stopped" ? "stopped" : "answered");
     this.changed();
     if (this.pinned) this.toEnd();
@@ -136,14 +140,7 @@ export class Chat {
 
   take(message, chunk, meter) {
     const choice = chunk.choices?.[0];
-    const delta = choice?.delta ?? {};
-    if (delta.content) message.content += delta.content;
-    for (const call of delta.tool_calls ?? []) {
-      const tool = (message.tools[call.index ?? 0] ??= { name: "", arguments: "" });
-      tool.name += call.function?.name ?? "";
-      tool.arguments += call.function?.arguments ?? "";
-    }
-    if (delta.content || delta.tool_calls) meter.piece();
+    if (take(message, choice?.delta ?? {})) meter.piece();
     if (choice?.finish_reason) message.finish = choice.finish_reason;
     if (chunk.usage?.completion_tokens) meter.total(chunk.usage.completion_tokens);
     message.stats = meter.read();
@@ -162,13 +159,12 @@ export class Chat {
   }
 
   // The messages as the server wants them. An answer that never began is left out; a tool call is
-  // told as text, since nobody here gives its result.
+  // told as text, since nobody here gives its result; what the model thought is not told.
   history() {
     const system = this.settings.system();
     const out = system ? [{ role: "system", content: system }] : [];
     for (const { role, content, tools } of this.messages) {
-      const calls = (tools ?? []).map((tool) => `${tool.name}(${tool.arguments})`).join("\n");
-      const text = content || calls;
+      const text = content || callsText(tools ?? []);
       if (text) out.push({ role, content: text });
     }
     return out;

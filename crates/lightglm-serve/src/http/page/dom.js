@@ -61,6 +61,16 @@ export async function copyText(text) {
   return done;
 }
 
+/** Hands a text to the reader as a file. */
+export function download(name, type, text) {
+  const href = URL.createObjectURL(new Blob([text], { type }));
+  const link = h("a", { href, download: name, hidden: true });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+}
+
 /** A button that copies what `text()` gives and says so for a moment. */
 export function copyButton(text, label, done, setText) {
   const caption = h("span");

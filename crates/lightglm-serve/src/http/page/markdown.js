@@ -1,4 +1,4 @@
-// Markdown to a list of blocks (plain objects, no DOM), whole or while it is being written.
+// Markdown to a list of blocks (plain objects, no DOM), line by line, whole or while it is being written.
 //
 //   { type: "paragraph", text }                  { type: "heading", level, text }
 //   { type: "code", language, text, closed }     { type: "rule" }
@@ -7,7 +7,12 @@
 //   { type: "table", align: ["" | "left" | "center" | "right"], header: [text], rows: [[text]] }
 //
 // `text` is for parseInline, but for code, where it is the code. A block that is still being written
-// has `open: true`. Not here: HTML, indented code, setext headings, reference links.
+// has `open: true`. Lists of `blocks`, `items` and `rows` have a `settled` (not enumerable): so many at
+// their beginning will not change any more. Not here: HTML, indented code, setext headings, reference links.
+//
+// Each line is looked at once, together with the one after it: a line waits in each Level that it
+// reaches until its successor there is known. The blocks on the way from the root to the line that is
+// being written are builders; everything else is finished.
 
 const MAX_DEPTH = 12; // quotes and lists inside each other; deeper ones are text
 const MAX_COLUMNS = 64;
@@ -17,8 +22,15 @@ const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:( +)|$)/;
-// The end of a text that may yet become a marker: shown when it is known what it is.
-const UNDECIDED = /(?:^|\n)[ \t]*(?:\d{1,9}[.)]?|[-*+_=]{1,3}|#{1,6}|`{1,}|~{1,}|>+)[ \t]*$/;
+const TASK = /^\[([ xX])\] +/;
+// A last line that may yet become a marker: shown when it is known what it is.
+const UNDECIDED = /^[ \t]*(?:\d{1,9}[.)]?|[-*+_=]{1,3}|#{1,6}|`{1,}|~{1,}|>+)[ \t]*$/;
+const UNDECIDED_IN_CODE = /^ {0,3}[`~]+[ \t]*$/;
+
+// How near a line is to the end of a text that is still being written.
+const FAR = 0;
+const BEFORE_LAST = 1;
+const LAST = 2;
 
 function isBlank(line) {
   return line.trim() === "";
@@ -47,206 +59,6 @@ function matchItem(line) {
   return ITEM.exec(expanded(line));
 }
 
-/** All blocks of a text that is complete. */
-export function parseMarkdown(text) {
-  return new Blocks(text.replaceAll("\r", "").split("\n"), 0, false).parse();
-}
-
-class Blocks {
-  constructor(lines, depth, open) {
-    this.lines = lines;
-    this.depth = depth;
-    this.open = open; // the last line may go on
-    this.at = 0;
-  }
-
-  // Blocks in order; `starts`, where given, receives the line on which each begins.
-  parse(starts = []) {
-    const out = [];
-    while (this.at < this.lines.length) {
-      if (isBlank(this.lines[this.at])) {
-        this.at += 1;
-        continue;
-      }
-      starts.push(this.at);
-      out.push(this.block());
-    }
-    const last = out.at(-1);
-    if (this.open && last) last.open = true;
-    return out;
-  }
-
-  block() {
-    const line = this.lines[this.at];
-    const fence = FENCE.exec(line);
-    if (fence) return this.code(fence);
-    if (HEADING.test(line)) return this.heading(line);
-    if (RULE.test(line)) {
-      this.at += 1;
-      return { type: "rule" };
-    }
-    if (this.depth < MAX_DEPTH) {
-      if (QUOTE.test(line)) return this.quote();
-      if (matchItem(line)) return this.list();
-    }
-    if (this.startsTable(this.at)) return this.table();
-    return this.paragraph();
-  }
-
-  code([, indent, mark, info]) {
-    const closing = closingFence(mark);
-    const from = this.at + 1;
-    let end = from;
-    while (end < this.lines.length && !closing.test(this.lines[end])) end += 1;
-    const closed = end < this.lines.length;
-    const body = this.lines.slice(from, end).map((line) => dedent(line, indent.length));
-    if (!closed && body.at(-1) === "") body.pop();
-    this.at = closed ? end + 1 : end;
-    return { type: "code", language: info.trim().split(/\s/)[0], text: body.join("\n"), closed };
-  }
-
-  heading(line) {
-    const level = HEADING.exec(line)[1].length;
-    let text = line.trim().slice(level).trim();
-    const bare = text.replace(/#+$/, "");
-    if (bare === "" || bare.endsWith(" ")) text = bare.trim();
-    this.at += 1;
-    return { type: "heading", level, text };
-  }
-
-  quote() {
-    const inner = [];
-    while (this.at < this.lines.length) {
-      const line = this.lines[this.at];
-      if (QUOTE.test(line)) inner.push(line.replace(QUOTE, ""));
-      else if (!isBlank(line) && !isBlank(inner.at(-1)) && !this.interrupts(this.at)) inner.push(line);
-      else break;
-      this.at += 1;
-    }
-    return { type: "quote", blocks: this.nested(inner) };
-  }
-
-  // Blocks inside this one; they are still open if nothing follows them here.
-  nested(lines) {
-    const open = this.open && this.at >= this.lines.length;
-    return new Blocks(lines, this.depth + 1, open).parse();
-  }
-
-  list() {
-    const first = matchItem(this.lines[this.at]);
-    const kind = first[2].at(-1); // "-", "*", "+", "." or ")": another one begins another list
-    const list = { type: "list", ordered: /\d/.test(first[2]), start: Number.parseInt(first[2], 10) || 0, loose: false, items: [] };
-    let base = first[1].length;
-    while (this.at < this.lines.length) {
-      const match = matchItem(this.lines[this.at]);
-      if (!match || match[2].at(-1) !== kind || match[1].length > base + 1) break;
-      if (list.items.length > 0 && RULE.test(this.lines[this.at])) break;
-      base = match[1].length;
-      const { lines, gap } = this.itemLines(match);
-      if (gap) list.loose = true;
-      list.items.push(this.item(lines));
-      if (isBlank(this.lines[this.at - 1]) && this.sameList(kind, base)) list.loose = true;
-    }
-    return list;
-  }
-
-  sameList(kind, base) {
-    const match = this.at < this.lines.length ? matchItem(this.lines[this.at]) : null;
-    return match !== null && match[2].at(-1) === kind && match[1].length <= base + 1;
-  }
-
-  // The lines of one item, without their indent. Two columns more than the marker's are enough to
-  // belong to it: models indent by two below `1.` as well.
-  itemLines([marker, lead, , gapAfter]) {
-    const width = gapAfter && gapAfter.length > 4 ? marker.length - gapAfter.length + 1 : marker.length;
-    let content = 0; // columns to take away: the first line below decides
-    const lines = [expanded(this.lines[this.at]).slice(width)];
-    this.at += 1;
-    let gap = false;
-    while (this.at < this.lines.length) {
-      const line = this.lines[this.at];
-      if (isBlank(line)) {
-        lines.push("");
-      } else if (indentOf(line) >= lead.length + 2) {
-        if (lines.length > 1 && lines.at(-1) === "" && !matchItem(line)) gap = true;
-        content ||= Math.min(indentOf(line), Math.max(width, lead.length + 2));
-        lines.push(dedent(line, content));
-      } else if (lines.at(-1) !== "" && !this.interrupts(this.at)) {
-        lines.push(line);
-      } else {
-        break;
-      }
-      this.at += 1;
-    }
-    return { lines, gap };
-  }
-
-  item(lines) {
-    const task = /^\[([ xX])\] +/.exec(lines[0]);
-    if (task) lines[0] = lines[0].slice(task[0].length);
-    return { task: task ? task[1] !== " " : null, blocks: this.nested(lines) };
-  }
-
-  startsTable(at) {
-    const line = this.lines[at];
-    if (!line.includes("|")) return false;
-    const next = this.lines[at + 1];
-    if (this.open && line.trimStart().startsWith("|")) {
-      // Half a table: its second line is not there yet.
-      if (next === undefined) return true;
-      if (at + 2 === this.lines.length && /^[ \t|:-]*$/.test(next)) return true;
-    }
-    const align = next === undefined ? null : alignments(next);
-    return align !== null && align.length === cells(line).length;
-  }
-
-  table() {
-    const header = cells(this.lines[this.at]);
-    const columns = header.length;
-    const align = alignments(this.lines[this.at + 1] ?? "") ?? [];
-    while (align.length < columns) align.push("");
-    this.at = Math.min(this.at + 2, this.lines.length);
-    const rows = [];
-    while (this.at < this.lines.length && this.lines[this.at].includes("|") && !this.startsOther(this.at)) {
-      const row = cells(this.lines[this.at]).slice(0, columns);
-      while (row.length < columns) row.push("");
-      rows.push(row);
-      this.at += 1;
-    }
-    return { type: "table", align, header, rows };
-  }
-
-  paragraph() {
-    const text = [this.lines[this.at].trim()];
-    this.at += 1;
-    while (this.at < this.lines.length && !isBlank(this.lines[this.at]) && !this.interrupts(this.at)) {
-      text.push(this.lines[this.at].trim());
-      this.at += 1;
-    }
-    return { type: "paragraph", text: text.join("\n") };
-  }
-
-  // Does a block that ends a paragraph begin on this line?
-  interrupts(at) {
-    return this.startsOther(at) || this.startsTable(at);
-  }
-
-  startsOther(at) {
-    const line = this.lines[at];
-    if (FENCE.test(line) || HEADING.test(line) || RULE.test(line)) return true;
-    if (this.depth >= MAX_DEPTH) return false;
-    // A year at the start of a line is no list.
-    return QUOTE.test(line) || /^ *(?:[-*+]|\d{1,3}[.)]) +\S/.test(expanded(line));
-  }
-}
-
-// Is the last block code without indent, its end not in sight and its first line complete?
-function openFence(blocks, lines, starts) {
-  const block = blocks.at(-1);
-  const start = starts.at(-1);
-  return block?.type === "code" && !block.closed && start + 1 < lines.length && !lines[start].startsWith(" ");
-}
-
 function closingFence(mark) {
   return new RegExp(`^ {0,3}\\${mark[0]}{${mark.length},}[ \\t]*$`);
 }
@@ -269,65 +81,390 @@ function alignments(line) {
   return out;
 }
 
+function startsTable(line, next, end) {
+  if (!line.includes("|")) return false;
+  // Half a table: its second line is not there yet.
+  const isHalf = end !== FAR && line.trimStart().startsWith("|");
+  if (isHalf && (next === undefined || /^[ \t|:-]*$/.test(next))) return true;
+  const align = next === undefined ? null : alignments(next);
+  return align !== null && align.length === cells(line).length;
+}
+
+// An empty list of which nothing is settled.
+function list() {
+  return Object.defineProperty([], "settled", { value: 0, writable: true });
+}
+
+// Blocks beside each other: those of the text, of a quote or of an item.
+class Level {
+  // `mode` is the stream's: { draft: true } while lines are tried that will be taken back.
+  constructor(mode, depth) {
+    this.mode = mode;
+    this.depth = depth;
+    this.blocks = list();
+    this.builder = null; // of the last block, while it may go on
+    this.held = null; // the line that waits for its successor
+  }
+
+  push(line, isLast = false) {
+    if (this.held !== null) this.take(this.held, line, isLast ? BEFORE_LAST : FAR);
+    this.held = line;
+  }
+
+  // No more lines. `open`: so far.
+  close(open) {
+    if (this.held !== null) this.take(this.held, undefined, open ? LAST : FAR);
+    this.held = null;
+    this.builder?.close(open);
+    this.builder = null;
+    const last = this.blocks.at(-1);
+    if (open && last) last.open = true;
+  }
+
+  take(line, next, end) {
+    if (this.builder?.take(line, next, end)) return;
+    this.builder?.close(false);
+    this.builder = null;
+    if (isBlank(line)) return;
+    if (!this.mode.draft) this.blocks.settled = this.blocks.length;
+    this.builder = this.begin(line, next, end);
+    this.blocks.push(this.builder.block);
+  }
+
+  begin(line, next, end) {
+    const fence = FENCE.exec(line);
+    if (fence) return new Code(fence);
+    if (HEADING.test(line)) return new Line(heading(line));
+    if (RULE.test(line)) return new Line({ type: "rule" });
+    if (this.depth < MAX_DEPTH) {
+      if (QUOTE.test(line)) return new Quote(this, line, end);
+      if (matchItem(line)) return new List(this, line, end);
+    }
+    if (startsTable(line, next, end)) return new Table(this, line);
+    return new Paragraph(this, line);
+  }
+
+  // Does a block that ends a paragraph begin on this line?
+  interrupts(line, next, end) {
+    return this.startsOther(line) || startsTable(line, next, end);
+  }
+
+  startsOther(line) {
+    if (FENCE.test(line) || HEADING.test(line) || RULE.test(line)) return true;
+    if (this.depth >= MAX_DEPTH) return false;
+    // A year at the start of a line is no list.
+    return QUOTE.test(line) || /^ *(?:[-*+]|\d{1,3}[.)]) +\S/.test(expanded(line));
+  }
+
+  // What brings everything back to how it is now, in time that does not depend on how much there is.
+  saved() {
+    const { builder, held } = this;
+    const { length } = this.blocks;
+    const undo = builder?.saved();
+    const last = this.blocks.at(-1);
+    return () => {
+      Object.assign(this, { builder, held });
+      this.blocks.length = length;
+      if (last) delete last.open;
+      undo?.();
+    };
+  }
+}
+
+function heading(line) {
+  const level = HEADING.exec(line)[1].length;
+  let text = line.trim().slice(level).trim();
+  const bare = text.replace(/#+$/, "");
+  if (bare === "" || bare.endsWith(" ")) text = bare.trim();
+  return { type: "heading", level, text };
+}
+
+// --- Builders: `take` says whether the line belongs to the block -----------------------------------------
+
+class Line {
+  constructor(block) {
+    this.block = block;
+  }
+
+  take() {
+    return false;
+  }
+
+  close() {}
+
+  saved() {
+    return () => {};
+  }
+}
+
+class Paragraph {
+  constructor(level, line) {
+    this.level = level;
+    this.block = { type: "paragraph", text: line.trim() };
+  }
+
+  take(line, next, end) {
+    if (isBlank(line) || this.level.interrupts(line, next, end)) return false;
+    this.block.text += `\n${line.trim()}`;
+    return true;
+  }
+
+  close() {}
+
+  saved() {
+    const { text } = this.block;
+    return () => {
+      this.block.text = text;
+    };
+  }
+}
+
+class Code {
+  constructor([, indent, mark, info]) {
+    this.indent = indent.length;
+    this.closing = closingFence(mark);
+    this.last = null; // line of the code
+    this.block = { type: "code", language: info.trim().split(/\s/)[0], text: "", closed: false };
+  }
+
+  take(line) {
+    const { block } = this;
+    if (block.closed) return false;
+    if (this.closing.test(line)) {
+      block.closed = true;
+      return true;
+    }
+    const code = dedent(line, this.indent);
+    block.text = this.last === null ? code : `${block.text}\n${code}`;
+    this.last = code;
+    return true;
+  }
+
+  // The end of a text that ends with a line feed is no line of it.
+  close() {
+    if (!this.block.closed && this.last === "") this.block.text = this.block.text.slice(0, -1);
+  }
+
+  saved() {
+    const { last } = this;
+    const { text, closed } = this.block;
+    return () => {
+      this.last = last;
+      Object.assign(this.block, { text, closed });
+    };
+  }
+}
+
+class Table {
+  constructor(level, line) {
+    this.level = level;
+    this.hasAlign = false;
+    this.block = { type: "table", align: [], header: cells(line), rows: list() };
+    this.pad([]);
+  }
+
+  pad(align) {
+    while (align.length < this.block.header.length) align.push("");
+    this.block.align = align;
+  }
+
+  take(line) {
+    const { rows, header } = this.block;
+    if (!this.hasAlign) {
+      this.hasAlign = true;
+      this.pad(alignments(line) ?? []);
+      return true;
+    }
+    if (!line.includes("|") || this.level.startsOther(line)) return false;
+    const row = cells(line).slice(0, header.length);
+    while (row.length < header.length) row.push("");
+    rows.push(row);
+    if (!this.level.mode.draft) rows.settled = rows.length;
+    return true;
+  }
+
+  close() {}
+
+  saved() {
+    const { hasAlign, block } = this;
+    const { align, rows } = block;
+    const { length } = rows;
+    return () => {
+      this.hasAlign = hasAlign;
+      block.align = align;
+      rows.length = length;
+    };
+  }
+}
+
+class Quote {
+  constructor(level, line, end) {
+    this.level = level;
+    this.inner = new Level(level.mode, level.depth + 1);
+    this.block = { type: "quote", blocks: this.inner.blocks };
+    this.push(line.replace(QUOTE, ""), end);
+  }
+
+  push(line, end) {
+    this.last = line;
+    this.inner.push(line, end === LAST);
+    return true;
+  }
+
+  take(line, next, end) {
+    if (QUOTE.test(line)) return this.push(line.replace(QUOTE, ""), end);
+    const goesOn = !isBlank(line) && !isBlank(this.last) && !this.level.interrupts(line, next, end);
+    return goesOn && this.push(line, end);
+  }
+
+  close(open) {
+    this.inner.close(open);
+  }
+
+  saved() {
+    const { last } = this;
+    const undo = this.inner.saved();
+    return () => {
+      this.last = last;
+      undo();
+    };
+  }
+}
+
+class List {
+  constructor(level, line, end) {
+    this.level = level;
+    const match = matchItem(line);
+    this.kind = match[2].at(-1); // "-", "*", "+", "." or ")": another one begins another list
+    const start = Number.parseInt(match[2], 10) || 0;
+    this.block = { type: "list", ordered: /\d/.test(match[2]), start, loose: false, items: list() };
+    this.begin(match, line, end);
+  }
+
+  begin([marker, lead, , gapAfter], line, end) {
+    const { mode, depth } = this.level;
+    const { items } = this.block;
+    this.lead = lead.length;
+    this.width = gapAfter && gapAfter.length > 4 ? marker.length - gapAfter.length + 1 : marker.length;
+    this.content = 0; // columns to take away: the first line below decides
+    this.lines = 0;
+    this.inner = new Level(mode, depth + 1);
+    let first = expanded(line).slice(this.width);
+    const task = TASK.exec(first);
+    if (task) first = first.slice(task[0].length);
+    if (!mode.draft) items.settled = items.length;
+    items.push({ task: task ? task[1] !== " " : null, blocks: this.inner.blocks });
+    return this.push(first, line, end);
+  }
+
+  push(line, whole, end) {
+    this.last = line;
+    this.lines += 1;
+    this.afterBlank = isBlank(whole);
+    this.inner.push(line, end === LAST);
+    return true;
+  }
+
+  // Two columns more than the marker's are enough for a line to belong to the item: models indent by
+  // two below `1.` as well.
+  take(line, next, end) {
+    if (isBlank(line)) return this.push("", line, end);
+    const indent = indentOf(line);
+    if (indent >= this.lead + 2) {
+      if (this.lines > 1 && this.last === "" && !matchItem(line)) this.block.loose = true;
+      this.content ||= Math.min(indent, Math.max(this.width, this.lead + 2));
+      return this.push(dedent(line, this.content), line, end);
+    }
+    if (this.last !== "" && !this.level.interrupts(line, next, end)) return this.push(line, line, end);
+    return this.nextItem(line, end);
+  }
+
+  nextItem(line, end) {
+    const match = matchItem(line);
+    if (!match || match[2].at(-1) !== this.kind || match[1].length > this.lead + 1) return false;
+    if (this.afterBlank) this.block.loose = true;
+    if (RULE.test(line)) return false;
+    this.inner.close(false);
+    return this.begin(match, line, end);
+  }
+
+  close(open) {
+    this.inner.close(open);
+  }
+
+  saved() {
+    const { lead, width, content, lines, inner, last, afterBlank, block } = this;
+    const { loose, items } = block;
+    const { length } = items;
+    const undo = inner.saved();
+    return () => {
+      Object.assign(this, { lead, width, content, lines, inner, last, afterBlank });
+      block.loose = loose;
+      items.length = length;
+      undo();
+    };
+  }
+}
+
+/** All blocks of a text that is complete. */
+export function parseMarkdown(text) {
+  const stream = new MarkdownStream();
+  stream.push(text);
+  return stream.read(true);
+}
+
 /**
- * Markdown that arrives in pieces. What can no longer change is handed out once and forgotten, so
- * that the cost of an answer grows with its length and not with its square.
+ * Markdown that arrives in pieces, so that the cost of an answer grows with its length and not with its
+ * square: a read looks at the lines that are new, and twice at the last two.
  *
- *   stream.push("# Tit");  stream.read();       // { settled: [], open: [heading] }
- *   stream.push("le\n…");  stream.read(true);   // done: everything is settled
+ *   stream.push("# Tit");  stream.read();       // [heading, open]
+ *   stream.push("le\n…");  stream.read(true);   // done: nothing is open any more
  */
 export class MarkdownStream {
   constructor() {
-    this.tail = ""; // text of the blocks that are not settled
-    this.fence = null; // the fast path: the tail is one code block whose end has not come
-    this.scanned = 0; // characters parsed, for the test of the cost
+    this.mode = { draft: false };
+    this.root = new Level(this.mode, 0);
+    this.line = ""; // the last one, which may go on
+    this.undo = null;
+    this.scanned = 0; // characters looked at, for the test of the cost
   }
 
   push(text) {
-    this.tail += text.replaceAll("\r", "");
-  }
-
-  /** Blocks that are final, in order, each handed out once; and those after them, which are not. */
-  read(done = false) {
-    if (this.fence && !done && this.stillInFence()) return { settled: [], open: [this.fence.block] };
-    this.fence = null;
-    const text = done ? this.tail : this.tail.replace(UNDECIDED, "");
-    this.scanned += text.length;
-    const lines = text.split("\n");
-    const starts = [];
-    const blocks = new Blocks(lines, 0, !done).parse(starts);
-    // The last block may grow; the one before it may take the last one's first line back, unless
-    // that is the whole first line of a code block.
-    const inCode = !done && openFence(blocks, lines, starts);
-    const settled = done ? blocks.length : Math.max(0, blocks.length - (inCode ? 1 : 2));
-    if (done) this.tail = "";
-    else if (blocks.length > 0) this.forget(starts[settled]);
-    if (inCode) this.enterFence(blocks.at(-1));
-    return { settled: blocks.slice(0, settled), open: blocks.slice(settled) };
-  }
-
-  forget(lines) {
-    let offset = 0;
-    for (let line = 0; line < lines; line += 1) offset = this.tail.indexOf("\n", offset) + 1;
-    this.tail = this.tail.slice(offset);
-  }
-
-  enterFence(block) {
-    const bodyStart = this.tail.indexOf("\n") + 1;
-    const [, , mark] = FENCE.exec(this.tail.slice(0, bodyStart - 1));
-    this.fence = { block, bodyStart, lineStart: bodyStart, closing: closingFence(mark) };
-  }
-
-  stillInFence() {
-    const { tail, fence } = this;
-    for (let end; (end = tail.indexOf("\n", fence.lineStart)) >= 0; fence.lineStart = end + 1) {
-      this.scanned += end - fence.lineStart;
-      if (fence.closing.test(tail.slice(fence.lineStart, end))) return false;
+    this.retract();
+    const lines = text.replaceAll("\r", "").split("\n");
+    for (const line of lines.slice(0, -1)) {
+      this.feed(this.line + line);
+      this.line = "";
     }
-    const undecided = /^ {0,3}[`~]+[ \t]*$/.test(tail.slice(fence.lineStart));
-    const cut = undecided ? fence.lineStart : tail.length;
-    const end = Math.max(fence.bodyStart, tail[cut - 1] === "\n" ? cut - 1 : cut);
-    fence.block = { ...fence.block, text: tail.slice(fence.bodyStart, end) };
-    return true;
+    this.line += lines.at(-1);
+  }
+
+  /** All blocks, as of now: the same list each time, of which the first `settled` are final. */
+  read(done = false) {
+    this.retract();
+    if (done) {
+      this.feed(this.line);
+      this.line = "";
+      this.root.close(false);
+      return this.root.blocks;
+    }
+    this.undo = this.root.saved();
+    this.mode.draft = true;
+    const undecided = this.root.builder instanceof Code ? UNDECIDED_IN_CODE : UNDECIDED;
+    if (!undecided.test(this.line)) this.feed(this.line, true);
+    this.root.close(true);
+    return this.root.blocks;
+  }
+
+  feed(line, isLast = false) {
+    this.scanned += line.length;
+    this.root.push(line, isLast);
+  }
+
+  // Takes back what read tried with a line that was not complete.
+  retract() {
+    this.undo?.();
+    this.undo = null;
+    this.mode.draft = false;
   }
 }

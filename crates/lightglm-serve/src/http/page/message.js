@@ -1,7 +1,9 @@
 // What one message looks like. The data is chat.js's; the views only show it.
 
+import { callsText } from "./conversation.js";
 import { copyButton, h, icon } from "./dom.js";
 import { failureCard } from "./failure.js";
+import { JsonText } from "./json_text.js";
 import { MarkdownView } from "./render.js";
 import { setAttributeText, setText } from "./strings.js";
 
@@ -17,9 +19,9 @@ export class ModelMessage {
   constructor(message, { regenerate }) {
     this.message = message;
     this.regenerate = regenerate;
-    this.shown = 0; // characters of the content that the Markdown view has
     this.text = h("div", { class: "markdown" });
-    this.markdown = new MarkdownView(this.text);
+    this.content = new Growing(this.text);
+    this.thoughts = null; // what the model wrote before its answer
     this.tools = h("div", { class: "tools" });
     this.cards = [];
     this.waiting = waitingDots("thinking");
@@ -32,12 +34,11 @@ export class ModelMessage {
 
   /** Shows what the message is now. `running`: more will come. */
   update(running) {
-    const { content, tools } = this.message;
-    this.markdown.push(content.slice(this.shown));
-    this.shown = content.length;
-    this.markdown.update(!running);
-    tools.forEach((tool, index) => this.showTool(tool, index));
-    const begun = content !== "" || tools.length > 0;
+    const { content, reasoning, tools } = this.message;
+    if (reasoning !== "") this.showThoughts(running);
+    this.content.update(content, running);
+    tools.forEach((tool, index) => this.showTool(tool, index, running));
+    const begun = content !== "" || reasoning !== "" || tools.length > 0;
     this.waiting.hidden = begun || !running;
     this.showStats();
     if (running) this.footer.replaceChildren(this.stats);
@@ -51,18 +52,41 @@ export class ModelMessage {
     setText(this.stats, stats.rate === null ? "statsFirst" : "stats", values);
   }
 
-  showTool(tool, index) {
+  // Unfolded while the model thinks, folded when the answer begins; then the reader's own choice holds.
+  showThoughts(running) {
+    const { reasoning, content, tools } = this.message;
+    const thinking = running && content === "" && tools.length === 0;
+    if (!this.thoughts) {
+      const caption = h("span");
+      const body = h("div", { class: "markdown", "aria-live": "off" });
+      const element = h("details", { class: "thoughts", open: thinking }, h("summary", {}, caption), body);
+      this.thoughts = { caption, element, growing: new Growing(body), thinking };
+      this.element.prepend(element);
+    }
+    const { thoughts } = this;
+    setText(thoughts.caption, thinking ? "reasoning" : "reasoned");
+    if (thoughts.thinking && !thinking) thoughts.element.open = false;
+    thoughts.thinking = thinking;
+    thoughts.growing.update(reasoning, running);
+  }
+
+  showTool(tool, index, running) {
     if (!this.cards[index]) {
       const name = h("code");
-      const body = h("code");
+      const body = document.createTextNode("");
       const label = h("span", { class: "tool-label" });
       setText(label, "toolCall");
-      const head = h("div", { class: "tool-head" }, icon("tool"), label, name);
-      this.cards[index] = { name, body };
-      this.tools.append(h("div", { class: "tool" }, head, h("pre", { tabindex: "0" }, body)));
+      const copy = copyButton(() => body.data, "copy", "copied", setText);
+      const head = h("div", { class: "tool-head" }, icon("tool"), label, name, copy);
+      this.cards[index] = { name, body, json: new JsonText(), shown: 0 };
+      this.tools.append(h("div", { class: "tool" }, head, h("pre", { tabindex: "0" }, h("code", {}, body))));
     }
-    this.cards[index].name.textContent = tool.name;
-    this.cards[index].body.textContent = indented(tool.arguments);
+    const card = this.cards[index];
+    if (card.name.textContent !== tool.name) card.name.textContent = tool.name;
+    if (card.shown < tool.arguments.length) card.body.appendData(card.json.push(tool.arguments.slice(card.shown)));
+    card.shown = tool.arguments.length;
+    // What is no JSON is shown as it came.
+    if (!running && !isJson(tool.arguments)) card.body.data = tool.arguments;
   }
 
   finish(begun) {
@@ -76,7 +100,7 @@ export class ModelMessage {
       parts.push(note);
     }
     const actions = h("span", { class: "actions" });
-    const copied = () => content || tools.map((tool) => `${tool.name}(${tool.arguments})`).join("\n");
+    const copied = () => content || callsText(tools);
     if (begun) actions.append(copyButton(copied, "copy", "copied", setText));
     if (!failure) actions.append(this.regenerateButton());
     this.footer.replaceChildren(...parts, actions);
@@ -99,11 +123,28 @@ export function waitingDots(key) {
   return h("p", { class: "waiting" }, dots, caption);
 }
 
-// Arguments arrive in pieces; until they are whole they are no JSON.
-function indented(text) {
+// A Markdown text that grows, and how much of it the view has.
+class Growing {
+  constructor(element) {
+    this.view = new MarkdownView(element);
+    this.shown = 0; // characters
+    this.done = false;
+  }
+
+  update(text, running) {
+    if (this.done || (running && this.shown === text.length)) return;
+    this.view.push(text.slice(this.shown));
+    this.shown = text.length;
+    this.done = !running;
+    this.view.update(this.done);
+  }
+}
+
+function isJson(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    JSON.parse(text);
+    return true;
   } catch {
-    return text;
+    return false;
   }
 }

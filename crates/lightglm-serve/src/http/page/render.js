@@ -6,16 +6,15 @@
 // set of tags, and one attribute from the text, an address that safeHref let through.
 
 import { copyButton, h } from "./dom.js";
-import { parseInline, safeHref } from "./inline.js";
+import { InlineStream, safeHref } from "./inline.js";
 import { MarkdownStream } from "./markdown.js";
 import { setText } from "./strings.js";
 
 /** An element that shows a growing Markdown text. */
 export class MarkdownView {
   constructor(element) {
-    this.element = element;
     this.stream = new MarkdownStream();
-    this.views = []; // of the blocks that may still change
+    this.children = new Children(element);
   }
 
   push(text) {
@@ -24,9 +23,7 @@ export class MarkdownView {
 
   /** Shows what was pushed so far. After `done` the text is complete. */
   update(done = false) {
-    const { settled, open } = this.stream.read(done);
-    reconcile(this.element, this.views, [...settled, ...open]);
-    this.views.splice(0, settled.length);
+    this.children.update(this.stream.read(done));
   }
 }
 
@@ -37,22 +34,31 @@ export function renderMarkdown(element, text) {
   view.update(true);
 }
 
-// Makes the last children of `parent`, which `views` stands for, show `blocks`.
-function reconcile(parent, views, blocks) {
-  blocks.forEach((block, index) => {
-    const kind = kindOf(block);
-    const old = views[index];
-    if (old?.kind === kind) {
-      old.update(block);
-      return;
+// The children of an element, each with a view. Those of `settled` items are left alone once they were shown.
+class Children {
+  constructor(element, kind = kindOf, viewOf = (block) => VIEWS[block.type](block)) {
+    Object.assign(this, { element, kind, viewOf });
+    this.views = [];
+    this.settled = 0;
+  }
+
+  /** Shows `items`; `show` does it for one that has its view. */
+  update(items, show = (view, item) => view.update(item)) {
+    for (let index = this.settled; index < items.length; index += 1) {
+      const item = items[index];
+      const kind = this.kind(item);
+      const old = this.views[index];
+      if (old?.kind !== kind) {
+        const view = { ...this.viewOf(item), kind };
+        if (old) old.element.replaceWith(view.element);
+        else this.element.append(view.element);
+        this.views[index] = view;
+      }
+      show(this.views[index], item, index);
     }
-    const view = { ...VIEWS[block.type](block), kind };
-    view.update(block);
-    if (old) old.element.replaceWith(view.element);
-    else parent.append(view.element);
-    views[index] = view;
-  });
-  for (const extra of views.splice(blocks.length)) extra.element.remove();
+    for (const extra of this.views.splice(items.length)) extra.element.remove();
+    for (; this.settled < items.settled; this.settled += 1) this.views[this.settled] = null;
+  }
 }
 
 function kindOf(block) {
@@ -68,8 +74,8 @@ const VIEWS = {
   rule: () => ({ element: h("hr"), update() {} }),
   quote: () => {
     const element = h("blockquote");
-    const views = [];
-    return { element, update: (block) => reconcile(element, views, block.blocks) };
+    const children = new Children(element);
+    return { element, update: (block) => children.update(block.blocks) };
   },
   code: codeView,
   list: listView,
@@ -99,18 +105,11 @@ function codeView() {
 
 function listView(block) {
   const element = h(block.ordered ? "ol" : "ul");
-  const items = [];
+  const children = new Children(element, () => "item", itemView);
   const update = (list) => {
     element.classList.toggle("loose", list.loose);
     if (list.ordered && list.start !== 1) element.setAttribute("start", list.start);
-    while (items.length > list.items.length) items.pop().element.remove();
-    list.items.forEach((item, index) => {
-      if (!items[index]) {
-        items[index] = itemView();
-        element.append(items[index].element);
-      }
-      items[index].update(item);
-    });
+    children.update(list.items);
   };
   return { element, update };
 }
@@ -118,17 +117,21 @@ function listView(block) {
 function itemView() {
   const element = h("li");
   const body = h("div");
-  const views = [];
+  const children = new Children(body);
   let box = null;
   element.append(body);
   const update = (item) => {
     if (item.task !== null && !box) {
       box = h("input", { type: "checkbox", disabled: true });
-      element.classList.add("task");
       element.prepend(box);
     }
+    if (item.task === null && box) {
+      box.remove();
+      box = null;
+    }
+    element.classList.toggle("task", box !== null);
     if (box) box.checked = item.task === true;
-    reconcile(body, views, item.blocks);
+    children.update(item.blocks);
   };
   return { element, update };
 }
@@ -136,19 +139,12 @@ function itemView() {
 function tableView() {
   const head = rowView("th");
   const body = h("tbody");
-  const rows = [];
+  const children = new Children(body, () => "row", () => rowView("td"));
   const table = h("table", {}, h("thead", {}, head.element), body);
   const element = h("div", { class: "table", tabindex: "0" }, table);
-  const update = (next) => {
-    head.update(next.header, next.align, false);
-    while (rows.length > next.rows.length) rows.pop().element.remove();
-    next.rows.forEach((cells, index) => {
-      if (!rows[index]) {
-        rows[index] = rowView("td");
-        body.append(rows[index].element);
-      }
-      rows[index].update(cells, next.align, next.open && index === next.rows.length - 1);
-    });
+  const update = ({ header, align, rows, open }) => {
+    head.update(header, align, false);
+    children.update(rows, (row, cells, index) => row.update(cells, align, open && index === rows.length - 1));
   };
   return { element, update };
 }
@@ -177,25 +173,28 @@ function rowView(tag) {
 
 // Shows inline Markdown in an element, keeping the nodes at the front that stay the same.
 function inlineUpdater(element) {
-  let shown = null;
-  let nodes = [];
+  let stream = new InlineStream();
+  let shown = []; // each { node, child }
+  let wasOpen = null;
   return (text, open = false) => {
-    const key = open ? `…${text}` : text;
-    if (shown === key) return;
-    shown = key;
-    const next = parseInline(text, open);
-    let same = 0;
-    while (same < nodes.length && same < next.length && equal(nodes[same], next[same])) same += 1;
-    const child = element.childNodes[same];
-    if (nodes[same]?.type === "text" && next[same]?.type === "text") {
-      const grown = next[same].text;
-      if (grown.startsWith(child.data)) child.appendData(grown.slice(child.length));
-      else child.data = grown;
+    if (text === stream.text && open === wasOpen) return;
+    wasOpen = open;
+    if (!text.startsWith(stream.text)) stream = new InlineStream();
+    stream.push(text.slice(stream.text.length));
+    const { from, nodes } = stream.show(open);
+    let same = from;
+    while (same < shown.length && same - from < nodes.length && equal(shown[same].node, nodes[same - from])) same += 1;
+    const next = nodes[same - from];
+    if (shown[same]?.node.type === "text" && next?.type === "text") {
+      const { child } = shown[same];
+      if (next.text.startsWith(child.data)) child.appendData(next.text.slice(child.length));
+      else child.data = next.text;
+      shown[same].node = next;
       same += 1;
     }
-    while (element.childNodes.length > same) element.lastChild.remove();
-    element.append(...next.slice(same).map(inlineNode));
-    nodes = next;
+    for (const { child } of shown.splice(same)) child.remove();
+    shown.push(...nodes.slice(same - from).map((node) => ({ node, child: inlineNode(node) })));
+    element.append(...shown.slice(same).map(({ child }) => child));
   };
 }
 

@@ -10,7 +10,9 @@ export class Settings {
   /** `fields`: the form's elements by the names of DEFAULTS; `onKey` runs when the key changed. */
   constructor({ fields, temperatureOutput, onKey }) {
     this.fields = fields;
-    this.values = { ...DEFAULTS, ...load("settings", {}) };
+    const stored = Object.entries({ ...load("settings", {}) });
+    const known = stored.filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && typeof value === "string");
+    this.values = { ...DEFAULTS, ...Object.fromEntries(known) };
     for (const [name, field] of Object.entries(fields)) {
       if (name !== "model") field.value = this.values[name];
       field.addEventListener("input", () => this.changed(name));
@@ -22,10 +24,14 @@ export class Settings {
 
   changed(name) {
     this.values[name] = this.fields[name].value;
-    save("settings", this.values);
+    this.save();
     if (name === "temperature") this.showTemperature();
     if (name === "maxTokens") this.whole(name, 1);
     if (name === "seed") this.whole(name, 0);
+  }
+
+  save() {
+    save("settings", this.values);
   }
 
   showTemperature() {

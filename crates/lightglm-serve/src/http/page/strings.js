@@ -50,6 +50,16 @@ export const STRINGS = {
     cutOff: "Cut off: the token limit is reached",
     filtered: "Ended by a filter",
     toolCall: "Tool call",
+    reasoning: "Thinking",
+    reasoned: "What the model thought",
+
+    exportMarkdown: "Save as Markdown",
+    exportJson: "Save as JSON",
+    importJson: "Open JSON",
+    imported: "The conversation is open.",
+    importFailed: "This file holds no conversation of this page.",
+    keep: "Keep through a reload",
+    keepNote: "Text, settings and key stay in this tab until it closes. Unticked, nothing is stored.",
 
     text: "Text",
     textPlaceholder: "Paste the text that holds the answer",
@@ -147,6 +157,16 @@ export const STRINGS = {
     cutOff: "已截断：达到词元上限",
     filtered: "已被过滤器终止",
     toolCall: "工具调用",
+    reasoning: "思考中",
+    reasoned: "思考过程",
+
+    exportMarkdown: "存为 Markdown",
+    exportJson: "存为 JSON",
+    importJson: "打开 JSON",
+    imported: "对话已打开。",
+    importFailed: "此文件不是本页面保存的对话。",
+    keep: "刷新后保留",
+    keepNote: "文本、设置和密钥只留在此标签页中，关闭即清除；取消勾选则什么都不存储。",
 
     text: "文本",
     textPlaceholder: "粘贴包含答案的文本",
