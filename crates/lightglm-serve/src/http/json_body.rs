@@ -10,6 +10,7 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::dialect::takes_any_type;
 use super::error::ApiError;
 use super::json_shape::check_shape;
 use super::state::AppState;
@@ -50,7 +51,7 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
+        if !is_json(request.headers()) && !takes_any_type(&request) {
             return Err(ApiError::MediaType);
         }
         let limits = &state.config.limits;
