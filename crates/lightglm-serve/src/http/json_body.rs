@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::admission::Awaited;
 use super::body_budget::{BodyBudget, GrowingBody};
 use super::content_encoding::ContentEncoding;
+use super::dialect::takes_any_type;
 use super::error::ApiError;
 use super::json_shape::check_shape;
 use super::state::AppState;
@@ -54,7 +55,7 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(mut request: Request, state: &AppState) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
+        if !is_json(request.headers()) && !takes_any_type(&request) {
             return Err(ApiError::MediaType);
         }
         let encoding = ContentEncoding::of(request.headers())?;

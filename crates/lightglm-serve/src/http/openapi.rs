@@ -8,6 +8,7 @@ use utoipa::OpenApi;
 
 use super::access::{Access, RouteAccess};
 use super::config::ServerConfig;
+use super::dialect::Dialect;
 use super::error::ErrorBody;
 use super::openai::chat_reply::ChatCompletionChunk;
 use super::openai::response_format::FormatFields;
@@ -263,10 +264,15 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig, acces
     if has_body && path != "/v1/embeddings" || path == "/metrics" {
         answers.push((500, "The server is at fault"));
     }
+    // The other APIs have shapes of their own.
+    let schema = match Dialect::of(path) {
+        Dialect::OpenAi => json!({"$ref": "#/components/schemas/ErrorBody"}),
+        Dialect::Anthropic | Dialect::Ollama => json!({"type": "object", "required": ["error"]}),
+    };
     for (status, description) in answers {
         let mut answer = json!({
             "description": description,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+            "content": {"application/json": {"schema": schema}},
         });
         if status == 429 {
             answer["headers"] =

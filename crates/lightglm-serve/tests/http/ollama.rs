@@ -1,10 +1,11 @@
 //! Ollama's API.
 
-use axum::http::header;
+use axum::body::Body;
+use axum::http::{Request, header};
 use lightglm_serve::engine::EngineError;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, config, get, post, router, server};
+use crate::client::{Answer, config, get, post, router, send, server};
 use crate::scripted::{Script, Scripted};
 use crate::toy_text::shown;
 
@@ -279,6 +280,28 @@ async fn the_field_that_is_wrong_is_named() {
     let mut closed = config();
     closed.api_keys = vec!["alpha".into()];
     assert_eq!(refused(&get(&server(&engine, closed).router(), "/api/tags").await).0, 401);
+}
+
+#[tokio::test]
+async fn the_type_of_a_body_is_asked_of_browsers_alone() {
+    let router = router(&Scripted::saying("x"));
+    for (kind, origin, status) in [
+        (None, None, 200),
+        (Some("application/x-www-form-urlencoded"), None, 200),
+        (Some("text/plain"), Some("http://evil.example"), 415),
+        (None, Some("null"), 415),
+        (Some("application/json"), Some("http://evil.example"), 200),
+    ] {
+        let mut request = Request::post(CHAT);
+        for (name, value) in [(header::CONTENT_TYPE, kind), (header::ORIGIN, origin)] {
+            request = match value {
+                Some(value) => request.header(name, value),
+                None => request,
+            };
+        }
+        let request = request.body(Body::from(asked(json!({})).to_string())).unwrap();
+        assert_eq!(send(&router, request).await.status, status, "{kind:?} {origin:?}");
+    }
 }
 
 #[tokio::test]

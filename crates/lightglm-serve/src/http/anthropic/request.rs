@@ -84,6 +84,7 @@ pub(in crate::http) struct FullRequest {
 #[derive(Deserialize)]
 struct ClientTool {
     #[serde(rename = "type")]
+    #[allow(dead_code, reason = "what it may be is checked before; here, that it is a string")]
     kind: Option<String>,
     name: String,
     description: Option<String>,
@@ -210,7 +211,6 @@ fn translate_tools(tools: &Value, chat: &mut Translation) -> Result<(), ApiError
             return Err(ApiError::field(format!("{at}.type"), reason));
         }
         let tool: ClientTool = read_at(&at, tool)?;
-        debug_assert!(tool.kind.is_none_or(|kind| kind == "custom"));
         let schema = tool.input_schema;
         let mut function = json!({"name": tool.name, "parameters": schema, "strict": tool.strict});
         if let Some(description) = tool.description {

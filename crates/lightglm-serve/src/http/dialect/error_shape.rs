@@ -37,6 +37,13 @@ impl Dialect {
     }
 }
 
+/// Whether a body's type does not matter: Ollama's tools do not say that it is JSON. A browser says from where it
+/// calls: pages of other origins could post without being asked whether they may, so they have to say the type.
+pub(in crate::http) fn takes_any_type(request: &Request) -> bool {
+    let is_browser = request.headers().contains_key(header::ORIGIN);
+    Dialect::of(request.uri().path()) == Dialect::Ollama && !is_browser
+}
+
 /// What an error says, for whoever shapes it anew.
 #[derive(Clone)]
 pub(in crate::http) struct ErrorMessage(pub(in crate::http) String);

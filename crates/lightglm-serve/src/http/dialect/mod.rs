@@ -1,7 +1,7 @@
 //! Other APIs than OpenAI's chat: their requests become that chat's, and its reply becomes theirs.
 //!
 //! A dialect reads its own request, builds the chat's as JSON ([`Translation`]) and has it checked by the chat's
-//! own code, so that what a field means is said once. Errors come back under the dialect's names ([`Names`]) and
+//! own code, so that what a field means is said once. Errors come back under the dialect's names (`Names`) and
 //! in its shape ([`shape_errors`]).
 
 mod arguments;
@@ -12,7 +12,9 @@ mod request;
 mod translation;
 
 pub(super) use arguments::arguments_object;
-pub(super) use error_shape::{ErrorMessage, anthropic_event, shape_errors};
+pub(super) use error_shape::{
+    Dialect, ErrorMessage, anthropic_event, shape_errors, takes_any_type,
+};
 pub(super) use reply::{Hears, collect, tell_pieces};
 pub(super) use request::{
     Refused, joined_texts, list_at, read_at, refuse, refuse_foreign, text_at,
