@@ -159,6 +159,20 @@ def encoders():
     ]:
         config = type(config).from_dict(config.to_dict() | {"num_labels": 1, "architectures": [kind.__name__]} | extra)
         write(OUT / folder, randomized(kind(config)), tokenizer, torch.float16)
+    # As sentence-transformers saves one today: beside config.json.
+    shutil.copytree(OUT / "bert_pair", OUT / "bert_pair_saved")
+    (OUT / "bert_pair_saved/config.json").unlink()
+    config = json.loads((OUT / "bert_pair/config.json").read_text()) | {"hidden_act": "relu"}
+    say(OUT / "bert_pair_saved", "config.json", config)
+    say(OUT / "bert_pair_saved", "modules.json", [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    ])
+    say(OUT / "bert_pair_saved", "sentence_bert_config.json", {
+        "transformer_task": "sequence-classification", "module_output_name": "scores",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+    })
+    own = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
+    say(OUT / "bert_pair_saved", "config_sentence_transformers.json", own)
 
 
 def single_precision(folder):
@@ -184,7 +198,7 @@ def expected():
         ids = [model.tokenizer(prompt + text, truncation=True)["input_ids"] for text in TEXTS]
         vectors = [[round(float(x), 8) for x in vector] for vector in model.encode(TEXTS)]
         sentence.append({"folder": name, "max_tokens": model.max_seq_length, "ids": ids, "vectors": vectors})
-    for name in ["bert_pair", "roberta_pair"]:
+    for name in ["bert_pair", "bert_pair_saved", "roberta_pair"]:
         model = CrossEncoder(single_precision(OUT / name), device="cpu", model_kwargs={"dtype": torch.float32})
         cross.append({"folder": name, "scores": [float(score) for score in model.predict(PAIRS)]})
     return {

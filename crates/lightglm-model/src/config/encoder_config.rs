@@ -204,23 +204,32 @@ fn dimension(
     Ok(value)
 }
 
-/// What sentence-transformers wrote about a cross-encoder's score, today and before its version 4.
+/// What sentence-transformers wrote about a cross-encoder's score in config.json, from its version 4 on and
+/// before.
 fn score_activation(fields: &Fields<'_>) -> Result<ScoreActivation, ConfigError> {
-    let today = match fields.object("sentence_transformers")? {
+    let newer = match fields.object("sentence_transformers")? {
         Some(own) => own.string("activation_fn")?,
         None => None,
     };
-    let said = match today {
+    let said = match newer {
         Some(said) => Some(said),
         None => fields.string("sbert_ce_default_activation_function")?,
     };
-    match said.map(|said| said.rsplit('.').next().unwrap_or(said)) {
-        None | Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),
+    said.map_or(Ok(ScoreActivation::Sigmoid), |said| named_activation(fields, said))
+}
+
+/// The activation that torch calls by `path`: `torch.nn.modules.activation.Sigmoid`.
+pub(super) fn named_activation(
+    fields: &Fields<'_>,
+    path: &str,
+) -> Result<ScoreActivation, ConfigError> {
+    match path.rsplit('.').next() {
+        Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),
         Some("Identity") => Ok(ScoreActivation::Identity),
-        Some(other) => Err(ConfigError::Unsupported {
+        _ => Err(ConfigError::Unsupported {
             file: fields.file().into(),
-            key: "sentence_transformers.activation_fn".to_owned(),
-            value: other.to_owned(),
+            key: fields.path("activation_fn"),
+            value: path.to_owned(),
             supported: "Sigmoid, Identity",
         }),
     }

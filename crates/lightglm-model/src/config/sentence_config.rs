@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use super::ConfigError;
+use super::encoder_config::named_activation;
 use super::fields::{Fields, read_json};
+use super::{ConfigError, ScoreActivation};
 
 /// How the vectors of a text's tokens become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct SentenceConfig {
     pub do_lower_case: bool,
     /// What is written in front of every text.
     pub prompt: String,
+    /// What a cross-encoder's score is, where that is not said in config.json.
+    pub score_activation: Option<ScoreActivation>,
 }
 
 impl SentenceConfig {
@@ -78,19 +81,45 @@ impl SentenceConfig {
     /// [`ConfigError`]; [`ConfigError::Unsupported`] names a module, or a way of pooling, that is not known.
     pub fn from_dir(folder: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let folder = folder.as_ref();
+        let mut config = Self::plain(folder)?;
+        let file = folder.join("modules.json");
+        if file.exists() {
+            config.read_modules(folder, &file)?;
+        }
+        config.read_encoder()?;
+        Ok(config)
+    }
+
+    /// Reads the files of a cross-encoder's folder, which has no pooling.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn of_pairs(folder: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let mut config = Self::plain(folder.as_ref())?;
+        config.read_encoder()?;
+        Ok(config)
+    }
+
+    /// What config_sentence_transformers.json says; the rest as where there are no files.
+    fn plain(folder: &Path) -> Result<Self, ConfigError> {
         let mut config = Self {
             encoder: folder.to_owned(),
             pooling: vec![Pooling::Mean],
             steps: Vec::new(),
             max_seq_length: None,
             do_lower_case: false,
-            prompt: prompt(&folder.join("config_sentence_transformers.json"))?,
+            prompt: String::new(),
+            score_activation: None,
         };
-        let file = folder.join("modules.json");
+        let file = folder.join("config_sentence_transformers.json");
         if file.exists() {
-            config.read_modules(folder, &file)?;
+            let value = read_json(&file)?;
+            let fields = Fields::root(&file, &value)?;
+            config.prompt = prompt(&fields)?;
+            let named = fields.string("activation_fn")?;
+            let named = named.map(|named| named_activation(&fields, named));
+            config.score_activation = named.transpose()?;
         }
-        config.read_encoder()?;
         Ok(config)
     }
 
@@ -189,18 +218,13 @@ fn plain_path(fields: &Fields<'_>) -> Result<PathBuf, ConfigError> {
 }
 
 /// The prompt that every text gets.
-fn prompt(file: &Path) -> Result<String, ConfigError> {
-    if !file.exists() {
-        return Ok(String::new());
-    }
-    let value = read_json(file)?;
-    let fields = Fields::root(file, &value)?;
+fn prompt(fields: &Fields<'_>) -> Result<String, ConfigError> {
     let Some(name) = fields.string("default_prompt_name")? else { return Ok(String::new()) };
     match fields.value("prompts").and_then(|prompts| prompts.get(name)).and_then(Value::as_str) {
         Some(prompt) => Ok(prompt.to_owned()),
         None => {
             let reason = "`prompts` has no such text";
-            Err(ConfigError::impossible(file, "default_prompt_name", name, reason))
+            Err(ConfigError::impossible(fields.file(), "default_prompt_name", name, reason))
         }
     }
 }

@@ -41,7 +41,7 @@ impl CrossEncoder {
         if !config.classifies {
             return Err(EncoderError::NoScores { folder: folder.to_owned() });
         }
-        let sentence = SentenceConfig::from_dir(folder)?;
+        let sentence = SentenceConfig::of_pairs(folder)?;
         let tokenizer = EncoderTokenizer::from_dir(folder, sentence.do_lower_case)?;
         let added = tokenizer.added_to_pair();
         let most = sentence.max_seq_length.unwrap_or(usize::MAX).min(config.max_tokens());
@@ -57,7 +57,7 @@ impl CrossEncoder {
             tokenizer,
             dense,
             score,
-            activation: config.score_activation,
+            activation: sentence.score_activation.unwrap_or(config.score_activation),
             max_tokens: most,
         })
     }
@@ -65,6 +65,11 @@ impl CrossEncoder {
     /// Where it was opened.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The shape of the encoder.
+    pub fn config(&self) -> &EncoderConfig {
+        self.encoder.config()
     }
 
     /// Tokens of the longest pair, those around the texts included.

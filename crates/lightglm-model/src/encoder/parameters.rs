@@ -17,7 +17,7 @@ pub(super) struct Parameters<'a> {
 }
 
 /// Where an encoder may stand in a model with a head.
-const PREFIXES: [&str; 5] = ["", "bert.", "roberta.", "model.", "encoder."];
+const PREFIXES: [&str; 3] = ["", "bert.", "roberta."];
 
 /// A tensor that every encoder has.
 const WORDS: &str = "embeddings.word_embeddings.weight";
