@@ -38,6 +38,7 @@ pub(super) struct Metrics {
     registry: Registry,
     answers: Family<Answer, Counter>,
     rejections: Family<Reason, Counter>,
+    encoded: Counter,
     timings: Timings,
 }
 
@@ -59,6 +60,7 @@ impl Metrics {
             registry: Registry::with_prefix("lightglm"),
             answers: Family::default(),
             rejections: Family::default(),
+            encoded: Counter::default(),
             timings: Timings {
                 first_token: seconds(),
                 next_token: short(),
@@ -74,6 +76,8 @@ impl Metrics {
         registry.register("http_requests", "Requests by route and status", self.answers.clone());
         let help = "Requests and generations that were not accepted";
         registry.register("rejections", help, self.rejections.clone());
+        let help = "Tokens that went through an encoder, for embeddings and scores";
+        registry.register("encoder_tokens", help, self.encoded.clone());
         let histograms = [
             (
                 "time_to_first_token_seconds",
@@ -106,6 +110,10 @@ impl Metrics {
 
     pub(super) fn reject(&self, reason: &'static str) {
         self.rejections.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(super) fn encoded(&self, tokens: u64) {
+        self.encoded.inc_by(tokens);
     }
 
     pub(super) fn timings(&self) -> Timings {

@@ -3,8 +3,8 @@
 //! [`Server`] puts an engine and a text side behind an [`axum::Router`]; [`Server::serve`] runs it on a
 //! listener with limits on headers, connections and time, and drains it at the end.
 //!
-//! **Nothing that a client sends ends the server or gives a 5xx**, but for `/v1/embeddings` (501) and
-//! a server that shuts down (503). Every number is checked before it reaches the engine, and the error
+//! **Nothing that a client sends ends the server or gives a 5xx**, but for embeddings where no
+//! embedding model is served (501) and a server that shuts down (503). Every number is checked before it reaches the engine, and the error
 //! names the field, in OpenAI's shape.
 //!
 //! A request's **fairness key** is the API key it came with; without API keys, the body's `user`, else
@@ -19,6 +19,8 @@ mod choice_sink;
 mod choice_stream;
 mod config;
 mod constrain;
+mod embedder;
+mod encoding;
 mod error;
 mod health;
 mod json_body;
@@ -28,6 +30,7 @@ mod openai;
 mod openapi;
 mod page;
 mod peer;
+mod rerank;
 mod router;
 mod serve;
 mod shorten;
@@ -41,6 +44,7 @@ mod unread_body;
 
 pub use config::{HttpLimits, ServerConfig, ServerConfigError};
 pub use constrain::{Constrain, ConstrainError};
+pub use embedder::{EmbedderError, EmbedderLimits, TextEmbedder, TextReranker};
 pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;

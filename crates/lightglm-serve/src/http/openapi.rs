@@ -24,6 +24,9 @@ const FORMATTED: [&str; 2] = ["ChatCompletionRequest", "CompletionRequest"];
 /// Routes that generate.
 const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answer"];
 
+/// Routes of the encoders.
+const ENCODING: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "lightglm", description = "OpenAI's API, and a few routes more."),
@@ -33,6 +36,7 @@ const GENERATING: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/answ
         super::openai::models::list,
         super::openai::models::get,
         super::openai::embeddings::embeddings,
+        super::rerank::rerank,
         super::answer::answer,
         super::tokenize::tokenize,
         super::tokenize::detokenize,
@@ -197,7 +201,7 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     if !open && !config.api_keys.is_empty() {
         answers.push((401, "The API key is missing or wrong"));
     }
-    if has_body && path != "/v1/embeddings" {
+    if has_body {
         answers.extend([
             (400, "A field is wrong; `param` names it"),
             (408, "The body or the reply took too long"),
@@ -207,7 +211,11 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
             (503, "The server is shutting down"),
         ]);
     }
-    if generates || path.contains("{model}") || path.contains("lora_adapter") {
+    if generates
+        || ENCODING.contains(&path)
+        || path.contains("{model}")
+        || path.contains("lora_adapter")
+    {
         answers.push((404, "There is no such model"));
     }
     if path.ends_with("/load_lora_adapter") {
@@ -216,7 +224,7 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig) {
     if OPEN.contains(&path) {
         answers.push((503, "Requests are not taken, or the engine has died"));
     }
-    if has_body && path != "/v1/embeddings" || path == "/metrics" {
+    if has_body || path == "/metrics" {
         answers.push((500, "The server is at fault"));
     }
     for (status, description) in answers {

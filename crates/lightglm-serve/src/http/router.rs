@@ -14,11 +14,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::config::{ServerConfig, ServerConfigError, origin_value};
 use super::constrain::Constrain;
+use super::embedder::{Encoders, Named, TextEmbedder, TextReranker};
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
 use super::shorten::shortened;
 use super::state::AppState;
-use super::{adapters, answer, around, auth, health, metrics, openapi, page, tokenize};
+use super::{adapters, answer, around, auth, health, metrics, openapi, page, rerank, tokenize};
 use crate::engine::EngineApi;
 
 /// A server that is ready to run.
@@ -27,6 +28,7 @@ pub struct Server {
     engine: Arc<dyn EngineApi>,
     text: Arc<dyn ChatText>,
     constrain: Option<Arc<dyn Constrain>>,
+    encoders: Encoders,
     cors: Option<CorsLayer>,
 }
 
@@ -42,7 +44,22 @@ impl Server {
     ) -> Result<Self, ServerConfigError> {
         config.check()?;
         let cors = cors(&config.cors_origins)?;
-        Ok(Self { config, engine, text, constrain: None, cors })
+        Ok(Self { config, engine, text, constrain: None, encoders: Encoders::default(), cors })
+    }
+
+    /// The server with embeddings: `/v1/embeddings` by an encoder that requests call `name`, and `/v1/rerank`
+    /// by the cosine of its vectors, unless there is a [reranker](Self::with_reranker).
+    #[must_use]
+    pub fn with_embedder(mut self, name: impl Into<String>, model: Arc<dyn TextEmbedder>) -> Self {
+        self.encoders.embedder = Some(Named { name: name.into(), model });
+        self
+    }
+
+    /// The server with `/v1/rerank` by an encoder that reads query and document together.
+    #[must_use]
+    pub fn with_reranker(mut self, name: impl Into<String>, model: Arc<dyn TextReranker>) -> Self {
+        self.encoders.reranker = Some(Named { name: name.into(), model });
+        self
     }
 
     /// The server with structured output: `response_format`, grammars, tool calls that are a must.
@@ -75,7 +92,8 @@ impl Server {
     }
 
     fn parts(self) -> (AppState, Router) {
-        let state = AppState::new(self.config, self.engine, self.text, self.constrain);
+        let (constrain, encoders) = (self.constrain, self.encoders);
+        let state = AppState::new(self.config, self.engine, self.text, constrain, encoders);
         let mut router = routes()
             .fallback(unknown_path)
             .method_not_allowed_fallback(unknown_method)
@@ -98,6 +116,7 @@ fn routes() -> Router<AppState> {
         // Names have slashes in them.
         .route("/v1/models/{*model}", get(models::get))
         .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/rerank", post(rerank::rerank))
         .route("/v1/load_lora_adapter", post(adapters::load))
         .route("/v1/unload_lora_adapter", post(adapters::unload))
         .route("/answer", post(answer::answer))

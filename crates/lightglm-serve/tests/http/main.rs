@@ -6,6 +6,7 @@ mod cases;
 mod chat;
 mod client;
 mod completions;
+mod embeddings;
 mod fields;
 mod loopback;
 mod operation;

@@ -31,7 +31,7 @@ pub(in crate::http) struct Model {
 pub(in crate::http) struct ModelList {
     /// `list`.
     object: &'static str,
-    /// The base model, then the adapters.
+    /// The base model, then the adapters, then the encoders.
     data: Vec<Model>,
 }
 
@@ -44,7 +44,9 @@ fn models(state: &AppState) -> Vec<Model> {
     };
     let adapters = state.engine.adapters().into_iter();
     let adapters = adapters.map(|name| model(name, Some(base.clone())));
-    std::iter::once(model(base.clone(), None)).chain(adapters).collect()
+    let encoders = state.encoders.models().into_iter();
+    let encoders = encoders.map(|(name, most)| Model { max_model_len: most, ..model(name, None) });
+    std::iter::once(model(base.clone(), None)).chain(adapters).chain(encoders).collect()
 }
 
 /// All models.
