@@ -8,7 +8,8 @@
 First a list of hostile requests (api_hostile.py): every one must get the status that is due, in OpenAI's
 shape, with the field named. Then connections that are no HTTP, or never end. Then schemathesis, which
 reads /openapi.json and makes requests of it for `--seconds`, from a fixed seed; in these, replies are
-kept to a few tokens (api_fuzz_hooks.py). /v1/embeddings, which is a 501, is in the list alone. A short
+kept to a few tokens (api_fuzz_hooks.py). /v1/embeddings and /v1/rerank, a 501
+without --embedding-model, are in the list alone. A short
 --max-context keeps the long prompts of valid requests cheap. The exit code says whether all held.
 """
 
@@ -230,7 +231,7 @@ def schemathesis(target, arguments, failures):
         "--phases", "examples,coverage,fuzzing", "--max-examples", str(arguments.examples), "--seed", str(arguments.seed),
         "--generation-database", "none", "--workers", str(arguments.workers), "--request-timeout", str(SLOWEST),
         "--max-time", str(arguments.seconds), "--continue-on-failure", "--max-failures", "40", "--no-shrink",
-        "--suppress-health-check", "all", "--warnings", "off", "--exclude-path", "/v1/embeddings",
+        "--suppress-health-check", "all", "--warnings", "off", "--exclude-path", "/v1/embeddings", "--exclude-path", "/v1/rerank",
         "--checks", arguments.checks,
     ]  # fmt: skip
     if target.key:

@@ -249,7 +249,11 @@ def routes():
         "/.git/config", "/" + "x" * 5000,
     ):  # fmt: skip
         yield Case("no such path", path, b"", (400, 404), method="GET", headers={})
-    yield Case("embeddings", "/v1/embeddings", b'{"input": "x"}', (501,))
+    yield Case("embeddings", "/v1/embeddings", b'{"input": "x"}', (200, 501))
+    yield Case("vectors of nothing", "/v1/embeddings", b'{"input": []}', (400, 501))
+    yield Case("a text of a megabyte", "/v1/embeddings", b'{"input": "' + b"a " * (1 << 19) + b'"}', (400, 501))
+    yield Case("many token ids", "/v1/embeddings", b'{"input": [' + b"1," * 99999 + b"1]}", (400, 501))
+    yield Case("documents that are none", "/v1/rerank", b'{"query": "a", "documents": [[]]}', (400, 501))
 
 
 def keys(key):

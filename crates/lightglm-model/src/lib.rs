@@ -62,4 +62,5 @@
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
+pub mod encoder;
 pub mod weights;

@@ -1,6 +1,6 @@
 //! Opening checkpoints by path or, with the feature `hub`, by name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use lightglm_model::checkpoint::Checkpoint;
 
@@ -11,34 +11,33 @@ pub use crate::summary::{QuantizedSummary, Summary};
 
 /// Opens a folder in Hugging Face layout or a `.gguf` file; with the feature `hub` also a hub id or
 /// `DEFAULT_MODEL`, which is fetched where it is not there yet, as the environment says
-/// ([`ResolveOptions::from_env`](lightglm_hub::ResolveOptions::from_env)). Headers are read, weights
-/// are not.
+/// (`lightglm_hub::ResolveOptions::from_env`). Headers are read, weights are not.
 ///
 /// # Errors
 /// Where there is no such model, it cannot be fetched, or its configuration or headers are malformed.
-#[cfg(feature = "hub")]
 pub fn open(model: impl AsRef<Path>, progress: &ProgressSink) -> Result<Checkpoint, Error> {
-    use lightglm_hub::{ResolveOptions, resolve};
-
-    let model = model.as_ref();
-    // What is there is opened as it is; anything else may be a name.
-    let path = match model.to_str().filter(|_| !model.exists()) {
-        Some(name) => {
-            let options = ResolveOptions::from_env()?;
-            resolve(name, &ResolveOptions { progress: fetching(progress), ..options })?
-        }
-        None => model.to_owned(),
-    };
-    Ok(Checkpoint::open(&path)?)
+    Ok(Checkpoint::open(&locate(model.as_ref(), progress)?)?)
 }
 
-/// Opens a folder in Hugging Face layout or a `.gguf` file. Headers are read, weights are not.
-///
-/// # Errors
-/// Where there is no such model, or its configuration or headers are malformed.
+/// Where the model of a path or name is, after fetching it where it has to be.
+#[cfg(feature = "hub")]
+pub(crate) fn locate(model: &Path, progress: &ProgressSink) -> Result<PathBuf, Error> {
+    use lightglm_hub::{ResolveOptions, resolve};
+
+    // What is there is opened as it is; anything else may be a name.
+    match model.to_str().filter(|_| !model.exists()) {
+        Some(name) => {
+            let options = ResolveOptions::from_env()?;
+            Ok(resolve(name, &ResolveOptions { progress: fetching(progress), ..options })?)
+        }
+        None => Ok(model.to_owned()),
+    }
+}
+
+/// The path itself: names are the hub's.
 #[cfg(not(feature = "hub"))]
-pub fn open(model: impl AsRef<Path>, _: &ProgressSink) -> Result<Checkpoint, Error> {
-    Ok(Checkpoint::open(model.as_ref())?)
+pub(crate) fn locate(model: &Path, _: &ProgressSink) -> Result<PathBuf, Error> {
+    Ok(model.to_owned())
 }
 
 /// The hub's reports as ours. A download cannot be broken off by them; what was fetched is kept.

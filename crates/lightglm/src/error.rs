@@ -10,6 +10,7 @@ use lightglm_eval::prompting::AskError;
 use lightglm_generation::batched::BatchError;
 use lightglm_generation::{GenerationError, SamplingError};
 use lightglm_model::checkpoint::CheckpointError;
+use lightglm_model::encoder::EncoderError;
 use lightglm_quant::formats::FormatError;
 use lightglm_quant::methods::MethodError;
 use lightglm_quant::{PolicyError, QuantError, SchemeError};
@@ -81,6 +82,19 @@ pub enum Error {
         /// [`Model::max_context`](crate::Model::max_context).
         limit: usize,
     },
+    /// A text that was to become a vector, or a pair that was to be scored, is longer than the encoder reads.
+    #[error("text {index} has {tokens} tokens and the limit is {limit}")]
+    TextTooLong {
+        /// Which text, from 0.
+        index: usize,
+        /// Its tokens, those around it included.
+        tokens: usize,
+        /// [`Embedder::max_tokens`](crate::Embedder::max_tokens).
+        limit: usize,
+    },
+    /// An encoder, or what it was to read, is wrong.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
     /// A quantized checkpoint was to be trained, not adapters beside it: what rounding took is not there to
     /// learn from.
     #[cfg(feature = "train")]

@@ -36,7 +36,8 @@
 //!
 //! Adapters from a company's own rows, and quantization-aware training, are in `training` (feature
 //! `train`); folders of packed weights in [`quantize`], with adapters in them in [`merge`]; quality as a
-//! number in [`evaluate`]; models that read only what a token needs in [`sparse`].
+//! number in [`evaluate`]; models that read only what a token needs in [`sparse`]; vectors of texts, for
+//! programs that look things up, in [`embedding`].
 //!
 //! | feature | adds |
 //! |---|---|
@@ -54,6 +55,7 @@
 mod adapted;
 pub mod checkpoint;
 mod device;
+pub mod embedding;
 mod error;
 pub mod evaluate;
 pub mod generic;
@@ -75,13 +77,14 @@ pub mod verify;
 mod whole_file;
 
 pub use device::{Cpu, Device};
+pub use embedding::{Embedder, Reranker};
 pub use error::Error;
 pub use lightglm_core::{KvDtype, WeightDtype};
 pub use lightglm_generation::{
     CancelToken, FinishReason, PrefillProgress, SamplingParams, Step, parse_tool_calls,
 };
 #[cfg(feature = "hub")]
-pub use lightglm_hub::DEFAULT_MODEL;
+pub use lightglm_hub::{DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL};
 pub use lightglm_quant::{Policy, Scheme};
 #[cfg(feature = "structured")]
 pub use lightglm_serve::structured::{Constraint, ToolSpec};

@@ -18,6 +18,7 @@ pub use lightglm_serve::http::{Tls, TlsError};
 use lightglm_text::ChatText;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+use crate::embedding::{Embedder, Reranker};
 use crate::error::Error;
 use crate::model::{LoadOptions, Model, Sparsity};
 
@@ -58,6 +59,9 @@ pub struct ServerOptions {
     /// Tokens of a chat's reply where the request does not say; if omitted what `sampling` says, else the
     /// `max_new_tokens` of the model's configuration, else as many as fit the context.
     pub default_max_tokens: Option<usize>,
+    /// Whether texts that are longer than an encoder reads lose their end where a request does not say; they
+    /// are refused otherwise.
+    pub truncate_inputs: bool,
     /// How long running requests may take once the server shuts down.
     pub drain_timeout: Duration,
     /// How long `/ready` says 503 at least before the listener closes.
@@ -83,6 +87,7 @@ impl Default for ServerOptions {
             limits: http.limits,
             sampling: None,
             default_max_tokens: None,
+            truncate_inputs: http.truncate_inputs,
             drain_timeout: http.drain_timeout,
             drain_notice: http.drain_notice,
         }
@@ -121,6 +126,7 @@ impl ServerOptions {
         config.cors_origins.clone_from(&self.cors_origins);
         config.allowed_hosts.clone_from(&self.allowed_hosts);
         config.limits = self.limits.clone();
+        config.truncate_inputs = self.truncate_inputs;
         config.drain_timeout = self.drain_timeout;
         config.drain_notice = self.drain_notice;
         config
@@ -228,6 +234,21 @@ impl Server {
             http.with_constrain(Arc::new(structured))
         };
         Ok(Self { http, engine, kv_bytes: blocks * per_block })
+    }
+
+    /// The server with `/v1/embeddings` and, by the cosine of vectors, `/v1/rerank`; requests call the model
+    /// by its [name](Embedder::name).
+    #[must_use]
+    pub fn with_embedder(mut self, embedder: Embedder) -> Self {
+        self.http = self.http.with_embedder(embedder.name().to_owned(), Arc::new(embedder));
+        self
+    }
+
+    /// The server with `/v1/rerank` by a cross-encoder, which requests call by its [name](Reranker::name).
+    #[must_use]
+    pub fn with_reranker(mut self, reranker: Reranker) -> Self {
+        self.http = self.http.with_reranker(reranker.name().to_owned(), Arc::new(reranker));
+        self
     }
 
     /// Refuses what [`Self::new`] refuses, before a model is loaded in vain.

@@ -74,6 +74,12 @@ pub struct LimitArgs {
     /// Bytes of a JSON schema, a grammar, a regular expression, or a tool.
     #[arg(long, value_name = "BYTES", default_value_t = HttpLimits::default().schema_bytes)]
     pub max_schema_bytes: usize,
+    /// Texts of a request for vectors, or documents of a query.
+    #[arg(long, value_name = "N", default_value_t = HttpLimits::default().encoder_inputs)]
+    pub max_encoder_inputs: usize,
+    /// Tokens of all these together.
+    #[arg(long, value_name = "TOKENS", default_value_t = HttpLimits::default().encoder_tokens)]
+    pub max_encoder_tokens: usize,
     /// Messages of a conversation.
     #[arg(long, value_name = "N", default_value_t = HttpLimits::default().messages)]
     pub max_messages: usize,
@@ -111,6 +117,8 @@ impl LimitArgs {
             logprobs: self.max_logprobs,
             logit_bias: self.max_logit_bias,
             schema_bytes: self.max_schema_bytes,
+            encoder_inputs: self.max_encoder_inputs,
+            encoder_tokens: self.max_encoder_tokens,
             messages: self.max_messages,
             tools: self.max_tools,
             priority: self.max_priority,

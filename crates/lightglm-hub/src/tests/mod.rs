@@ -1,6 +1,7 @@
 //! Fetching, against hubs on this machine.
 
 mod default_model;
+mod embedding_model;
 mod fake_hub;
 mod hugging_face;
 mod model_scope;

@@ -2,9 +2,17 @@
 
 use std::path::Path;
 
+use lightglm_core::python_json;
 use serde_json::{Map, Value};
 
 use super::ConfigError;
+
+/// The JSON of a file, with Python's `NaN` and the like.
+pub(super) fn read_json(file: &Path) -> Result<Value, ConfigError> {
+    let bytes =
+        std::fs::read(file).map_err(|source| ConfigError::Io { file: file.into(), source })?;
+    python_json(&bytes).map_err(|source| ConfigError::Json { file: file.into(), source })
+}
 
 /// One JSON object of a configuration file.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@
 //! ```
 
 mod chatglm;
+mod encoder_config;
 mod error;
 mod fields;
 mod generation_config;
@@ -17,9 +18,12 @@ mod glm_config;
 mod llama_family;
 mod presets;
 mod rope;
+mod sentence_config;
 mod shapes;
 
+pub use encoder_config::{EncoderActivation, EncoderConfig, Positions, ScoreActivation};
 pub use error::ConfigError;
 pub use generation_config::GenerationConfig;
 pub use glm_config::{ADAPTERS_KEY, GlmConfig, Layouts, ModelType, WeightLayout};
 pub use rope::{RopeParameters, RopeScaling};
+pub use sentence_config::{DenseActivation, Pooling, SentenceConfig, SentenceStep};

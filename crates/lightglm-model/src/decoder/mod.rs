@@ -27,6 +27,7 @@ pub use dense_parts::{DenseParts, LoadPrecision};
 pub use forward_hook::{ForwardHook, Site};
 pub use glm::{DenseGlm, Glm};
 pub use norm::RmsNorm;
+pub(crate) use place::own;
 pub use rotary::RotaryEmbedding;
 pub use self_attention::SelfAttention;
 pub use swiglu::SwiGlu;

@@ -75,7 +75,7 @@ fn map<S: AnyBitPattern, T: NoUninit + Send>(source: &[u8], f: impl Fn(S) -> T) 
 }
 
 /// Bytes that own a vector of elements, aligned as they are.
-pub(super) fn own<T: NoUninit + Send>(values: Vec<T>) -> bytes::Bytes {
+pub(crate) fn own<T: NoUninit + Send>(values: Vec<T>) -> bytes::Bytes {
     struct Owner<T>(Vec<T>);
     impl<T: NoUninit> AsRef<[u8]> for Owner<T> {
         fn as_ref(&self) -> &[u8] {

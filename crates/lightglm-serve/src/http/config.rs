@@ -29,6 +29,9 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// How much a request may ask.
     pub limits: HttpLimits,
+    /// Whether texts that are longer than an encoder reads lose their end where the request does not say; they
+    /// are refused otherwise.
+    pub truncate_inputs: bool,
     /// When the model was made: seconds since 1970.
     pub created: u64,
     /// What a request gets where it does not say; `max_tokens` is that of chats and answers, which by default
@@ -52,6 +55,7 @@ impl ServerConfig {
             cors_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
+            truncate_inputs: false,
             created: 0,
             sampling: SamplingParams { temperature: 1.0, max_tokens: usize::MAX, ..defaults },
             drain_timeout: Duration::from_secs(60),
@@ -201,6 +205,10 @@ pub struct HttpLimits {
     pub tools: usize,
     /// `priority` may be so far from 0.
     pub priority: i32,
+    /// Texts of one request for embeddings, or documents of one for scores.
+    pub encoder_inputs: usize,
+    /// Tokens of them all.
+    pub encoder_tokens: usize,
 }
 
 impl HttpLimits {
@@ -268,6 +276,8 @@ impl Default for HttpLimits {
             messages: 1024,
             tools: 128,
             priority: 10,
+            encoder_inputs: 2048,
+            encoder_tokens: 300_000,
         }
     }
 }

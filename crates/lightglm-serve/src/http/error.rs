@@ -74,8 +74,16 @@ pub(super) enum ApiError {
     Rejected { rejection: Rejection, prompt_param: &'static str },
     #[error("{param} is not supported by this server: {reason}.")]
     Unsupported { param: String, reason: &'static str },
-    #[error("This model gives no embeddings: it is trained to continue text.")]
+    #[error(
+        "No embedding model is served: the language model is trained to continue text. The server needs \
+         --embedding-model, or --rerank-model for /v1/rerank."
+    )]
     Embeddings,
+    #[error(
+        "`{param}` has {tokens} tokens and the model reads {most}: shorten it, or have its end cut off by \
+         `\"truncate\": true`."
+    )]
+    InputTooLong { param: String, tokens: usize, most: usize },
     #[error("{0}.")]
     Adapter(AdapterError),
     #[error("The request failed: {0}.")]
@@ -129,9 +137,10 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Field { .. } | Self::Json { .. } | Self::BodyAborted => StatusCode::BAD_REQUEST,
-            Self::Unsupported { .. } | Self::Host { .. } | Self::Gzip { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Unsupported { .. }
+            | Self::InputTooLong { .. }
+            | Self::Host { .. }
+            | Self::Gzip { .. } => StatusCode::BAD_REQUEST,
             Self::ForeignHost { .. } => StatusCode::FORBIDDEN,
             Self::NotHere { .. } => StatusCode::NOT_FOUND,
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
@@ -217,6 +226,7 @@ impl ApiError {
                 _ => "invalid_value",
             },
             Self::Unsupported { .. } | Self::Embeddings => "unsupported",
+            Self::InputTooLong { .. } => "context_length_exceeded",
             Self::Adapter(AdapterError::NotLoaded { .. }) => "adapter_not_loaded",
             Self::Adapter(AdapterError::AlreadyLoaded { .. }) => "adapter_already_loaded",
             Self::Adapter(_) => "adapter_not_loadable",
@@ -227,7 +237,9 @@ impl ApiError {
 
     fn param(&self) -> Option<String> {
         match self {
-            Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param.clone()),
+            Self::Field { param, .. }
+            | Self::Unsupported { param, .. }
+            | Self::InputTooLong { param, .. } => Some(param.clone()),
             Self::UnknownModel { .. } => Some("model".into()),
             Self::Priority { .. } => Some("priority".into()),
             Self::Adapter(_) => Some("lora_name".into()),

@@ -36,6 +36,11 @@ impl Meter {
         ChoiceMeter { meter: self.clone(), first, started: false, settled: false, usage }
     }
 
+    /// Counts so many tokens that were read and that nothing follows: those of an encoder.
+    pub(super) fn read(&self, tokens: usize) {
+        self.choice(tokens, true).hear(&Event::Started { cached_tokens: 0 }, Instant::now());
+    }
+
     /// The prompts' texts, for the log that was asked to have them.
     pub(super) fn say_prompt(&self, text: &str) {
         self.record.said(|said| {

@@ -60,6 +60,7 @@ pub(super) struct Metrics {
     tokens: [Family<KeyAndModel, Counter>; 3],
     connections: Gauge,
     rejections: Family<Reason, Counter>,
+    encoded: Counter,
     timings: Timings,
 }
 
@@ -106,6 +107,7 @@ impl Metrics {
             tokens: Default::default(),
             connections: Gauge::default(),
             rejections: Family::default(),
+            encoded: Counter::default(),
             timings: Timings {
                 first_token: seconds(),
                 next_token: short(),
@@ -136,6 +138,8 @@ impl Metrics {
         self.process.register_collector(Box::new(ProcessCollector));
         let help = "Requests and generations that were not accepted";
         registry.register("rejections", help, self.rejections.clone());
+        let help = "Tokens that went through an encoder, for embeddings and scores";
+        registry.register("encoder_tokens", help, self.encoded.clone());
         let histograms = [
             (
                 "time_to_first_token_seconds",
@@ -193,6 +197,10 @@ impl Metrics {
 
     pub(super) fn reject(&self, reason: &'static str) {
         self.rejections.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(super) fn encoded(&self, tokens: u64) {
+        self.encoded.inc_by(tokens);
     }
 
     pub(super) fn timings(&self) -> Timings {

@@ -3,8 +3,8 @@
 //! [`Server`] puts an engine and a text side behind an [`axum::Router`]; [`Server::serve`] runs it on a
 //! listener with limits on headers, connections and time, and drains it at the end.
 //!
-//! **Nothing that a client sends ends the server or gives a 5xx**, but for `/v1/embeddings` (501) and
-//! a server that shuts down (503). Every number is checked before it reaches the engine, and the error
+//! **Nothing that a client sends ends the server or gives a 5xx**, but for embeddings where no
+//! embedding model is served (501) and a server that shuts down (503). Every number is checked before it reaches the engine, and the error
 //! names the field, in OpenAI's shape.
 //!
 //! A request's **fairness key** is the API key it came with; without API keys, the body's `user`, else
@@ -25,6 +25,8 @@ mod connections;
 mod constrain;
 mod content_encoding;
 mod dialect;
+mod embedder;
+mod encoding;
 mod error;
 mod health;
 mod json_body;
@@ -43,6 +45,7 @@ mod process;
 mod prometheus_text;
 mod quota;
 mod request_record;
+mod rerank;
 mod responses;
 mod router;
 mod serve;
@@ -63,6 +66,7 @@ pub use connections::{Listeners, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError};
 pub use constrain::{Constrain, ConstrainError};
+pub use embedder::{EmbedderError, EmbedderLimits, TextEmbedder, TextReranker};
 pub use keys_file::KeysFileError;
 pub use router::Server;
 #[cfg(feature = "structured")]

@@ -34,6 +34,9 @@ const GENERATING: [&str; 7] = [
     "/answer",
 ];
 
+/// Routes of the encoders.
+const ENCODING: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "lightglm", description = "OpenAI's API, and a few routes more."),
@@ -52,6 +55,7 @@ const GENERATING: [&str; 7] = [
         super::openai::models::list,
         super::openai::models::get,
         super::openai::embeddings::embeddings,
+        super::rerank::rerank,
         super::answer::answer,
         super::tokenize::tokenize,
         super::tokenize::detokenize,
@@ -242,7 +246,7 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig, acces
         answers.push((401, "The API key is missing or wrong"));
         answers.push((403, "The API key may not do this"));
     }
-    if has_body && path != "/v1/embeddings" {
+    if has_body {
         answers.extend([
             (400, "A field is wrong; `param` names it"),
             (408, "The body or the reply took too long"),
@@ -252,7 +256,11 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig, acces
             (503, "The server is shutting down"),
         ]);
     }
-    if generates || path.contains("{model}") || path.contains("lora_adapter") {
+    if generates
+        || ENCODING.contains(&path)
+        || path.contains("{model}")
+        || path.contains("lora_adapter")
+    {
         answers.push((404, "There is no such model"));
     }
     if path.ends_with("/load_lora_adapter") {
@@ -261,7 +269,7 @@ fn state_answers(path: &str, operation: &mut Value, config: &ServerConfig, acces
     if open {
         answers.push((503, "Requests are not taken, or the engine has died"));
     }
-    if has_body && path != "/v1/embeddings" || path == "/metrics" {
+    if has_body || path == "/metrics" {
         answers.push((500, "The server is at fault"));
     }
     // The other APIs have shapes of their own.

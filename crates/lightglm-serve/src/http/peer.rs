@@ -50,6 +50,17 @@ impl Peer {
         models.is_none_or(|models| models.iter().any(|name| name == model))
     }
 
+    /// Refuses a model that this one may not use, as if there were none.
+    ///
+    /// # Errors
+    /// [`ApiError::UnknownModel`].
+    pub(super) fn check_sees(&self, model: &str) -> Result<(), ApiError> {
+        match self.sees(model) {
+            true => Ok(()),
+            false => Err(ApiError::UnknownModel { name: shortened(model) }),
+        }
+    }
+
     /// [`AppState::adapter`], where what this one may not use does not exist.
     ///
     /// # Errors
@@ -61,10 +72,8 @@ impl Peer {
     ) -> Result<Option<String>, ApiError> {
         let adapter = state.adapter(model)?;
         let name = adapter.as_deref().unwrap_or(&state.config.model_name);
-        match self.sees(name) {
-            true => Ok(adapter),
-            false => Err(ApiError::UnknownModel { name: shortened(name) }),
-        }
+        self.check_sees(name)?;
+        Ok(adapter)
     }
 
     /// The priority of a request that asks for `asked`: 0, or the highest that is allowed, where it does not.

@@ -15,6 +15,7 @@ use super::access::{Access, Route, RouteAccess};
 use super::config::{ServerConfig, ServerConfigError, origin_value};
 use super::connections::{Listeners, refuse};
 use super::constrain::Constrain;
+use super::embedder::{Encoders, Named, TextEmbedder, TextReranker};
 use super::error::ApiError;
 use super::openai::{chat, completions, embeddings, models};
 use super::paths::{Paths, without_slash};
@@ -22,7 +23,7 @@ use super::shorten::shortened;
 use super::state::AppState;
 use super::{
     adapters, answer, anthropic, around, auth, dialect, health, metrics, ollama, openapi, page,
-    responses, tokenize,
+    rerank, responses, tokenize,
 };
 use crate::engine::EngineApi;
 
@@ -35,6 +36,7 @@ pub struct Server {
     engine: Arc<dyn EngineApi>,
     text: Arc<dyn ChatText>,
     constrain: Option<Arc<dyn Constrain>>,
+    encoders: Encoders,
     cors: Option<CorsLayer>,
 }
 
@@ -50,7 +52,22 @@ impl Server {
     ) -> Result<Self, ServerConfigError> {
         config.check()?;
         let cors = cors(&config.cors_origins)?;
-        Ok(Self { config, engine, text, constrain: None, cors })
+        Ok(Self { config, engine, text, constrain: None, encoders: Encoders::default(), cors })
+    }
+
+    /// The server with embeddings: `/v1/embeddings` by an encoder that requests call `name`, and `/v1/rerank`
+    /// by the cosine of its vectors, unless there is a [reranker](Self::with_reranker).
+    #[must_use]
+    pub fn with_embedder(mut self, name: impl Into<String>, model: Arc<dyn TextEmbedder>) -> Self {
+        self.encoders.embedder = Some(Named { name: name.into(), model });
+        self
+    }
+
+    /// The server with `/v1/rerank` by an encoder that reads query and document together.
+    #[must_use]
+    pub fn with_reranker(mut self, name: impl Into<String>, model: Arc<dyn TextReranker>) -> Self {
+        self.encoders.reranker = Some(Named { name: name.into(), model });
+        self
     }
 
     /// The server with structured output: `response_format`, grammars, tool calls that are a must.
@@ -89,7 +106,8 @@ impl Server {
     }
 
     fn parts(self) -> (AppState, Router) {
-        let state = AppState::new(self.config, self.engine, self.text, self.constrain);
+        let (constrain, encoders) = (self.constrain, self.encoders);
+        let state = AppState::new(self.config, self.engine, self.text, constrain, encoders);
         let paths = Arc::new(Paths::of(&state.openapi));
         let unknown_path = async move |request: Request| paths.unknown(request.uri().path());
         let mut router = routed(&state)
@@ -132,6 +150,7 @@ fn routes() -> Vec<Route> {
         // Names have slashes in them.
         Route::get("/v1/models/{*model}", User, models::get),
         Route::post("/v1/embeddings", Generate, embeddings::embeddings),
+        Route::post("/v1/rerank", Generate, rerank::rerank),
         Route::post("/v1/load_lora_adapter", Admin, adapters::load),
         Route::post("/v1/unload_lora_adapter", Admin, adapters::unload),
         Route::post("/answer", Generate, answer::answer),

@@ -16,6 +16,7 @@ use super::auth::ApiKeys;
 use super::body_budget::BodyBudget;
 use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
+use super::embedder::{Encoders, Named, TextEmbedder};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::shorten::shortened;
@@ -39,6 +40,9 @@ pub(super) struct Shared {
     /// What replies begin with that is no part of them, without tools and with them.
     openings: [String; 2],
     pub(super) constrain: Option<Arc<dyn Constrain>>,
+    pub(super) encoders: Encoders,
+    /// One part of one request runs through an encoder at a time.
+    pub(super) encoder_turns: Arc<Semaphore>,
     pub(super) keys: ApiKeys,
     pub(super) metrics: Metrics,
     /// A permit for each request that is worked on.
@@ -71,6 +75,7 @@ impl AppState {
         engine: Arc<dyn EngineApi>,
         text: Arc<dyn ChatText>,
         constrain: Option<Arc<dyn Constrain>>,
+        encoders: Encoders,
     ) -> Self {
         let permits = permits(&config);
         let bounds = engine.limits();
@@ -92,6 +97,8 @@ impl AppState {
             engine,
             text,
             constrain,
+            encoders,
+            encoder_turns: Arc::new(Semaphore::new(1)),
         }))
     }
 
@@ -169,6 +176,26 @@ impl AppState {
                 Ok(Some(name.to_owned()))
             }
             Some(name) => Err(ApiError::UnknownModel { name: shortened(name) }),
+        }
+    }
+
+    /// The embedding model, which `model` has to name where it is given.
+    ///
+    /// # Errors
+    /// [`ApiError::Embeddings`], [`ApiError::UnknownModel`], and [`ApiError::Field`] for a model that
+    /// continues texts.
+    pub(super) fn embedder(
+        &self,
+        model: Option<&str>,
+    ) -> Result<Named<dyn TextEmbedder>, ApiError> {
+        let Some(served) = &self.encoders.embedder else { return Err(ApiError::Embeddings) };
+        match model.filter(|model| *model != served.name) {
+            None => Ok(served.clone()),
+            Some(other) => {
+                self.adapter(Some(other))?;
+                let reason = format!("it gives no embeddings; `{}` does", served.name);
+                Err(ApiError::field("model", reason))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod chat;
 mod client;
 mod completions;
 mod connections;
+mod embeddings;
 mod fields;
 mod listeners;
 mod logged;

@@ -274,6 +274,7 @@ async fn the_document_names_routes_limits_and_errors() {
         "/v1/models",
         "/v1/models/{model}",
         "/v1/embeddings",
+        "/v1/rerank",
         "/answer",
         "/tokenize",
         "/detokenize",

@@ -105,10 +105,14 @@ async fn wrong_texts_and_tokens_are_named() {
 }
 
 #[tokio::test]
-async fn there_are_no_embeddings() {
+async fn without_an_encoder_there_are_no_embeddings() {
     let engine = Scripted::saying("x");
     let router = router(&engine);
     let error = post(&router, "/v1/embeddings", json!({"input": "a"})).await.error();
     assert_eq!(error, (501, String::new(), "unsupported".into()));
+    // Whatever the body is.
+    let answer = post(&router, "/v1/rerank", json!([])).await;
+    assert_eq!(answer.error(), (501, String::new(), "unsupported".into()));
+    assert!(answer.text.contains("--embedding-model"), "{}", answer.text);
     assert_eq!(get(&router, "/v1/embeddings").await.error().0, 405);
 }

@@ -12,6 +12,7 @@ mod evaluate;
 mod folders_as_brought;
 mod ggufs_as_brought;
 mod int8_kv;
+mod minilm;
 mod model;
 mod perplexity;
 mod smollm2;

@@ -32,7 +32,7 @@ pub(in crate::http) struct Model {
 pub(in crate::http) struct ModelList {
     /// `list`.
     object: &'static str,
-    /// The base model, then the adapters.
+    /// The base model, then the adapters, then the encoders.
     data: Vec<Model>,
 }
 
@@ -45,7 +45,9 @@ fn models(state: &AppState, peer: &Peer) -> Vec<Model> {
     };
     let adapters = state.engine.adapters().into_iter();
     let adapters = adapters.map(|name| model(name, Some(base.clone())));
-    let all = std::iter::once(model(base.clone(), None)).chain(adapters);
+    let encoders = state.encoders.models().into_iter();
+    let encoders = encoders.map(|(name, most)| Model { max_model_len: most, ..model(name, None) });
+    let all = std::iter::once(model(base.clone(), None)).chain(adapters).chain(encoders);
     all.filter(|model| peer.sees(&model.id)).collect()
 }
 
