@@ -1,6 +1,7 @@
 //! `Server`: a model behind an OpenAI-compatible HTTP API (feature `serve`).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,6 +166,13 @@ impl ServerOptions {
     }
 }
 
+/// When a model's file or folder was last written to: seconds since 1970, 0 where that cannot be known.
+fn made_at(path: &Path) -> u64 {
+    let written = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    let since = written.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
+}
+
 fn wrong(option: &'static str, reason: &str) -> Error {
     Error::Option { option, reason: reason.to_owned() }
 }
@@ -222,6 +230,7 @@ impl Server {
             config.sampling.max_tokens = most;
             config.sampling.min_tokens = config.sampling.min_tokens.min(most);
         }
+        config.created = made_at(model.inner.checkpoint.path());
         let text: Arc<dyn ChatText> = model.inner.text.clone();
         let handle = engine.handle();
         let http = http::Server::new(config, Arc::new(handle.clone()), Arc::clone(&text))?;

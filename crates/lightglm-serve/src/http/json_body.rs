@@ -60,6 +60,7 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
         }
         let encoding = ContentEncoding::of(request.headers())?;
         let awaited = request.extensions_mut().remove::<Awaited>();
+        let path = request.uri().path().to_owned();
         let limits = &state.config.limits;
         let body = bounded(request, limits.body_bytes, &state.bodies);
         let body = tokio::time::timeout(limits.body_timeout, body).await;
@@ -86,7 +87,14 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
         if !value.is_object() {
             return Err(ApiError::json("it is not an object"));
         }
-        Ok(Self(T::from_json(&value)?))
+        let read = T::from_json(&value)?;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let fields = state.known_fields.unknown(&path, &value);
+            if !fields.is_empty() {
+                tracing::debug!(?fields, "fields that are not known pass");
+            }
+        }
+        Ok(Self(read))
     }
 }
 

@@ -32,6 +32,7 @@ mod health;
 mod json_body;
 mod json_shape;
 mod keys_file;
+mod known_fields;
 mod meter;
 mod metrics;
 mod ollama;

@@ -18,6 +18,7 @@ use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
 use super::embedder::{Encoders, Named, TextEmbedder};
 use super::error::ApiError;
+use super::known_fields::KnownFields;
 use super::metrics::Metrics;
 use super::shorten::shortened;
 use crate::engine::{EngineApi, EngineLimits};
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) adapters: Arc<Semaphore>,
     /// The OpenAPI document.
     pub(super) openapi: String,
+    /// The fields that it has.
+    pub(super) known_fields: KnownFields,
     text_workers: Arc<Semaphore>,
     random: RandomState,
     counter: AtomicU64,
@@ -80,6 +83,7 @@ impl AppState {
         let permits = permits(&config);
         let bounds = engine.limits();
         let most_choices = most_choices(&config.limits, &bounds);
+        let openapi = super::openapi::document(&config, bounds.vocab_size, most_choices);
         Self(Arc::new(Shared {
             keys: ApiKeys::new(&config.api_keys, config.tenants.clone()),
             metrics: Metrics::new(engine.clone()),
@@ -88,7 +92,8 @@ impl AppState {
             draining: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             adapters: Arc::new(Semaphore::new(1)),
-            openapi: super::openapi::document(&config, bounds.vocab_size, most_choices),
+            known_fields: KnownFields::of(&openapi),
+            openapi,
             text_workers: Arc::new(Semaphore::new(TEXT_WORKERS)),
             random: RandomState::new(),
             counter: AtomicU64::new(0),

@@ -3,15 +3,18 @@
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use lightglm_serve::http::{
-    EmbedderError, EmbedderLimits, ServerConfig, TextEmbedder, TextReranker,
+    EmbedderError, EmbedderLimits, KeyDigest, ServerConfig, Tenant, Tenants, TextEmbedder,
+    TextReranker,
 };
 use lightglm_text::EncoderInput;
 use serde_json::{Value, json};
 
-use crate::client::{CHAT, config, get, post, server};
+use crate::client::{CHAT, config, get, post, send, server};
 use crate::scripted::Scripted;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
@@ -374,4 +377,35 @@ async fn the_document_has_the_fields() {
             assert!(operation["responses"].get(status).is_some(), "{path} {status}");
         }
     }
+}
+
+/// Encoders are a tenant's like other models: what it may not use is not there, and what they read is counted.
+#[tokio::test]
+async fn encoders_are_seen_and_counted_by_key() {
+    let tenant = |name: &str, models: &[&str], tokens: Option<u64>| {
+        let mut tenant = Tenant::new(name, KeyDigest::of(format!("key of {name}")));
+        tenant.models = Some(models.iter().map(|&name| name.to_owned()).collect());
+        tenant.tokens_per_day = tokens;
+        tenant
+    };
+    let mut config = config();
+    let tenants = vec![tenant("chats", &["toy"], None), tenant("finds", &["letters"], Some(10))];
+    config.tenants = Tenants::new(tenants).unwrap();
+    let router = router_of(config);
+    let ask = async |name: &str, path: &str, body: Value| {
+        let request = Request::post(path)
+            .header("x-api-key", format!("key of {name}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        send(&router, request.body(Body::from(body.to_string())).unwrap()).await
+    };
+    let rerank = json!({"query": "a", "documents": ["b"]});
+    for (path, body) in [(EMBEDDINGS, json!({"input": "ab"})), (RERANK, rerank)] {
+        assert_eq!(ask("chats", path, body).await.error().0, 404, "{path}");
+    }
+    for _ in 0..3 {
+        assert_eq!(ask("finds", EMBEDDINGS, json!({"input": "ab"})).await.status, 200);
+    }
+    // Three texts of four tokens.
+    let spent = ask("finds", EMBEDDINGS, json!({"input": "ab"})).await;
+    assert_eq!(spent.error(), (429, String::new(), "quota_exceeded".into()));
 }

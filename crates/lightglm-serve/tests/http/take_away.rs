@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
-use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
+use crate::anything::Compiled;
 use crate::client::{CHAT, COMPLETIONS, config, get, post, server};
 use crate::scripted::Scripted;
 
@@ -281,20 +280,7 @@ fn of_ollama_prompts() -> Vec<Case> {
 }
 
 pub(crate) fn router(engine: &Arc<Scripted>) -> Router {
-    let constrain = |_: &Constraint, replies: usize| {
-        let processors = (0..replies).map(|_| Box::new(Anything) as Box<dyn LogitsProcessor>);
-        Ok::<_, ConstrainError>(processors.collect())
-    };
-    server(engine, config()).with_constrain(Arc::new(constrain)).router()
-}
-
-/// Bans nothing.
-struct Anything;
-
-impl LogitsProcessor for Anything {
-    fn process(&mut self, _: TokenHistory<'_>, _: &mut [f32]) -> Result<(), ProcessorError> {
-        Ok(())
-    }
+    server(engine, config()).with_constrain(Compiled::default().constrain()).router()
 }
 
 /// What becomes of a request: what the engine was asked, and what the client got; or `None` where it was

@@ -182,6 +182,37 @@ async fn models_that_are_not_allowed_do_not_exist() {
     assert_eq!(ask(&router, "tuned", CHAT, chat(json!({}))).await.error().0, 404);
 }
 
+/// The other APIs' routes know the same models, and nobody learns of another's by them.
+#[tokio::test]
+async fn the_other_apis_hide_the_same_models() {
+    let engine = Scripted::saying("x");
+    let base = tenant("base", |tenant| tenant.models = Some(vec!["toy".into()]));
+    let router = served(&engine, &Tenants::new(vec![base]).unwrap());
+    for path in ["/api/tags", "/api/ps"] {
+        let list = read(&router, "base", path).await.ok();
+        let names: Vec<_> =
+            list["models"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+        assert_eq!(names, ["toy"], "{path}");
+    }
+    let hi = json!([{"role": "user", "content": "hi"}]);
+    for (path, body) in [
+        ("/v1/responses", json!({"input": "hi"})),
+        ("/v1/messages", json!({"max_tokens": 3, "messages": hi})),
+        ("/v1/messages/count_tokens", json!({"messages": hi})),
+        ("/api/chat", json!({"messages": hi, "stream": false})),
+        // Asks whether the model is there.
+        ("/api/chat", json!({"messages": [], "stream": false})),
+        ("/api/generate", json!({"prompt": "hi", "stream": false})),
+        ("/api/show", json!({})),
+    ] {
+        for (model, status) in [("toy", 200), ("tuned", 404), ("nobody", 404)] {
+            let mut body = body.clone();
+            body["model"] = model.into();
+            assert_eq!(ask(&router, "base", path, body).await.status, status, "{path} {model}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn priorities_and_salts_are_the_tenants() {
     let engine = Scripted::saying("x");
