@@ -142,7 +142,7 @@ impl EncoderTokenizer {
                 direction: TruncationDirection::Right,
             };
             let cut = truncate_encodings(first, second, &params);
-            (first, second) = cut.map_err(|error| failed(error.into()))?;
+            (first, second) = cut.map_err(failed)?;
         }
         let encoding = self.tokenizer.post_process(first, second, true).map_err(failed)?;
         let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());

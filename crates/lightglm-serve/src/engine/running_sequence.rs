@@ -59,7 +59,7 @@ impl<B: Backend> RunningSequence<B> {
     }
 
     /// The tokens whose keys and values may come from the cache, but for the last: what is scored is run.
-    pub(super) fn from_cache(&self) -> &[u32] {
+    pub(super) fn cacheable(&self) -> &[u32] {
         match self.scores {
             Some(scores) if self.is_scoring() => &self.tokens[..scores.told],
             _ => &self.tokens,

@@ -234,7 +234,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
                 sequence.is_scoring() || !runs_the_same_prompt(running, sequence)
             };
             let Some(mut sequence) = self.queue.pop(&self.tokens, may) else { break };
-            let (id, cached) = self.cache.open(sequence.from_cache(), sequence.cache_salt);
+            let (id, cached) = self.cache.open(sequence.cacheable(), sequence.cache_salt);
             sequence.id = Some(id);
             let usage = self.cache.usage();
             let needed = (sequence.tokens.len() + 1).div_ceil(KV_BLOCK) - cached / KV_BLOCK;
