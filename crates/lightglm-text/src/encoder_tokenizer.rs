@@ -143,6 +143,9 @@ impl EncoderTokenizer {
             };
             let cut = truncate_encodings(first, second, &params);
             (first, second) = cut.map_err(failed)?;
+            // What was cut off stays with the encodings, and pairs would be made of all of it.
+            first.take_overflowing();
+            second.iter_mut().for_each(|second| drop(second.take_overflowing()));
         }
         let encoding = self.tokenizer.post_process(first, second, true).map_err(failed)?;
         let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());

@@ -37,9 +37,15 @@ pub fn parse<P: Parser>() -> Result<P> {
 /// Those of [`parse`], and [`clap::Error`].
 pub fn parse_from<P: Parser>(arguments: Vec<OsString>) -> Result<P> {
     let command = P::command();
-    let said = command.clone().try_get_matches_from(&arguments)?;
+    let said = match command.clone().try_get_matches_from(&arguments) {
+        // What it lacks may stand in the file; all together are looked at below.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            command.clone().ignore_errors(true).try_get_matches_from(&arguments)?
+        }
+        said => said?,
+    };
     let Some(path) = said.get_one::<PathBuf>("config") else {
-        return Ok(P::from_arg_matches(&said)?);
+        return Ok(P::from_arg_matches(&command.try_get_matches_from(&arguments)?)?);
     };
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| path.display().to_string())?;

@@ -39,7 +39,8 @@ impl KeyArgs {
     /// # Errors
     /// Where a file cannot be read, or an entry is wrong.
     pub fn apply(&self, options: &mut ServerOptions) -> Result<()> {
-        options.api_keys.clone_from(&self.api_keys);
+        // As they are compared: a secret's file often ends with a line break.
+        options.api_keys = self.api_keys.iter().map(|key| key.trim().to_owned()).collect();
         if let Some(path) = &self.api_key_file {
             let text = std::fs::read_to_string(path);
             let text = text.with_context(|| format!("api-key-file {}", path.display()))?;

@@ -19,7 +19,7 @@ pub struct ListenArgs {
     #[arg(long, value_name = "ADDRESS", requires = "admin_port")]
     pub admin_host: Option<IpAddr>,
     /// A name under which clients reach the server: NAME, NAME:PORT, *.NAME, or * for any (may be given several
-    /// times). If omitted a server without keys on a loopback address answers to localhost, 127.0.0.1 and [::1]
+    /// times). If omitted a server without keys on a loopback address answers to localhost, 127.0.0.1 and ::1
     /// alone, and others to every name.
     #[arg(long = "allowed-host", value_name = "NAME")]
     pub allowed_hosts: Vec<String>,
@@ -95,7 +95,7 @@ async fn reloaded_on_hangup(tls: Option<Tls>) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         while hangup.recv().await.is_some() {
             if let Some(Err(error)) = tls.as_ref().map(Tls::reload) {
-                eprintln!("{error}; the certificate before it stays");
+                tracing::error!(%error, "the certificate before it stays");
             }
         }
     }

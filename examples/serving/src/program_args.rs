@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use lightglm::ServerOptions;
+use lightglm::{Server, ServerOptions};
 
 use crate::key_args::KeyArgs;
 use crate::limit_args::LimitArgs;
@@ -82,12 +82,17 @@ impl ProgramArgs {
         };
         self.keys.apply(&mut options)?;
         let keyless = options.api_keys.is_empty() && options.tenants.is_empty();
-        ensure!(
-            !keyless || self.keys.without_key || self.host.is_loopback(),
-            "--host {}: other machines can reach this; set --api-key or --keys, or say --without-key",
-            self.host
-        );
+        let admin_host =
+            self.listen.admin_port.map(|_| self.listen.admin_host.unwrap_or(self.host));
+        for (option, host) in [("host", Some(self.host)), ("admin-host", admin_host)] {
+            let Some(host) = host else { continue };
+            ensure!(
+                !keyless || self.keys.without_key || host.is_loopback(),
+                "--{option} {host}: other machines can reach this; set --api-key or --keys, or say --without-key"
+            );
+        }
         options.check()?;
+        Server::check_model(&self.serve.model.options())?;
         Ok(options)
     }
 }
@@ -123,7 +128,9 @@ mod tests {
             ProgramArgs::try_parse_from(["serve"].iter().chain(more)).unwrap().options()
         };
         assert!(options(&[]).is_ok());
-        let cases: [(&[&str], &str); 5] = [
+        let cases: [(&[&str], &str); 7] = [
+            (&["--admin-host", "0.0.0.0", "--admin-port", "9"], "--admin-host"),
+            (&["--kv-budget", "512"], "kv_budget"),
             (&["--host", "0.0.0.0"], "--without-key"),
             (&["--max-headers", "0"], "headers"),
             (&["--request-timeout", "0"], "request_timeout"),

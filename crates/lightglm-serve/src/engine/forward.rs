@@ -24,6 +24,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             left.iter().filter(|s| s.decodes == decodes).map(|span| span.tokens.len()).sum()
         };
         let (decode_rows, prompt_tokens) = (tokens_of(true), tokens_of(false));
+        let scores = left.iter().any(|span| span.scores);
         self.stats.steps += 1;
         self.stats.sequences += left.len() as u64;
         let start = Instant::now();
@@ -35,7 +36,10 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             self.run_together(&*slot.model, &together, &mut ended);
             left = others;
         }
-        self.pace.note(decode_rows, prompt_tokens, start.elapsed());
+        // Scores cost what prompts do not.
+        if !scores {
+            self.pace.note(decode_rows, prompt_tokens, start.elapsed());
+        }
         // From the last, so that indices stay what they are.
         ended.sort_unstable();
         for index in ended.into_iter().rev() {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Frame, SizeHint};
@@ -36,6 +36,7 @@ pub(super) async fn surround(
     let id = accepted(request.headers()).unwrap_or_else(|| state.new_id("req-"));
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "unknown".into());
+    let is_head = request.method() == Method::HEAD;
     let span = tracing::info_span!(
         "request", request_id = %id, method = %request.method(), route = %route
     );
@@ -44,13 +45,18 @@ pub(super) async fn surround(
     let (request, unread) = UnreadBody::of(request);
     let answer = async {
         let mut response = unless_it_panics(next.run(request)).await;
+        // Before what is left of the body is waited for: who goes away meanwhile was refused all the same.
+        open.answered(&response);
+        if is_head {
+            // Its answer has no body whose end could be seen.
+            open.sent();
+        }
         // Who was too slow already is not waited for again.
         let refused = !response.status().is_success();
         if refused && response.status() != StatusCode::REQUEST_TIMEOUT {
             let limit = state.config.limits.body_bytes.saturating_mul(DISCARD_FACTOR);
             unread.discard(limit).await;
         }
-        open.answered(&response);
         if let Ok(value) = HeaderValue::from_str(open.id()) {
             response.headers_mut().insert(REQUEST_ID, value);
         }

@@ -185,7 +185,7 @@ fn presented(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let authorized = headers.get_all(header::AUTHORIZATION).iter().filter_map(authorization);
     let named = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name));
     let named = named.map(|value| value.as_bytes().trim_ascii().to_vec());
-    authorized.chain(named).collect()
+    authorized.chain(named).filter(|key| !key.is_empty()).collect()
 }
 
 /// The key of `Bearer KEY`, or the password of `Basic`, which is how a browser asks for one.

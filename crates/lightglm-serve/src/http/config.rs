@@ -240,6 +240,12 @@ impl HttpLimits {
         if let Some(field) = nothing.or(never) {
             return Err(ServerConfigError::Limit { field, least: 1 });
         }
+        if self.arriving_bytes < self.body_bytes {
+            return Err(ServerConfigError::Limit {
+                field: "arriving_bytes",
+                least: self.body_bytes,
+            });
+        }
         match self.priority {
             ..0 => Err(ServerConfigError::Limit { field: "priority", least: 0 }),
             _ => Ok(()),

@@ -51,7 +51,9 @@ impl Account {
     /// Takes `tokens` from the quotas of `tenant`; `now` is in seconds since 1970, here and below.
     pub(super) fn take(&self, tenant: &Tenant, tokens: u64, now: u64) {
         for (index, quota) in quotas(tenant).into_iter().enumerate() {
-            self.settled(index, quota, now, |used| {
+            // What was used before there was a quota is nobody's debt.
+            let Some(quota) = quota else { continue };
+            self.settled(index, Some(quota), now, |used| {
                 used.tokens = used.tokens.saturating_add(tokens)
             });
         }
@@ -93,11 +95,10 @@ impl Account {
     ) -> T {
         let mut used = self.0[index].lock().unwrap_or_else(PoisonError::into_inner);
         let span = now / SPANS[index];
-        // A clock that is set back takes nothing away.
-        if let Some(gone @ 1..) = span.checked_sub(used.span) {
-            let paid = quota.unwrap_or(u64::MAX).saturating_mul(gone);
-            *used = Used { span, tokens: used.tokens.saturating_sub(paid) };
-        }
+        // A clock that is set back takes nothing away, and what comes counts from there.
+        let gone = span.saturating_sub(used.span);
+        let paid = quota.unwrap_or(u64::MAX).saturating_mul(gone);
+        *used = Used { span, tokens: used.tokens.saturating_sub(paid) };
         look(&mut used)
     }
 }
@@ -139,6 +140,7 @@ mod tests {
         // The clock is set back.
         account.take(&tenant, 100, NOON + 3600);
         assert!(account.check(&tenant, NOON).is_err());
+        assert_eq!(account.check(&tenant, NOON + 60), Ok(()));
     }
 
     #[test]

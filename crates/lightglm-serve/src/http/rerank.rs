@@ -26,6 +26,9 @@ const UNMET: [(&str, &str); 6] = [
     ("return_embeddings", "it is not supported"),
 ];
 
+/// More than a token has on average, in any language.
+const BYTES_PER_TOKEN: usize = 8;
+
 /// A query and the documents that may answer it.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is read from the JSON, which names the place of what is wrong")]
@@ -245,7 +248,14 @@ pub(super) async fn rerank(
     }
     let too_long = TooLong::of(&asked.request, state.config.truncate_inputs, scorer.max_tokens())?;
     let Asked { query, documents, top_n, return_documents, .. } = asked;
-    let bytes = query.len() + documents.iter().map(String::len).sum::<usize>();
+    // A pair is read for each document, the query each time.
+    let most = state.config.limits.encoder_tokens.saturating_mul(BYTES_PER_TOKEN);
+    let queries = query.len().saturating_mul(documents.len());
+    if queries > most {
+        let reason = format!("{queries} bytes with all documents, and the limit is {most}");
+        return Err(ApiError::field("query", reason));
+    }
+    let bytes = queries + documents.iter().map(String::len).sum::<usize>();
     let encode = move |_: &AppState| {
         let inputs = scorer.inputs(&query, &documents, too_long)?;
         Ok((scorer, documents, inputs))

@@ -61,6 +61,9 @@ impl Tenant {
         if self.name.starts_with(PLAIN) {
             return Some(("name", format!("`{PLAIN}` begins the names of keys without an entry")));
         }
+        if self.key == KeyDigest::of("") {
+            return Some(("sha256", "it is the digest of nothing".into()));
+        }
         let quotas = [
             ("tokens-per-minute", self.tokens_per_minute),
             ("tokens-per-day", self.tokens_per_day),

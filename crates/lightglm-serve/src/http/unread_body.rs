@@ -1,6 +1,7 @@
 //! `UnreadBody`: what of a request's body was not read when its answer was ready.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,9 +23,14 @@ pub(super) struct UnreadBody {
     body: Arc<Mutex<Body>>,
     /// The client waits to be asked for the body.
     waits: bool,
+    /// It was asked.
+    asked: Arc<AtomicBool>,
 }
 
-struct SharedBody(Arc<Mutex<Body>>);
+struct SharedBody {
+    body: Arc<Mutex<Body>>,
+    asked: Arc<AtomicBool>,
+}
 
 fn locked(body: &Mutex<Body>) -> MutexGuard<'_, Body> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
@@ -36,16 +42,19 @@ impl UnreadBody {
         let waits = request.headers().contains_key(header::EXPECT);
         let (parts, body) = request.into_parts();
         let body = Arc::new(Mutex::new(body));
-        let shared = Body::new(SharedBody(body.clone()));
-        (Request::from_parts(parts, shared), Self { body, waits })
+        let asked = Arc::new(AtomicBool::new(false));
+        let shared = Body::new(SharedBody { body: body.clone(), asked: asked.clone() });
+        (Request::from_parts(parts, shared), Self { body, waits, asked })
     }
 
     /// Reads `most` bytes at most and throws them away.
     pub(super) async fn discard(self, most: usize) {
-        if self.waits || locked(&self.body).is_end_stream() {
+        // A client that waits to be asked for its body, and was not, sends none.
+        let waits = self.waits && !self.asked.load(Ordering::Relaxed);
+        if waits || locked(&self.body).is_end_stream() {
             return;
         }
-        let mut rest = SharedBody(self.body);
+        let mut rest = SharedBody { body: self.body, asked: self.asked };
         let mut seen = 0usize;
         let read = async {
             while seen <= most {
@@ -66,14 +75,15 @@ impl hyper::body::Body for SharedBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut *locked(&self.0)).poll_frame(context)
+        self.asked.store(true, Ordering::Relaxed);
+        Pin::new(&mut *locked(&self.body)).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        locked(&self.0).is_end_stream()
+        locked(&self.body).is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        locked(&self.0).size_hint()
+        locked(&self.body).size_hint()
     }
 }

@@ -121,6 +121,16 @@ fn at_fault(
     (field, reason): (&str, String),
     started: Instant,
 ) -> StructuredError {
+    if let Constraint::ToolCallOrJson { schema, .. } = constraint {
+        let alone = Constraint::JsonSchema(schema.clone());
+        let alone = grammar(&alone, limits).and_then(|(grammar, field)| {
+            let refused = |reason| StructuredError::Refused { field: field.to_owned(), reason };
+            parser(grammar, vocabulary, limits).map_err(refused)
+        });
+        if let Err(error) = alone {
+            return error;
+        }
+    }
     if let Constraint::ToolCall { tools, .. } | Constraint::ToolCallOrJson { tools, .. } =
         constraint
     {

@@ -1,5 +1,7 @@
 //! Messages made of blocks, and the chat's messages that they are.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::http::dialect::{Translation, joined_texts, list_at, text_at};
@@ -17,7 +19,7 @@ pub(super) fn translate_messages(messages: &Value, chat: &mut Translation) -> Re
         return Err(ApiError::field("messages", "it must have a message"));
     }
     chat.name("messages", "messages");
-    let mut tool_use_ids = Vec::new();
+    let mut tool_use_ids = HashSet::new();
     for (index, message) in messages.iter().enumerate() {
         let at = format!("messages[{index}]");
         if !message.is_object() {
@@ -35,9 +37,7 @@ pub(super) fn translate_messages(messages: &Value, chat: &mut Translation) -> Re
             ("assistant", Value::Array(blocks)) => {
                 let message = assistant_blocks(&content_at, blocks, &mut tool_use_ids)?;
                 let place = chat.message(at, message);
-                for index in 0..blocks.len() {
-                    name_call(chat, &place, &content_at, blocks, index);
-                }
+                name_calls(chat, &place, &content_at, blocks);
             }
             ("system", blocks @ Value::Array(_)) => {
                 let text = joined_texts(&content_at, blocks, &TEXT)?;
@@ -61,7 +61,7 @@ pub(super) fn translate_messages(messages: &Value, chat: &mut Translation) -> Re
 fn user_blocks(
     at: &str,
     blocks: &[Value],
-    tool_use_ids: &[String],
+    tool_use_ids: &HashSet<String>,
     chat: &mut Translation,
 ) -> Result<(), ApiError> {
     if blocks.is_empty() {
@@ -108,11 +108,11 @@ fn unread_block(at: &str) -> ApiError {
 fn tool_result(
     at: &str,
     block: &Value,
-    tool_use_ids: &[String],
+    tool_use_ids: &HashSet<String>,
     chat: &mut Translation,
 ) -> Result<(), ApiError> {
     let id = text_at(at, block, "tool_use_id")?;
-    if !tool_use_ids.iter().any(|known| known == id) {
+    if !tool_use_ids.contains(id) {
         let reason = "no tool_use before it has this id";
         return Err(ApiError::field(format!("{at}.tool_use_id"), reason));
     }
@@ -134,7 +134,7 @@ fn tool_result(
 fn assistant_blocks(
     at: &str,
     blocks: &[Value],
-    tool_use_ids: &mut Vec<String>,
+    tool_use_ids: &mut HashSet<String>,
 ) -> Result<Value, ApiError> {
     let (mut texts, mut thoughts, mut calls) = (String::new(), String::new(), Vec::new());
     for (index, block) in blocks.iter().enumerate() {
@@ -144,10 +144,9 @@ fn assistant_blocks(
             "thinking" => thoughts += text_at(&at, block, "thinking")?,
             "tool_use" => {
                 let id = text_at(&at, block, "id")?;
-                if tool_use_ids.iter().any(|known| known == id) {
+                if !tool_use_ids.insert(id.to_owned()) {
                     return Err(ApiError::field(format!("{at}.id"), "another tool_use has it"));
                 }
-                tool_use_ids.push(id.to_owned());
                 let name = text_at(&at, block, "name")?;
                 let Value::Object(input) = &block["input"] else {
                     return Err(ApiError::field(format!("{at}.input"), "it must be an object"));
@@ -175,11 +174,10 @@ fn assistant_blocks(
     Ok(message.into())
 }
 
-/// Says of the call that a block is where it came from.
-fn name_call(chat: &mut Translation, place: &str, at: &str, blocks: &[Value], index: usize) {
-    let is_call = |block: &Value| block["type"] == "tool_use";
-    if is_call(&blocks[index]) {
-        let call = blocks[..index].iter().filter(|block| is_call(block)).count();
+/// Says of calls which blocks they came from.
+fn name_calls(chat: &mut Translation, place: &str, at: &str, blocks: &[Value]) {
+    let calls = blocks.iter().enumerate().filter(|(_, block)| block["type"] == "tool_use");
+    for (call, (index, _)) in calls.enumerate() {
         let call = format!("{place}.tool_calls[{call}]");
         chat.name(format!("{call}.function"), format!("{at}[{index}]"));
         chat.name(call, format!("{at}[{index}]"));

@@ -119,7 +119,16 @@ struct OutputConfig {
 impl FromJson for CountTokensRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
         refuse("", value, &REFUSED)?;
-        let own = ["messages", "max_tokens", "temperature", "top_p", "top_k", "thinking", "system"];
+        let own = [
+            "messages",
+            "max_tokens",
+            "temperature",
+            "top_p",
+            "top_k",
+            "thinking",
+            "system",
+            "tool_choice",
+        ];
         refuse_foreign(value, &own)?;
         refuse_unmet(value)?;
         read(value)

@@ -45,10 +45,11 @@ impl Gate {
         if let Err(refusal) = self.hosts.check(request) {
             return Some(refusal);
         }
-        if reserved && !OPEN.contains(&path) {
+        let route = path.strip_suffix('/').unwrap_or(path);
+        if reserved && !OPEN.contains(&route) {
             return Some(Refusal::NoPlace);
         }
-        let here = !self.admin || ADMIN.contains(&path.strip_suffix('/').unwrap_or(path));
+        let here = !self.admin || ADMIN.contains(&route);
         (!here).then(|| Refusal::NotHere(shortened(path)))
     }
 }

@@ -155,7 +155,7 @@ impl Line {
             Phase::Idle => (0, since),
             Phase::Head => (1, since),
             Phase::Body if for_long(BODY_BEGINS, elapsed) => {
-                let bytes = self.read.load(SeqCst) - self.before_body.load(SeqCst);
+                let bytes = self.read.load(SeqCst).saturating_sub(self.before_body.load(SeqCst));
                 let rate = bytes.saturating_mul(1000) / elapsed.max(1);
                 (rate < SLOW_BODY).then_some((2, rate))?
             }

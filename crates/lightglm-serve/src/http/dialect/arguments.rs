@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// Places that are tried; the last is good, unless the model wrote what nobody can read.
+const MOST_TRIES: usize = 16;
+
 /// What of `text` is complete, as an object: a cut one keeps the members that were written to their end.
 pub(in crate::http) fn arguments_object(text: &str) -> Map<String, Value> {
     if let Ok(Value::Object(object)) = serde_json::from_str(text) {
@@ -38,7 +41,7 @@ pub(in crate::http) fn arguments_object(text: &str) -> Map<String, Value> {
         let closed: String = text[..*end].chars().chain(open.iter().rev().copied()).collect();
         serde_json::from_str::<Map<String, Value>>(&closed).ok()
     };
-    ends.iter().rev().find_map(closed).unwrap_or_default()
+    ends.iter().rev().take(MOST_TRIES).find_map(closed).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub(in crate::http) type Refused = (&'static str, &'static str, Option<&'static 
 
 /// Fields of a chat that change its reply, and what turns them off: what a dialect does not have it refuses, for
 /// they would be ignored.
-const CHATS: [(&str, Option<&str>); 31] = [
+const CHATS: [(&str, Option<&str>); 38] = [
     ("messages", None),
     ("max_tokens", None),
     ("max_completion_tokens", None),
@@ -44,6 +44,25 @@ const CHATS: [(&str, Option<&str>); 31] = [
     ("thinking", None),
     ("chat_template_kwargs", None),
     ("system", None),
+    ("tool_choice", Some("auto")),
+    ("parallel_tool_calls", Some("true")),
+    ("thinking_budget", None),
+    ("thinking_token_budget", None),
+    ("continue_final_message", None),
+    ("add_generation_prompt", Some("true")),
+    ("priority", None),
+];
+
+/// Fields of which 0 and false ask for something, too.
+const DEMANDS: [&str; 8] = [
+    "temperature",
+    "top_p",
+    "seed",
+    "enable_thinking",
+    "parallel_tool_calls",
+    "thinking_budget",
+    "thinking_token_budget",
+    "add_generation_prompt",
 ];
 
 /// Refuses fields of a chat that the dialect, whose `own` they are not, would ignore.
@@ -68,8 +87,10 @@ pub(in crate::http) fn refuse(
 ) -> Result<(), ApiError> {
     for (field, reason, off) in refused {
         let asks = match &request[*field] {
-            Value::Null | Value::Bool(false) => false,
-            Value::Bool(true) => true,
+            Value::Null => false,
+            Value::Bool(false) => DEMANDS.contains(field),
+            Value::Bool(true) => *off != Some("true"),
+            Value::Number(_) if DEMANDS.contains(field) => true,
             Value::Number(number) => {
                 let off = off.and_then(|off| off.parse().ok());
                 number.as_f64() != Some(0.0) && number.as_f64() != off.or(Some(0.0))

@@ -1,5 +1,7 @@
 //! Ollama's messages, and the chat's messages that they are.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -38,8 +40,8 @@ struct Function {
 /// [`ApiError::Field`] that names the message.
 pub(super) fn translate_messages(messages: &Value, chat: &mut Translation) -> Result<(), ApiError> {
     chat.name("messages", "messages");
-    // Names and ids of the last calls; `None` before the first.
-    let mut calls: Option<Vec<(String, String)>> = None;
+    // The last calls; `None` before the first.
+    let mut calls: Option<OpenCalls> = None;
     let mut calls_so_far = 0;
     for (index, message) in list_at("messages", messages)?.iter().enumerate() {
         let at = format!("messages[{index}]");
@@ -67,7 +69,7 @@ pub(super) fn translate_messages(messages: &Value, chat: &mut Translation) -> Re
                 json!({"id": id, "type": "function", "function": function})
             });
             own["tool_calls"] = values.collect::<Vec<_>>().into();
-            calls = Some(named);
+            calls = Some(OpenCalls::new(named));
         }
         if message.role == "tool" {
             if let Some(name) = &message.tool_name {
@@ -83,21 +85,53 @@ pub(super) fn translate_messages(messages: &Value, chat: &mut Translation) -> Re
     Ok(())
 }
 
+/// Calls that may still be answered; each is found and taken in the same time, however many there are.
+struct OpenCalls {
+    /// Their ids; `None` of those that are answered.
+    ids: Vec<Option<String>>,
+    by_id: HashMap<String, VecDeque<usize>>,
+    by_name: HashMap<String, VecDeque<usize>>,
+    all: VecDeque<usize>,
+}
+
+impl OpenCalls {
+    /// Of names and ids.
+    fn new(calls: Vec<(String, String)>) -> Self {
+        let (mut by_id, mut by_name) = (HashMap::new(), HashMap::new());
+        for (at, (name, id)) in calls.iter().enumerate() {
+            by_id.entry(id.clone()).or_insert_with(VecDeque::new).push_back(at);
+            by_name.entry(name.clone()).or_insert_with(VecDeque::new).push_back(at);
+        }
+        let all = (0..calls.len()).collect();
+        Self { ids: calls.into_iter().map(|(_, id)| Some(id)).collect(), by_id, by_name, all }
+    }
+
+    /// The first that is meant, by its id, else its name, else its turn.
+    fn answer(&mut self, name: Option<&str>, id: Option<&str>) -> Option<String> {
+        let Self { ids, by_id, by_name, all } = self;
+        let waiting = match (id, name) {
+            (Some(id), _) => by_id.get_mut(id)?,
+            (None, Some(name)) => by_name.get_mut(name)?,
+            (None, None) => all,
+        };
+        loop {
+            if let Some(id) = ids[waiting.pop_front()?].take() {
+                return Some(id);
+            }
+        }
+    }
+}
+
 /// The id of the call that a result is of, which is then answered.
 fn answered_call(
     at: &str,
     (name, id): (Option<String>, Option<String>),
-    calls: Option<&mut Vec<(String, String)>>,
+    calls: Option<&mut OpenCalls>,
 ) -> Result<Option<String>, ApiError> {
     // A client that does not send the calls has nothing to name.
     let Some(calls) = calls else { return Ok(id) };
-    let found = calls.iter().position(|(known, known_id)| match (&id, &name) {
-        (Some(id), _) => known_id == id,
-        (None, Some(name)) => known == name,
-        (None, None) => true,
-    });
-    match (found, id) {
-        (Some(call), _) => Ok(Some(calls.remove(call).1)),
+    match (calls.answer(name.as_deref(), id.as_deref()), id) {
+        (Some(id), _) => Ok(Some(id)),
         (None, Some(_)) => {
             let reason = "the last calls before it have no such id, or it is answered";
             Err(ApiError::field(format!("{at}.tool_call_id"), reason))

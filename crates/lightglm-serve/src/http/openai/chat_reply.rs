@@ -242,7 +242,7 @@ impl ChatReply {
     fn finish_reason(&self, choice: usize, reason: FinishReason) -> &'static str {
         match reason {
             FinishReason::Length => "length",
-            _ if self.splitters[choice].calls() > 0 => "tool_calls",
+            _ if self.splitters[choice].has_called() => "tool_calls",
             _ => "stop",
         }
     }

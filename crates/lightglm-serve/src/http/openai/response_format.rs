@@ -150,13 +150,27 @@ impl Demand {
     }
 
     /// For a schema, or the text of one.
-    fn schema(param: &'static str, schema: Value, strict: bool) -> Result<Self, ApiError> {
+    fn schema(
+        param: &'static str,
+        schema: Value,
+        strict: bool,
+        limits: &HttpLimits,
+    ) -> Result<Self, ApiError> {
+        let too_large = || {
+            let reason = format!("it is larger than {} bytes", limits.schema_bytes);
+            Err(ApiError::field(param, reason))
+        };
         let mut schema = match schema {
+            Value::String(text) if text.len() > limits.schema_bytes => return too_large(),
             Value::String(text) => serde_json::from_str(&text)
                 .map_err(|error| ApiError::field(param, format!("it is no JSON: {error}")))?,
             schema => schema,
         };
+        // Before anything is done with it.
         let size = schema.to_string().len();
+        if size > limits.schema_bytes {
+            return too_large();
+        }
         let mut not_enforced = Vec::new();
         loosen(&mut schema, "#", strict, &mut not_enforced);
         Ok(Self { not_enforced, ..Self::of(param, Constraint::JsonSchema(schema), size) })
@@ -190,19 +204,20 @@ impl Demand {
 }
 
 impl ResponseFormat {
-    fn demand(self) -> Result<Option<Demand>, ApiError> {
+    fn demand(self, limits: &HttpLimits) -> Result<Option<Demand>, ApiError> {
         let misplaced =
             |param, kind: &str| Err(ApiError::field(param, format!("it needs the type {kind}")));
         match (self.kind, self.json_schema, self.schema) {
             (FormatType::Text, None, None) => Ok(None),
             (FormatType::JsonObject, None, None) => Ok(Some(Demand::object("response_format"))),
             (FormatType::JsonObject, None, Some(schema)) => {
-                Demand::schema("response_format.schema", Value::Object(schema), false).map(Some)
+                Demand::schema("response_format.schema", Value::Object(schema), false, limits)
+                    .map(Some)
             }
             (FormatType::JsonSchema, Some(format), None) => {
                 let param = "response_format.json_schema.schema";
                 let strict = format.strict == Some(true);
-                Demand::schema(param, Value::Object(format.schema), strict).map(Some)
+                Demand::schema(param, Value::Object(format.schema), strict, limits).map(Some)
             }
             (FormatType::JsonSchema, None, _) => {
                 Err(ApiError::field("response_format.json_schema", "it is required"))
@@ -216,9 +231,11 @@ impl ResponseFormat {
 }
 
 impl StructuredOutputs {
-    fn demands(self) -> Result<Vec<Demand>, ApiError> {
+    fn demands(self, limits: &HttpLimits) -> Result<Vec<Demand>, ApiError> {
         let mut demands = Vec::new();
-        let json = self.json.map(|schema| Demand::schema("structured_outputs.json", schema, false));
+        let json = self
+            .json
+            .map(|schema| Demand::schema("structured_outputs.json", schema, false, limits));
         demands.extend(json.transpose()?);
         demands.extend(self.regex.map(|it| Demand::regex("structured_outputs.regex", it)));
         let choice = self.choice.map(|texts| Demand::choice("structured_outputs.choice", texts));
@@ -242,19 +259,21 @@ impl FormatFields {
     ) -> Result<Option<Demand>, ApiError> {
         let mut demands = Vec::new();
         if let Some(format) = self.response_format {
-            demands.extend(format.demand()?);
+            demands.extend(format.demand(limits)?);
         }
         demands.extend(self.guided_regex.map(|regex| Demand::regex("guided_regex", regex)));
         demands.extend(self.guided_grammar.map(|it| Demand::grammar("guided_grammar", it)));
         for (param, schema) in
             [("guided_json", self.guided_json), ("json_schema", self.json_schema)]
         {
-            demands.extend(schema.map(|schema| Demand::schema(param, schema, false)).transpose()?);
+            demands.extend(
+                schema.map(|schema| Demand::schema(param, schema, false, limits)).transpose()?,
+            );
         }
         let choice = self.guided_choice.map(|texts| Demand::choice("guided_choice", texts));
         demands.extend(choice.transpose()?);
         if let Some(outputs) = self.structured_outputs {
-            demands.extend(outputs.demands()?);
+            demands.extend(outputs.demands(limits)?);
         }
         // The sizes of tools were checked one by one.
         demands.extend(tool_call.map(|constraint| Demand::of("tools", constraint, 0)));
@@ -323,5 +342,9 @@ fn compile(
         return Err(ApiError::Unsupported { param: demand.param.into(), reason });
     };
     let compiled = constrain.compile(&demand.constraint, choices);
-    compiled.map_err(|error| ApiError::field(demand.param, error.reason))
+    compiled.map_err(|error| {
+        // Beside a format, tools may be at fault.
+        let param = if error.reason.starts_with("tools") { "tools" } else { demand.param };
+        ApiError::field(param, error.reason)
+    })
 }

@@ -197,6 +197,8 @@ pub(in crate::http) struct Tools {
     pub(in crate::http) bytes: usize,
     /// Which are strict.
     strict: Vec<bool>,
+    /// Where they stand in the request.
+    places: Vec<usize>,
 }
 
 impl Tools {
@@ -208,6 +210,7 @@ impl Tools {
             bytes: values.iter().map(|value| value.to_string().len()).sum(),
             values,
             strict: places.iter().map(|at| self.strict[*at]).collect(),
+            places: places.iter().map(|at| self.places[*at]).collect(),
         }
     }
 
@@ -218,7 +221,7 @@ impl Tools {
             Value::Null => Value::Object(Map::new()),
             parameters => parameters.clone(),
         };
-        let at = format!("tools[{index}]#");
+        let at = format!("tools[{}]#", self.places[index]);
         loosen(&mut parameters, &at, self.strict[index], told);
         ToolSpec { name: self.names[index].clone(), parameters }
     }
@@ -262,6 +265,7 @@ pub(in crate::http) fn checked(
             return field("function", format!("it is larger than {} bytes", limits.schema_bytes));
         }
         checked.strict.push(tool.function.strict == Some(true));
+        checked.places.push(index);
         checked.names.push(tool.function.name);
         checked.values.push(value);
         checked.bytes += bytes;
@@ -273,6 +277,8 @@ pub(in crate::http) fn checked(
 pub(in crate::http) struct ToolPlan {
     /// Those that the model is told of.
     pub(in crate::http) tools: Tools,
+    /// The names of those that it may call.
+    callable: Vec<String>,
     /// Present where a call is a must.
     pub(in crate::http) constraint: Option<Constraint>,
     /// Whether a reply may have more than one call.
@@ -322,7 +328,13 @@ pub(in crate::http) fn plan(
             (tools, Some(constraint))
         }
     };
-    Ok(ToolPlan { tools, constraint, parallel, not_enforced })
+    let callable = match &constraint {
+        Some(Constraint::ToolCall { tools, .. }) => {
+            tools.iter().map(|it| it.name.clone()).collect()
+        }
+        _ => tools.names.clone(),
+    };
+    Ok(ToolPlan { tools, callable, constraint, parallel, not_enforced })
 }
 
 /// Which calls a reply may have.
@@ -337,7 +349,7 @@ pub(in crate::http) struct Calls {
 impl ToolPlan {
     /// Which calls the reply may have; whether it is held to a grammar, by these tools or otherwise.
     pub(in crate::http) fn calls(&self, is_constrained: bool) -> Calls {
-        Calls { names: self.tools.names.clone(), must: is_constrained, parallel: self.parallel }
+        Calls { names: self.callable.clone(), must: is_constrained, parallel: self.parallel }
     }
 
     /// Whether there is a tool that the model may call.
@@ -376,6 +388,8 @@ pub(super) struct ReplySplitter {
     must_call: bool,
     parallel: bool,
     calls: usize,
+    /// Whether the last call is not complete.
+    is_cut: bool,
 }
 
 impl ReplySplitter {
@@ -386,7 +400,7 @@ impl ReplySplitter {
         });
         let (must_call, parallel) = (calls.must, calls.parallel);
         let reasoning = ReasoningStream::new(thinking);
-        Self { reasoning, parts: Vec::new(), stream, must_call, parallel, calls: 0 }
+        Self { reasoning, parts: Vec::new(), stream, must_call, parallel, calls: 0, is_cut: false }
     }
 
     /// Whether the last push was of thoughts, or went on with them.
@@ -397,6 +411,11 @@ impl ReplySplitter {
     /// The calls so far.
     pub(super) fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Whether there are calls, all of them complete.
+    pub(super) fn has_called(&self) -> bool {
+        self.calls > 0 && !self.is_cut
     }
 
     /// Takes more of the reply; what is sure is added to `pieces`.
@@ -433,16 +452,16 @@ impl ReplySplitter {
         let mut parts = std::mem::take(&mut self.parts);
         self.reasoning.finish(&mut parts);
         self.push_parts(&mut parts, pieces);
-        let end = match reason {
-            FinishReason::Length => ToolCallStream::finish_cut,
-            _ => ToolCallStream::finish,
-        };
+        // What must be a call is one, however it ends: its beginning has been told.
+        let is_cut = reason == FinishReason::Length || self.must_call;
+        let end = if is_cut { ToolCallStream::finish_cut } else { ToolCallStream::finish };
         let events = self.stream.as_mut().map(end).unwrap_or_default();
         self.sort(events, pieces);
     }
 
     fn sort(&mut self, events: Vec<ToolCallEvent>, pieces: &mut Vec<Piece>) {
         for event in events {
+            self.is_cut |= matches!(event, ToolCallEvent::CallCut { .. });
             // Who asked for one call at a time gets the first.
             let is_wanted = self.parallel || self.calls == 0;
             match event {

@@ -17,7 +17,7 @@
 const MAX_DEPTH = 12; // quotes and lists inside each other; deeper ones are text
 const MAX_COLUMNS = 64;
 
-const FENCE = /^( {0,3})(`{3,}|~{3,})[ \t]*([^`]*)$/;
+const FENCE = /^( {0,3})(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
 const QUOTE = /^ {0,3}> ?/;
@@ -174,7 +174,7 @@ class Level {
 function heading(line) {
   const level = HEADING.exec(line)[1].length;
   let text = line.trim().slice(level).trim();
-  const bare = text.replace(/#+$/, "");
+  const bare = text.replace(/(?<!#)#+$/, "");
   if (bare === "" || bare.endsWith(" ")) text = bare.trim();
   return { type: "heading", level, text };
 }

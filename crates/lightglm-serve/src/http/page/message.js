@@ -94,7 +94,7 @@ export class ModelMessage {
     const parts = [];
     if (this.message.stats) parts.push(this.stats);
     const notes = { stopped: "stopped", length: "cutOff", content_filter: "filtered" };
-    if (notes[finish]) {
+    if (Object.hasOwn(notes, finish)) {
       const note = h("span", { class: "note" });
       setText(note, notes[finish]);
       parts.push(note);

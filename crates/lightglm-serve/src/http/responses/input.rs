@@ -1,5 +1,7 @@
 //! Items of a conversation, and the messages that they are.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::http::dialect::{Translation, joined_texts, list_at, text_at};
@@ -31,7 +33,7 @@ pub(super) fn translate_input(input: &Value, chat: &mut Translation) -> Result<(
     if items.is_empty() {
         return Err(ApiError::field("input", "it must have an item"));
     }
-    let mut items_read = Items { chat, thoughts: None, call_ids: Vec::new(), calling: false };
+    let mut items_read = Items { chat, thoughts: None, call_ids: HashSet::new(), calling: false };
     for (index, item) in items.iter().enumerate() {
         items_read.take(&format!("input[{index}]"), item)?;
     }
@@ -43,7 +45,7 @@ struct Items<'a> {
     /// Thoughts that belong to the next message or call.
     thoughts: Option<String>,
     /// The calls so far.
-    call_ids: Vec<String>,
+    call_ids: HashSet<String>,
     /// Whether the last message is an assistant's that a call can join.
     calling: bool,
 }
@@ -100,10 +102,9 @@ impl Items<'_> {
         let id = text_at(at, item, "call_id")?;
         let name = text_at(at, item, "name")?;
         let arguments = text_at(at, item, "arguments")?;
-        if self.call_ids.iter().any(|known| known == id) {
+        if !self.call_ids.insert(id.to_owned()) {
             return Err(ApiError::field(format!("{at}.call_id"), "another call has it"));
         }
-        self.call_ids.push(id.to_owned());
         let function = json!({"name": name, "arguments": arguments});
         let call = json!({"id": id, "type": "function", "function": function});
         let joins = self.calling && self.thoughts.is_none();
@@ -125,7 +126,7 @@ impl Items<'_> {
 
     fn output(&mut self, at: &str, item: &Value) -> Result<(), ApiError> {
         let id = text_at(at, item, "call_id")?;
-        if !self.call_ids.iter().any(|known| known == id) {
+        if !self.call_ids.contains(id) {
             let reason = "no function_call before it has this id";
             return Err(ApiError::field(format!("{at}.call_id"), reason));
         }

@@ -15,8 +15,8 @@ pub(super) struct Echo {
     pub(super) metadata: Map<String, Value>,
     pub(super) max_output_tokens: Option<u64>,
     pub(super) parallel_tool_calls: bool,
-    pub(super) temperature: f32,
-    pub(super) top_p: f32,
+    pub(super) temperature: f64,
+    pub(super) top_p: f64,
     pub(super) top_logprobs: u64,
     pub(super) tool_choice: Value,
     pub(super) tools: Value,
@@ -31,7 +31,7 @@ pub(super) struct Echo {
 impl Echo {
     /// The server's defaults, where the request did not say.
     pub(super) fn sampled(&mut self, params: &SamplingParams) {
-        (self.temperature, self.top_p) = (params.temperature, params.top_p);
+        (self.temperature, self.top_p) = (written(params.temperature), written(params.top_p));
     }
 }
 
@@ -87,7 +87,7 @@ pub(in crate::http) struct ResponseObject<'a> {
     /// False.
     pub(super) store: bool,
     /// What was used.
-    pub(super) temperature: f32,
+    pub(super) temperature: f64,
     /// As in the request.
     #[schema(value_type = Object)]
     pub(super) text: &'a Value,
@@ -100,7 +100,7 @@ pub(in crate::http) struct ResponseObject<'a> {
     /// As in the request.
     pub(super) top_logprobs: u64,
     /// What was used.
-    pub(super) top_p: f32,
+    pub(super) top_p: f64,
     /// `disabled`.
     pub(super) truncation: &'static str,
     /// What it took; absent until it is over.
@@ -163,4 +163,9 @@ impl From<&Usage> for ResponseUsage {
 /// The log-probabilities of some tokens, as JSON.
 pub(super) fn logprob_values(entries: &[TokenEntry]) -> Vec<Value> {
     entries.iter().filter_map(|entry| serde_json::to_value(entry).ok()).collect()
+}
+
+/// A number as it was written: 0.7 and not what of it is left in 32 bits.
+fn written(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(number.into())
 }

@@ -123,7 +123,8 @@ struct Reasoning {
 impl FromJson for ResponsesRequest {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
         refuse("", value, &REFUSED)?;
-        refuse_foreign(value, &["temperature", "top_p", "top_logprobs"])?;
+        let own = ["temperature", "top_p", "top_logprobs", "tool_choice", "parallel_tool_calls"];
+        refuse_foreign(value, &own)?;
         refuse_unmet(value)?;
         read(value)
     }

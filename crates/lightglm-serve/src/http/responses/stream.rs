@@ -1,5 +1,6 @@
 //! A response while it is made: its items, and the events that tell of them.
 
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::object::{Echo, ResponseObject, ResponseUsage, logprob_values};
@@ -323,7 +324,8 @@ impl Encode for ResponseEvents {
         progress.begin(out);
         progress.close("incomplete", out);
         progress.status = "failed";
-        let code = if error.status().is_server_error() { "server_error" } else { "invalid_prompt" };
+        let is_prompt = error.status() == StatusCode::BAD_REQUEST;
+        let code = if is_prompt { "invalid_prompt" } else { "server_error" };
         progress.error = Some(json!({"code": code, "message": error.message()}));
         progress.tell_of_response("response.failed", out);
     }

@@ -1,5 +1,7 @@
 //! Tools of a response, which lie flat where a chat's are nested.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -29,8 +31,9 @@ pub(super) fn translate_tools(
 ) -> Result<(), ApiError> {
     let tools = optional_list("tools", tools)?;
     let (choice, allowed) = chosen(choice)?;
+    let callable: Option<HashSet<&String>> = allowed.as_ref().map(|names| names.iter().collect());
     let mut own = Vec::with_capacity(tools.len());
-    let mut names = Vec::with_capacity(tools.len());
+    let mut names = HashSet::with_capacity(tools.len());
     for (index, tool) in tools.iter().enumerate() {
         let at = format!("tools[{index}]");
         let tool: FlatTool = read_at(&at, tool)?;
@@ -41,9 +44,9 @@ pub(super) fn translate_tools(
         let Some(name) = tool.name else {
             return Err(ApiError::field(format!("{at}.name"), "it is required"));
         };
-        names.push(name.clone());
+        names.insert(name.clone());
         // The model is not told of tools that it must not call.
-        if allowed.as_ref().is_some_and(|allowed| !allowed.contains(&name)) {
+        if callable.as_ref().is_some_and(|callable| !callable.contains(&name)) {
             continue;
         }
         chat.name(format!("tools[{}]", own.len()), at.clone());

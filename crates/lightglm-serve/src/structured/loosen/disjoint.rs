@@ -31,6 +31,10 @@ impl<'a> Compare<'a, '_> {
         if a == &Value::Bool(false) || b == &Value::Bool(false) {
             return true;
         }
+        // null is accepted by both.
+        if [a, b].iter().all(|schema| schema.get("nullable") == Some(&Value::Bool(true))) {
+            return false;
+        }
         for (one, other) in [(a, b), (b, a)] {
             if let Some(target) = self.target(one)
                 && self.exclude(target, other, level + 1)
@@ -49,7 +53,15 @@ impl<'a> Compare<'a, '_> {
                 return true;
             }
         }
-        types_exclude(a, b) || values_exclude(a, b) || self.properties_exclude(a, b, level)
+        types_exclude(a, b) || self.values_exclude(a, b) || self.properties_exclude(a, b, level)
+    }
+
+    /// Whether both are lists that have no value in common.
+    fn values_exclude(&mut self, a: &Value, b: &Value) -> bool {
+        let (Some(a), Some(b)) = (values(a), values(b)) else { return false };
+        let comparisons = a.len().saturating_mul(b.len());
+        *self.left = self.left.saturating_sub(comparisons / 64);
+        comparisons < MOST_VALUES && values_exclude(&a, &b)
     }
 
     fn target(&self, schema: &Value) -> Option<&'a Value> {
@@ -114,11 +126,10 @@ fn values(schema: &Value) -> Option<Vec<&Value>> {
     }
 }
 
-fn values_exclude(a: &Value, b: &Value) -> bool {
-    let (Some(a), Some(b)) = (values(a), values(b)) else { return false };
+fn values_exclude(a: &[&Value], b: &[&Value]) -> bool {
     let same = |a: &Value, b: &Value| match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,
         _ => a == b,
     };
-    a.len().saturating_mul(b.len()) < MOST_VALUES && !a.iter().any(|a| b.iter().any(|b| same(a, b)))
+    !a.iter().any(|a| b.iter().any(|b| same(a, b)))
 }

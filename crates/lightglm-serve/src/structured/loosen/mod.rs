@@ -45,6 +45,10 @@ pub fn loosen(schema: &mut Value, at: &str, strict: bool, told: &mut Vec<String>
 /// Largest bound of a number that is followed: what `i64` holds.
 const MOST_BOUND: f64 = 9.2e18;
 
+/// Places that are told of one schema, and the characters of a place: names are the client's.
+const MOST_TOLD: usize = 64;
+const LONGEST_TOLD: usize = 256;
+
 struct Walk<'a> {
     root: &'a Value,
     strict: bool,
@@ -67,7 +71,7 @@ impl Walk<'_> {
         self.name_by_properties(fields);
         close_unevaluated(fields);
         if fields.get("format").is_some_and(|f| f.as_str().is_none_or(|f| !is_format(f))) {
-            fields.remove("format");
+            fields.shift_remove("format");
         }
         self.drop_keywords(fields, at);
         self.drop_patterns(fields, at);
@@ -92,27 +96,31 @@ impl Walk<'_> {
                 _ => {}
             }
         }
+        combine_last(fields);
         allow_null(schema);
     }
 
     fn tell(&mut self, at: &str, keyword: &str) {
-        self.told.push(format!("{at}/{keyword}"));
+        if self.told.len() < MOST_TOLD {
+            let place: String = at.chars().take(LONGEST_TOLD).collect();
+            self.told.push(format!("{place}/{keyword}"));
+        }
     }
 
     /// Older drafts' ways to say what the newest one says otherwise.
     fn modernize(&mut self, fields: &mut Map<String, Value>, at: &str) {
         // Which draft it is does not matter any more.
         if at.ends_with('#') {
-            fields.remove("$schema");
+            fields.shift_remove("$schema");
         }
         if fields.get("items").is_some_and(Value::is_array) {
-            let rest = fields.remove("additionalItems");
-            if let Some(list) = fields.remove("items") {
+            let rest = fields.shift_remove("additionalItems");
+            if let Some(list) = fields.shift_remove("items") {
                 fields.insert("prefixItems".to_owned(), list);
             }
             fields.extend(rest.map(|rest| ("items".to_owned(), rest)));
         }
-        fields.remove("additionalItems");
+        fields.shift_remove("additionalItems");
         for keyword in COUNTS {
             let count = fields.get(keyword).and_then(Value::as_f64);
             // 2.0 is an integer.
@@ -124,8 +132,8 @@ impl Walk<'_> {
         for (exclusive, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")]
         {
             if let Some(Value::Bool(is_exclusive)) = fields.get(exclusive).cloned() {
-                fields.remove(exclusive);
-                let bound = if is_exclusive { fields.remove(bound) } else { None };
+                fields.shift_remove(exclusive);
+                let bound = if is_exclusive { fields.shift_remove(bound) } else { None };
                 fields.extend(bound.map(|bound| (exclusive.to_owned(), bound)));
             }
         }
@@ -139,7 +147,7 @@ impl Walk<'_> {
             .collect();
         for (keyword, asks) in dropped {
             if !asks || !self.strict {
-                fields.remove(&keyword);
+                fields.shift_remove(&keyword);
             }
             if asks && !self.strict {
                 self.tell(at, &keyword);
@@ -159,7 +167,7 @@ impl Walk<'_> {
         if let Some(Value::String(pattern)) = fields.get("pattern").cloned()
             && is_lost(self, &pattern)
         {
-            fields.remove("pattern");
+            fields.shift_remove("pattern");
             self.tell(at, "pattern");
         }
         let Some(Value::Object(named)) = fields.get_mut("patternProperties") else { return };
@@ -172,7 +180,7 @@ impl Walk<'_> {
         }
         if named.len() < before {
             // What the lost ones would have named must stay possible.
-            fields.remove("additionalProperties");
+            fields.shift_remove("additionalProperties");
             self.tell(at, "patternProperties");
         }
     }
@@ -196,7 +204,7 @@ impl Walk<'_> {
             return;
         }
         for keyword in ["minProperties", "maxProperties"] {
-            if fields.remove(keyword).is_some() {
+            if fields.shift_remove(keyword).is_some() {
                 self.tell(at, keyword);
             }
         }
@@ -209,7 +217,7 @@ impl Walk<'_> {
         }
         for keyword in ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"] {
             if fields.get(keyword).and_then(Value::as_f64).is_some_and(|x| x.abs() > MOST_BOUND) {
-                fields.remove(keyword);
+                fields.shift_remove(keyword);
                 self.tell(at, keyword);
             }
         }
@@ -222,7 +230,7 @@ impl Walk<'_> {
         if self.strict && !is_exact {
             return;
         }
-        let Some(options) = fields.remove("oneOf") else { return };
+        let Some(options) = fields.shift_remove("oneOf") else { return };
         if !fields.contains_key("anyOf") {
             fields.insert("anyOf".to_owned(), options);
         } else if let Value::Array(all) = fields.entry("allOf").or_insert_with(|| json!([])) {
@@ -239,17 +247,22 @@ impl Walk<'_> {
         let has_others =
             ["properties", "patternProperties"].iter().any(|key| fields.contains_key(*key));
         let Some(names) = fields.get("propertyNames").filter(|_| !has_others) else { return };
-        let list = match (names.get("enum"), names.get("const")) {
-            (Some(Value::Array(list)), _) => {
-                list.iter().map(|name| name.as_str().map(str::to_owned)).collect()
-            }
-            (None, Some(Value::String(name))) => Some(vec![name.clone()]),
-            _ => None,
-        };
+        if fields.contains_key("unevaluatedProperties") {
+            return;
+        }
         let only = |allowed: &[&str]| {
             names.as_object().is_some_and(|names| {
                 names.keys().all(|key| allowed.contains(&key.as_str()) || is_annotation(key))
             })
+        };
+        let list = match (names.get("enum"), names.get("const")) {
+            (Some(Value::Array(list)), None) if only(&["type", "enum"]) => {
+                list.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+            }
+            (None, Some(Value::String(name))) if only(&["type", "const"]) => {
+                Some(vec![name.clone()])
+            }
+            _ => None,
         };
         let pattern = names.get("pattern").and_then(Value::as_str);
         let pattern = pattern.filter(|pattern| only(&["type", "pattern"]) && is_followed(pattern));
@@ -258,12 +271,22 @@ impl Walk<'_> {
             (None, Some(pattern)) => ("patternProperties", vec![pattern.to_owned()]),
             (None, None) => return,
         };
-        let values = fields.remove("additionalProperties").unwrap_or(Value::Bool(true));
+        let values = fields.shift_remove("additionalProperties").unwrap_or(Value::Bool(true));
         let named: Map<String, Value> =
             names.into_iter().map(|name| (name, values.clone())).collect();
-        fields.remove("propertyNames");
+        fields.shift_remove("propertyNames");
         fields.insert(keyword.to_owned(), Value::Object(named));
         fields.insert("additionalProperties".to_owned(), json!(false));
+    }
+}
+
+/// Puts what combines schemas behind the object's own members: the compiler closes an object where it meets one
+/// of these, and would not see patterns that come after.
+fn combine_last(fields: &mut Map<String, Value>) {
+    for keyword in ["allOf", "anyOf", "oneOf", "$ref"] {
+        if let Some(schemas) = fields.shift_remove(keyword) {
+            fields.insert(keyword.to_owned(), schemas);
+        }
     }
 }
 
@@ -324,7 +347,7 @@ fn close_unevaluated(fields: &mut Map<String, Value>) {
         if fields.contains_key("contains") && plain == "items" {
             continue;
         }
-        if let Some(schema) = fields.remove(keyword) {
+        if let Some(schema) = fields.shift_remove(keyword) {
             fields.entry(plain).or_insert(schema);
         }
     }
@@ -333,7 +356,7 @@ fn close_unevaluated(fields: &mut Map<String, Value>) {
 /// OpenAPI 3.0's way to allow null.
 fn allow_null(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
-    if fields.remove("nullable") != Some(Value::Bool(true)) {
+    if fields.shift_remove("nullable") != Some(Value::Bool(true)) {
         return;
     }
     if let Some(Value::String(name)) = fields.get("type")
@@ -343,7 +366,7 @@ fn allow_null(schema: &mut Value) {
     }
     let definitions: Map<String, Value> = ["$defs", "definitions"]
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), fields.remove(*name)?)))
+        .filter_map(|name| Some(((*name).to_owned(), fields.shift_remove(*name)?)))
         .collect();
     let said = std::mem::take(schema);
     *schema = json!({ "anyOf": [said, { "type": "null" }] });

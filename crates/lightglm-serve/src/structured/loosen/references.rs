@@ -207,7 +207,7 @@ fn rewrite(value: &mut Value, references: &BTreeMap<String, String>) {
                     && references.contains_key(target)
                 {
                     let target = Value::String(target.clone());
-                    fields.remove(keyword);
+                    fields.shift_remove(keyword);
                     fields.insert("$ref".to_owned(), target);
                 }
             }
