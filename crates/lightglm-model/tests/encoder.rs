@@ -94,6 +94,18 @@ fn scores_are_those_of_a_cross_encoder() {
     }
 }
 
+/// What is cut off a pair is gone: it is not paired with all that was cut off the other.
+#[test]
+fn long_pairs_cost_what_they_are_long() {
+    let folder = &expected().cross[0].folder.clone();
+    let encoder = CrossEncoder::open(&data().join(folder)).unwrap();
+    let long = "a ".repeat(30_000);
+    let begin = std::time::Instant::now();
+    let input = encoder.encode(&long, &long).unwrap();
+    assert!(input.is_truncated() && input.whole_len >= 60_000);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(8), "{:?}", begin.elapsed());
+}
+
 #[test]
 fn a_vector_does_not_depend_on_its_company() {
     let expected = expected();

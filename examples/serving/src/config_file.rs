@@ -187,6 +187,10 @@ mod tests {
         let args = read(text, &["--port", "1", "--cors-origin=http://c"]).unwrap();
         assert_eq!((args.port, args.cors_origins), (1, vec!["http://c".into()]));
         assert_eq!(read("cors-origin = 'http://a'", &[]).unwrap().cors_origins, ["http://a"]);
+        // What an option of the command line needs may stand in the file.
+        let args = read("admin-port = 9", &["--admin-host", "127.0.0.2"]).unwrap();
+        assert_eq!(args.listen.admin_host.unwrap().to_string(), "127.0.0.2");
+        assert!(read("port = 1", &["--admin-host", "127.0.0.2"]).is_err());
     }
 
     #[test]

@@ -333,6 +333,12 @@ async fn what_is_wrong_with_documents_is_named() {
         let error = post(&router, RERANK, body.clone()).await.error();
         assert_eq!(error, (400, param.into(), code.into()), "{body}");
     }
+    // The query is read with each document.
+    let mut config = crate::client::config();
+    config.limits.encoder_tokens = 1;
+    let body = json!({"query": "aaa", "documents": ["a", "b", "c"]});
+    let error = post(&router_of(config), RERANK, body).await.error();
+    assert_eq!(error, (400, "query".into(), "invalid_value".into()));
     let cut = json!({"query": long, "documents": ["a", long], "truncate": true});
     post(&router, RERANK, cut).await.ok();
 }

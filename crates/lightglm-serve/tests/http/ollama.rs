@@ -239,6 +239,12 @@ async fn the_field_that_is_wrong_is_named() {
         (json!({"think": true}), "think"),
         (json!({"think": "low"}), "think"),
         (json!({"options": 3}), "options"),
+        // 0 and false ask for something, too.
+        (json!({"temperature": 0}), "temperature"),
+        (json!({"seed": 0}), "seed"),
+        (json!({"enable_thinking": false}), "enable_thinking"),
+        (json!({"tool_choice": "required"}), "tool_choice"),
+        (json!({"parallel_tool_calls": false}), "parallel_tool_calls"),
         (option("temperature", json!("hot")), "options.temperature"),
         (option("temperature", json!(9)), "options.temperature"),
         (option("top_k", json!(-3)), "options.top_k"),

@@ -70,6 +70,22 @@ async fn a_reply_says_what_it_took() {
     assert_eq!(line.get("finish_reason"), "length");
 }
 
+/// The answer to a HEAD has no body, and was sent all the same.
+#[tokio::test]
+async fn a_head_is_answered_like_another() {
+    let router = logged(Script::Say("x".into()));
+    for (id, path, level) in
+        [("head-models", "/v1/models", Level::INFO), ("head-health", "/health", Level::DEBUG)]
+    {
+        let request = Request::head(path)
+            .header("x-request-id", id)
+            .header(header::AUTHORIZATION, "Bearer alpha");
+        send(&router, request.body(Body::empty()).unwrap()).await;
+        let line = line(id);
+        assert_eq!((line.level, line.get("status")), (level, &json!(200)), "{line:?}");
+    }
+}
+
 #[tokio::test]
 async fn refusals_say_why_and_not_what_was_asked() {
     let router = logged(Script::Say("x".into()));

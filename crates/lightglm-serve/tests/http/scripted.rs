@@ -25,6 +25,8 @@ pub(crate) enum Script {
     Forever(Duration),
     /// A text, slowly.
     Slowly(String, Duration),
+    /// A text, which a stop string ends.
+    Stopped(String),
     /// A token, then a failure.
     Fail(EngineError),
     /// Nothing but a panic in the caller's thread.
@@ -231,7 +233,9 @@ fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, coun
     if let Script::UntilStop(text) = &script {
         return until_stop(&request, sink, text);
     }
+    let is_stopped = matches!(script, Script::Stopped(_));
     let (text, pause, failure) = match script {
+        Script::Stopped(text) => (Some(text), Duration::ZERO, None),
         Script::Say(text) => (Some(text), Duration::ZERO, None),
         Script::Slowly(text, pause) => (Some(text), pause, None),
         Script::Forever(pause) => (None, pause, None),
@@ -282,6 +286,7 @@ fn perform(mut request: EngineRequest, mut sink: EventSink, script: Script, coun
             .map(|id| TokenLogprob { token: id + 97, logprob: -(id as f32) });
         usage.completion_tokens += 1;
         let finish = match next {
+            None if is_stopped => Some(FinishReason::StopString),
             None => Some(FinishReason::Eos),
             Some(_) if usage.completion_tokens >= request.params.max_tokens => {
                 Some(FinishReason::Length)

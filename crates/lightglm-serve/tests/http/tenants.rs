@@ -303,6 +303,17 @@ async fn a_quota_that_is_used_up_stops_generating_alone() {
     ask(&router, "small", COMPLETIONS, body()).await.ok();
 }
 
+/// A key that is nothing is nobody's, and every request without one would have it.
+#[tokio::test]
+async fn nothing_is_no_key() {
+    let mut empty = tenant("empty", |_| {});
+    empty.key = KeyDigest::of("");
+    assert!(Tenants::new(vec![empty]).is_err());
+    let router = served(&Scripted::saying("x"), &Tenants::default());
+    let request = Request::get("/v1/models").header("x-api-key", "").body(Body::empty());
+    assert_eq!(send(&router, request.unwrap()).await.error().2, "missing_api_key");
+}
+
 /// Who goes away pays for what was made, also where nobody read it.
 #[test]
 fn what_was_given_up_is_paid_for() {

@@ -435,3 +435,35 @@ async fn a_format_beside_tools_allows_both() {
     let body = json!({"tools": tools(), "response_format": {"type": "json_object"}, "tool_choice": "required"});
     assert_eq!(post(&router, CHAT, chat(body)).await.error().1, "tools");
 }
+
+/// A stop string within a call that has to be: the call is told as far as it came, once, and not as complete.
+#[tokio::test]
+async fn a_stop_string_within_a_forced_call_ends_it() {
+    let engine =
+        Scripted::following(crate::scripted::Script::Stopped("get_weather\n{\"city\": \"P".into()));
+    let router = forced(&engine);
+    let mut body = chat(json!({"tools": tools(), "tool_choice": "required", "stop": ["aris"]}));
+    let choice = &post(&router, CHAT, body.clone()).await.ok()["choices"][0];
+    let function = json!({"name": "get_weather", "arguments": "{\"city\": \"P"});
+    assert_eq!(choice["message"]["tool_calls"][0]["function"], function);
+    assert_eq!(
+        (&choice["message"]["content"], &choice["finish_reason"]),
+        (&Value::Null, &json!("stop"))
+    );
+    body["stream"] = true.into();
+    let events = post(&router, CHAT, body).await.events();
+    assert_eq!(streamed_calls(&events)[0].2, "{\"city\": \"P");
+    let said = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(said.collect::<String>(), "");
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "stop");
+}
+
+/// A name that is cut is the only one that may be called, though the model knows others.
+#[tokio::test]
+async fn a_cut_name_is_the_chosen_functions() {
+    let named = json!({"type": "function", "function": {"name": "get_weather"}});
+    let body = chat(json!({"tools": tools(), "tool_choice": named, "max_tokens": 4}));
+    let reply = post(&forced(&Scripted::saying("get_weather\n{}")), CHAT, body).await.ok();
+    let call = &reply["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(*call, json!({"name": "get_weather", "arguments": ""}));
+}

@@ -52,6 +52,16 @@ fn what_is_dropped_is_told() {
         ),
         (json!({ "oneOf": [{ "type": "string" }, { "minLength": 2 }] }), vec!["#/oneOf"]),
         (json!({ "oneOf": [{ "type": "string" }, { "type": "integer" }] }), vec![]),
+        // null is either.
+        (
+            json!({ "oneOf": [{ "type": "string", "nullable": true }, { "type": "integer", "nullable": true }] }),
+            vec!["#/oneOf"],
+        ),
+        (json!({ "propertyNames": { "enum": ["a", "b"] } }), vec![]),
+        (
+            json!({ "propertyNames": { "enum": ["a", "bb"], "maxLength": 1 } }),
+            vec!["#/propertyNames"],
+        ),
         (json!({ "properties": { "a": {} }, "minProperties": 1 }), vec!["#/minProperties"]),
         (json!({ "unevaluatedProperties": false, "properties": {} }), vec![]),
         (json!({ "unevaluatedProperties": false, "allOf": [{}] }), vec!["#/unevaluatedProperties"]),
@@ -137,4 +147,33 @@ fn what_says_the_same_is_rewritten() {
             assert_eq!(loose, wanted, "{schema}");
         }
     }
+}
+
+/// What of a schema that is made to hurt: the work is bounded, and so is what is told.
+#[test]
+fn hostile_schemas_are_loosened_soon() {
+    let begin = std::time::Instant::now();
+    let values = |last: &str| {
+        let mut values: Vec<String> = (0..220).map(|i| format!("{last}{i}")).collect();
+        values.push("common".into());
+        json!({ "enum": values })
+    };
+    let object = |of: &str| {
+        let names: Vec<String> = (0..300).map(|i| format!("p{i}")).collect();
+        let properties: serde_json::Map<_, _> = names
+            .iter()
+            .map(|name| (name.clone(), json!({ "$ref": format!("#/$defs/{of}") })))
+            .collect();
+        json!({ "type": "object", "properties": properties, "required": names })
+    };
+    let options: Vec<_> = (0..30).map(|i| object(if i % 2 == 0 { "a" } else { "b" })).collect();
+    let mut schema = json!({ "oneOf": options, "$defs": { "a": values("a"), "b": values("b") } });
+    loosen(&mut schema, "#", false, &mut Vec::new());
+    let long = "n".repeat(30_000);
+    let parts: serde_json::Map<_, _> =
+        (0..1000).map(|i| (format!("a{i}"), json!({ "uniqueItems": true }))).collect();
+    let mut told = Vec::new();
+    loosen(&mut json!({ "properties": { long: { "properties": parts } } }), "#", false, &mut told);
+    assert!(!told.is_empty() && told.iter().map(String::len).sum::<usize>() < 64 << 10);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
 }
