@@ -8,7 +8,7 @@ use super::error::ApiError;
 
 /// A body's first bytes, which are not counted: who sends little is never refused because others send much, and
 /// how many of them there can be is what connections there can be.
-const FREE: usize = 64 << 10;
+pub(super) const FREE: usize = 64 << 10;
 
 /// Memory is taken so much at a time.
 const PIECE: usize = 64 << 10;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use lightglm_generation::SamplingParams;
 
+use super::body_budget::FREE;
 use super::connections::AllowedHost;
 use super::tenants::Tenants;
 
@@ -240,11 +241,10 @@ impl HttpLimits {
         if let Some(field) = nothing.or(never) {
             return Err(ServerConfigError::Limit { field, least: 1 });
         }
-        if self.arriving_bytes < self.body_bytes {
-            return Err(ServerConfigError::Limit {
-                field: "arriving_bytes",
-                least: self.body_bytes,
-            });
+        // One body has to fit.
+        let least = self.body_bytes.saturating_sub(FREE);
+        if self.arriving_bytes < least {
+            return Err(ServerConfigError::Limit { field: "arriving_bytes", least });
         }
         match self.priority {
             ..0 => Err(ServerConfigError::Limit { field: "priority", least: 0 }),

@@ -201,7 +201,7 @@ fn slow_bodies_take_no_place_of_a_request() {
 #[test]
 fn bodies_that_arrive_are_bounded_together() {
     let mut config = config();
-    config.limits.arriving_bytes = 128 << 10;
+    (config.limits.body_bytes, config.limits.arriving_bytes) = (192 << 10, 128 << 10);
     let running = Running::start(&Scripted::saying("hello"), config);
     let large = chat(json!({"user_data": "u".repeat(190 << 10)})).to_string();
     let refused = || {
