@@ -73,8 +73,8 @@ def langchain(url, model, script):
         found = chat.with_structured_output(Person, method=method).invoke("Bob is 5 years old.")
         assert isinstance(found, Person), found
     forced = chat.bind_tools([get_weather], tool_choice="any").invoke("Weather?")
-    assert [call["name"] for call in forced.tool_calls] == ["get_weather"][: len(forced.tool_calls)]
-    assert forced.tool_calls, forced
+    # One call or more; the last may be cut.
+    assert {call["name"] for call in forced.tool_calls} == {"get_weather"}, forced
     if script is None:
         return
     chat = ChatOpenAI(base_url=script, api_key="none", model="tool1", max_retries=0, temperature=0)
