@@ -81,7 +81,7 @@ class Target:
                 stream.shutdown(socket.SHUT_WR)
                 while piece := stream.recv(65536):
                     answer += piece
-            except (TimeoutError, ConnectionError):
+            except OSError:  # closed, in whatever way: who closes is right as well
                 pass
         return answer
 
