@@ -67,6 +67,9 @@ fn run() -> Result<()> {
     if args.truncate {
         embedder = embedder.truncating();
     }
+    if embedder.assumes_mean() {
+        eprintln!("{}: no modules.json, so the mean of a text's tokens is taken", embedder.name());
+    }
     let started = Instant::now();
     let vectors = embedder.embed(&lines)?;
     let seconds = started.elapsed().as_secs_f64();

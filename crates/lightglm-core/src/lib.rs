@@ -17,7 +17,9 @@
 //! The traits have few methods on purpose: what only one implementor could honour stays with that
 //! implementor (docs/architecture.md, "Seams").
 
+mod cosine;
 mod effective_weight;
+mod fast_exp;
 mod kv_cache;
 mod kv_dtype;
 mod kv_shape;
@@ -34,7 +36,9 @@ mod slice_linear;
 mod training;
 mod weights;
 
+pub use cosine::cosine;
 pub use effective_weight::{EffectiveWeight, ReplaceWeight};
+pub use fast_exp::{exp_nonpositive, max_of};
 pub use kv_cache::{
     FloatKvLayer, Int8KvLayer, KV_BLOCK, KvCache, KvCacheError, KvLayer, SequenceId,
 };

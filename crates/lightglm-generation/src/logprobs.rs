@@ -1,6 +1,8 @@
 //! Log-probabilities under the model's own distribution.
 
-use crate::fast_exp::{exp_sum, max};
+use lightglm_core::max_of;
+
+use crate::exp_sum::exp_sum;
 use crate::truncation::kth_largest;
 
 /// A token and the natural logarithm of its probability.
@@ -14,14 +16,24 @@ pub struct TokenLogprob {
 
 /// `ln sum_i exp(logits[i])`.
 pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = max(logits);
+    let max = max_of(logits);
     f64::from(max) + exp_sum(logits, max).ln()
 }
 
 /// `log_softmax(logits)[token]`; minus infinity for a token outside of the vocabulary.
 pub fn log_softmax_at(logits: &[f32], token: u32) -> f32 {
+    logprob_of(logits, token, log_sum_exp(logits))
+}
+
+/// [`log_softmax_at`] and [`top_logprobs`] of one row, whose sum is taken once.
+pub fn token_logprobs(logits: &[f32], token: u32, n: usize) -> (f32, Vec<TokenLogprob>) {
+    let sum = log_sum_exp(logits);
+    (logprob_of(logits, token, sum), top_logprobs_with(logits, n, sum))
+}
+
+fn logprob_of(logits: &[f32], token: u32, log_sum_exp: f64) -> f32 {
     let logit = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    (f64::from(logit) - log_sum_exp(logits)) as f32
+    (f64::from(logit) - log_sum_exp) as f32
 }
 
 /// The `n` most likely tokens (all, where there are fewer), best first, the lower id first among
@@ -59,6 +71,7 @@ mod tests {
         for (entry, p) in top.iter().zip([0.4f32, 0.2, 0.2, 0.1]) {
             assert!((entry.logprob - p.ln()).abs() < 1e-6);
             assert_eq!(entry.logprob, log_softmax_at(&logits, entry.token));
+            assert_eq!(token_logprobs(&logits, entry.token, 4), (entry.logprob, top.clone()));
         }
         assert_eq!(top_logprobs(&logits, 9).len(), 5);
         assert_eq!(top_logprobs(&logits, 0), []);

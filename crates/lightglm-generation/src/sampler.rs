@@ -1,9 +1,10 @@
 //! `Sampler`: chooses a token from logits.
 
+use lightglm_core::max_of;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::fast_exp::{BLOCK, exp_in_place, max};
+use crate::exp_sum::{BLOCK, exp_in_place};
 use crate::logits_processor::{LogitsProcessor, TokenHistory};
 use crate::logprobs::{TokenLogprob, log_sum_exp, top_logprobs_with};
 use crate::penalties::{Ban, Bias, Penalties};
@@ -93,7 +94,7 @@ impl Sampler {
             processor.process(history, logits)?;
         }
         refuse_bad_logits(logits)?;
-        let max = max(logits);
+        let max = max_of(logits);
         if max == f32::NEG_INFINITY {
             return Err(SampleError::NothingToSample);
         }

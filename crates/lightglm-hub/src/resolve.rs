@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::default_model::SMOLLM2;
 use crate::embedding_model::MINILM;
+use crate::pinned::Pinned;
 use crate::reference::ModelReference;
 use crate::{Hub, HubError, ResolveOptions, hugging_face, model_scope};
 

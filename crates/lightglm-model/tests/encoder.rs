@@ -283,7 +283,7 @@ fn a_plain_encoder_is_pooled_by_mean_and_gives_no_scores() {
     let folder = copy("bert");
     fs::remove_file(folder.path().join("modules.json")).unwrap();
     let encoder = SentenceEncoder::open(folder.path()).unwrap();
-    assert!(!encoder.normalizes());
+    assert!(!encoder.normalizes() && encoder.assumes_mean() && !open("bert").assumes_mean());
     let error = CrossEncoder::open(folder.path()).unwrap_err();
     assert!(matches!(error, EncoderError::NoScores { .. }), "{error}");
 }

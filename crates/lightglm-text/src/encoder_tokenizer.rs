@@ -32,6 +32,22 @@ impl EncoderInput {
     pub fn is_truncated(&self) -> bool {
         self.whole_len > self.ids.len()
     }
+
+    /// The `inputs` in runs of `tokens` tokens at most, and of at least one input each.
+    pub fn runs(inputs: &[Self], tokens: usize) -> impl Iterator<Item = &[Self]> {
+        let mut rest = inputs;
+        std::iter::from_fn(move || {
+            let mut taken = 0;
+            let fitting = rest.iter().take_while(|input| {
+                let first = taken == 0;
+                taken += input.ids.len().max(1);
+                first || taken <= tokens
+            });
+            let (run, others) = rest.split_at(fitting.count());
+            rest = others;
+            (!run.is_empty()).then_some(run)
+        })
+    }
 }
 
 /// The tokenizer.json of an encoder: WordPiece, SentencePiece's unigrams, or any that Hugging Face's

@@ -111,6 +111,10 @@ impl ServeArgs {
         let (scheme, kv_dtype) = (model.scheme().to_owned(), self.model.kv_dtype);
         let mut server = Server::new(model, options)?;
         if let Some(embedder) = embedder {
+            if embedder.assumes_mean() {
+                let name = embedder.name();
+                eprintln!("{name}: no modules.json, so the mean of a text's tokens is taken");
+            }
             server = server.with_embedder(embedder);
         }
         if let Some(reranker) = reranker {

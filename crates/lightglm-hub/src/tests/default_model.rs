@@ -12,6 +12,7 @@ use zip::write::SimpleFileOptions;
 use super::fake_hub::{COMMIT, FakeHub, options};
 use crate::default_model::PinnedModel;
 use crate::error::chain;
+use crate::pinned::Pinned;
 use crate::sha256::copy_and_hash;
 use crate::{Activity, DEFAULT_MODEL, PipCommand, ProgressCallback, ResolveOptions, resolve};
 

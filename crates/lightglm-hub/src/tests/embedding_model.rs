@@ -11,6 +11,7 @@ use super::default_model::{hash, listing, nowhere, pip_runs, pip_with};
 use super::fake_hub::{FakeHub, options};
 use crate::embedding_model::PinnedFolder;
 use crate::error::chain;
+use crate::pinned::Pinned;
 use crate::{DEFAULT_EMBEDDING_MODEL, Hub, ModelReference, ResolveOptions, resolve};
 
 const WEIGHTS: &[u8] = b"weights and so on, and so on";

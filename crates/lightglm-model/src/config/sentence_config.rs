@@ -62,6 +62,9 @@ pub struct SentenceConfig {
     pub encoder: PathBuf,
     /// What is taken of the tokens' vectors, one behind the other.
     pub pooling: Vec<Pooling>,
+    /// Whether no file says what is taken, so that it is the mean; a cache that another program filled may lack the
+    /// file.
+    pub assumes_mean: bool,
     /// What happens to that.
     pub steps: Vec<SentenceStep>,
     /// Tokens of the longest text, those around it included, where a file says so.
@@ -84,6 +87,7 @@ impl SentenceConfig {
         let mut config = Self::plain(folder)?;
         let file = folder.join("modules.json");
         if file.exists() {
+            config.assumes_mean = false;
             config.read_modules(folder, &file)?;
         }
         config.read_encoder()?;
@@ -105,6 +109,7 @@ impl SentenceConfig {
         let mut config = Self {
             encoder: folder.to_owned(),
             pooling: vec![Pooling::Mean],
+            assumes_mean: true,
             steps: Vec::new(),
             max_seq_length: None,
             do_lower_case: false,

@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use lightglm_core::{exp_nonpositive, max_of};
 use lightglm_kernels::cpu::team::parallel_for;
 
 use super::parameters::Norm;
@@ -124,45 +125,15 @@ fn erf(x: f32) -> f32 {
 
 /// The hyperbolic tangent by `exp`, whose argument is never above 0.
 fn tanh(x: f32) -> f32 {
-    let e = exp(-2.0 * x.abs());
+    let e = exp_nonpositive(-2.0 * x.abs());
     ((1.0 - e) / (1.0 + e)).copysign(x)
-}
-
-/// `e^x` for `x <= 0`, within 2 units in the last place; 0 below -87.
-///
-/// Source: Cephes, `expf.c`.
-fn exp(x: f32) -> f32 {
-    /// Adding and subtracting it rounds to an integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    const SMALLEST: f32 = -87.0;
-    let clamped = if x < SMALLEST { SMALLEST } else { x };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = clamped - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4_f32;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p * r + coefficient;
-    }
-    let mantissa = p * r * r + r + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    let y = mantissa * f32::from_bits(exponent);
-    if x < SMALLEST { 0.0 } else { y }
 }
 
 /// `row = softmax(scale * row)`.
 pub(super) fn softmax(row: &mut [f32], scale: f32) {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        lanes
-            .iter_mut()
-            .zip(chunk)
-            .for_each(|(lane, &x)| *lane = if x > *lane { x } else { *lane });
-    }
-    let most = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let most = max_of(row);
     for x in row.iter_mut() {
-        *x = exp((*x - most) * scale);
+        *x = exp_nonpositive((*x - most) * scale);
     }
     let inverse = 1.0 / sum(row, |x| x);
     row.iter_mut().for_each(|x| *x *= inverse);

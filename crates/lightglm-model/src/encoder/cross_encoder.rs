@@ -8,12 +8,9 @@ use lightglm_text::{EncoderInput, EncoderTokenizer};
 use super::error::EncoderError;
 use super::layers::Encoder;
 use super::parameters::{Affine, Parameters};
-use super::sentence_encoder::passes;
+use super::sentence_encoder::TOKENS_PER_PASS;
 use crate::config::{EncoderConfig, Positions, ScoreActivation, SentenceConfig};
 use crate::weights::SafetensorsCheckpoint;
-
-/// Tokens of one pass, as of a `SentenceEncoder`.
-const TOKENS_PER_PASS: usize = 1024;
 
 /// An encoder with a head that says how well two texts go together: a folder with
 /// `BertForSequenceClassification` or `XLMRobertaForSequenceClassification` of one label
@@ -93,7 +90,7 @@ impl CrossEncoder {
     /// As [`Encoder::forward`]; a pair is named by its place in `inputs`.
     pub fn score(&self, inputs: &[EncoderInput]) -> Result<Vec<f32>, EncoderError> {
         let mut scores = Vec::with_capacity(inputs.len());
-        for pass in passes(inputs, TOKENS_PER_PASS) {
+        for pass in EncoderInput::runs(inputs, TOKENS_PER_PASS) {
             let states = self.encoder.forward(pass).map_err(|error| error.behind(scores.len()))?;
             let d = states.hidden_size();
             scores.extend(states.inputs().map(|rows| self.score_of(&rows[..d])));

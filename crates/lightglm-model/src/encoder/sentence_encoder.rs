@@ -13,7 +13,7 @@ use crate::weights::SafetensorsCheckpoint;
 
 /// Tokens of one pass: enough for the matrix products to be as fast as they get, little enough for what
 /// stands between them to stay in the last cache.
-const TOKENS_PER_PASS: usize = 1024;
+pub(super) const TOKENS_PER_PASS: usize = 1024;
 
 /// An encoder, its tokenizer, and what makes one vector of a text: a folder in sentence-transformers' layout
 /// (all-MiniLM-L6-v2, BGE), or that of a plain BERT.
@@ -23,6 +23,7 @@ pub struct SentenceEncoder {
     encoder: Encoder,
     tokenizer: EncoderTokenizer,
     pooling: Vec<Pooling>,
+    assumes_mean: bool,
     steps: Vec<Step>,
     prompt: String,
     max_tokens: usize,
@@ -62,6 +63,7 @@ impl SentenceEncoder {
             encoder,
             tokenizer,
             pooling: sentence.pooling,
+            assumes_mean: sentence.assumes_mean,
             steps,
             prompt: sentence.prompt,
             max_tokens: most,
@@ -89,6 +91,11 @@ impl SentenceEncoder {
         self.max_tokens
     }
 
+    /// Whether the mean of a text's tokens is taken because no modules.json says what is.
+    pub fn assumes_mean(&self) -> bool {
+        self.assumes_mean
+    }
+
     /// Whether vectors have the length 1.
     pub fn normalizes(&self) -> bool {
         matches!(self.steps.last(), Some(Step::Normalize))
@@ -114,7 +121,7 @@ impl SentenceEncoder {
     /// As [`Encoder::forward`]; an input is named by its place in `inputs`.
     pub fn embed(&self, inputs: &[EncoderInput]) -> Result<Vec<Vec<f32>>, EncoderError> {
         let mut vectors = Vec::with_capacity(inputs.len());
-        for pass in passes(inputs, TOKENS_PER_PASS) {
+        for pass in EncoderInput::runs(inputs, TOKENS_PER_PASS) {
             let states = self.encoder.forward(pass).map_err(|error| error.behind(vectors.len()))?;
             vectors.extend(states.inputs().map(|rows| self.vector(rows)));
         }
@@ -165,25 +172,6 @@ impl Step {
         };
         Ok(Self::Dense(projection, *activation))
     }
-}
-
-/// The inputs in runs of about `tokens` tokens, at least one each.
-pub(super) fn passes(
-    inputs: &[EncoderInput],
-    tokens: usize,
-) -> impl Iterator<Item = &[EncoderInput]> {
-    let mut rest = inputs;
-    std::iter::from_fn(move || {
-        let mut taken = 0;
-        let fitting = rest.iter().take_while(|input| {
-            let first = taken == 0;
-            taken += input.ids.len().max(1);
-            first || taken <= tokens
-        });
-        let (pass, others) = rest.split_at(fitting.count());
-        rest = others;
-        (!pass.is_empty()).then_some(pass)
-    })
 }
 
 /// One vector `[D]` of `rows: [T, D]`, `T` at least 1.

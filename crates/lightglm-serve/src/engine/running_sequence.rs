@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use lightglm_core::SequenceId;
-use lightglm_generation::{CancelToken, Continuation, FinishReason, log_softmax_at, top_logprobs};
+use lightglm_generation::{CancelToken, Continuation, FinishReason, token_logprobs};
 use lightglm_text::Detokenize;
 
 use super::event::{Event, EventSink, PromptToken, Usage};
@@ -76,8 +76,8 @@ impl<B: Backend> RunningSequence<B> {
                 continue;
             }
             let token = self.tokens[next];
-            let top_logprobs = top_logprobs(row, scores.top);
-            scored.push(PromptToken { token, logprob: log_softmax_at(row, token), top_logprobs });
+            let (logprob, top_logprobs) = token_logprobs(row, token, scores.top);
+            scored.push(PromptToken { token, logprob, top_logprobs });
         }
         if !scored.is_empty() {
             let told = scores.told + scored.len();

@@ -118,17 +118,11 @@ pub(super) async fn run<T: Send + 'static>(
     encoder: impl Run<T>,
     inputs: Vec<EncoderInput>,
 ) -> Result<Vec<T>, ApiError> {
-    let (mut done, mut first) = (Vec::with_capacity(inputs.len()), 0);
+    let mut done = Vec::with_capacity(inputs.len());
     let inputs = Arc::new(inputs);
-    while first < inputs.len() {
-        let mut tokens = 0;
-        let fitting = inputs[first..].iter().take_while(|input| {
-            tokens += input.ids.len();
-            tokens == input.ids.len() || tokens <= TOKENS_PER_TURN
-        });
-        let turn = first..first + fitting.count();
-        first = turn.end;
-        let tokens_of_turn = inputs[turn.clone()].iter().map(|input| input.ids.len()).sum();
+    for run in EncoderInput::runs(&inputs, TOKENS_PER_TURN) {
+        let turn = done.len()..done.len() + run.len();
+        let tokens = tokens_of(run);
         let (encoder, inputs) = (encoder.clone(), inputs.clone());
         let work = in_turn(state.encoder_turns.clone(), move || {
             encoder.run(&inputs[turn]).map_err(|error| {
@@ -137,10 +131,14 @@ pub(super) async fn run<T: Send + 'static>(
             })
         });
         done.extend(admission.wait_for(work).await??);
-        meter.read(tokens_of_turn);
+        meter.read(tokens);
     }
-    state.metrics.encoded(inputs.iter().map(|input| input.ids.len() as u64).sum());
+    state.metrics.encoded(tokens_of(&inputs) as u64);
     Ok(done)
+}
+
+fn tokens_of(inputs: &[EncoderInput]) -> usize {
+    inputs.iter().map(|input| input.ids.len()).sum()
 }
 
 /// Refuses requests of more texts or tokens than the server's limits allow.
@@ -153,7 +151,7 @@ pub(super) fn check_tokens(
     inputs: &[EncoderInput],
 ) -> Result<usize, ApiError> {
     let most = state.config.limits.encoder_tokens;
-    let tokens: usize = inputs.iter().map(|input| input.ids.len()).sum();
+    let tokens = tokens_of(inputs);
     if tokens > most {
         let reason =
             format!("{tokens} tokens in all, and the limit is {most}: send fewer at a time");

@@ -10,6 +10,7 @@ use super::access::{Access, RouteAccess};
 use super::config::ServerConfig;
 use super::dialect::Dialect;
 use super::error::ErrorBody;
+use super::ollama::request::OllamaFields;
 use super::openai::chat_reply::ChatCompletionChunk;
 use super::openai::response_format::FormatFields;
 use super::openai::sampling::SamplingFields;
@@ -72,6 +73,7 @@ const ENCODING: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];
         SamplingFields,
         FormatFields,
         ThinkingFields,
+        OllamaFields,
         ErrorBody,
         ChatCompletionChunk
     ))
@@ -92,6 +94,7 @@ pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: u
     merge_fields(&mut document, "SamplingFields", &SAMPLED);
     merge_fields(&mut document, "FormatFields", &FORMATTED);
     merge_fields(&mut document, "ThinkingFields", &["ChatCompletionRequest"]);
+    merge_fields(&mut document, "OllamaFields", &["OllamaChatRequest", "OllamaGenerateRequest"]);
     add_fields(&mut document, "CountTokensRequest", "MessagesRequest");
     state_one_answer(&mut document);
     state_limits(&mut document, config, vocab_size, most_choices);
@@ -122,10 +125,21 @@ fn merge_fields(document: &mut Value, fields: &str, requests: &[&str]) {
     let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     let Some(schemas) = schemas else { return };
     let Some(fields) = schemas.remove(fields) else { return };
-    let Some(fields) = fields["properties"].as_object().cloned() else { return };
+    let Some(properties) = fields["properties"].as_object() else { return };
     for name in requests {
         let Some(own) = schemas[*name]["properties"].as_object_mut() else { continue };
-        own.extend(fields.clone());
+        own.extend(properties.clone());
+        let required = fields["required"].as_array().into_iter().flatten().cloned();
+        let required: Vec<Value> = schemas[*name]["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .cloned()
+            .chain(required)
+            .collect();
+        if !required.is_empty() {
+            schemas[*name]["required"] = required.into();
+        }
     }
 }
 

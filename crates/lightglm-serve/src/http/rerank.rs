@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use lightglm_core::cosine;
 use lightglm_text::EncoderInput;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -285,13 +286,4 @@ pub(super) async fn rerank(
     let usage = EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens };
     let (id, results) = (state.new_id("rerank-"), results.collect());
     Ok(Json(RerankResponse { id, model, scoring, results, usage }))
-}
-
-/// The cosine of the angle between two vectors; 0 where one of them is zero.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths == 0.0 { 0.0 } else { (dot(a, b) / lengths) as f32 }
 }

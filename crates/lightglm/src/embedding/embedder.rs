@@ -55,6 +55,12 @@ impl Embedder {
         self.encoder.max_tokens()
     }
 
+    /// Whether the mean of a text's tokens is taken because the folder has no modules.json that says what is: right
+    /// for a plain BERT, wrong for a model whose file a cache lacks.
+    pub fn assumes_mean(&self) -> bool {
+        self.encoder.assumes_mean()
+    }
+
     /// Tokens that `text` takes, those around it included.
     ///
     /// # Errors

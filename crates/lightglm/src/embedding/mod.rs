@@ -18,6 +18,7 @@ mod reranker;
 mod served;
 
 pub use embedder::Embedder;
+pub use lightglm_core::cosine;
 pub use reranker::{Ranked, Reranker};
 
 use std::path::{Path, PathBuf};
@@ -35,13 +36,4 @@ fn last_part(model: &Path, folder: &Path) -> String {
             .unwrap_or_else(|| "embedder".to_owned()),
         last => last.to_owned(),
     }
-}
-
-/// The cosine of the angle between two vectors of the same length; 0 where one of them is zero.
-pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths == 0.0 { 0.0 } else { (dot(a, b) / lengths) as f32 }
 }

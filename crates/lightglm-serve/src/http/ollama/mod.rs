@@ -4,7 +4,7 @@ mod messages;
 mod models;
 mod options;
 mod reply;
-mod request;
+pub(super) mod request;
 mod time;
 
 use axum::Json;
@@ -15,7 +15,7 @@ pub(super) use self::models::{
     __path_running, __path_show, __path_tags, __path_version, running, show, tags, version,
 };
 use self::reply::{OllamaEvents, OllamaReply, loaded};
-use self::request::{OllamaChatRequest, OllamaGenerateRequest, Prompted};
+use self::request::{OllamaChatRequest, OllamaGenerateRequest, Prompted, WithFields};
 use super::admission::Admission;
 use super::dialect::collect;
 use super::error::ApiError;
@@ -44,7 +44,7 @@ pub(super) async fn chat(
     State(state): State<AppState>,
     peer: Peer,
     admission: Admission,
-    JsonBody(request): JsonBody<OllamaChatRequest>,
+    JsonBody(request): JsonBody<WithFields<OllamaChatRequest>>,
 ) -> Result<Response, ApiError> {
     let prompted = request.translate(&state, &peer)?;
     respond(state, peer, admission, prompted, Route::Chat).await
@@ -59,7 +59,7 @@ pub(super) async fn generate(
     State(state): State<AppState>,
     peer: Peer,
     admission: Admission,
-    JsonBody(request): JsonBody<OllamaGenerateRequest>,
+    JsonBody(request): JsonBody<WithFields<OllamaGenerateRequest>>,
 ) -> Result<Response, ApiError> {
     let prompted = request.translate(&state, &peer)?;
     respond(state, peer, admission, prompted, Route::Generate).await

@@ -41,27 +41,6 @@ pub(in crate::http) struct OllamaChatRequest {
     /// What the model may call.
     #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Value>,
-    /// A model or an adapter; `:latest` behind it says nothing.
-    model: String,
-    /// `json`, or a JSON schema that the reply follows.
-    #[schema(value_type = Option<Object>)]
-    format: Option<Value>,
-    /// How tokens are chosen, and how many.
-    #[schema(value_type = Option<Object>)]
-    options: Option<Value>,
-    /// Whether the reply comes in lines of JSON; true where it is absent.
-    stream: Option<bool>,
-    /// Whether the model thinks before it speaks: a boolean, or `low`, `medium` or `high`.
-    #[schema(value_type = Option<bool>)]
-    think: Option<Value>,
-    /// Whether the tokens' log-probabilities are reported.
-    logprobs: Option<bool>,
-    /// Alternatives per token; needs `logprobs`.
-    #[schema(minimum = 0, value_type = Option<u64>)]
-    top_logprobs: Option<Whole>,
-    /// How long the model stays: it always does. 0 beside no messages is answered as an unloading.
-    #[schema(value_type = Option<Object>)]
-    keep_alive: Option<Value>,
 }
 
 /// A prompt to answer.
@@ -71,6 +50,11 @@ pub(in crate::http) struct OllamaGenerateRequest {
     prompt: Option<String>,
     /// What the model is told before it.
     system: Option<String>,
+}
+
+/// What both have in common; read apart, as [`Sampled`](crate::http::openai::sampling::Sampled) is.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(in crate::http) struct OllamaFields {
     /// A model or an adapter; `:latest` behind it says nothing.
     model: String,
     /// `json`, or a JSON schema that the reply follows.
@@ -89,20 +73,15 @@ pub(in crate::http) struct OllamaGenerateRequest {
     /// Alternatives per token; needs `logprobs`.
     #[schema(minimum = 0, value_type = Option<u64>)]
     top_logprobs: Option<Whole>,
-    /// How long the model stays: it always does. 0 beside no prompt is answered as an unloading.
+    /// How long the model stays: it always does. 0 where nothing is asked is answered as an unloading.
     #[schema(value_type = Option<Object>)]
     keep_alive: Option<Value>,
 }
 
-/// What both have in common.
-struct Shared {
-    model: String,
-    format: Option<Value>,
-    options: Option<Value>,
-    stream: Option<bool>,
-    think: Option<Value>,
-    logprobs: Option<bool>,
-    top_logprobs: Option<Whole>,
+/// A request with the fields that both have.
+pub(in crate::http) struct WithFields<T> {
+    own: T,
+    fields: OllamaFields,
 }
 
 /// What a request asks for.
@@ -113,76 +92,58 @@ pub(super) enum Prompted {
     Load { model: String, unload: bool },
 }
 
-impl FromJson for OllamaChatRequest {
+impl FromJson for WithFields<OllamaChatRequest> {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
         refuse("", value, &REFUSED)?;
         refuse_foreign(value, &["messages", "logprobs", "top_logprobs"])?;
-        read(value)
+        Ok(Self { own: read(value)?, fields: read(value)? })
     }
 }
 
-impl FromJson for OllamaGenerateRequest {
+impl FromJson for WithFields<OllamaGenerateRequest> {
     fn from_json(value: &Value) -> Result<Self, ApiError> {
         refuse("", value, &REFUSED)?;
         refuse_foreign(value, &["system", "logprobs", "top_logprobs"])?;
-        read(value)
+        Ok(Self { own: read(value)?, fields: read(value)? })
     }
 }
 
-impl OllamaChatRequest {
+impl WithFields<OllamaChatRequest> {
     /// The chat that it is.
     ///
     /// # Errors
     /// [`ApiError::Field`], [`ApiError::UnknownModel`].
     pub(super) fn translate(self, state: &AppState, peer: &Peer) -> Result<Prompted, ApiError> {
-        let messages = self.messages.unwrap_or_default();
+        let messages = self.own.messages.unwrap_or_default();
         if messages.is_null() || messages.as_array().is_some_and(Vec::is_empty) {
-            return load(&self.model, self.keep_alive.as_ref(), state, peer);
+            return self.fields.load(state, peer);
         }
         let mut chat = Translation::default();
         translate_messages(&messages, &mut chat)?;
-        let tools = self.tools.filter(|tools| tools.as_array().is_none_or(|it| !it.is_empty()));
+        let tools = self.own.tools.filter(|tools| tools.as_array().is_none_or(|it| !it.is_empty()));
         chat.set("tools", "tools", tools);
-        let shared = Shared {
-            model: self.model,
-            format: self.format,
-            options: self.options,
-            stream: self.stream,
-            think: self.think,
-            logprobs: self.logprobs,
-            top_logprobs: self.top_logprobs,
-        };
-        shared.translate(state, peer, chat)
+        self.fields.translate(state, peer, chat)
     }
 }
 
-impl OllamaGenerateRequest {
+impl WithFields<OllamaGenerateRequest> {
     /// The chat that it is.
     ///
     /// # Errors
     /// [`ApiError::Field`], [`ApiError::UnknownModel`].
     pub(super) fn translate(self, state: &AppState, peer: &Peer) -> Result<Prompted, ApiError> {
-        let Some(prompt) = self.prompt.filter(|prompt| !prompt.is_empty()) else {
-            return load(&self.model, self.keep_alive.as_ref(), state, peer);
+        let Some(prompt) = self.own.prompt.filter(|prompt| !prompt.is_empty()) else {
+            return self.fields.load(state, peer);
         };
         let mut chat = Translation::default();
         chat.name("messages", "prompt");
-        if let Some(system) = self.system.filter(|system| !system.is_empty()) {
+        if let Some(system) = self.own.system.filter(|system| !system.is_empty()) {
             let place = chat.message("system", json!({"role": "system", "content": system}));
             chat.name(format!("{place}.content"), "system");
         }
         let place = chat.message("prompt", json!({"role": "user", "content": prompt}));
         chat.name(format!("{place}.content"), "prompt");
-        let shared = Shared {
-            model: self.model,
-            format: self.format,
-            options: self.options,
-            stream: self.stream,
-            think: self.think,
-            logprobs: self.logprobs,
-            top_logprobs: self.top_logprobs,
-        };
-        shared.translate(state, peer, chat)
+        self.fields.translate(state, peer, chat)
     }
 }
 
@@ -199,19 +160,16 @@ pub(super) fn known_model(name: &str, state: &AppState, peer: &Peer) -> Result<S
     }
 }
 
-fn load(
-    model: &str,
-    keep_alive: Option<&Value>,
-    state: &AppState,
-    peer: &Peer,
-) -> Result<Prompted, ApiError> {
-    let unload = keep_alive.is_some_and(|keep| {
-        keep.as_f64() == Some(0.0) || keep.as_str().is_some_and(|keep| ["0", "0s"].contains(&keep))
-    });
-    Ok(Prompted::Load { model: known_model(model, state, peer)?, unload })
-}
+impl OllamaFields {
+    /// Where nothing is asked.
+    fn load(self, state: &AppState, peer: &Peer) -> Result<Prompted, ApiError> {
+        let unload = self.keep_alive.is_some_and(|keep| {
+            keep.as_f64() == Some(0.0)
+                || keep.as_str().is_some_and(|keep| ["0", "0s"].contains(&keep))
+        });
+        Ok(Prompted::Load { model: known_model(&self.model, state, peer)?, unload })
+    }
 
-impl Shared {
     fn translate(
         self,
         state: &AppState,

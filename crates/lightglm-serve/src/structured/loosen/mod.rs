@@ -8,6 +8,8 @@ mod disjoint;
 mod keywords;
 mod references;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use self::disjoint::are_disjoint;
@@ -36,10 +38,10 @@ const MOST_PATTERN_PAIRS: usize = 500;
 /// Brings `schema` to what a grammar can follow and adds to `told` where, behind `at`, something was dropped for
 /// it. With `strict` nothing that asks for anything is dropped, so that compiling refuses it.
 pub fn loosen(schema: &mut Value, at: &str, strict: bool, told: &mut Vec<String>) {
-    references::resolve(schema);
+    let copies = references::resolve(schema);
     let root = schema.clone();
-    Walk { root: &root, strict, told, patterns: 0, pairs: 0, left: MOST_COMPARISONS }
-        .walk(schema, at);
+    let document = Document { root: &root, at, copies: &copies };
+    Walk { document, strict, told, patterns: 0, pairs: 0, left: MOST_COMPARISONS }.walk(schema, at);
 }
 
 /// Largest bound of a number that is followed: what `i64` holds.
@@ -49,8 +51,16 @@ const MOST_BOUND: f64 = 9.2e18;
 const MOST_TOLD: usize = 64;
 const LONGEST_TOLD: usize = 256;
 
-struct Walk<'a> {
+/// The whole schema, and what its places are called.
+struct Document<'a> {
     root: &'a Value,
+    at: &'a str,
+    /// Of definitions that were made: where what they are copies of stands.
+    copies: &'a BTreeMap<String, String>,
+}
+
+struct Walk<'a> {
+    document: Document<'a>,
     strict: bool,
     told: &'a mut Vec<String>,
     patterns: usize,
@@ -67,6 +77,9 @@ impl Walk<'_> {
             *schema = Value::Bool(false);
         }
         let Value::Object(fields) = schema else { return };
+        let [is_list, is_one] =
+            ["items", "oneOf"].map(|keyword| fields.get(keyword).is_some_and(Value::is_array));
+        let has_any = fields.contains_key("anyOf");
         self.modernize(fields, at);
         self.name_by_properties(fields);
         close_unevaluated(fields);
@@ -78,21 +91,34 @@ impl Walk<'_> {
         self.drop_counts(fields, at);
         self.drop_bounds(fields, at);
         self.any_of_one_of(fields, at);
+        let is_renamed = is_one && !has_any && !fields.contains_key("oneOf");
         for (keyword, value) in fields.iter_mut() {
             let keyword = keyword.as_str();
+            // As the client wrote it.
+            let written = match keyword {
+                "prefixItems" if is_list => "items",
+                "items" if is_list => "additionalItems",
+                "anyOf" if is_renamed => "oneOf",
+                keyword => keyword,
+            };
             match value {
                 Value::Object(named) if NAMED.contains(&keyword) => {
+                    let is_root = at == self.document.at;
                     for (name, schema) in named {
-                        let name = name.replace('~', "~0").replace('/', "~1");
-                        self.walk(schema, &format!("{at}/{keyword}/{name}"));
+                        let copied = self.document.copies.get(name);
+                        let place = match copied.filter(|_| is_root && keyword == "$defs") {
+                            Some(path) => format!("{at}{path}"),
+                            None => format!("{at}/{written}/{}", escaped(name)),
+                        };
+                        self.walk(schema, &place);
                     }
                 }
                 Value::Array(schemas) if LIST.contains(&keyword) => {
                     for (index, schema) in schemas.iter_mut().enumerate() {
-                        self.walk(schema, &format!("{at}/{keyword}/{index}"));
+                        self.walk(schema, &format!("{at}/{written}/{index}"));
                     }
                 }
-                schema if ONE.contains(&keyword) => self.walk(schema, &format!("{at}/{keyword}")),
+                schema if ONE.contains(&keyword) => self.walk(schema, &format!("{at}/{written}")),
                 _ => {}
             }
         }
@@ -101,9 +127,11 @@ impl Walk<'_> {
     }
 
     fn tell(&mut self, at: &str, keyword: &str) {
-        if self.told.len() < MOST_TOLD {
-            let place: String = at.chars().take(LONGEST_TOLD).collect();
-            self.told.push(format!("{place}/{keyword}"));
+        let place: String = at.chars().take(LONGEST_TOLD).collect();
+        let place = format!("{place}/{keyword}");
+        // A part that was copied is met twice.
+        if self.told.len() < MOST_TOLD && !self.told.contains(&place) {
+            self.told.push(place);
         }
     }
 
@@ -226,7 +254,7 @@ impl Walk<'_> {
     /// Of alternatives that exclude each other one holds where any does; of others any may.
     fn any_of_one_of(&mut self, fields: &mut Map<String, Value>, at: &str) {
         let Some(Value::Array(options)) = fields.get("oneOf") else { return };
-        let is_exact = are_disjoint(self.root, options, &mut self.left);
+        let is_exact = are_disjoint(self.document.root, options, &mut self.left);
         if self.strict && !is_exact {
             return;
         }
@@ -288,6 +316,11 @@ fn combine_last(fields: &mut Map<String, Value>) {
             fields.insert(keyword.to_owned(), schemas);
         }
     }
+}
+
+/// A name in a JSON pointer.
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 fn is_format(format: &str) -> bool {

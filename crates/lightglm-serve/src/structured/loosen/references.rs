@@ -16,19 +16,25 @@ const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
 const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 
+/// What holds schemas by names, which are no keywords.
+const NAMED: [&str; 5] =
+    ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+
 /// What holds values and no schemas.
 const VALUES: [&str; 5] = ["enum", "const", "default", "examples", "example"];
 
 /// Rewrites references to anchors, to `$id`s and through names that are escaped. `$dynamicRef` and
 /// `$recursiveRef` become `$ref` where one target is all there is. What leads nowhere stays, to be refused. All of the
-/// schema is one document: an `$id` inside is a name, and no base for other references.
-pub(super) fn resolve(root: &mut Value) {
+/// schema is one document: an `$id` inside is a name, and no base for other references. What comes back are the
+/// definitions that were added, and the pointers of what they are copies of.
+pub(super) fn resolve(root: &mut Value) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
     let mut references = BTreeMap::new();
-    collect(root, &mut Vec::new(), &mut names, &mut references);
+    collect(root, false, &mut Vec::new(), &mut names, &mut references);
     // A name that several parts have leads nowhere: which one is meant takes bases, or a value.
     let names = names.into_iter().filter_map(|(name, path)| Some((name, path?))).collect();
     let (mut copies, mut copied) = (Map::new(), 0);
+    let mut origins = BTreeMap::new();
     for (reference, rewritten) in &mut references {
         let Some(path) = path_of(root, reference, &names) else { continue };
         let is_plain = path.iter().all(|name| !name.is_empty() && !name.contains('/'));
@@ -47,24 +53,27 @@ pub(super) fn resolve(root: &mut Value) {
             // Other places change: `items` that are a list, say.
             let name = free_name(root, copies.len());
             copies.insert(name.clone(), target.clone());
+            let pointer = path.iter().map(|name| format!("/{}", super::escaped(name)));
+            origins.insert(name.clone(), pointer.collect());
             format!("#/$defs/{name}")
         } else {
             continue;
         };
     }
     references.retain(|_, rewritten| !rewritten.is_empty());
-    rewrite(root, &references);
+    rewrite(root, false, &references);
     for copy in copies.values_mut() {
-        rewrite(copy, &references);
+        rewrite(copy, false, &references);
     }
     if copies.is_empty() {
-        return;
+        return origins;
     }
     if let Value::Object(fields) = root
         && let Value::Object(defs) = fields.entry("$defs").or_insert_with(|| json!({}))
     {
         defs.extend(copies);
     }
+    origins
 }
 
 fn free_name(root: &Value, index: usize) -> String {
@@ -75,9 +84,10 @@ fn free_name(root: &Value, index: usize) -> String {
     name
 }
 
-/// Finds what has a name of its own, and every reference.
+/// Finds what has a name of its own, and every reference; `is_named` says that the fields of `value` are names.
 fn collect(
     value: &Value,
+    is_named: bool,
     path: &mut Vec<String>,
     names: &mut BTreeMap<String, Option<Vec<String>>>,
     references: &mut BTreeMap<String, String>,
@@ -85,7 +95,7 @@ fn collect(
     match value {
         Value::Object(fields) => {
             for (keyword, value) in fields {
-                if let Value::String(text) = value {
+                if let (false, Value::String(text)) = (is_named, value) {
                     match keyword.as_str() {
                         "$anchor" | "$dynamicAnchor" => {
                             add_name(names, format!("#{text}"), path);
@@ -99,9 +109,10 @@ fn collect(
                         }
                         _ => {}
                     }
-                } else if !VALUES.contains(&keyword.as_str()) {
+                } else if is_named || !VALUES.contains(&keyword.as_str()) {
+                    let is_named = !is_named && NAMED.contains(&keyword.as_str());
                     path.push(keyword.clone());
-                    collect(value, path, names, references);
+                    collect(value, is_named, path, names, references);
                     path.pop();
                 }
             }
@@ -109,7 +120,7 @@ fn collect(
         Value::Array(items) => {
             for (index, value) in items.iter().enumerate() {
                 path.push(index.to_string());
-                collect(value, path, names, references);
+                collect(value, false, path, names, references);
                 path.pop();
             }
         }
@@ -196,11 +207,12 @@ fn at_path<'a>(root: &'a Value, path: &[String]) -> Option<&'a Value> {
     })
 }
 
-fn rewrite(value: &mut Value, references: &BTreeMap<String, String>) {
+/// Writes references as they were resolved; `is_named` as of [`collect`].
+fn rewrite(value: &mut Value, is_named: bool, references: &BTreeMap<String, String>) {
     match value {
         Value::Object(fields) => {
             for keyword in ["$dynamicRef", "$recursiveRef"] {
-                if fields.contains_key("$ref") {
+                if is_named || fields.contains_key("$ref") {
                     break;
                 }
                 if let Some(Value::String(target)) = fields.get(keyword)
@@ -213,17 +225,20 @@ fn rewrite(value: &mut Value, references: &BTreeMap<String, String>) {
             }
             for (keyword, value) in fields.iter_mut() {
                 match value {
-                    Value::String(text) if keyword == "$ref" => {
+                    Value::String(text) if keyword == "$ref" && !is_named => {
                         if let Some(rewritten) = references.get(text) {
                             text.clone_from(rewritten);
                         }
                     }
-                    value if !VALUES.contains(&keyword.as_str()) => rewrite(value, references),
+                    value if is_named || !VALUES.contains(&keyword.as_str()) => {
+                        let is_named = !is_named && NAMED.contains(&keyword.as_str());
+                        rewrite(value, is_named, references);
+                    }
                     _ => {}
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|value| rewrite(value, references)),
+        Value::Array(items) => items.iter_mut().for_each(|value| rewrite(value, false, references)),
         _ => {}
     }
 }

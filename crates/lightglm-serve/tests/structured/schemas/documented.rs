@@ -63,6 +63,16 @@ fn what_is_dropped_is_told() {
             vec!["#/propertyNames"],
         ),
         (json!({ "properties": { "a": {} }, "minProperties": 1 }), vec!["#/minProperties"]),
+        // Places are those of the schema as it was written, each once.
+        (
+            json!({ "oneOf": [{ "type": "array", "uniqueItems": true }, { "type": "null" }] }),
+            vec!["#/oneOf/0/uniqueItems"],
+        ),
+        (json!({ "items": [{ "uniqueItems": true }] }), vec!["#/items/0/uniqueItems"]),
+        (
+            json!({ "properties": { "a": { "uniqueItems": true }, "b": { "$ref": "#/properties/a" } } }),
+            vec!["#/properties/a/uniqueItems"],
+        ),
         (json!({ "unevaluatedProperties": false, "properties": {} }), vec![]),
         (json!({ "unevaluatedProperties": false, "allOf": [{}] }), vec!["#/unevaluatedProperties"]),
         (
@@ -96,6 +106,11 @@ fn what_says_the_same_is_rewritten() {
         ),
         (json!({ "minimum": 1, "exclusiveMinimum": true }), json!({ "exclusiveMinimum": 1 })),
         (json!({ "maximum": 1, "exclusiveMaximum": false }), json!({ "maximum": 1 })),
+        // A property may have a keyword's name.
+        (
+            json!({ "properties": { "default": { "$ref": "#i" }, "$ref": { "type": "null" } }, "$defs": { "i": { "$anchor": "i" } } }),
+            json!({ "properties": { "default": { "$ref": "#/$defs/i" }, "$ref": { "type": "null" } }, "$defs": { "i": { "$anchor": "i" } } }),
+        ),
         // References keep what they lead to, wherever that goes.
         (
             json!({ "items": [{ "type": "null" }, { "$ref": "#/items/0" }] }),
