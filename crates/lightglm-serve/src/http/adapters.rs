@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::Admission;
+use super::body::json_body::{FromJson, JsonBody, read};
 use super::error::ApiError;
-use super::json_body::{FromJson, JsonBody, read};
 use super::state::{AppState, in_turn};
 use crate::engine::{AdapterError, EngineApi};
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::Admission;
+use super::body::json_body::{FromJson, JsonBody, read};
 use super::choice_stream::{ChoiceEvent, ChoicePrompt, ChoiceStream};
 use super::error::ApiError;
-use super::json_body::{FromJson, JsonBody, read};
 use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
 use super::peer::Peer;

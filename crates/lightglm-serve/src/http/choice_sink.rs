@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::meter::ChoiceMeter;
 use super::metrics::Timings;
+use super::request_log::meter::ChoiceMeter;
 use crate::engine::{Event, EventSink};
 
 /// Takes the events of a choice to the request that hears them.

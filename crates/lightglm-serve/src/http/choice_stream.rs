@@ -10,7 +10,7 @@ use tracing::Span;
 use super::admission::Admission;
 use super::choice_sink::ChoiceSink;
 use super::error::ApiError;
-use super::meter::Meter;
+use super::request_log::meter::Meter;
 use super::state::AppState;
 use crate::engine::{EngineRequest, Event, PromptToken, Rejection, Usage};
 

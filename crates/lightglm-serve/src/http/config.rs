@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use lightglm_generation::SamplingParams;
 
-use super::body_budget::FREE;
+use super::body::body_budget::FREE;
 use super::connections::AllowedHost;
-use super::tenants::Tenants;
+use super::keys::tenants::Tenants;
 
 /// What a server is told when it starts.
 #[derive(Clone)]

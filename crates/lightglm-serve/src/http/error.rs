@@ -7,8 +7,8 @@ use lightglm_text::ChatTextError;
 use serde::Serialize;
 
 use super::dialect::ErrorMessage;
-use super::quota::Overdrawn;
-use super::request_record::{Refusal, without_values};
+use super::keys::quota::Overdrawn;
+use super::request_log::request_record::{Refusal, without_values};
 use super::shorten::{shortened, shortened_inside};
 use crate::engine::{AdapterError, EngineError, Rejection};
 

@@ -10,43 +10,30 @@
 //! A request's **fairness key** is the API key it came with; without API keys, the body's `user`, else
 //! the peer's address.
 
-mod access;
 mod adapters;
 mod admission;
 mod answer;
 mod anthropic;
-mod around;
-mod auth;
-mod body_budget;
+mod body;
 mod choice_sink;
 mod choice_stream;
 mod config;
 mod connections;
 mod constrain;
-mod content_encoding;
 mod dialect;
-mod embedder;
-mod encoding;
+mod encoders;
 mod error;
 mod health;
-mod json_body;
-mod json_shape;
-mod keys_file;
+mod keys;
 mod known_fields;
-mod meter;
 mod metrics;
 mod ollama;
-mod open_request;
 mod openai;
 mod openapi;
 mod page;
 mod paths;
 mod peer;
-mod process;
-mod prometheus_text;
-mod quota;
-mod request_record;
-mod rerank;
+mod request_log;
 mod responses;
 mod router;
 mod serve;
@@ -55,24 +42,20 @@ mod sse;
 mod state;
 #[cfg(feature = "structured")]
 mod structured;
-mod surrogates;
-mod tenant;
-mod tenants;
 mod tokenize;
-mod unread_body;
 
-pub use access::{Access, RouteAccess};
 pub use config::{HttpLimits, ServerConfig, ServerConfigError};
 pub use connections::{Listeners, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use connections::{Tls, TlsError};
 pub use constrain::{Constrain, ConstrainError};
-pub use embedder::{EmbedderError, EmbedderLimits, TextEmbedder, TextReranker};
-pub use keys_file::KeysFileError;
+pub use encoders::embedder::{EmbedderError, EmbedderLimits, TextEmbedder, TextReranker};
+pub use keys::access::{Access, RouteAccess};
+pub use keys::keys_file::KeysFileError;
+pub use keys::tenant::{KeyDigest, Role, Tenant};
+pub use keys::tenants::{TenantError, Tenants};
 pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;
-pub use tenant::{KeyDigest, Role, Tenant};
-pub use tenants::{TenantError, Tenants};
 
 pub use crate::constraint::{Constraint, ToolSpec};

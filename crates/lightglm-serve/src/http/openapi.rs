@@ -6,10 +6,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::access::{Access, RouteAccess};
 use super::config::ServerConfig;
 use super::dialect::Dialect;
 use super::error::ErrorBody;
+use super::keys::access::{Access, RouteAccess};
 use super::ollama::request::OllamaFields;
 use super::openai::chat_reply::ChatCompletionChunk;
 use super::openai::response_format::FormatFields;
@@ -56,7 +56,7 @@ const ENCODING: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];
         super::openai::models::list,
         super::openai::models::get,
         super::openai::embeddings::embeddings,
-        super::rerank::rerank,
+        super::encoders::rerank::rerank,
         super::answer::answer,
         super::tokenize::tokenize,
         super::tokenize::detokenize,

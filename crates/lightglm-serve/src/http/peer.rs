@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 
-use super::auth::Caller;
 use super::error::ApiError;
-use super::meter::Meter;
-use super::request_record::RequestRecord;
+use super::keys::auth::Caller;
+use super::request_log::meter::Meter;
+use super::request_log::request_record::RequestRecord;
 use super::shorten::shortened;
 use super::state::AppState;
 

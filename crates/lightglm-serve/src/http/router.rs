@@ -11,19 +11,22 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use lightglm_text::ChatText;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::access::{Access, Route, RouteAccess};
 use super::config::{ServerConfig, ServerConfigError, origin_value};
 use super::connections::{Listeners, refuse};
 use super::constrain::Constrain;
-use super::embedder::{Encoders, Named, TextEmbedder, TextReranker};
+use super::encoders::embedder::{Encoders, Named, TextEmbedder, TextReranker};
+use super::encoders::rerank;
 use super::error::ApiError;
+use super::keys::access::{Access, Route, RouteAccess};
+use super::keys::auth;
 use super::openai::{chat, completions, embeddings, models};
 use super::paths::{Paths, without_slash};
+use super::request_log::around;
 use super::shorten::shortened;
 use super::state::AppState;
 use super::{
-    adapters, answer, anthropic, around, auth, dialect, health, metrics, ollama, openapi, page,
-    rerank, responses, tokenize,
+    adapters, answer, anthropic, dialect, health, metrics, ollama, openapi, page, responses,
+    tokenize,
 };
 use crate::engine::EngineApi;
 

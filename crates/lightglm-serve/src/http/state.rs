@@ -12,12 +12,12 @@ use tokio::sync::{Semaphore, watch};
 use tracing::Span;
 
 use super::admission::Admission;
-use super::auth::ApiKeys;
-use super::body_budget::BodyBudget;
+use super::body::body_budget::BodyBudget;
 use super::config::{HttpLimits, ServerConfig};
 use super::constrain::Constrain;
-use super::embedder::{Encoders, Named, TextEmbedder};
+use super::encoders::embedder::{Encoders, Named, TextEmbedder};
 use super::error::ApiError;
+use super::keys::auth::ApiKeys;
 use super::known_fields::KnownFields;
 use super::metrics::Metrics;
 use super::shorten::shortened;

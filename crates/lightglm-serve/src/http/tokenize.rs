@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::admission::Admission;
+use super::body::json_body::{FromJson, JsonBody, read};
 use super::error::ApiError;
-use super::json_body::{FromJson, JsonBody, read};
 use super::openai::messages::{ChatMessage, template_messages};
 use super::openai::tools::Tool;
 use super::state::AppState;

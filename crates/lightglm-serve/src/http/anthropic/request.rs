@@ -4,11 +4,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::content::translate_messages;
+use crate::http::body::json_body::{FromJson, read};
 use crate::http::dialect::{
     Refused, Translated, Translation, joined_texts, read_at, refuse, refuse_foreign, text_at,
 };
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, read};
 use crate::http::openai::unmet::refuse_unmet;
 use crate::http::openai::whole::Whole;
 

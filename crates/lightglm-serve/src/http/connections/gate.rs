@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 
 use super::host::HostRule;
-use crate::http::auth::OPEN;
 use crate::http::error::ApiError;
+use crate::http::keys::auth::OPEN;
 use crate::http::shorten::shortened;
 use crate::http::state::AppState;
 

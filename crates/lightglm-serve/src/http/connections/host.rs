@@ -9,7 +9,7 @@ use axum::http::uri::Authority;
 use axum::http::{Request, Version, header};
 
 use super::gate::Refusal;
-use crate::http::auth::OPEN;
+use crate::http::keys::auth::OPEN;
 use crate::http::shorten::shortened;
 
 /// A name that a server answers to.

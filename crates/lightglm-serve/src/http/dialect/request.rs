@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::http::body::json_body::read;
 use crate::http::error::ApiError;
-use crate::http::json_body::read;
 
 /// A field that is not done here, what is said of it, and a value (a text, or a number as one) that turns it off
 /// beside null, false, "", [], {} and 0, if any.

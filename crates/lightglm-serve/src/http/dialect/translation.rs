@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::names::Names;
+use crate::http::body::json_body::FromJson;
 use crate::http::error::ApiError;
-use crate::http::json_body::FromJson;
 use crate::http::openai::chat::ChatBody;
 
 /// A chat's request that a dialect's becomes, field by field.

@@ -17,9 +17,9 @@ pub(super) use self::models::{
 use self::reply::{OllamaEvents, OllamaReply, loaded};
 use self::request::{OllamaChatRequest, OllamaGenerateRequest, Prompted, WithFields};
 use super::admission::Admission;
+use super::body::json_body::JsonBody;
 use super::dialect::collect;
 use super::error::ApiError;
-use super::json_body::JsonBody;
 use super::openai::chat::prepare;
 use super::openai::loosen::tell;
 use super::peer::Peer;

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::request::known_model;
 use super::time::written;
+use crate::http::body::json_body::{FromJson, JsonBody, read};
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, JsonBody, read};
 use crate::http::peer::Peer;
 use crate::http::state::AppState;
 

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::messages::translate_messages;
 use super::options::translate_options;
+use crate::http::body::json_body::{FromJson, read};
 use crate::http::dialect::{Refused, Translated, Translation, refuse, refuse_foreign};
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, read};
 use crate::http::openai::whole::Whole;
 use crate::http::peer::Peer;
 use crate::http::state::AppState;

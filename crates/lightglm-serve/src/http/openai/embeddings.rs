@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http::admission::Admission;
-use crate::http::embedder::{Named, TextEmbedder};
-use crate::http::encoding::{EncoderServed, TooLong, check_tokens, run};
+use crate::http::body::json_body::{FromJson, JsonBody};
+use crate::http::encoders::embedder::{Named, TextEmbedder};
+use crate::http::encoders::encoding::{EncoderServed, TooLong, check_tokens, run};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::json_body::{FromJson, JsonBody};
 use crate::http::peer::Peer;
 use crate::http::state::AppState;
 

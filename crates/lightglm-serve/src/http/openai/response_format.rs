@@ -8,10 +8,10 @@ use super::loosen::loosen;
 use super::tools::ToolPlan;
 use super::unmet::refuse_unmet;
 use crate::constraint::Constraint;
+use crate::http::body::json_body::{FromJson, read};
 use crate::http::choice_stream::ChoicePrompt;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, read};
 use crate::http::state::AppState;
 
 /// The fields of chats and completions that say what a reply must look like.

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::whole::{Whole, whole};
+use crate::http::body::json_body::{FromJson, read};
 use crate::http::choice_stream::SharedParams;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, read};
 use crate::http::peer::Peer;
 use crate::http::state::AppState;
 

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::whole::{Whole, whole};
+use crate::http::body::json_body::{FromJson, read};
 use crate::http::choice_stream::ChoicePrompt;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, read};
 
 /// The variable that says whether there are thoughts: most templates', and DeepSeek's.
 const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];

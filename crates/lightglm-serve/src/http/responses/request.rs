@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 use super::input::translate_input;
 use super::object::Echo;
 use super::tools::translate_tools;
+use crate::http::body::json_body::{FromJson, read};
 use crate::http::dialect::{
     Refused, Translated, Translation, list_at, read_at, refuse, refuse_foreign,
 };
 use crate::http::error::ApiError;
-use crate::http::json_body::{FromJson, read};
 use crate::http::openai::unmet::refuse_unmet;
 use crate::http::openai::whole::Whole;
 use crate::http::state::AppState;

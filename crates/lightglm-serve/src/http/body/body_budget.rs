@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 /// A body's first bytes, which are not counted: who sends little is never refused because others send much, and
 /// how many of them there can be is what connections there can be.
-pub(super) const FREE: usize = 64 << 10;
+pub(in crate::http) const FREE: usize = 64 << 10;
 
 /// Memory is taken so much at a time.
 const PIECE: usize = 64 << 10;
 
 /// The bytes of the bodies that are being read; clones are the same.
 #[derive(Clone)]
-pub(super) struct BodyBudget {
+pub(in crate::http) struct BodyBudget {
     pieces: Arc<Semaphore>,
     bytes: usize,
 }
 
 /// A body that grows within the budget; dropped, its share is free.
-pub(super) struct GrowingBody {
+pub(in crate::http) struct GrowingBody {
     budget: BodyBudget,
     bytes: Vec<u8>,
     held: Option<OwnedSemaphorePermit>,
@@ -31,19 +31,19 @@ pub(super) struct GrowingBody {
 
 impl BodyBudget {
     /// `bytes` for all bodies together.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(in crate::http) fn new(bytes: usize) -> Self {
         let pieces = (bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS);
         Self { pieces: Arc::new(Semaphore::new(pieces)), bytes }
     }
 
     /// A body that is empty yet.
-    pub(super) fn body(&self) -> GrowingBody {
+    pub(in crate::http) fn body(&self) -> GrowingBody {
         GrowingBody { budget: self.clone(), bytes: Vec::new(), held: None, paid: FREE }
     }
 }
 
 impl GrowingBody {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::http) fn len(&self) -> usize {
         self.bytes.len()
     }
 
@@ -51,7 +51,7 @@ impl GrowingBody {
     ///
     /// # Errors
     /// [`ApiError::Bodies`] where the bodies of others leave no room for it.
-    pub(super) fn extend(&mut self, piece: &[u8]) -> Result<(), ApiError> {
+    pub(in crate::http) fn extend(&mut self, piece: &[u8]) -> Result<(), ApiError> {
         let length = self.bytes.len() + piece.len();
         if length > self.paid {
             let pieces = (length - self.paid).div_ceil(PIECE);
@@ -72,7 +72,7 @@ impl GrowingBody {
     }
 
     /// The bytes, and what is held for them.
-    pub(super) fn into_parts(self) -> (Vec<u8>, Option<OwnedSemaphorePermit>) {
+    pub(in crate::http) fn into_parts(self) -> (Vec<u8>, Option<OwnedSemaphorePermit>) {
         (self.bytes, self.held)
     }
 }

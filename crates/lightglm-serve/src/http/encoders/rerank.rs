@@ -7,15 +7,15 @@ use lightglm_text::EncoderInput;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::admission::Admission;
 use super::embedder::{Named, TextEmbedder, TextReranker};
 use super::encoding::{EncoderServed, TooLong, check_tokens, run};
-use super::error::{ApiError, ErrorBody};
-use super::json_body::{FromJson, JsonBody};
-use super::openai::embeddings::EmbeddingUsage;
-use super::peer::Peer;
-use super::shorten::shortened;
-use super::state::AppState;
+use crate::http::admission::Admission;
+use crate::http::body::json_body::{FromJson, JsonBody};
+use crate::http::error::{ApiError, ErrorBody};
+use crate::http::openai::embeddings::EmbeddingUsage;
+use crate::http::peer::Peer;
+use crate::http::shorten::shortened;
+use crate::http::state::AppState;
 
 /// Fields that would change the scores, and what is said of them.
 const UNMET: [(&str, &str); 6] = [
@@ -33,7 +33,7 @@ const BYTES_PER_TOKEN: usize = 8;
 /// A query and the documents that may answer it.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is read from the JSON, which names the place of what is wrong")]
-pub(super) struct RerankRequest {
+pub(in crate::http) struct RerankRequest {
     /// The name of the model that scores; it may be left out.
     model: Option<String>,
     /// What is looked for.
@@ -64,7 +64,7 @@ enum RerankDocument {
 }
 
 /// A request whose fields are checked.
-pub(super) struct Asked {
+pub(in crate::http) struct Asked {
     request: Value,
     query: String,
     documents: Vec<String>,
@@ -122,7 +122,7 @@ fn document((index, item): (usize, &Value)) -> Result<String, ApiError> {
 
 /// Documents, the best first.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct RerankResponse {
+pub(in crate::http) struct RerankResponse {
     /// The request's name.
     id: String,
     /// The model's name.
@@ -233,7 +233,7 @@ impl Scorer {
         (status = 501, description = "No model is served that scores", body = ErrorBody),
     )
 )]
-pub(super) async fn rerank(
+pub(in crate::http) async fn rerank(
     State(state): State<AppState>,
     peer: Peer,
     _: EncoderServed,

@@ -20,10 +20,10 @@ use super::tenant::Tenant;
 pub struct Tenants(Arc<RwLock<Arc<[Arc<Holder>]>>>);
 
 /// A tenant and its account.
-pub(super) struct Holder {
-    pub(super) tenant: Tenant,
+pub(in crate::http) struct Holder {
+    pub(in crate::http) tenant: Tenant,
     /// The same one as long as there is a tenant of this name.
-    pub(super) account: Arc<Account>,
+    pub(in crate::http) account: Arc<Account>,
 }
 
 /// What is wrong with a list of tenants.
@@ -85,7 +85,7 @@ impl Tenants {
         self.len() == 0
     }
 
-    pub(super) fn holders(&self) -> Arc<[Arc<Holder>]> {
+    pub(in crate::http) fn holders(&self) -> Arc<[Arc<Holder>]> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

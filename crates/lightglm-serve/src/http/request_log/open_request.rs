@@ -6,8 +6,8 @@ use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 
 use super::request_record::{Refusal, RequestRecord, Said};
-use super::shorten::shortened;
-use super::state::AppState;
+use crate::http::shorten::shortened;
+use crate::http::state::AppState;
 
 /// What nginx says of a client that went away before it had its answer; it is never sent.
 const GONE: u16 = 499;
@@ -17,7 +17,7 @@ const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 /// A request until its answer has been sent. Dropped, it is counted and has its line in the log: each exactly
 /// one, whatever became of it.
-pub(super) struct OpenRequest {
+pub(in crate::http) struct OpenRequest {
     state: AppState,
     record: RequestRecord,
     id: String,
@@ -33,7 +33,12 @@ pub(super) struct OpenRequest {
 
 impl OpenRequest {
     /// Puts a record into the request's extensions, for who learns more of it.
-    pub(super) fn new(state: AppState, id: String, route: String, request: &mut Request) -> Self {
+    pub(in crate::http) fn new(
+        state: AppState,
+        id: String,
+        route: String,
+        request: &mut Request,
+    ) -> Self {
         let record = RequestRecord::default();
         request.extensions_mut().insert(record.clone());
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
@@ -50,12 +55,12 @@ impl OpenRequest {
         }
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(in crate::http) fn id(&self) -> &str {
         &self.id
     }
 
     /// There is an answer, of which nothing is sent yet.
-    pub(super) fn answered(&mut self, response: &Response) {
+    pub(in crate::http) fn answered(&mut self, response: &Response) {
         self.status = Some(response.status().as_u16());
         if let Some(refusal) = response.extensions().get::<Refusal>() {
             self.record.said(|said| said.refusal = Some(refusal.clone()));
@@ -63,7 +68,7 @@ impl OpenRequest {
     }
 
     /// All of the answer is sent, or as good as that.
-    pub(super) fn sent(&mut self) {
+    pub(in crate::http) fn sent(&mut self) {
         self.sent = true;
     }
 }

@@ -5,12 +5,12 @@ use std::io::Read;
 use axum::http::{HeaderMap, header};
 use flate2::read::MultiGzDecoder;
 
-use super::error::ApiError;
-use super::shorten::shortened;
+use crate::http::error::ApiError;
+use crate::http::shorten::shortened;
 
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContentEncoding {
+pub(in crate::http) enum ContentEncoding {
     /// As it is.
     Identity,
     /// gzip.
@@ -22,7 +22,7 @@ impl ContentEncoding {
     ///
     /// # Errors
     /// [`ApiError::ContentEncoding`] where it is another one, or several.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let mut encoding = Self::Identity;
         for value in headers.get_all(header::CONTENT_ENCODING) {
             let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
@@ -41,7 +41,7 @@ impl ContentEncoding {
     ///
     /// # Errors
     /// [`ApiError::BodyTooLarge`], or [`ApiError::Gzip`] where it is damaged.
-    pub(super) fn decode(self, bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, ApiError> {
+    pub(in crate::http) fn decode(self, bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, ApiError> {
         if self == Self::Identity {
             return Ok(bytes);
         }

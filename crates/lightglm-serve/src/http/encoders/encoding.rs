@@ -7,14 +7,14 @@ use axum::http::request::Parts;
 use lightglm_text::EncoderInput;
 use serde_json::Value;
 
-use super::admission::Admission;
 use super::embedder::{EmbedderError, Encoders, Named, TextEmbedder, TextReranker};
-use super::error::ApiError;
-use super::meter::Meter;
-use super::state::{AppState, in_turn};
+use crate::http::admission::Admission;
+use crate::http::error::ApiError;
+use crate::http::request_log::meter::Meter;
+use crate::http::state::{AppState, in_turn};
 
 /// That there is an encoder, asked before a body is read in vain.
-pub(super) struct EncoderServed;
+pub(in crate::http) struct EncoderServed;
 
 impl FromRequestParts<AppState> for EncoderServed {
     type Rejection = ApiError;
@@ -34,7 +34,7 @@ const TOKENS_PER_TURN: usize = 2048;
 
 /// What becomes of a text that is longer than the model reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TooLong {
+pub(in crate::http) enum TooLong {
     /// The request is refused.
     Refused,
     /// Its end is cut off, after so many tokens.
@@ -46,7 +46,11 @@ impl TooLong {
     ///
     /// # Errors
     /// [`ApiError::Field`].
-    pub(super) fn of(request: &Value, by_default: bool, most: usize) -> Result<Self, ApiError> {
+    pub(in crate::http) fn of(
+        request: &Value,
+        by_default: bool,
+        most: usize,
+    ) -> Result<Self, ApiError> {
         match &request["truncate_prompt_tokens"] {
             Value::Null => {}
             value => {
@@ -71,7 +75,7 @@ impl TooLong {
     }
 
     /// Tokens that are read at most.
-    pub(super) fn most(self) -> usize {
+    pub(in crate::http) fn most(self) -> usize {
         match self {
             Self::Refused => usize::MAX,
             Self::CutAfter(most) => most,
@@ -79,7 +83,7 @@ impl TooLong {
     }
 
     /// Refuses an input that was cut and may not be.
-    pub(super) fn check(self, param: &str, input: &EncoderInput) -> Result<(), ApiError> {
+    pub(in crate::http) fn check(self, param: &str, input: &EncoderInput) -> Result<(), ApiError> {
         if self == Self::Refused && input.is_truncated() {
             let (tokens, most) = (input.whole_len, input.ids.len());
             return Err(ApiError::InputTooLong { param: param.to_owned(), tokens, most });
@@ -89,7 +93,7 @@ impl TooLong {
 }
 
 /// A number for each input, made by an encoder.
-pub(super) trait Run<T>: Clone + Send + 'static {
+pub(in crate::http) trait Run<T>: Clone + Send + 'static {
     /// Runs inputs; it blocks.
     fn run(&self, inputs: &[EncoderInput]) -> Result<Vec<T>, EmbedderError>;
 }
@@ -111,7 +115,7 @@ impl Run<f32> for Named<dyn TextReranker> {
 ///
 /// # Errors
 /// [`ApiError::Timeout`] and the like, [`ApiError::Internal`] where the encoder fails.
-pub(super) async fn run<T: Send + 'static>(
+pub(in crate::http) async fn run<T: Send + 'static>(
     state: &AppState,
     admission: &mut Admission,
     meter: &Meter,
@@ -145,7 +149,7 @@ fn tokens_of(inputs: &[EncoderInput]) -> usize {
 ///
 /// # Errors
 /// [`ApiError::Field`].
-pub(super) fn check_tokens(
+pub(in crate::http) fn check_tokens(
     state: &AppState,
     param: &str,
     inputs: &[EncoderInput],

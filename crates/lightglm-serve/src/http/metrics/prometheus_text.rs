@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exposition {
+pub(in crate::http) enum Exposition {
     /// OpenMetrics 1.0, where nothing else is asked for.
     OpenMetrics,
     /// Prometheus' text format 0.0.4, which everything reads.
@@ -15,7 +15,7 @@ pub(super) enum Exposition {
 
 impl Exposition {
     /// The one that the `Accept` header prefers.
-    pub(super) fn asked_for(headers: &HeaderMap) -> Self {
+    pub(in crate::http) fn asked_for(headers: &HeaderMap) -> Self {
         let accepts =
             headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let (mut open, mut plain) = (0.0, 0.0);
@@ -33,7 +33,7 @@ impl Exposition {
         if plain > open { Self::Prometheus } else { Self::OpenMetrics }
     }
 
-    pub(super) const fn content_type(self) -> &'static str {
+    pub(in crate::http) const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -43,7 +43,7 @@ impl Exposition {
 
 /// OpenMetrics' text as Prometheus' older format: there a family has the name of its samples, `_total` and
 /// `_info` included, and nothing marks the end.
-pub(super) fn as_prometheus_text(open_metrics: &str) -> String {
+pub(in crate::http) fn as_prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     // A family's help comes before its type, which decides its name.
     let mut help: Option<(&str, &str)> = None;

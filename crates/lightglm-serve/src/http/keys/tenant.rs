@@ -11,7 +11,7 @@ use super::access::Access;
 const LONGEST: usize = 64;
 
 /// What the names of keys without an entry begin with; no tenant is called so.
-pub(super) const PLAIN: &str = "api-key-";
+pub(in crate::http) const PLAIN: &str = "api-key-";
 
 /// Who has a key, and what it is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Tenant {
     }
 
     /// Which field is wrong, and why.
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+    pub(in crate::http) fn fault(&self) -> Option<(&'static str, String)> {
         let known = |c: char| c.is_alphanumeric() || "._-@".contains(c);
         let length = self.name.chars().count();
         if !(1..=LONGEST).contains(&length) || !self.name.chars().all(known) {
@@ -128,7 +128,7 @@ impl FromStr for Role {
 
 /// The SHA-256 digest of a key; written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct KeyDigest(pub(super) [u8; 32]);
+pub struct KeyDigest(pub(in crate::http) [u8; 32]);
 
 impl KeyDigest {
     /// That of `key`.

@@ -5,23 +5,23 @@ use std::time::Instant;
 
 use lightglm_generation::FinishReason;
 
-use super::error::ApiError;
-use super::metrics::TokenCounters;
 use super::request_record::RequestRecord;
-use super::state::unix_time;
-use super::tenants::Holder;
 use crate::engine::{Event, Usage};
+use crate::http::error::ApiError;
+use crate::http::keys::tenants::Holder;
+use crate::http::metrics::TokenCounters;
+use crate::http::state::unix_time;
 
 /// Counts the tokens of a request.
 #[derive(Clone)]
-pub(super) struct Meter {
+pub(in crate::http) struct Meter {
     record: RequestRecord,
     holder: Option<Arc<Holder>>,
     counters: TokenCounters,
 }
 
 impl Meter {
-    pub(super) fn new(
+    pub(in crate::http) fn new(
         record: RequestRecord,
         holder: Option<Arc<Holder>>,
         counters: TokenCounters,
@@ -31,18 +31,18 @@ impl Meter {
 
     /// One of the request's choices, whose prompt has `prompt_tokens`; `first` says that it is the first of that
     /// prompt, which is counted once.
-    pub(super) fn choice(&self, prompt_tokens: usize, first: bool) -> ChoiceMeter {
+    pub(in crate::http) fn choice(&self, prompt_tokens: usize, first: bool) -> ChoiceMeter {
         let usage = Usage { prompt_tokens, ..Usage::default() };
         ChoiceMeter { meter: self.clone(), first, started: false, settled: false, usage }
     }
 
     /// Counts so many tokens that were read and that nothing follows: those of an encoder.
-    pub(super) fn read(&self, tokens: usize) {
+    pub(in crate::http) fn read(&self, tokens: usize) {
         self.choice(tokens, true).hear(&Event::Started { cached_tokens: 0 }, Instant::now());
     }
 
     /// The prompts' texts, for the log that was asked to have them.
-    pub(super) fn say_prompt(&self, text: &str) {
+    pub(in crate::http) fn say_prompt(&self, text: &str) {
         self.record.said(|said| {
             let prompt = said.prompt.get_or_insert_default();
             if !prompt.is_empty() {
@@ -53,13 +53,13 @@ impl Meter {
     }
 
     /// The request has no reply, or not all of one.
-    pub(super) fn failed(&self, error: &ApiError) {
+    pub(in crate::http) fn failed(&self, error: &ApiError) {
         self.record.said(|said| said.refusal = Some(error.refusal()));
     }
 }
 
 /// Counts the tokens of a choice, on the engine's thread.
-pub(super) struct ChoiceMeter {
+pub(in crate::http) struct ChoiceMeter {
     meter: Meter,
     first: bool,
     started: bool,
@@ -70,7 +70,7 @@ pub(super) struct ChoiceMeter {
 
 impl ChoiceMeter {
     /// Takes note of an event; the last one settles the account, whoever still listens then.
-    pub(super) fn hear(&mut self, event: &Event, now: Instant) {
+    pub(in crate::http) fn hear(&mut self, event: &Event, now: Instant) {
         let record = &self.meter.record;
         match event {
             Event::Started { cached_tokens } => {

@@ -11,7 +11,7 @@ const REPLACEMENT_BYTES: &[u8; 3] = b"\xef\xbf\xbd";
 
 /// Replaces escapes of surrogates without their other half, and surrogates that were encoded as if they were
 /// characters (three bytes each, which is no UTF-8). Nothing gets longer or shorter.
-pub(super) fn replace_lone_surrogates(text: &mut [u8]) {
+pub(in crate::http) fn replace_lone_surrogates(text: &mut [u8]) {
     let mut at = 0;
     while at < text.len() {
         match text[at] {

@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Frame, SizeHint};
 use tracing::Instrument;
 
-use super::error::ApiError;
 use super::open_request::OpenRequest;
-use super::state::AppState;
-use super::unread_body::UnreadBody;
+use crate::http::body::unread_body::UnreadBody;
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
 
 /// The header, in both directions.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,7 +28,7 @@ const LONGEST: usize = 128;
 const DISCARD_FACTOR: usize = 16;
 
 /// Gives the request an id (the client's, where it is a harmless one), a span, a count and a line in the log.
-pub(super) async fn surround(
+pub(in crate::http) async fn surround(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,

@@ -15,7 +15,7 @@ const NAMES: [&str; 2] = ["minute", "day"];
 /// Minutes and days are the clock's (UTC). What is used beyond a quota, by requests that were under way, is
 /// taken from the next minute or day, so that in the long run nobody has more than the quota.
 #[derive(Debug, Default)]
-pub(super) struct Account([Mutex<Used>; 2]);
+pub(in crate::http) struct Account([Mutex<Used>; 2]);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
@@ -26,21 +26,21 @@ struct Used {
 
 /// A quota that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overdrawn {
-    pub(super) tokens: u64,
+pub(in crate::http) struct Overdrawn {
+    pub(in crate::http) tokens: u64,
     /// `minute` or `day`.
-    pub(super) per: &'static str,
+    pub(in crate::http) per: &'static str,
     /// Seconds.
-    pub(super) retry_after: u64,
+    pub(in crate::http) retry_after: u64,
 }
 
 /// What is left of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) limit: u64,
-    pub(super) remaining: u64,
+pub(in crate::http) struct Left {
+    pub(in crate::http) limit: u64,
+    pub(in crate::http) remaining: u64,
     /// Seconds until there is more.
-    pub(super) reset: u64,
+    pub(in crate::http) reset: u64,
 }
 
 fn quotas(tenant: &Tenant) -> [Option<u64>; 2] {
@@ -49,7 +49,7 @@ fn quotas(tenant: &Tenant) -> [Option<u64>; 2] {
 
 impl Account {
     /// Takes `tokens` from the quotas of `tenant`; `now` is in seconds since 1970, here and below.
-    pub(super) fn take(&self, tenant: &Tenant, tokens: u64, now: u64) {
+    pub(in crate::http) fn take(&self, tenant: &Tenant, tokens: u64, now: u64) {
         for (index, quota) in quotas(tenant).into_iter().enumerate() {
             // What was used before there was a quota is nobody's debt.
             let Some(quota) = quota else { continue };
@@ -61,7 +61,7 @@ impl Account {
 
     /// # Errors
     /// Where a quota is used up: the one that takes longer to come back.
-    pub(super) fn check(&self, tenant: &Tenant, now: u64) -> Result<(), Overdrawn> {
+    pub(in crate::http) fn check(&self, tenant: &Tenant, now: u64) -> Result<(), Overdrawn> {
         let quotas = quotas(tenant).into_iter().enumerate().rev();
         let mut over = quotas.filter_map(|(index, quota)| {
             let limit = quota?;
@@ -77,7 +77,7 @@ impl Account {
     }
 
     /// What is left of the quota a minute, or of that a day where there is no other.
-    pub(super) fn left(&self, tenant: &Tenant, now: u64) -> Option<Left> {
+    pub(in crate::http) fn left(&self, tenant: &Tenant, now: u64) -> Option<Left> {
         let (index, limit) =
             quotas(tenant).into_iter().enumerate().find_map(|(at, quota)| Some((at, quota?)))?;
         let used = self.settled(index, Some(limit), now, |used| used.tokens);
@@ -105,7 +105,7 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tenant::KeyDigest;
+    use crate::http::keys::tenant::KeyDigest;
     use super::*;
 
     /// Noon of some day.

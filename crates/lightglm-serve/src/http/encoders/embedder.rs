@@ -62,15 +62,15 @@ pub struct EmbedderError {
 
 /// The encoders of a server.
 #[derive(Clone, Default)]
-pub(super) struct Encoders {
-    pub(super) embedder: Option<Named<dyn TextEmbedder>>,
-    pub(super) reranker: Option<Named<dyn TextReranker>>,
+pub(in crate::http) struct Encoders {
+    pub(in crate::http) embedder: Option<Named<dyn TextEmbedder>>,
+    pub(in crate::http) reranker: Option<Named<dyn TextReranker>>,
 }
 
 /// An encoder and its name in requests.
-pub(super) struct Named<T: ?Sized> {
-    pub(super) name: String,
-    pub(super) model: Arc<T>,
+pub(in crate::http) struct Named<T: ?Sized> {
+    pub(in crate::http) name: String,
+    pub(in crate::http) model: Arc<T>,
 }
 
 impl<T: ?Sized> Clone for Named<T> {
@@ -81,7 +81,7 @@ impl<T: ?Sized> Clone for Named<T> {
 
 impl Encoders {
     /// The encoders' names and the tokens that each reads; one that does both is there once.
-    pub(super) fn models(&self) -> Vec<(String, usize)> {
+    pub(in crate::http) fn models(&self) -> Vec<(String, usize)> {
         let embedder = self.embedder.as_ref();
         let embedder = embedder.map(|named| (named.name.clone(), named.model.limits().max_tokens));
         let reranker = self.reranker.as_ref();

@@ -10,17 +10,17 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::admission::Awaited;
 use super::body_budget::{BodyBudget, GrowingBody};
 use super::content_encoding::ContentEncoding;
-use super::dialect::takes_any_type;
-use super::error::ApiError;
 use super::json_shape::check_shape;
-use super::state::AppState;
 use super::surrogates::replace_lone_surrogates;
+use crate::http::admission::Awaited;
+use crate::http::dialect::takes_any_type;
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
 
 /// A type that a body can be turned into.
-pub(super) trait FromJson: Sized {
+pub(in crate::http) trait FromJson: Sized {
     /// Reads a value.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ pub(super) trait FromJson: Sized {
 ///
 /// # Errors
 /// [`ApiError::Field`] with the path of what is wrong.
-pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
+pub(in crate::http) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let reason = error.into_inner().to_string();
@@ -49,7 +49,7 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
 }
 
 /// The body of a request.
-pub(super) struct JsonBody<T>(pub(super) T);
+pub(in crate::http) struct JsonBody<T>(pub(in crate::http) T);
 
 impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;

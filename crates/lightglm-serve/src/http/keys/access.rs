@@ -3,7 +3,7 @@
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::state::AppState;
+use crate::http::state::AppState;
 
 /// What a route asks of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Access {
     Admin,
 }
 
-/// A route of the server, as [`Server::routes`](super::Server::routes) names it.
+/// A route of the server, as [`Server::routes`](crate::http::Server::routes) names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteAccess {
     /// `GET`, which is `HEAD` too, `POST`, or `DELETE`.
@@ -32,13 +32,13 @@ pub struct RouteAccess {
 }
 
 /// A route and who may use it: one cannot be added without saying that.
-pub(super) struct Route {
-    pub(super) named: RouteAccess,
-    pub(super) handler: MethodRouter<AppState>,
+pub(in crate::http) struct Route {
+    pub(in crate::http) named: RouteAccess,
+    pub(in crate::http) handler: MethodRouter<AppState>,
 }
 
 impl Route {
-    pub(super) fn get<H, T>(path: &'static str, access: Access, handler: H) -> Self
+    pub(in crate::http) fn get<H, T>(path: &'static str, access: Access, handler: H) -> Self
     where
         H: Handler<T, AppState>,
         T: 'static,
@@ -46,7 +46,7 @@ impl Route {
         Self { named: RouteAccess { method: "GET", path, access }, handler: get(handler) }
     }
 
-    pub(super) fn post<H, T>(path: &'static str, access: Access, handler: H) -> Self
+    pub(in crate::http) fn post<H, T>(path: &'static str, access: Access, handler: H) -> Self
     where
         H: Handler<T, AppState>,
         T: 'static,
@@ -54,7 +54,7 @@ impl Route {
         Self { named: RouteAccess { method: "POST", path, access }, handler: post(handler) }
     }
 
-    pub(super) fn delete<H, T>(path: &'static str, access: Access, handler: H) -> Self
+    pub(in crate::http) fn delete<H, T>(path: &'static str, access: Access, handler: H) -> Self
     where
         H: Handler<T, AppState>,
         T: 'static,

@@ -19,7 +19,7 @@ const TIME: Duration = Duration::from_secs(5);
 ///
 /// A connection that is closed with bytes unread is reset, and a client that still sends then often
 /// loses the answer too: the reason why it was refused.
-pub(super) struct UnreadBody {
+pub(in crate::http) struct UnreadBody {
     body: Arc<Mutex<Body>>,
     /// The client waits to be asked for the body.
     waits: bool,
@@ -38,7 +38,7 @@ fn locked(body: &Mutex<Body>) -> MutexGuard<'_, Body> {
 
 impl UnreadBody {
     /// The request, and a hold on its body.
-    pub(super) fn of(request: Request) -> (Request, Self) {
+    pub(in crate::http) fn of(request: Request) -> (Request, Self) {
         let waits = request.headers().contains_key(header::EXPECT);
         let (parts, body) = request.into_parts();
         let body = Arc::new(Mutex::new(body));
@@ -48,7 +48,7 @@ impl UnreadBody {
     }
 
     /// Reads `most` bytes at most and throws them away.
-    pub(super) async fn discard(self, most: usize) {
+    pub(in crate::http) async fn discard(self, most: usize) {
         // A client that waits to be asked for its body, and was not, sends none.
         let waits = self.waits && !self.asked.load(Ordering::Relaxed);
         if waits || locked(&self.body).is_end_stream() {

@@ -1,13 +1,17 @@
 //! `check_shape`: how deep and how large a JSON text is, before it is parsed.
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 /// Counts levels and values of a text without parsing it, so that parsing cannot take much memory.
 ///
 /// # Errors
 /// Where it is deeper than `depth` or has more than `values` values. Text that is no JSON passes: the
 /// parser says what is wrong with it.
-pub(super) fn check_shape(text: &str, depth: usize, values: usize) -> Result<(), ApiError> {
+pub(in crate::http) fn check_shape(
+    text: &str,
+    depth: usize,
+    values: usize,
+) -> Result<(), ApiError> {
     let (mut level, mut count) = (0usize, 1usize);
     let (mut in_string, mut escaped) = (false, false);
     for byte in text.bytes() {

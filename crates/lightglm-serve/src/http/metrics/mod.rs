@@ -1,5 +1,8 @@
 //! What Prometheus reads.
 
+mod process;
+mod prometheus_text;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +19,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use self::process::ProcessCollector;
+use self::prometheus_text::{Exposition, as_prometheus_text};
 use super::error::ApiError;
-use super::process::ProcessCollector;
-use super::prometheus_text::{Exposition, as_prometheus_text};
 use super::state::AppState;
 use crate::engine::EngineApi;
 

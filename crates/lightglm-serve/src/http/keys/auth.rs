@@ -12,15 +12,15 @@ use base64::prelude::BASE64_STANDARD;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::access::Access;
-use super::error::ApiError;
 use super::quota::Left;
-use super::request_record::RequestRecord;
-use super::state::{AppState, unix_time};
 use super::tenant::{KeyDigest, PLAIN, Role, Tenant};
 use super::tenants::{Holder, Tenants};
+use crate::http::error::ApiError;
+use crate::http::request_log::request_record::RequestRecord;
+use crate::http::state::{AppState, unix_time};
 
 /// Paths that probes call, which have no key.
-pub(super) const OPEN: [&str; 2] = ["/health", "/ready"];
+pub(in crate::http) const OPEN: [&str; 2] = ["/health", "/ready"];
 
 /// Headers that a key may come in beside `Authorization`: Anthropic's and Azure's clients send these.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
@@ -31,7 +31,7 @@ const BASIC: HeaderValue =
 
 /// Whose key a request came with.
 #[derive(Clone)]
-pub(super) enum Caller {
+pub(in crate::http) enum Caller {
     /// One without an entry: its index and its name.
     Plain(u32, Arc<str>),
     /// A tenant's.
@@ -39,21 +39,21 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::http) fn name(&self) -> &str {
         match self {
             Self::Plain(_, name) => name,
             Self::Tenant(holder) => &holder.tenant.name,
         }
     }
 
-    pub(super) fn holder(&self) -> Option<&Arc<Holder>> {
+    pub(in crate::http) fn holder(&self) -> Option<&Arc<Holder>> {
         match self {
             Self::Plain(..) => None,
             Self::Tenant(holder) => Some(holder),
         }
     }
 
-    pub(super) fn tenant(&self) -> Option<&Tenant> {
+    pub(in crate::http) fn tenant(&self) -> Option<&Tenant> {
         self.holder().map(|holder| &holder.tenant)
     }
 
@@ -61,7 +61,7 @@ impl Caller {
         self.tenant().map_or(Role::Admin, |tenant| tenant.role)
     }
 
-    pub(super) fn fairness_key(&self) -> String {
+    pub(in crate::http) fn fairness_key(&self) -> String {
         match self {
             Self::Plain(index, _) => format!("key:{index}"),
             Self::Tenant(holder) => format!("tenant:{}", holder.tenant.name),
@@ -70,19 +70,19 @@ impl Caller {
 }
 
 /// The keys that may use the server, as digests: all of one length, and none of them the key.
-pub(super) struct ApiKeys {
+pub(in crate::http) struct ApiKeys {
     plain: Vec<(KeyDigest, Arc<str>)>,
     tenants: Tenants,
 }
 
 impl ApiKeys {
-    pub(super) fn new(keys: &[String], tenants: Tenants) -> Self {
+    pub(in crate::http) fn new(keys: &[String], tenants: Tenants) -> Self {
         let named =
             |(index, key): (usize, &String)| (KeyDigest::of(key), format!("{PLAIN}{index}").into());
         Self { plain: keys.iter().enumerate().map(named).collect(), tenants }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.tenants.is_empty()
     }
 
@@ -110,7 +110,7 @@ impl ApiKeys {
 }
 
 /// Lets a request pass that has a key or needs none; whose it is goes into its extensions.
-pub(super) async fn require_key(
+pub(in crate::http) async fn require_key(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
@@ -141,7 +141,7 @@ pub(super) async fn require_key(
 }
 
 /// Lets a request pass whose key may use the route, with what is left of its quota.
-pub(super) async fn require_access(
+pub(in crate::http) async fn require_access(
     State((state, access)): State<(AppState, Access)>,
     request: Request,
     next: Next,

@@ -12,7 +12,7 @@ const TICKS: f64 = 100.0;
 
 /// Reads `/proc` when Prometheus asks; elsewhere than on Linux it says nothing.
 #[derive(Debug)]
-pub(super) struct ProcessCollector;
+pub(in crate::http) struct ProcessCollector;
 
 /// What the process takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// What is known of a request so far; clones are the same. Its handler and its choices fill it in.
 #[derive(Clone)]
-pub(super) struct RequestRecord(Arc<Shared>);
+pub(in crate::http) struct RequestRecord(Arc<Shared>);
 
 struct Shared {
     started: Instant,
@@ -21,32 +21,32 @@ struct Shared {
 
 /// What is said once, or seldom.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(in crate::http) struct Said {
     /// The key's name.
-    pub(super) key: Option<String>,
-    pub(super) model: Option<String>,
+    pub(in crate::http) key: Option<String>,
+    pub(in crate::http) model: Option<String>,
     /// Why it has no reply, or not all of one.
-    pub(super) refusal: Option<Refusal>,
-    pub(super) finish_reason: Option<&'static str>,
+    pub(in crate::http) refusal: Option<Refusal>,
+    pub(in crate::http) finish_reason: Option<&'static str>,
     /// The prompts' texts, where they are asked for.
-    pub(super) prompt: Option<String>,
+    pub(in crate::http) prompt: Option<String>,
 }
 
 /// An error, as the log has it; a response that is one has it among its extensions.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Refusal {
-    pub(super) code: Option<&'static str>,
-    pub(super) param: Option<String>,
+pub(in crate::http) struct Refusal {
+    pub(in crate::http) code: Option<&'static str>,
+    pub(in crate::http) param: Option<String>,
     /// In words, without what stood in the request.
-    pub(super) reason: String,
+    pub(in crate::http) reason: String,
 }
 
 /// The tokens of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tokens {
-    pub(super) prompt: u64,
-    pub(super) cached: u64,
-    pub(super) completion: u64,
+pub(in crate::http) struct Tokens {
+    pub(in crate::http) prompt: u64,
+    pub(in crate::http) cached: u64,
+    pub(in crate::http) completion: u64,
 }
 
 impl Default for RequestRecord {
@@ -63,18 +63,18 @@ impl Default for RequestRecord {
 }
 
 impl RequestRecord {
-    pub(super) fn said<T>(&self, say: impl FnOnce(&mut Said) -> T) -> T {
+    pub(in crate::http) fn said<T>(&self, say: impl FnOnce(&mut Said) -> T) -> T {
         say(&mut self.0.said.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A prompt of so many tokens left the queue, so many of them in the cache already.
-    pub(super) fn add_prompt(&self, tokens: usize, cached: usize) {
+    pub(in crate::http) fn add_prompt(&self, tokens: usize, cached: usize) {
         self.0.prompt.fetch_add(tokens as u64, Ordering::Relaxed);
         self.0.cached.fetch_add(cached as u64, Ordering::Relaxed);
     }
 
     /// A choice's first token, beside [`add_token`](Self::add_token).
-    pub(super) fn note_first_token(&self, now: Instant) {
+    pub(in crate::http) fn note_first_token(&self, now: Instant) {
         let after = now.saturating_duration_since(self.0.started).as_nanos().max(1);
         let after = u64::try_from(after).unwrap_or(u64::MAX);
         // Of several choices the earliest.
@@ -82,11 +82,11 @@ impl RequestRecord {
     }
 
     /// A token of a reply.
-    pub(super) fn add_token(&self) {
+    pub(in crate::http) fn add_token(&self) {
         self.0.completion.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn tokens(&self) -> Tokens {
+    pub(in crate::http) fn tokens(&self) -> Tokens {
         Tokens {
             prompt: self.0.prompt.load(Ordering::Relaxed),
             cached: self.0.cached.load(Ordering::Relaxed),
@@ -94,18 +94,18 @@ impl RequestRecord {
         }
     }
 
-    pub(super) fn first_token(&self) -> Option<Duration> {
+    pub(in crate::http) fn first_token(&self) -> Option<Duration> {
         let after = self.0.first_token.load(Ordering::Relaxed);
         (after > 0).then(|| Duration::from_nanos(after))
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(in crate::http) fn elapsed(&self) -> Duration {
         self.0.started.elapsed()
     }
 }
 
 /// `reason` without what may have come out of a request: serde repeats strings and names that it did not expect.
-pub(super) fn without_values(reason: &str) -> String {
+pub(in crate::http) fn without_values(reason: &str) -> String {
     let mut shown = reason.to_owned();
     if let (Some(first), Some(last)) = (shown.find('"'), shown.rfind('"')) {
         // All between the outermost quotes, whatever is quoted in there.
