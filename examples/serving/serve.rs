@@ -18,6 +18,7 @@ use lightglm_serving_examples::config_file;
 use lightglm_serving_examples::key_args::new_key;
 #[cfg(unix)]
 use lightglm_serving_examples::key_args::reload_on_hangup;
+use lightglm_serving_examples::models_file::check_options;
 use lightglm_serving_examples::program_args::ProgramArgs;
 use lightglm_serving_examples::serve_args::Started;
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let args: ProgramArgs = config_file::parse()?;
+    let args: ProgramArgs = config_file::parse(check_options)?;
     if let Some(name) = &args.keys.new_key {
         let (key, entry) = new_key(name)?;
         println!("{key}\n\n{entry}");
@@ -50,15 +51,8 @@ fn run() -> Result<()> {
     if let Some(path) = args.keys.keys.clone() {
         runtime.spawn(reload_on_hangup(options.tenants.clone(), path));
     }
-    let Started { server, scheme, .. } = args.serve.start(options)?;
-    let limits = server.handle().limits();
-    eprintln!(
-        "{} ({scheme}), {} requests at a time, {} tokens each at most, {:.0} MiB for keys and values",
-        args.serve.name(),
-        limits.max_running,
-        limits.max_positions,
-        server.kv_bytes() as f64 / f64::from(1 << 20)
-    );
+    let Started { server, told } = args.serve.start(options)?;
+    eprintln!("{told}");
     println!("{}://{}", args.listen.scheme(), listeners.address()?);
     runtime.block_on(server.serve_on(listeners, told_to_end()))?;
     // A text or an adapter that somebody gave up waiting for may still be worked on.

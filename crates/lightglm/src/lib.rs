@@ -95,5 +95,5 @@ pub use model::{
 pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};
 #[cfg(feature = "serve")]
-pub use server::{Server, ServerOptions};
+pub use server::{ServedModel, Server, ServerOptions};
 pub use whole_file::write_whole;

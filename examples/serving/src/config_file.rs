@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, Command, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, Parser};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,9 +20,9 @@ const SECRET: &str = "api-key";
 /// does not say otherwise. Ends the program where the command line is wrong, or asks for help.
 ///
 /// # Errors
-/// Where the file is wrong: names file, line and key.
-pub fn parse<P: Parser>() -> Result<P> {
-    match parse_from(std::env::args_os().collect()) {
+/// Where the file is wrong: names file, line and key. Those of `check`, which sees what both say.
+pub fn parse<P: Parser>(check: impl FnOnce(&ArgMatches) -> Result<()>) -> Result<P> {
+    match parse_from(std::env::args_os().collect(), check) {
         Ok(parsed) => Ok(parsed),
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(error) => error.exit(),
@@ -35,7 +35,10 @@ pub fn parse<P: Parser>() -> Result<P> {
 ///
 /// # Errors
 /// Those of [`parse`], and [`clap::Error`].
-pub fn parse_from<P: Parser>(arguments: Vec<OsString>) -> Result<P> {
+pub fn parse_from<P: Parser>(
+    arguments: Vec<OsString>,
+    check: impl FnOnce(&ArgMatches) -> Result<()>,
+) -> Result<P> {
     let command = P::command();
     let said = match command.clone().try_get_matches_from(&arguments) {
         // What it lacks may stand in the file; all together are looked at below.
@@ -45,40 +48,66 @@ pub fn parse_from<P: Parser>(arguments: Vec<OsString>) -> Result<P> {
         said => said?,
     };
     let Some(path) = said.get_one::<PathBuf>("config") else {
-        return Ok(P::from_arg_matches(&command.try_get_matches_from(&arguments)?)?);
+        let said = command.try_get_matches_from(&arguments)?;
+        check(&said)?;
+        return Ok(P::from_arg_matches(&said)?);
     };
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| path.display().to_string())?;
     let mut all = vec![arguments[0].clone()];
-    for Setting { id, arguments } in settings(&command, path, &text)? {
+    let file = File { path, text: &text };
+    for Setting { id, arguments } in settings(&command, &file, file.parse()?.get_ref())? {
         if said.value_source(&id) != Some(ValueSource::CommandLine) {
             all.extend(arguments);
         }
     }
     all.extend(arguments.into_iter().skip(1));
-    Ok(P::from_arg_matches(&command.try_get_matches_from(all)?)?)
+    let said = command.try_get_matches_from(all)?;
+    check(&said)?;
+    Ok(P::from_arg_matches(&said)?)
+}
+
+/// A TOML file that is read.
+pub(crate) struct File<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) text: &'a str,
+}
+
+impl<'a> File<'a> {
+    /// Its path, and the line of a byte.
+    pub(crate) fn place(&self, at: usize) -> String {
+        let line = self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        format!("{}:{line}", self.path.display())
+    }
+
+    /// # Errors
+    /// Where it is no TOML: names the line.
+    pub(crate) fn parse(&self) -> Result<Spanned<DeTable<'a>>> {
+        DeTable::parse(self.text).map_err(|error| {
+            let place = self.place(error.span().map_or(0, |it| it.start));
+            anyhow!("{place}: {}", error.message())
+        })
+    }
 }
 
 /// A key of a file as an option's arguments.
-struct Setting {
+pub(crate) struct Setting {
     /// What clap calls the option.
-    id: String,
-    arguments: Vec<OsString>,
+    pub(crate) id: String,
+    pub(crate) arguments: Vec<OsString>,
 }
 
-fn settings(command: &Command, path: &Path, text: &str) -> Result<Vec<Setting>> {
-    let place = |at: usize| {
-        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-        format!("{}:{line}", path.display())
-    };
-    let document = match DeTable::parse(text) {
-        Ok(document) => document,
-        Err(error) => {
-            bail!("{}: {}", place(error.span().map_or(0, |it| it.start)), error.message())
-        }
-    };
+/// The settings of a table of `file`, as options of `command`.
+///
+/// # Errors
+/// Names the file, the line and the key that is wrong.
+pub(crate) fn settings(
+    command: &Command,
+    file: &File<'_>,
+    table: &DeTable<'_>,
+) -> Result<Vec<Setting>> {
     let mut settings = Vec::new();
-    for (key, value) in document.get_ref() {
+    for (key, value) in table {
         let name = key.get_ref().as_ref();
         let read = || -> Result<Setting> {
             if name == SECRET {
@@ -94,7 +123,8 @@ fn settings(command: &Command, path: &Path, text: &str) -> Result<Vec<Setting>> 
             check(command, &arguments)?;
             Ok(Setting { id: arg.get_id().to_string(), arguments })
         };
-        settings.push(read().with_context(|| format!("{}: {name}", place(key.span().start)))?);
+        let place = file.place(key.span().start);
+        settings.push(read().with_context(|| format!("{place}: {name}"))?);
     }
     Ok(settings)
 }
@@ -160,6 +190,7 @@ fn check(command: &Command, arguments: &[OsString]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models_file::check_options;
     use crate::program_args::ProgramArgs;
 
     fn read(text: &str, more: &[&str]) -> Result<ProgramArgs> {
@@ -168,7 +199,8 @@ mod tests {
         let file = std::env::temp_dir().join(format!("serve-{}-{count}.toml", std::process::id()));
         std::fs::write(&file, text).unwrap();
         let start = ["serve".into(), "--config".into(), file.clone().into_os_string()];
-        let parsed = parse_from(start.into_iter().chain(more.iter().map(OsString::from)).collect());
+        let arguments = start.into_iter().chain(more.iter().map(OsString::from)).collect();
+        let parsed = parse_from(arguments, check_options);
         std::fs::remove_file(file).unwrap();
         parsed
     }

@@ -9,5 +9,7 @@ pub mod limit_args;
 pub mod listen_args;
 pub mod load;
 pub mod log_args;
+pub mod models_file;
 pub mod program_args;
 pub mod serve_args;
+pub mod served_args;

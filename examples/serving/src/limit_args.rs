@@ -89,6 +89,9 @@ pub struct LimitArgs {
     /// `priority` may be so far from 0.
     #[arg(long, value_name = "N", default_value_t = HttpLimits::default().priority)]
     pub max_priority: i32,
+    /// Adapters of a model that requests have loaded by their use; for one more, the least recently used leaves.
+    #[arg(long, value_name = "N", default_value_t = HttpLimits::default().adapters)]
+    pub max_adapters: usize,
 }
 
 impl LimitArgs {
@@ -122,6 +125,7 @@ impl LimitArgs {
             messages: self.max_messages,
             tools: self.max_tools,
             priority: self.max_priority,
+            adapters: self.max_adapters,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use lightglm::{Server, ServerOptions};
+use lightglm::ServerOptions;
 
 use crate::key_args::KeyArgs;
 use crate::limit_args::LimitArgs;
@@ -92,7 +92,7 @@ impl ProgramArgs {
             );
         }
         options.check()?;
-        Server::check_model(&self.serve.model.options())?;
+        self.serve.several()?;
         Ok(options)
     }
 }

@@ -1,39 +1,35 @@
 //! `ServeArgs`: which model is served, and how much of the machine it may take.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lightglm::{
-    Embedder, KvDtype, LoadOptions, Model, Policy, Reranker, Scheme, Server, ServerOptions, Weights,
+    Embedder, Model, Policy, Reranker, Scheme, ServedModel, Server, ServerOptions, Weights,
 };
+use lightglm_examples::model_args::tell_context;
+use lightglm_examples::{progress_bar, use_threads};
 
-use lightglm_examples::model_args::{ModelArgs, tell_context};
-use lightglm_examples::progress_bar;
+use crate::models_file::served_models;
+use crate::served_args::ServedArgs;
 
 /// Which model is served, and how much of the machine it may take.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// The model. Dense weights become int8 unless --scheme, --policy or --dtype says otherwise; a GGUF
-    /// file's blocks and folders that `quantize` wrote are served as they are stored.
+    /// The model.
     #[command(flatten)]
-    pub model: ModelArgs,
-    /// A folder whose folders are LoRA adapters in PEFT's layout; requests name them as their model.
-    #[arg(long, value_name = "DIR")]
-    pub adapters: Option<PathBuf>,
-    /// The model's name in requests; the last part of --model if omitted.
-    #[arg(long)]
-    pub model_name: Option<String>,
-    /// Memory for keys and values, in MiB; if omitted what --max-running requests of 1024 tokens need,
-    /// and one of --max-context.
-    #[arg(long, value_name = "MIB")]
-    pub kv_memory: Option<usize>,
-    /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow.
-    #[arg(long, default_value_t = 8192)]
-    pub max_context: usize,
-    /// Tokens of a chat's reply where the request does not say; if omitted the model's max_new_tokens, or as
-    /// many as fit --max-context.
-    #[arg(long, value_name = "N")]
-    pub default_max_tokens: Option<usize>,
+    pub served: ServedArgs,
+    /// Several models: a folder whose folders and .gguf files are models, or a TOML file with a table [[model]] for
+    /// each. Each is loaded when a request first names it.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub models: Option<PathBuf>,
+    /// Memory that several models may take together, in MiB; if omitted what the machine has available at the
+    /// start, where they run on the CPU. For one more, those leave that nobody uses at that time.
+    #[arg(long, value_name = "MIB", requires = "models")]
+    pub model_memory: Option<u64>,
+    /// Seconds after which one of several models leaves that nobody uses; if omitted when another needs its room.
+    #[arg(long, value_name = "SECONDS", requires = "models")]
+    pub unload_after: Option<u64>,
     /// Requests that run at the same time.
     #[arg(long, default_value_t = 32)]
     pub max_running: usize,
@@ -49,10 +45,6 @@ pub struct ServeArgs {
     /// Never guess tokens ahead.
     #[arg(long)]
     pub no_speculation: bool,
-    /// Write tools and their results into ordinary messages where the model's chat template has no place
-    /// for them; otherwise such requests get a 400.
-    #[arg(long)]
-    pub fold_tools: bool,
     /// An encoder for /v1/embeddings, and by the cosine of its vectors for /v1/rerank: a folder, a name on a
     /// hub, or all-minilm-l6-v2.
     #[arg(long, value_name = "MODEL")]
@@ -68,10 +60,18 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The server's options as the library takes them.
     pub fn options(&self) -> ServerOptions {
+        let served = &self.served;
+        let model_name = match &self.models {
+            Some(_) => served.model_name.clone(),
+            None => Some(served.name()),
+        };
         ServerOptions {
-            model_name: Some(self.name()),
-            kv_memory: self.kv_memory.map(|mib| mib.saturating_mul(1 << 20)),
-            default_max_tokens: self.default_max_tokens,
+            model_name,
+            aliases: served.aliases.clone(),
+            kv_memory: served.kv_bytes(),
+            default_max_tokens: served.default_max_tokens,
+            model_memory: self.model_memory.map(|mib| mib.saturating_mul(1 << 20)),
+            unload_after: self.unload_after.map(Duration::from_secs),
             max_running: self.max_running,
             max_waiting: self.max_waiting,
             max_open_per_key: self.max_open_per_key,
@@ -82,34 +82,36 @@ impl ServeArgs {
         }
     }
 
-    /// Loads the model and starts its engine.
+    /// The models of `--models`; with none there is one, that of `--model`.
+    ///
+    /// # Errors
+    /// Where the file is wrong, and where an option does not go with a server.
+    pub fn several(&self) -> Result<Option<Vec<ServedModel>>> {
+        let several = self.models.as_ref().map(|path| served_models(path, &self.served));
+        if several.is_none() {
+            Server::check_model(&self.served.load_options())?;
+        }
+        several.transpose()
+    }
+
+    /// Loads the model and starts its engine; of several those that are to stay.
     ///
     /// # Errors
     /// Where the model or an option is at fault; what can be refused is refused before the weights are
     /// read.
     pub fn start(&self, options: ServerOptions) -> Result<Started> {
         options.check()?;
-        let mut load = LoadOptions {
-            max_context: Some(self.max_context),
-            adapters: self.adapters.clone(),
-            fold_tools: self.fold_tools,
-            ..self.model.options()
-        };
-        Server::check_model(&load)?;
+        let several = self.several()?;
         // The small models first: a name that is wrong is found before a large one is read.
         let progress = progress_bar::on_stderr();
         let embedder = self.embedding_model.as_ref().map(|model| Embedder::open(model, &progress));
         let embedder = embedder.transpose().context("--embedding-model")?;
         let reranker = self.rerank_model.as_ref().map(|model| Reranker::open(model, &progress));
         let reranker = reranker.transpose().context("--rerank-model")?;
-        let checkpoint = self.model.checkpoint()?;
-        if load.weights == Weights::Stored && !lightglm::checkpoint::is_quantized(&checkpoint) {
-            load.weights = Weights::Policy(Policy::uniform(Scheme::INT8));
-        }
-        let model = Model::from_checkpoint(checkpoint, load)?;
-        tell_context(&model, Some(self.max_context));
-        let (scheme, kv_dtype) = (model.scheme().to_owned(), self.model.kv_dtype);
-        let mut server = Server::new(model, options)?;
+        let Started { mut server, told } = match several {
+            Some(models) => self.start_several(models, options)?,
+            None => self.start_one(options)?,
+        };
         if let Some(embedder) = embedder {
             if embedder.assumes_mean() {
                 let name = embedder.name();
@@ -120,26 +122,52 @@ impl ServeArgs {
         if let Some(reranker) = reranker {
             server = server.with_reranker(reranker);
         }
-        Ok(Started { server, scheme, kv_dtype })
+        Ok(Started { server, told })
     }
 
-    /// `--model-name`, or the last part of `--model`.
-    pub fn name(&self) -> String {
-        let given = self.model_name.clone();
-        given.unwrap_or_else(|| {
-            let model = self.model.name().trim_end_matches('/');
-            let last = model.rsplit(['/', '\\']).next().unwrap_or(model);
-            last.strip_suffix(".gguf").unwrap_or(last).to_owned()
-        })
+    fn start_one(&self, options: ServerOptions) -> Result<Started> {
+        let (served, mut load) = (&self.served, self.served.load_options());
+        let checkpoint = served.model.checkpoint()?;
+        if load.weights == Weights::Stored && !lightglm::checkpoint::is_quantized(&checkpoint) {
+            load.weights = Weights::Policy(Policy::uniform(Scheme::INT8));
+        }
+        let model = Model::from_checkpoint(checkpoint, load)?;
+        tell_context(&model, Some(served.max_context));
+        let (name, scheme) = (served.name(), model.scheme().to_owned());
+        let (running, positions) = (self.max_running, model.max_context());
+        let server = Server::new(model, options)?;
+        let told = format!(
+            "{name} ({scheme}), {running} requests at a time, {positions} tokens each at most, {} for keys and \
+             values",
+            size(server.kv_bytes() as u64)
+        );
+        Ok(Started { server, told })
     }
+
+    fn start_several(&self, models: Vec<ServedModel>, options: ServerOptions) -> Result<Started> {
+        use_threads(self.served.model.threads)?;
+        let server = Server::of_models(models, options)?;
+        let lines = server.models().iter().map(|model| {
+            let bytes = model.bytes.map_or("size not known yet".into(), |it| size(it.total()));
+            let positions =
+                model.max_positions.map_or(String::new(), |it| format!(", {it} tokens"));
+            let when = if model.keep { "loaded" } else { "loaded when it is used" };
+            format!("{}: {bytes}{positions}, {when}", model.name)
+        });
+        let mut lines: Vec<String> = lines.collect();
+        lines.extend(server.model_memory().map(|bytes| format!("models may take {}", size(bytes))));
+        Ok(Started { server, told: lines.join("\n") })
+    }
+}
+
+fn size(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// A server whose engine runs.
 pub struct Started {
     /// The server.
     pub server: Server,
-    /// How weights are held.
-    pub scheme: String,
-    /// How keys and values are held.
-    pub kv_dtype: KvDtype,
+    /// What there is, for people.
+    pub told: String,
 }

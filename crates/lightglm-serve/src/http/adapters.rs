@@ -20,6 +20,8 @@ pub(super) struct AdapterRequest {
     /// Its name, which is then a model's name in requests.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
     lora_name: String,
+    /// The model that it is for; where it is absent the one that has it, else the server's own.
+    model: Option<String>,
 }
 
 impl FromJson for AdapterRequest {
@@ -57,14 +59,15 @@ pub(super) async fn load(
     admission: Admission,
     JsonBody(request): JsonBody<AdapterRequest>,
 ) -> Result<Json<AdapterResponse>, ApiError> {
-    if request.lora_name == state.config.model_name {
+    let lora_name = &request.lora_name;
+    if state.library.named(lora_name).is_some_and(|named| named.adapter.is_none()) {
         return Err(ApiError::field("lora_name", "the base model has this name"));
     }
-    change(state, admission, request.lora_name, "loaded", |engine, name| engine.load_adapter(name))
-        .await
+    change(state, admission, request, "loaded", |engine, name| engine.load_adapter(name)).await
 }
 
-/// Unloads an adapter; requests that run finish with it.
+/// Unloads an adapter; requests that run finish with it. It stays out until it is loaded by its name here, or the
+/// server starts anew.
 #[utoipa::path(post, path = "/v1/unload_lora_adapter", tag = "models",
     request_body = AdapterRequest, responses(
     (status = 200, description = "It is unloaded", body = AdapterResponse)
@@ -74,28 +77,53 @@ pub(super) async fn unload(
     admission: Admission,
     JsonBody(request): JsonBody<AdapterRequest>,
 ) -> Result<Json<AdapterResponse>, ApiError> {
-    change(state, admission, request.lora_name, "unloaded", |engine, name| {
-        engine.unload_adapter(name)
-    })
-    .await
+    change(state, admission, request, "unloaded", |engine, name| engine.unload_adapter(name)).await
 }
 
 async fn change(
     state: AppState,
     mut admission: Admission,
-    lora_name: String,
+    AdapterRequest { lora_name, model }: AdapterRequest,
     status: &'static str,
     work: impl FnOnce(&dyn EngineApi, &str) -> Result<(), AdapterError> + Send + 'static,
 ) -> Result<Json<AdapterResponse>, ApiError> {
-    let engine = state.engine.clone();
-    let work = move || match work(&*engine, &lora_name) {
-        Ok(()) => {
-            tracing::info!(adapter = %lora_name, status, "adapter");
-            Ok(Json(AdapterResponse { lora_name, status }))
+    let named = match model {
+        Some(model) => state.named(Some(&model))?,
+        None => match state.library.named(&lora_name) {
+            Some(named) => named,
+            None => state.named(None)?,
+        },
+    };
+    let (model, library) = (named.model, state.library.clone());
+    let unloads = status == "unloaded";
+    // What is not loaded has no adapter to lose.
+    let lease = match library.resident(model) {
+        None if unloads => None,
+        _ => Some(admission.wait_for(library.lease(model)).await?.map_err(ApiError::Model)?),
+    };
+    let work = move || {
+        let done = match &lease {
+            Some(lease) => work(&*lease.engine, &lora_name),
+            None => Err(AdapterError::NotLoaded { name: lora_name.clone() }),
+        };
+        // One that no request has used yet is to stay out as well.
+        let known = library.adapters(model).contains(&lora_name);
+        let done = match done {
+            Err(AdapterError::NotLoaded { .. }) if unloads && known => Ok(()),
+            done => done,
+        };
+        if done.is_ok() {
+            library.withdraw_adapter(model, &lora_name, unloads);
         }
-        Err(error) => {
-            tracing::warn!(adapter = %lora_name, %error, "adapter");
-            Err(ApiError::Adapter(error))
+        match done {
+            Ok(()) => {
+                tracing::info!(adapter = %lora_name, status, "adapter");
+                Ok(Json(AdapterResponse { lora_name, status }))
+            }
+            Err(error) => {
+                tracing::warn!(adapter = %lora_name, %error, "adapter");
+                Err(ApiError::Adapter(error))
+            }
         }
     };
     admission.wait_for(in_turn(state.adapters.clone(), work)).await?

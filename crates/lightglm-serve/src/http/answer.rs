@@ -11,6 +11,7 @@ use super::admission::Admission;
 use super::body::json_body::{FromJson, JsonBody, read};
 use super::choice_stream::{ChoiceEvent, ChoicePrompt, ChoiceStream};
 use super::error::ApiError;
+use super::models::ModelState;
 use super::openai::sampling::Sampled;
 use super::openai::usage::Usage;
 use super::peer::Peer;
@@ -72,20 +73,22 @@ pub(super) async fn answer(
     JsonBody(Sampled { sampling, request }): JsonBody<Sampled<AnswerRequest>>,
 ) -> Result<Response, ApiError> {
     // An answer is to be the same every time, unless somebody asks for variety.
-    let default_max = state.config.sampling.max_tokens;
     let sampling = sampling.greedy_unless_said();
+    let state = ModelState::of(&state, &peer, &mut admission, sampling.model()).await?;
+    let default_max = state.model.sampling.max_tokens;
     let mut sampling = sampling.checked(&state, &peer, "question", default_max)?;
     if sampling.n != 1 {
         return Err(ApiError::field("n", "a question has one answer"));
     }
     let text = request.prompt();
     let bytes = text.len();
-    let encode = move |state: &AppState| {
-        let prompt = state.text.encode_chat(&[Message::user(text)], &[]);
+    let own = state.clone();
+    let encode = move || {
+        let prompt = own.model.text.encode_chat(&[Message::user(text)], &[]);
         prompt.map_err(|error| ApiError::text("question", &error))
     };
     let prompt = state.work_on_text(&mut admission, bytes, encode).await?;
-    sampling.shared.opening = state.opening(false);
+    sampling.shared.opening = state.model.opening(false);
     let prompts = vec![ChoicePrompt {
         prompt,
         seed_offset: 0,

@@ -10,8 +10,9 @@ use tracing::Span;
 use super::admission::Admission;
 use super::choice_sink::ChoiceSink;
 use super::error::ApiError;
+use super::models::ModelState;
 use super::request_log::meter::Meter;
-use super::state::AppState;
+
 use crate::engine::{EngineRequest, Event, PromptToken, Rejection, Usage};
 
 /// What all choices of a request have in common.
@@ -66,6 +67,8 @@ pub(super) struct ChoiceStream {
     /// Held as long as somebody listens. The engine keeps its deadline; what it does not get to is
     /// given up here.
     admission: Admission,
+    /// The model stays until somebody has heard all; a test's stream has none.
+    _model: Option<ModelState>,
 }
 
 impl Drop for ChoiceStream {
@@ -83,7 +86,7 @@ impl ChoiceStream {
     /// # Errors
     /// [`ApiError::Rejected`].
     pub(super) fn start(
-        state: &AppState,
+        state: &ModelState,
         admission: Admission,
         shared: &SharedParams,
         prompts: Vec<ChoicePrompt>,
@@ -100,17 +103,18 @@ impl ChoiceStream {
             span: Span::current(),
             meter: Some(shared.meter.clone()),
             admission,
+            _model: Some(state.clone()),
         };
         for (index, choice) in prompts.into_iter().enumerate() {
             let first = choice.seed_offset == 0;
             if state.config.log_prompts && first {
-                shared.meter.say_prompt(&state.text_of(&choice.prompt));
+                shared.meter.say_prompt(&state.model.text_of(&choice.prompt));
             }
             let meter = shared.meter.choice(choice.prompt.len(), first);
             let mut params = shared.params.clone();
             params.seed = params.seed.wrapping_add(choice.seed_offset);
-            let eos = state.text.eos_token_ids().to_vec();
-            let detokenizer = state.text.reply_detokenizer(&shared.opening);
+            let eos = state.model.text.eos_token_ids().to_vec();
+            let detokenizer = state.model.text.reply_detokenizer(&shared.opening);
             let mut request = EngineRequest::new(choice.prompt, params, eos, detokenizer);
             request.model.clone_from(&shared.adapter);
             request.processors = choice.processors;
@@ -123,7 +127,7 @@ impl ChoiceStream {
             let sink = ChoiceSink::new(index, shared.stream, sender.clone());
             let sink = sink.timed(state.metrics.timings(), meter, submitted);
             // Returning drops `stream`, which cancels the choices before this one.
-            state.engine.submit(request, sink).map_err(|rejection| {
+            state.model.engine.submit(request, sink).map_err(|rejection| {
                 state.metrics.reject(reason(&rejection));
                 let prompt_param = shared.prompt_param;
                 match rejection {
@@ -216,6 +220,7 @@ mod tests {
             span: Span::none(),
             meter: None,
             admission: Admission::overdue(),
+            _model: None,
         };
         let mut context = Context::from_waker(std::task::Waker::noop());
         let first = stream.poll_event(&mut context);

@@ -8,12 +8,20 @@ use lightglm_generation::SamplingParams;
 use super::body::body_budget::FREE;
 use super::connections::AllowedHost;
 use super::keys::tenants::Tenants;
+use super::models::ModelsError;
 
 /// What a server is told when it starts.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// The base model's name in requests and answers.
+    /// The model's name in requests and answers. Of several models, the one of requests that name none: a name
+    /// or an alias, or nothing, which makes those a 400.
     pub model_name: String,
+    /// Other names of the one model in requests; of several each brings its own.
+    pub aliases: Vec<String>,
+    /// Bytes that several models may take together, weights with keys and values; `None` asks nothing.
+    pub model_memory: Option<u64>,
+    /// How long one of several models stays that nobody uses; `None` is until its room is needed.
+    pub unload_after: Option<Duration>,
     /// Keys that may do everything, beside those of `tenants`; with neither, everybody may use the server.
     pub api_keys: Vec<String>,
     /// Keys with names, rights and quotas, which may change while the server runs.
@@ -33,9 +41,9 @@ pub struct ServerConfig {
     /// Whether texts that are longer than an encoder reads lose their end where the request does not say; they
     /// are refused otherwise.
     pub truncate_inputs: bool,
-    /// When the model was made: seconds since 1970.
+    /// When the one model was made: seconds since 1970.
     pub created: u64,
-    /// What a request gets where it does not say; `max_tokens` is that of chats and answers, which by default
+    /// What a request to the one model gets where it does not say; `max_tokens` is that of chats and answers, which by default
     /// go on to the end of the context.
     pub sampling: SamplingParams,
     /// How long running requests may take once the server shuts down.
@@ -50,6 +58,9 @@ impl ServerConfig {
         let defaults = SamplingParams::default();
         Self {
             model_name: model_name.into(),
+            aliases: Vec::new(),
+            model_memory: None,
+            unload_after: None,
             api_keys: Vec::new(),
             tenants: Tenants::default(),
             log_prompts: false,
@@ -105,6 +116,9 @@ pub(super) fn origin_value(origin: &str) -> Result<HeaderValue, ServerConfigErro
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerConfigError {
+    /// The models are at fault.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
     /// An API key is empty: every request would have it.
     #[error("API key {index} is empty")]
     EmptyKey {
@@ -206,6 +220,8 @@ pub struct HttpLimits {
     pub tools: usize,
     /// `priority` may be so far from 0.
     pub priority: i32,
+    /// Adapters of a model that requests have loaded by their use; for one more, the least recently used leaves.
+    pub adapters: usize,
     /// Texts of one request for embeddings, or documents of one for scores.
     pub encoder_inputs: usize,
     /// Tokens of them all.
@@ -228,6 +244,7 @@ impl HttpLimits {
             ("choices", self.choices),
             ("max_tokens", self.max_tokens),
             ("messages", self.messages),
+            ("adapters", self.adapters),
         ];
         let times = [
             ("header_timeout", self.header_timeout),
@@ -282,6 +299,7 @@ impl Default for HttpLimits {
             messages: 1024,
             tools: 128,
             priority: 10,
+            adapters: 16,
             encoder_inputs: 2048,
             encoder_tokens: 300_000,
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::dialect::ErrorMessage;
 use super::keys::quota::Overdrawn;
+use super::models::ModelFault;
 use super::request_log::request_record::{Refusal, without_values};
 use super::shorten::{shortened, shortened_inside};
 use crate::engine::{AdapterError, EngineError, Rejection};
@@ -86,6 +87,11 @@ pub(super) enum ApiError {
     InputTooLong { param: String, tokens: usize, most: usize },
     #[error("{0}.")]
     Adapter(AdapterError),
+    /// As before, where a request uses an adapter that is not loaded yet.
+    #[error("{0}.")]
+    FirstUse(AdapterError),
+    #[error("{0}.")]
+    Model(ModelFault),
     #[error("The request failed: {0}.")]
     Engine(EngineError),
     #[error("The server is shutting down.")]
@@ -160,7 +166,8 @@ impl ApiError {
             Self::Embeddings => StatusCode::NOT_IMPLEMENTED,
             Self::Adapter(AdapterError::NotLoaded { .. }) => StatusCode::NOT_FOUND,
             Self::Adapter(AdapterError::AlreadyLoaded { .. }) => StatusCode::CONFLICT,
-            Self::Adapter(_) => StatusCode::BAD_REQUEST,
+            Self::Adapter(_) | Self::FirstUse(_) => StatusCode::BAD_REQUEST,
+            Self::Model(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(error) => failed(error),
             Self::ShuttingDown | Self::EngineDead | Self::NoPlace => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -173,6 +180,7 @@ impl ApiError {
     fn is_fault(&self) -> bool {
         match self {
             Self::Embeddings
+            | Self::Model(_)
             | Self::NoPlace
             | Self::ShuttingDown
             | Self::Rejected { rejection: Rejection::Draining, .. } => false,
@@ -229,7 +237,9 @@ impl ApiError {
             Self::InputTooLong { .. } => "context_length_exceeded",
             Self::Adapter(AdapterError::NotLoaded { .. }) => "adapter_not_loaded",
             Self::Adapter(AdapterError::AlreadyLoaded { .. }) => "adapter_already_loaded",
-            Self::Adapter(_) => "adapter_not_loadable",
+            Self::Adapter(_) | Self::FirstUse(_) => "adapter_not_loadable",
+            Self::Model(ModelFault::Load { .. }) => "model_not_loadable",
+            Self::Model(ModelFault::Memory(_)) => "model_memory",
             Self::ShuttingDown => "shutting_down",
             Self::BodyAborted | Self::Engine(_) | Self::EngineDead | Self::Internal => return None,
         })
@@ -240,7 +250,7 @@ impl ApiError {
             Self::Field { param, .. }
             | Self::Unsupported { param, .. }
             | Self::InputTooLong { param, .. } => Some(param.clone()),
-            Self::UnknownModel { .. } => Some("model".into()),
+            Self::UnknownModel { .. } | Self::FirstUse(_) | Self::Model(_) => Some("model".into()),
             Self::Priority { .. } => Some("priority".into()),
             Self::Adapter(_) => Some("lora_name".into()),
             Self::Rejected { rejection, prompt_param } => match rejection {
@@ -265,6 +275,7 @@ impl ApiError {
                 ..
             } => Some((retry_after.as_secs_f64().ceil() as u64).max(1)),
             Self::ShuttingDown | Self::Rejected { rejection: Rejection::Draining, .. } => Some(1),
+            Self::Model(fault) => fault.may_pass().then_some(5),
             _ => None,
         }
     }
@@ -291,7 +302,8 @@ impl ApiError {
     pub(super) fn message(&self) -> String {
         match self {
             // What a loader or a model says may name files of the machine: that is for the log.
-            Self::Adapter(AdapterError::Failed { name, .. }) => {
+            Self::Adapter(AdapterError::Failed { name, .. })
+            | Self::FirstUse(AdapterError::Failed { name, .. }) => {
                 format!("The adapter `{name}` cannot be loaded; the server's log says why.")
             }
             Self::Engine(error) if failed(error).is_server_error() => Self::Internal.to_string(),

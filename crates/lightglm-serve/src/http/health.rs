@@ -20,7 +20,7 @@ pub(super) struct Status {
     (status = 200, description = "It lives", body = Status)
 ))]
 pub(super) async fn health(State(state): State<AppState>) -> Result<Json<Status>, ApiError> {
-    if !state.engine.is_alive() && !state.is_draining() {
+    if !state.library.is_alive() && !state.is_draining() {
         return Err(ApiError::EngineDead);
     }
     Ok(Json(Status { status: "ok" }))
@@ -34,7 +34,7 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Json<Status>,
     if state.is_draining() {
         return Err(ApiError::ShuttingDown);
     }
-    if !state.engine.is_alive() {
+    if !state.library.is_alive() {
         return Err(ApiError::EngineDead);
     }
     Ok(Json(Status { status: "ready" }))

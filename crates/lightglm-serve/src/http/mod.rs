@@ -27,6 +27,7 @@ mod health;
 mod keys;
 mod known_fields;
 mod metrics;
+mod models;
 mod ollama;
 mod openai;
 mod openapi;
@@ -54,6 +55,9 @@ pub use keys::access::{Access, RouteAccess};
 pub use keys::keys_file::KeysFileError;
 pub use keys::tenant::{KeyDigest, Role, Tenant};
 pub use keys::tenants::{TenantError, Tenants};
+pub use models::{
+    LoadedModel, MemoryShortage, ModelBytes, ModelEntry, ModelRepository, ModelsError,
+};
 pub use router::Server;
 #[cfg(feature = "structured")]
 pub use structured::Structured;

@@ -89,7 +89,11 @@ pub(super) async fn openapi(State(state): State<AppState>) -> Response {
 }
 
 /// The document of a server.
-pub(super) fn document(config: &ServerConfig, vocab_size: usize, most_choices: usize) -> String {
+pub(super) fn document(
+    config: &ServerConfig,
+    vocab_size: Option<usize>,
+    most_choices: usize,
+) -> String {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     merge_fields(&mut document, "SamplingFields", &SAMPLED);
     merge_fields(&mut document, "FormatFields", &FORMATTED);
@@ -165,7 +169,7 @@ fn state_one_answer(document: &mut Value) {
 fn state_limits(
     document: &mut Value,
     config: &ServerConfig,
-    vocab_size: usize,
+    vocab_size: Option<usize>,
     most_choices: usize,
 ) {
     let limits = &config.limits;
@@ -177,7 +181,7 @@ fn state_limits(
     };
     let items = |most: usize| json!({"maxItems": most});
     let length = |most: usize| json!({"maxLength": most});
-    let last_token = vocab_size.saturating_sub(1);
+    let last_token = vocab_size.map_or(u32::MAX as usize, |size| size.saturating_sub(1));
     let (low, high) = (-limits.priority, limits.priority);
     let fields = [
         ("n", most(most_n)),

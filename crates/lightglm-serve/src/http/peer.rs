@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 
 use super::error::ApiError;
 use super::keys::auth::Caller;
+use super::models::NamedModel;
 use super::request_log::meter::Meter;
 use super::request_log::request_record::RequestRecord;
 use super::shorten::shortened;
@@ -61,19 +62,24 @@ impl Peer {
         }
     }
 
-    /// [`AppState::adapter`], where what this one may not use does not exist.
+    /// [`AppState::named`], where what this one may not use does not exist.
     ///
     /// # Errors
     /// [`ApiError::UnknownModel`].
-    pub(super) fn adapter(
+    pub(super) fn named(
         &self,
         state: &AppState,
         model: Option<&str>,
-    ) -> Result<Option<String>, ApiError> {
-        let adapter = state.adapter(model)?;
-        let name = adapter.as_deref().unwrap_or(&state.config.model_name);
-        self.check_sees(name)?;
-        Ok(adapter)
+    ) -> Result<NamedModel, ApiError> {
+        let named = state.named(model)?;
+        let own = named.adapter.as_deref();
+        let own = own.unwrap_or(&state.library.entries()[named.model].name);
+        let asked = model.unwrap_or(own);
+        // By an alias that it may use, or by the name of what that stands for.
+        if !self.sees(asked) {
+            self.check_sees(own).map_err(|_| ApiError::UnknownModel { name: shortened(asked) })?;
+        }
+        Ok(named)
     }
 
     /// The priority of a request that asks for `asked`: 0, or the highest that is allowed, where it does not.

@@ -19,6 +19,9 @@ use super::encoders::rerank;
 use super::error::ApiError;
 use super::keys::access::{Access, Route, RouteAccess};
 use super::keys::auth;
+use super::models::{
+    Library, LibraryOptions, LoadedModel, ModelEntry, ModelRepository, ModelsError, Single,
+};
 use super::openai::{chat, completions, embeddings, models};
 use super::paths::{Paths, without_slash};
 use super::request_log::around;
@@ -36,15 +39,13 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 /// A server that is ready to run.
 pub struct Server {
     config: ServerConfig,
-    engine: Arc<dyn EngineApi>,
-    text: Arc<dyn ChatText>,
-    constrain: Option<Arc<dyn Constrain>>,
+    library: Arc<Library>,
     encoders: Encoders,
     cors: Option<CorsLayer>,
 }
 
 impl Server {
-    /// A server of `engine`, whose model reads and writes by `text`.
+    /// A server of `engine`, whose model reads and writes by `text`, without structured output.
     ///
     /// # Errors
     /// [`ServerConfigError`].
@@ -53,9 +54,62 @@ impl Server {
         engine: Arc<dyn EngineApi>,
         text: Arc<dyn ChatText>,
     ) -> Result<Self, ServerConfigError> {
+        Self::of_model(config, engine, text, None)
+    }
+
+    /// As [`Server::new`], with structured output: `response_format`, grammars, tool calls that are a must.
+    ///
+    /// # Errors
+    /// [`ServerConfigError`].
+    pub fn of_model(
+        config: ServerConfig,
+        engine: Arc<dyn EngineApi>,
+        text: Arc<dyn ChatText>,
+        constrain: Option<Arc<dyn Constrain>>,
+    ) -> Result<Self, ServerConfigError> {
+        let entry = ModelEntry {
+            name: config.model_name.clone(),
+            aliases: config.aliases.clone(),
+            created: config.created,
+            ..ModelEntry::default()
+        };
+        let sampling = config.sampling.clone();
+        let model = LoadedModel { engine, text, constrain, sampling, owner: Box::new(()) };
+        Self::of_models(config, Arc::new(Single::new(entry, model)))
+    }
+
+    /// A server of all models of `repository`, each of which comes when a request names it, within
+    /// [`ServerConfig::model_memory`]. Those that are to stay are loaded now.
+    ///
+    /// # Errors
+    /// [`ServerConfigError`], [`ServerConfigError::Models`] among them.
+    pub fn of_models(
+        config: ServerConfig,
+        repository: Arc<dyn ModelRepository>,
+    ) -> Result<Self, ServerConfigError> {
         config.check()?;
         let cors = cors(&config.cors_origins)?;
-        Ok(Self { config, engine, text, constrain: None, encoders: Encoders::default(), cors })
+        let options = LibraryOptions {
+            memory: config.model_memory,
+            unload_after: config.unload_after,
+            adapters: config.limits.adapters,
+        };
+        let library = Library::open(repository, options)?;
+        let default = &config.model_name;
+        if !default.is_empty() && library.named(default).is_none() {
+            return Err(ModelsError::Default { name: default.clone() }.into());
+        }
+        Ok(Self { config, library, encoders: Encoders::default(), cors })
+    }
+
+    /// The models, whether they are loaded or not.
+    pub fn models(&self) -> &[ModelEntry] {
+        self.library.entries()
+    }
+
+    /// Bytes that models may take together.
+    pub fn model_memory(&self) -> Option<u64> {
+        self.config.model_memory
     }
 
     /// The server with embeddings: `/v1/embeddings` by an encoder that requests call `name`, and `/v1/rerank`
@@ -70,13 +124,6 @@ impl Server {
     #[must_use]
     pub fn with_reranker(mut self, name: impl Into<String>, model: Arc<dyn TextReranker>) -> Self {
         self.encoders.reranker = Some(Named { name: name.into(), model });
-        self
-    }
-
-    /// The server with structured output: `response_format`, grammars, tool calls that are a must.
-    #[must_use]
-    pub fn with_constrain(mut self, constrain: Arc<dyn Constrain>) -> Self {
-        self.constrain = Some(constrain);
         self
     }
 
@@ -109,8 +156,7 @@ impl Server {
     }
 
     fn parts(self) -> (AppState, Router) {
-        let (constrain, encoders) = (self.constrain, self.encoders);
-        let state = AppState::new(self.config, self.engine, self.text, constrain, encoders);
+        let state = AppState::new(self.config, self.library, self.encoders);
         let paths = Arc::new(Paths::of(&state.openapi));
         let unknown_path = async move |request: Request| paths.unknown(request.uri().path());
         let mut router = routed(&state)

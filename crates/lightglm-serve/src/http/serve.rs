@@ -91,6 +91,7 @@ pub(super) async fn serve(
         tracing::warn!("connections were closed before their end");
     }
     connections.shutdown().await;
+    state.library.end().await;
     Ok(())
 }
 

@@ -7,21 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lightglm_text::ChatText;
 use tokio::sync::{Semaphore, watch};
 use tracing::Span;
 
 use super::admission::Admission;
 use super::body::body_budget::BodyBudget;
 use super::config::{HttpLimits, ServerConfig};
-use super::constrain::Constrain;
 use super::encoders::embedder::{Encoders, Named, TextEmbedder};
 use super::error::ApiError;
 use super::keys::auth::ApiKeys;
 use super::known_fields::KnownFields;
 use super::metrics::Metrics;
+use super::models::{Library, NamedModel};
 use super::shorten::shortened;
-use crate::engine::{EngineApi, EngineLimits};
+use crate::engine::EngineLimits;
 
 /// Text of so many bytes is tokenized where it is; more would keep other requests waiting.
 const SHORT_TEXT: usize = 4 << 10;
@@ -36,11 +35,8 @@ pub(super) struct AppState(Arc<Shared>);
 /// See [`AppState`].
 pub(super) struct Shared {
     pub(super) config: ServerConfig,
-    pub(super) engine: Arc<dyn EngineApi>,
-    pub(super) text: Arc<dyn ChatText>,
-    /// What replies begin with that is no part of them, without tools and with them.
-    openings: [String; 2],
-    pub(super) constrain: Option<Arc<dyn Constrain>>,
+    /// The models.
+    pub(super) library: Arc<Library>,
     pub(super) encoders: Encoders,
     /// One part of one request runs through an encoder at a time.
     pub(super) encoder_turns: Arc<Semaphore>,
@@ -73,20 +69,19 @@ impl Deref for AppState {
 }
 
 impl AppState {
-    pub(super) fn new(
-        config: ServerConfig,
-        engine: Arc<dyn EngineApi>,
-        text: Arc<dyn ChatText>,
-        constrain: Option<Arc<dyn Constrain>>,
-        encoders: Encoders,
-    ) -> Self {
+    pub(super) fn new(config: ServerConfig, library: Arc<Library>, encoders: Encoders) -> Self {
         let permits = permits(&config);
-        let bounds = engine.limits();
-        let most_choices = most_choices(&config.limits, &bounds);
-        let openapi = super::openapi::document(&config, bounds.vocab_size, most_choices);
+        // Of several models each has its own.
+        let bounds = match library.residents().as_slice() {
+            [only] if library.entries().len() == 1 => Some(only.engine.limits()),
+            _ => None,
+        };
+        let most_choices = most_choices(&config.limits, bounds.as_ref());
+        let vocab_size = bounds.map(|bounds| bounds.vocab_size);
+        let openapi = super::openapi::document(&config, vocab_size, most_choices);
         Self(Arc::new(Shared {
             keys: ApiKeys::new(&config.api_keys, config.tenants.clone()),
-            metrics: Metrics::new(engine.clone()),
+            metrics: Metrics::new(library.clone()),
             admission: Arc::new(Semaphore::new(permits)),
             bodies: BodyBudget::new(config.limits.arriving_bytes),
             draining: AtomicBool::new(false),
@@ -97,25 +92,17 @@ impl AppState {
             text_workers: Arc::new(Semaphore::new(TEXT_WORKERS)),
             random: RandomState::new(),
             counter: AtomicU64::new(0),
-            openings: [false, true].map(|with_tools| text.reply_opening(with_tools)),
             config,
-            engine,
-            text,
-            constrain,
+            library,
             encoders,
             encoder_turns: Arc::new(Semaphore::new(1)),
         }))
     }
 
-    /// See [`ChatText::reply_opening`].
-    pub(super) fn opening(&self, with_tools: bool) -> String {
-        self.openings[usize::from(with_tools)].clone()
-    }
-
     /// No new requests from now on.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        self.engine.drain();
+        self.library.drain();
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -140,12 +127,7 @@ impl AppState {
 
     /// No request is worked on, here or in the engine.
     pub(super) fn is_idle(&self) -> bool {
-        self.admission.available_permits() == permits(&self.config) && self.engine.is_idle()
-    }
-
-    /// Prompts times choices of one request: what its limits and the engine's queue can ever take.
-    pub(super) fn most_choices(&self) -> usize {
-        most_choices(&self.config.limits, &self.engine.limits())
+        self.admission.available_permits() == permits(&self.config) && self.library.is_idle()
     }
 
     /// A number that nobody can foresee without the process's own random keys.
@@ -160,28 +142,21 @@ impl AppState {
         format!("{prefix}{:016x}{:016x}", self.random(), self.random())
     }
 
-    /// What `tokens` say.
-    pub(super) fn text_of(&self, tokens: &[u32]) -> String {
-        let mut detokenizer = self.text.detokenizer();
-        let pushed = tokens.iter().filter_map(|token| detokenizer.push(*token));
-        let mut text: String = pushed.collect();
-        text.extend(detokenizer.finish());
-        text
-    }
-
-    /// The adapter that `model` names; `None` is the base model.
+    /// What `model` names; the model for requests that name none where it is absent.
     ///
     /// # Errors
-    /// [`ApiError::UnknownModel`].
-    pub(super) fn adapter(&self, model: Option<&str>) -> Result<Option<String>, ApiError> {
-        match model {
-            None => Ok(None),
-            Some(name) if name == self.config.model_name => Ok(None),
-            Some(name) if self.engine.adapters().iter().any(|adapter| adapter == name) => {
-                Ok(Some(name.to_owned()))
+    /// [`ApiError::UnknownModel`], and [`ApiError::Field`] where there is no such default.
+    pub(super) fn named(&self, model: Option<&str>) -> Result<NamedModel, ApiError> {
+        let name = match model {
+            Some(name) => name,
+            None if self.config.model_name.is_empty() => {
+                let reason = "it is required, for this server has several models: GET /v1/models";
+                return Err(ApiError::field("model", reason));
             }
-            Some(name) => Err(ApiError::UnknownModel { name: shortened(name) }),
-        }
+            None => &self.config.model_name,
+        };
+        let named = self.library.named(name);
+        named.ok_or_else(|| ApiError::UnknownModel { name: shortened(name) })
     }
 
     /// The embedding model, which `model` has to name where it is given.
@@ -197,7 +172,7 @@ impl AppState {
         match model.filter(|model| *model != served.name) {
             None => Ok(served.clone()),
             Some(other) => {
-                self.adapter(Some(other))?;
+                self.named(Some(other))?;
                 let reason = format!("it gives no embeddings; `{}` does", served.name);
                 Err(ApiError::field("model", reason))
             }
@@ -212,14 +187,12 @@ impl AppState {
         &self,
         admission: &mut Admission,
         bytes: usize,
-        work: impl FnOnce(&AppState) -> Result<T, ApiError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         if bytes <= SHORT_TEXT {
-            return work(self);
+            return work();
         }
-        let state = self.clone();
-        let work = in_turn(self.text_workers.clone(), move || work(&state));
-        admission.wait_for(work).await?
+        admission.wait_for(in_turn(self.text_workers.clone(), work)).await?
     }
 }
 
@@ -246,9 +219,11 @@ pub(super) async fn in_turn<T: Send + 'static>(
     }
 }
 
-fn most_choices(limits: &HttpLimits, engine: &EngineLimits) -> usize {
-    let per_key = engine.max_open_per_key.unwrap_or(usize::MAX);
-    limits.choices.min(engine.max_waiting).min(per_key).max(1)
+/// Prompts times choices of one request, as far as they are the same for all of a server's models.
+pub(super) fn most_choices(limits: &HttpLimits, engine: Option<&EngineLimits>) -> usize {
+    let waiting = engine.map_or(usize::MAX, |engine| engine.max_waiting);
+    let per_key = engine.and_then(|engine| engine.max_open_per_key).unwrap_or(usize::MAX);
+    limits.choices.min(waiting).min(per_key).max(1)
 }
 
 /// Places for requests that are worked on at the same time.

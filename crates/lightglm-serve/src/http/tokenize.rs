@@ -8,13 +8,17 @@ use serde_json::{Map, Value};
 use super::admission::Admission;
 use super::body::json_body::{FromJson, JsonBody, read};
 use super::error::ApiError;
+use super::models::ModelState;
 use super::openai::messages::{ChatMessage, template_messages};
 use super::openai::tools::Tool;
+use super::peer::Peer;
 use super::state::AppState;
 
 /// A text or a conversation.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct TokenizeRequest {
+    /// A model or an adapter; the base model where it is absent.
+    model: Option<String>,
     /// The text.
     text: Option<String>,
     /// The conversation, instead of a text.
@@ -44,6 +48,8 @@ pub(super) struct TokenizeResponse {
 /// Token ids.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct DetokenizeRequest {
+    /// A model or an adapter; the base model where it is absent.
+    model: Option<String>,
     /// The ids.
     #[schema(minimum = 0)]
     tokens: Vec<u32>,
@@ -74,9 +80,12 @@ impl FromJson for DetokenizeRequest {
 ))]
 pub(super) async fn tokenize(
     State(state): State<AppState>,
+    peer: Peer,
     mut admission: Admission,
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, ApiError> {
+    let state = ModelState::of(&state, &peer, &mut admission, request.model.as_deref()).await?;
+    let own = state.clone();
     let tokens = match (request.text, request.messages) {
         (Some(_), None) if request.tools.is_some() => {
             return Err(ApiError::field("tools", "it needs messages"));
@@ -87,8 +96,8 @@ pub(super) async fn tokenize(
         (Some(text), None) => {
             let bytes = text.len();
             let special = request.add_special_tokens.unwrap_or(true);
-            let encode = move |state: &AppState| {
-                let encoder = &state.text;
+            let encode = move || {
+                let encoder = &own.model.text;
                 let tokens = match special {
                     true => encoder.encode_prompt(&text),
                     false => encoder.encode(&text),
@@ -103,8 +112,8 @@ pub(super) async fn tokenize(
             let tools = super::openai::tools::checked(request.tools, limits)?;
             let bytes = super::openai::messages::text_bytes(&messages) + tools.bytes;
             let variables = request.chat_template_kwargs.unwrap_or_default();
-            let encode = move |state: &AppState| {
-                let tokens = state.text.encode_chat_with(&messages, &tools.values, &variables);
+            let encode = move || {
+                let tokens = own.model.text.encode_chat_with(&messages, &tools.values, &variables);
                 tokens.map_err(|error| ApiError::text("messages", &error))
             };
             state.work_on_text(&mut admission, bytes, encode).await?
@@ -114,7 +123,7 @@ pub(super) async fn tokenize(
         }
         (None, None) => return Err(ApiError::field("text", "it or messages is required")),
     };
-    let max_model_len = state.engine.limits().max_positions;
+    let max_model_len = state.model.engine.limits().max_positions;
     Ok(Json(TokenizeResponse { count: tokens.len(), tokens, max_model_len }))
 }
 
@@ -124,10 +133,12 @@ pub(super) async fn tokenize(
 ))]
 pub(super) async fn detokenize(
     State(state): State<AppState>,
+    peer: Peer,
     mut admission: Admission,
     JsonBody(request): JsonBody<DetokenizeRequest>,
 ) -> Result<Json<DetokenizeResponse>, ApiError> {
-    let vocab_size = state.engine.limits().vocab_size;
+    let state = ModelState::of(&state, &peer, &mut admission, request.model.as_deref()).await?;
+    let vocab_size = state.model.engine.limits().vocab_size;
     let unknown = request.tokens.iter().position(|token| *token as usize >= vocab_size);
     if let Some(at) = unknown {
         let reason = format!("it must be below {vocab_size}");
@@ -135,7 +146,8 @@ pub(super) async fn detokenize(
     }
     // About four bytes a token.
     let bytes = request.tokens.len() * 4;
-    let decode = move |state: &AppState| Ok(state.text_of(&request.tokens));
+    let own = state.clone();
+    let decode = move || Ok(own.model.text_of(&request.tokens));
     let text = state.work_on_text(&mut admission, bytes, decode).await?;
     Ok(Json(DetokenizeResponse { text }))
 }

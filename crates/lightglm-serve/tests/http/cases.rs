@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::anything::Compiled;
-use crate::client::{CHAT, config, post, server};
+use crate::client::{CHAT, config, constrained, post};
 use crate::scripted::Scripted;
 use crate::toy_text::shown;
 
@@ -56,7 +56,7 @@ async fn requests_have_their_outcomes() {
         };
         let engine = Scripted::saying("{}");
         let compiled = Compiled::default();
-        let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
+        let router = constrained(&engine, config(), compiled.constrain()).router();
         let body: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let route = if name.ends_with(".tokenize") { "/tokenize" } else { CHAT };
         let answer = post(&router, route, body).await;

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use lightglm_serve::engine::EngineApi;
-use lightglm_serve::http::{Server, ServerConfig};
+use lightglm_serve::http::{Constrain, Server, ServerConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -62,6 +62,16 @@ impl Answer {
 
 pub(crate) fn config() -> ServerConfig {
     ServerConfig::new("toy")
+}
+
+/// A server whose replies can be made to follow something.
+pub(crate) fn constrained(
+    engine: &Arc<impl EngineApi>,
+    config: ServerConfig,
+    constrain: Arc<dyn Constrain>,
+) -> Server {
+    let text = Arc::new(ToyText::new());
+    Server::of_model(config, engine.clone(), text, Some(constrain)).unwrap()
 }
 
 pub(crate) fn server(engine: &Arc<impl EngineApi>, config: ServerConfig) -> Server {

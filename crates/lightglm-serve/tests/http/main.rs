@@ -15,6 +15,7 @@ mod listeners;
 mod logged;
 mod loopback;
 mod measured;
+mod models;
 mod ollama;
 mod operation;
 mod request_log;

@@ -12,7 +12,9 @@ use lightglm_serve::engine::{EngineError, Rejection};
 use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
-use crate::client::{CHAT, COMPLETIONS, chat, config, get, post, router, send, server};
+use crate::client::{
+    CHAT, COMPLETIONS, chat, config, constrained, get, post, router, send, server,
+};
 use crate::scripted::{Script, Scripted};
 
 #[tokio::test]
@@ -44,24 +46,24 @@ async fn metrics_are_open_metrics() {
         "lightglm_inter_token_latency_seconds_count 5",
         "lightglm_request_latency_seconds_count 1",
         "lightglm_queue_wait_seconds_count 1",
-        "lightglm_requests_waiting 3",
-        "lightglm_requests_running 2",
-        "lightglm_kv_blocks 100",
-        "lightglm_kv_blocks_used 30",
-        "lightglm_kv_blocks_cached 20",
-        "lightglm_kv_blocks_free 50",
-        "lightglm_steps_total 1001",
-        "lightglm_step_sequences_total 1002",
-        "lightglm_prompt_tokens_total 1003",
-        "lightglm_cached_tokens_total 1004",
-        "lightglm_generated_tokens_total 1005",
-        "lightglm_drafted_tokens_total 1006",
-        "lightglm_accepted_tokens_total 1007",
-        "lightglm_preemptions_total 1008",
-        "lightglm_requests_finished_total 1009",
-        "lightglm_requests_cancelled_total 1010",
-        "lightglm_requests_failed_total 1011",
-        "lightglm_requests_rejected_total 1012",
+        "lightglm_requests_waiting{model=\"toy\"} 3",
+        "lightglm_requests_running{model=\"toy\"} 2",
+        "lightglm_kv_blocks{model=\"toy\"} 100",
+        "lightglm_kv_blocks_used{model=\"toy\"} 30",
+        "lightglm_kv_blocks_cached{model=\"toy\"} 20",
+        "lightglm_kv_blocks_free{model=\"toy\"} 50",
+        "lightglm_steps_total{model=\"toy\"} 1001",
+        "lightglm_step_sequences_total{model=\"toy\"} 1002",
+        "lightglm_prompt_tokens_total{model=\"toy\"} 1003",
+        "lightglm_cached_tokens_total{model=\"toy\"} 1004",
+        "lightglm_generated_tokens_total{model=\"toy\"} 1005",
+        "lightglm_drafted_tokens_total{model=\"toy\"} 1006",
+        "lightglm_accepted_tokens_total{model=\"toy\"} 1007",
+        "lightglm_preemptions_total{model=\"toy\"} 1008",
+        "lightglm_requests_finished_total{model=\"toy\"} 1009",
+        "lightglm_requests_cancelled_total{model=\"toy\"} 1010",
+        "lightglm_requests_failed_total{model=\"toy\"} 1011",
+        "lightglm_requests_rejected_total{model=\"toy\"} 1012",
         "# EOF",
     ];
     for line in lines {
@@ -209,7 +211,7 @@ async fn texts_that_take_too_long_are_given_up() {
         std::thread::sleep(Duration::from_secs(3));
         Err(ConstrainError { reason: "too late".into() })
     };
-    let router = server(&engine, config).with_constrain(Arc::new(constrain)).router();
+    let router = constrained(&engine, config, Arc::new(constrain)).router();
     let hard = || post(&router, COMPLETIONS, json!({"prompt": "x", "guided_regex": "a"}));
     let long = "long ".repeat(20_000);
     // One that has to wait for its turn beside those that have it.

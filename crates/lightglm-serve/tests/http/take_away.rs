@@ -7,7 +7,7 @@ use axum::Router;
 use serde_json::{Value, json};
 
 use crate::anything::Compiled;
-use crate::client::{CHAT, COMPLETIONS, config, get, post, server};
+use crate::client::{CHAT, COMPLETIONS, config, constrained, get, post};
 use crate::scripted::Scripted;
 
 /// A field, a value for it, and what else the request needs to have for the field to mean anything.
@@ -134,6 +134,7 @@ fn of_tokenize() -> Vec<Case> {
     let messages = || json!({"messages": [{"role": "user", "content": "hi"}]});
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
     vec![
+        ("model", json!("nobody"), json!({"text": "x"})),
         ("text", json!("other"), json!({})),
         ("messages", json!([{"role": "user", "content": "hi"}]), json!({"text": null})),
         ("messages", json!([{"role": "user", "content": "hi"}]), json!({"text": "a"})),
@@ -280,7 +281,7 @@ fn of_ollama_prompts() -> Vec<Case> {
 }
 
 pub(crate) fn router(engine: &Arc<Scripted>) -> Router {
-    server(engine, config()).with_constrain(Compiled::default().constrain()).router()
+    constrained(engine, config(), Compiled::default().constrain()).router()
 }
 
 /// What becomes of a request: what the engine was asked, and what the client got; or `None` where it was

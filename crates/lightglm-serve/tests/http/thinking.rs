@@ -6,7 +6,7 @@ use lightglm_generation::{LogitsProcessor, ProcessorError, TokenHistory};
 use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
-use crate::client::{CHAT, chat, config, post, router, server};
+use crate::client::{CHAT, chat, config, constrained, post, router};
 use crate::scripted::Scripted;
 use crate::toy_text::{END, shown};
 
@@ -186,7 +186,7 @@ async fn a_constraint_holds_what_is_said_not_what_is_thought() {
         ("think", "", Value::Null, Value::Null),
     ] {
         let engine = Scripted::saying(script);
-        let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
+        let router = constrained(&engine, config(), Arc::new(constrain)).router();
         let fields = json!({"response_format": {"type": "json_object"}, "thinking_budget": budget});
         let reply = post(&router, CHAT, asked(question, fields)).await.ok();
         let message = &reply["choices"][0]["message"];

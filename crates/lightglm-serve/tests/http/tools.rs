@@ -6,7 +6,7 @@ use lightglm_serve::http::{ConstrainError, Constraint};
 use serde_json::{Value, json};
 
 use crate::anything::{Compiled, processors};
-use crate::client::{CHAT, COMPLETIONS, chat, config, post, router, server};
+use crate::client::{CHAT, COMPLETIONS, chat, config, constrained, post, router};
 use crate::scripted::Scripted;
 use crate::toy_text::shown;
 
@@ -93,7 +93,7 @@ async fn constraints_are_compiled_once_for_all_choices() {
             _ => Ok(processors(replies)),
         }
     };
-    let router = server(&engine, config()).with_constrain(Arc::new(constrain)).router();
+    let router = constrained(&engine, config(), Arc::new(constrain)).router();
     let schema = json!({"type": "object"});
     let format = |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": true}});
     let named = json!({"type": "function", "function": {"name": "get_time"}});
@@ -139,7 +139,7 @@ async fn a_constrained_reply_ends_where_it_ends() {
     let engine = Scripted::saying("{}");
     let mut config = config();
     (config.sampling.min_tokens, config.sampling.ignore_eos) = (3, true);
-    let router = server(&engine, config).with_constrain(Compiled::default().constrain()).router();
+    let router = constrained(&engine, config, Compiled::default().constrain()).router();
     let constraints = [
         json!({"response_format": {"type": "json_object"}}),
         json!({"guided_regex": "a"}),
@@ -189,7 +189,7 @@ async fn without_structured_output_it_is_said_so() {
 async fn what_cannot_be_enforced_is_told() {
     let engine = Scripted::saying("{}");
     let compiled = Compiled::default();
-    let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
+    let router = constrained(&engine, config(), compiled.constrain()).router();
     let schema = json!({
         "type": "object",
         "properties": {
@@ -262,7 +262,7 @@ async fn what_cannot_be_enforced_is_told() {
 }
 
 fn forced(engine: &Arc<Scripted>) -> axum::Router {
-    server(engine, config()).with_constrain(Compiled::default().constrain()).router()
+    constrained(engine, config(), Compiled::default().constrain()).router()
 }
 
 /// The calls of a stream: of each its name, the number of its chunks behind the first, its arguments.
@@ -336,7 +336,7 @@ async fn a_call_that_is_cut_is_a_call() {
 /// The names that the constraint of a request allows to be called, or `None` where there is none.
 async fn forced_names(body: Value) -> Option<(Vec<String>, bool)> {
     let (engine, compiled) = (Scripted::saying("{}"), Compiled::default());
-    let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
+    let router = constrained(&engine, config(), compiled.constrain()).router();
     post(&router, CHAT, chat(body)).await.ok();
     match compiled.pop()? {
         Constraint::ToolCall { tools, parallel } => {
@@ -412,7 +412,7 @@ async fn a_format_beside_tools_allows_both() {
     {
         for (said, calls) in [("{\"a\": 1}", 0), ("get_time\n{}", 1)] {
             let (engine, compiled) = (Scripted::saying(said), Compiled::default());
-            let router = server(&engine, config()).with_constrain(compiled.constrain()).router();
+            let router = constrained(&engine, config(), compiled.constrain()).router();
             let body = chat(json!({"tools": tools(), "response_format": format}));
             let choice = &post(&router, CHAT, body).await.ok()["choices"][0];
             let message = &choice["message"];

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lightglm_core::{KvDtype, WeightDtype};
+use lightglm_model::checkpoint::Checkpoint;
 use lightglm_quant::{Policy, Scheme};
 
 use crate::device::Device;
@@ -130,6 +131,12 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
+    /// Tokens of the longest conversation with the model of `checkpoint`.
+    pub(crate) fn max_context_of(&self, checkpoint: &Checkpoint) -> usize {
+        let most = checkpoint.config().context_length();
+        self.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(most)
+    }
+
     /// What can be refused without a model.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = |option, reason: &str| Err(Error::Option { option, reason: reason.to_owned() });

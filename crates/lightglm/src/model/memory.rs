@@ -6,7 +6,7 @@ use lightglm_quant::{CheckpointQuantizer, Footprint, Policy, QuantizedCheckpoint
 
 use super::imported::{imported, is_imported};
 use super::load::matrices;
-use super::load_options::{DEFAULT_MAX_CONTEXT, LoadOptions, Weights};
+use super::load_options::{LoadOptions, Weights};
 use crate::device::Device;
 use crate::error::Error;
 
@@ -81,8 +81,7 @@ pub(crate) fn check_memory(checkpoint: &Checkpoint, options: &LoadOptions) -> Re
         return Ok(());
     }
     let config = checkpoint.config();
-    let positions = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT);
-    let positions = positions.min(config.context_length()) as u64;
+    let positions = options.max_context_of(checkpoint) as u64;
     let kv_cache = positions * KvShape::from(config).bytes_per_position(options.kv_dtype) as u64;
     let available = options.memory.unwrap_or_else(available_memory);
     let weights = weight_bytes(checkpoint, &options.weights)?;

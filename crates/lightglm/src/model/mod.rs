@@ -29,6 +29,8 @@ pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
 pub use load_options::{LoadOptions, Sparsity, Weights};
+#[cfg(feature = "serve")]
+pub(crate) use memory::available_memory;
 pub(crate) use memory::weight_bytes;
 pub use reply::{Reply, Speed};
 #[cfg(feature = "train")]
@@ -44,7 +46,6 @@ use lightglm_text::{ChatText, ModelText};
 
 use crate::device::{DeviceJob, run_on};
 use crate::error::Error;
-use load_options::DEFAULT_MAX_CONTEXT;
 use runtime::{OnBackend, Runtime};
 
 /// A model that is ready to answer. Clones share it.
@@ -121,8 +122,7 @@ impl Model {
         runtime: Box<dyn Runtime>,
         options: LoadOptions,
     ) -> Self {
-        let limit = checkpoint.config().context_length();
-        let max_context = options.max_context.unwrap_or(DEFAULT_MAX_CONTEXT).min(limit);
+        let max_context = options.max_context_of(&checkpoint);
         let name = name_of(checkpoint.path());
         let inner = Inner {
             checkpoint,

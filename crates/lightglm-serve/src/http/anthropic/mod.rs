@@ -40,7 +40,7 @@ pub(super) async fn messages(
     let stop = chat.sampling.shared.params.stop.clone();
     let opening = chat.sampling.shared.opening.clone();
     let prompt_tokens = chat.prompts.first().map_or(0, |choice| choice.prompt.len());
-    let (choices, reply) = chat.start(&state, admission).map_err(rename)?;
+    let (choices, reply) = chat.start(admission).map_err(rename)?;
     let events = MessageEvents::new(reply, stop, &opening, prompt_tokens);
     let mut response = match streams {
         true => sse::stream(choices, events),

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::http::choice_stream::ChoiceEvent;
 use crate::http::dialect::{Hears, anthropic_event, arguments_object, tell_pieces};
 use crate::http::error::ApiError;
+use crate::http::models::ModelState;
 use crate::http::openai::chat_reply::ChatReply;
 use crate::http::openai::tools::Piece;
 use crate::http::openai::usage::Usage;
 use crate::http::sse::{Encode, EventData};
-use crate::http::state::AppState;
 
 /// A message.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -90,7 +90,7 @@ pub(in crate::http) struct MessageEvents {
 
 /// What there is so far.
 struct Progress {
-    state: AppState,
+    state: ModelState,
     message: Message,
     begun: bool,
     open: Option<OpenBlock>,
@@ -158,7 +158,7 @@ impl MessageEvents {
         let stop = StopFinder {
             matcher: StopStrings::new(&stop),
             stop,
-            detokenizer: state.text.reply_detokenizer(opening),
+            detokenizer: state.model.text.reply_detokenizer(opening),
             found: None,
         };
         let progress = Progress { state, message, begun: false, open: None };

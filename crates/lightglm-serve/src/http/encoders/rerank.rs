@@ -257,7 +257,7 @@ pub(in crate::http) async fn rerank(
         return Err(ApiError::field("query", reason));
     }
     let bytes = queries + documents.iter().map(String::len).sum::<usize>();
-    let encode = move |_: &AppState| {
+    let encode = move || {
         let inputs = scorer.inputs(&query, &documents, too_long)?;
         Ok((scorer, documents, inputs))
     };

@@ -105,8 +105,8 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use crate::http::keys::tenant::KeyDigest;
     use super::*;
+    use crate::http::keys::tenant::KeyDigest;
 
     /// Noon of some day.
     const NOON: u64 = 20_000 * 86_400 + 43_200;

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -22,8 +23,9 @@ use prometheus_client::registry::Registry;
 use self::process::ProcessCollector;
 use self::prometheus_text::{Exposition, as_prometheus_text};
 use super::error::ApiError;
+use super::models::{Library, ModelBytes, Resident};
 use super::state::AppState;
-use crate::engine::EngineApi;
+use crate::engine::EngineStats;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Answer {
@@ -98,7 +100,7 @@ impl Drop for OpenConnection {
 }
 
 impl Metrics {
-    pub(super) fn new(engine: Arc<dyn EngineApi>) -> Self {
+    pub(super) fn new(library: Arc<Library>) -> Self {
         // From a millisecond and from 0.1 ms to over 10 minutes, which a request may take.
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 21));
         let short = || Histogram::new(exponential_buckets(0.0001, 2.0, 24));
@@ -118,10 +120,10 @@ impl Metrics {
                 queue: short(),
             },
         };
-        metrics.registered(engine)
+        metrics.registered(library)
     }
 
-    fn registered(mut self, engine: Arc<dyn EngineApi>) -> Self {
+    fn registered(mut self, library: Arc<Library>) -> Self {
         let registry = &mut self.registry;
         registry.register("http_requests", "Requests by route and status", self.answers.clone());
         let help = "Requests by the key's name, the model and the status";
@@ -164,7 +166,7 @@ impl Metrics {
         for (name, help, histogram) in histograms {
             registry.register(name, help, histogram.clone());
         }
-        registry.register_collector(Box::new(EngineCollector(engine)));
+        registry.register_collector(Box::new(EngineCollector(library)));
         self
     }
 
@@ -229,7 +231,7 @@ impl Timings {
     }
 }
 
-struct EngineCollector(Arc<dyn EngineApi>);
+struct EngineCollector(Arc<Library>);
 
 impl std::fmt::Debug for EngineCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -239,43 +241,78 @@ impl std::fmt::Debug for EngineCollector {
 
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let stats = self.0.stats();
-        let free = stats.kv_blocks.saturating_sub(stats.kv_blocks_used + stats.kv_blocks_cached);
-        let gauges = [
-            ("requests_waiting", "Requests in the queue", stats.waiting),
-            ("requests_running", "Requests that hold KV blocks: the batch", stats.running),
-            ("kv_blocks", "Blocks of the KV cache", stats.kv_blocks),
-            ("kv_blocks_used", "KV blocks that requests hold", stats.kv_blocks_used),
-            ("kv_blocks_cached", "KV blocks kept for later prompts", stats.kv_blocks_cached),
-            ("kv_blocks_free", "KV blocks with nothing in them", free),
-        ];
-        let counters = [
-            ("steps", "Forward passes", stats.steps),
-            ("step_sequences", "Sequences in all forward passes", stats.sequences),
-            ("prompt_tokens", "Prompt tokens that were run", stats.prompt_tokens),
-            ("cached_tokens", "Prompt tokens found in the cache", stats.cached_tokens),
-            ("generated_tokens", "Tokens that were chosen", stats.generated_tokens),
-            ("drafted_tokens", "Tokens that speculation proposed", stats.drafted_tokens),
-            ("accepted_tokens", "Proposed tokens that were right", stats.accepted_tokens),
-            ("preemptions", "Requests that gave their blocks up", stats.preemptions),
-            ("requests_finished", "Requests that got their reply", stats.finished),
-            ("requests_cancelled", "Requests that were cancelled", stats.cancelled),
-            ("requests_failed", "Requests that failed", stats.failed),
-            ("requests_rejected", "Requests that the engine did not accept", stats.rejected),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(metric)?;
+        let library = &self.0;
+        let models: Vec<[(&str, String); 1]> =
+            library.entries().iter().map(|entry| [("model", entry.name.clone())]).collect();
+        let residents: Vec<Option<Arc<Resident>>> =
+            (0..models.len()).map(|model| library.resident(model)).collect();
+        let stats = |model: usize| residents[model].as_ref().map(|it| it.engine.stats());
+        let stats: Vec<Option<EngineStats>> = (0..models.len()).map(stats).collect();
+        let mut gauge = |name, help, value: &dyn Fn(usize) -> Option<u64>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (model, labels) in models.iter().enumerate() {
+                if let Some(value) = value(model) {
+                    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+                    gauge.encode(family.encode_family(labels)?)?;
+                }
+            }
+            Ok::<(), std::fmt::Error>(())
+        };
+        gauge("model_loaded", "Whether the model is loaded", &|model| {
+            Some(u64::from(residents[model].is_some()))
+        })?;
+        gauge("model_bytes", "Weights, keys and values of a loaded model", &|model| {
+            residents[model].as_ref().map(|it| ModelBytes::total(it.bytes))
+        })?;
+        for (name, help, value) in GAUGES {
+            gauge(name, help, &|model| stats[model].as_ref().map(|stats| value(stats) as u64))?;
         }
-        for (name, help, value) in counters {
-            let counter = ConstCounter::new(value);
-            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            counter.encode(metric)?;
+        let mut counter = |name, help, value: &dyn Fn(usize) -> Option<u64>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (model, labels) in models.iter().enumerate() {
+                if let Some(value) = value(model) {
+                    ConstCounter::new(value).encode(family.encode_family(labels)?)?;
+                }
+            }
+            Ok::<(), std::fmt::Error>(())
+        };
+        counter("model_loads", "How often the model was loaded", &|model| {
+            Some(library.loads(model))
+        })?;
+        for (name, help, value) in COUNTERS {
+            counter(name, help, &|model| stats[model].as_ref().map(value))?;
         }
         Ok(())
     }
 }
+
+/// What an engine does: a name, a help, a figure.
+const GAUGES: [(&str, &str, fn(&EngineStats) -> usize); 6] = [
+    ("requests_waiting", "Requests in the queue", |stats| stats.waiting),
+    ("requests_running", "Requests that hold KV blocks: the batch", |stats| stats.running),
+    ("kv_blocks", "Blocks of the KV cache", |stats| stats.kv_blocks),
+    ("kv_blocks_used", "KV blocks that requests hold", |stats| stats.kv_blocks_used),
+    ("kv_blocks_cached", "KV blocks kept for later prompts", |stats| stats.kv_blocks_cached),
+    ("kv_blocks_free", "KV blocks with nothing in them", |stats| {
+        stats.kv_blocks.saturating_sub(stats.kv_blocks_used + stats.kv_blocks_cached)
+    }),
+];
+
+/// What an engine has done since it was started.
+const COUNTERS: [(&str, &str, fn(&EngineStats) -> u64); 12] = [
+    ("steps", "Forward passes", |stats| stats.steps),
+    ("step_sequences", "Sequences in all forward passes", |stats| stats.sequences),
+    ("prompt_tokens", "Prompt tokens that were run", |stats| stats.prompt_tokens),
+    ("cached_tokens", "Prompt tokens found in the cache", |stats| stats.cached_tokens),
+    ("generated_tokens", "Tokens that were chosen", |stats| stats.generated_tokens),
+    ("drafted_tokens", "Tokens that speculation proposed", |stats| stats.drafted_tokens),
+    ("accepted_tokens", "Proposed tokens that were right", |stats| stats.accepted_tokens),
+    ("preemptions", "Requests that gave their blocks up", |stats| stats.preemptions),
+    ("requests_finished", "Requests that got their reply", |stats| stats.finished),
+    ("requests_cancelled", "Requests that were cancelled", |stats| stats.cancelled),
+    ("requests_failed", "Requests that failed", |stats| stats.failed),
+    ("requests_rejected", "Requests that the engine did not accept", |stats| stats.rejected),
+];
 
 /// What the server measures, as OpenMetrics or as Prometheus' older text, whichever is asked for.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(

@@ -20,6 +20,7 @@ use super::admission::Admission;
 use super::body::json_body::JsonBody;
 use super::dialect::collect;
 use super::error::ApiError;
+use super::models::ModelState;
 use super::openai::chat::prepare;
 use super::openai::loosen::tell;
 use super::peer::Peer;
@@ -74,8 +75,13 @@ async fn respond(
 ) -> Result<Response, ApiError> {
     let translated = match prompted {
         Prompted::Chat(translated) => *translated,
-        // Nothing is asked: the client wants the model to be there, and it is.
+        // Nothing is asked: the client wants the model to be there, or to leave.
+        Prompted::Load { model, unload: true } => {
+            state.library.unload(peer.named(&state, Some(&model))?.model).await;
+            return Ok(Json(loaded(model, route, true)).into_response());
+        }
         Prompted::Load { model, unload } => {
+            ModelState::of(&state, &peer, &mut admission, Some(&model)).await?;
             return Ok(Json(loaded(model, route, unload)).into_response());
         }
     };
@@ -87,7 +93,7 @@ async fn respond(
     // The reply says how long its parts took, so its events are heard when they happen.
     chat.sampling.shared.stream = true;
     let not_enforced = chat.not_enforced.clone();
-    let (choices, reply) = chat.start(&state, admission).map_err(rename)?;
+    let (choices, reply) = chat.start(admission).map_err(rename)?;
     let events = OllamaEvents::new(reply, route);
     let mut response = match streams {
         true => sse::lines(choices, events),

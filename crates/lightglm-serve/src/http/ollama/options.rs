@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::http::dialect::{Translation, read_at};
 use crate::http::error::ApiError;
 use crate::http::openai::whole::Whole;
-use crate::http::state::AppState;
 
 /// Options that change what is said. Those that say how Ollama loads a model (`num_gpu`, `num_batch`,
 /// `num_thread`, `use_mmap`, ...) change nothing here, for it is loaded.
@@ -29,13 +28,13 @@ struct Options {
 /// What is not done here, and the number that turns it off.
 const REFUSED: [(&str, f64); 3] = [("typical_p", 1.0), ("tfs_z", 1.0), ("mirostat", 0.0)];
 
-/// Turns options into the fields of a chat.
+/// Turns options into the fields of a chat; `room` are the tokens of the context, where that is known.
 ///
 /// # Errors
 /// [`ApiError::Field`].
 pub(super) fn translate_options(
     options: &Value,
-    state: &AppState,
+    room: Option<usize>,
     chat: &mut Translation,
 ) -> Result<(), ApiError> {
     for (field, off) in REFUSED {
@@ -67,8 +66,9 @@ pub(super) fn translate_options(
     };
     let penalty = options.repeat_penalty.map(|penalty| if looks { penalty } else { 1.0 });
     chat.set("repetition_penalty", "options.repeat_penalty", penalty);
-    let room = state.engine.limits().max_positions;
-    if options.num_ctx.is_some_and(|Whole(wanted)| wanted > room as i128) {
+    if let Some(room) = room
+        && options.num_ctx.is_some_and(|Whole(wanted)| wanted > room as i128)
+    {
         let reason = format!("the server's context has {room} tokens");
         return Err(ApiError::field("options.num_ctx", reason));
     }

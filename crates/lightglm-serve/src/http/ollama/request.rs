@@ -73,7 +73,8 @@ pub(in crate::http) struct OllamaFields {
     /// Alternatives per token; needs `logprobs`.
     #[schema(minimum = 0, value_type = Option<u64>)]
     top_logprobs: Option<Whole>,
-    /// How long the model stays: it always does. 0 where nothing is asked is answered as an unloading.
+    /// 0 where nothing is asked: the model leaves, if others may come in its place and nobody uses it. How long it
+    /// stays otherwise is the server's affair.
     #[schema(value_type = Option<Object>)]
     keep_alive: Option<Value>,
 }
@@ -153,7 +154,7 @@ impl WithFields<OllamaGenerateRequest> {
 /// [`ApiError::UnknownModel`].
 pub(super) fn known_model(name: &str, state: &AppState, peer: &Peer) -> Result<String, ApiError> {
     let short = name.strip_suffix(":latest").unwrap_or(name);
-    match (peer.adapter(state, Some(name)), peer.adapter(state, Some(short))) {
+    match (peer.named(state, Some(name)), peer.named(state, Some(short))) {
         (Ok(_), _) => Ok(name.to_owned()),
         (Err(_), Ok(_)) => Ok(short.to_owned()),
         (Err(error), Err(_)) => Err(error),
@@ -176,7 +177,9 @@ impl OllamaFields {
         peer: &Peer,
         mut chat: Translation,
     ) -> Result<Prompted, ApiError> {
-        chat.set("model", "model", known_model(&self.model, state, peer)?);
+        let model = known_model(&self.model, state, peer)?;
+        let room = state.library.max_positions(state.named(Some(&model))?.model);
+        chat.set("model", "model", model);
         chat.set("stream", "stream", self.stream.unwrap_or(true));
         match self.format.unwrap_or_default() {
             Value::Null => {}
@@ -207,7 +210,7 @@ impl OllamaFields {
         let top = self.top_logprobs.map(|Whole(top)| i64::try_from(top).unwrap_or(i64::MAX));
         chat.set("top_logprobs", "top_logprobs", top);
         if let Some(options) = self.options.filter(|options| !options.is_null()) {
-            translate_options(&options, state, &mut chat)?;
+            translate_options(&options, room, &mut chat)?;
         }
         Ok(Prompted::Chat(Box::new(chat.finish()?)))
     }

@@ -20,6 +20,7 @@ use crate::http::admission::Admission;
 use crate::http::body::json_body::{FromJson, JsonBody, read};
 use crate::http::choice_stream::{ChoicePrompt, ChoiceStream};
 use crate::http::error::ApiError;
+use crate::http::models::ModelState;
 use crate::http::peer::Peer;
 use crate::http::sse;
 use crate::http::state::AppState;
@@ -71,7 +72,7 @@ pub(in crate::http) async fn chat(
     let chat = prepare(&state, &peer, &mut admission, body).await?;
     let (streams, include_usage) = (chat.sampling.shared.stream, chat.sampling.include_usage);
     let not_enforced = chat.not_enforced.clone();
-    let (stream, reply) = chat.start(&state, admission)?;
+    let (stream, reply) = chat.start(admission)?;
     let mut response = match streams {
         true => sse::stream(stream, reply.stream(include_usage == Some(true))),
         false => Json(collect(reply, stream).await?).into_response(),
@@ -82,6 +83,7 @@ pub(in crate::http) async fn chat(
 
 /// A chat that was checked and whose prompt is tokens.
 pub(in crate::http) struct PreparedChat {
+    state: ModelState,
     pub(in crate::http) sampling: Sampling,
     pub(in crate::http) prompts: Vec<ChoicePrompt>,
     /// What of its schemas is not enforced.
@@ -98,9 +100,9 @@ impl PreparedChat {
     /// [`ApiError::Rejected`].
     pub(in crate::http) fn start(
         self,
-        state: &AppState,
         admission: Admission,
     ) -> Result<(ChoiceStream, ChatReply), ApiError> {
+        let state = &self.state;
         let Sampling { shared, n, model, .. } = self.sampling;
         let stream = ChoiceStream::start(state, admission, &shared, self.prompts)?;
         let reply = ChatReply::new(state, model, n, self.logprobs, &self.calls, self.thinking);
@@ -111,7 +113,7 @@ impl PreparedChat {
 /// Checks a chat and makes tokens of it.
 ///
 /// # Errors
-/// [`ApiError::Field`] in OpenAI's names, and those of [`AppState::work_on_text`].
+/// [`ApiError::Field`] in OpenAI's names, and those of [`ModelState::of`] and [`AppState::work_on_text`].
 pub(in crate::http) async fn prepare(
     state: &AppState,
     peer: &Peer,
@@ -134,8 +136,9 @@ pub(in crate::http) async fn prepare(
         sampling.constrained_by(demand.param)?;
         not_enforced.extend_from_slice(demand.not_enforced());
     }
-    let default_max = state.config.sampling.max_tokens;
-    let mut sampling = sampling.checked(state, peer, "messages", default_max)?;
+    let state = ModelState::of(state, peer, admission, sampling.model()).await?;
+    let default_max = state.model.sampling.max_tokens;
+    let mut sampling = sampling.checked(&state, peer, "messages", default_max)?;
     let top = whole("top_logprobs", request.top_logprobs, 0, limits.logprobs)?;
     let logprobs = request.logprobs.unwrap_or(false);
     if top.is_some_and(|top| top > 0) && !logprobs {
@@ -153,15 +156,16 @@ pub(in crate::http) async fn prepare(
     let bytes = text_bytes(&messages) + plan.tools.bytes + thoughts.bytes();
     let bytes = bytes_to_work_on(demand.as_ref(), bytes);
     let tool_values = plan.tools.values;
-    let work = move |state: &AppState| {
-        let text = &*state.text;
-        let thoughts = thoughts.checked(&state.config.limits, text, &tool_values)?;
+    let own = state.clone();
+    let work = move || {
+        let text = &*own.model.text;
+        let thoughts = thoughts.checked(&own.config.limits, text, &tool_values)?;
         let prompt = match continues {
             true => text.encode_continued(&messages, &tool_values, &thoughts.variables),
             false => text.encode_chat_with(&messages, &tool_values, &thoughts.variables),
         };
         let prompt = prompt.map_err(|error| ApiError::text("messages", &error))?;
-        let opening = state.opening(!tool_values.is_empty());
+        let opening = own.model.opening(!tool_values.is_empty());
         let thinking = text.thinking(&prompt);
         // What is constrained is so from its first token on: it thinks nothing, unless the prompt has begun to,
         // and its opening, which a call does not have, is said for it.
@@ -181,12 +185,12 @@ pub(in crate::http) async fn prepare(
         if let Some(demand) = &mut demand {
             demand.open_with(&opening);
         }
-        let mut choices = choice_prompts(state, demand.as_ref(), vec![prompt], n)?;
+        let mut choices = choice_prompts(&own, demand.as_ref(), vec![prompt], n)?;
         thoughts.control(text, thinking, &mut choices)?;
         Ok((choices, thinking, opening))
     };
     let (prompts, thinking, opening) = state.work_on_text(admission, bytes, work).await?;
     sampling.shared.opening = opening;
 
-    Ok(PreparedChat { sampling, prompts, not_enforced, logprobs, calls, thinking })
+    Ok(PreparedChat { state, sampling, prompts, not_enforced, logprobs, calls, thinking })
 }

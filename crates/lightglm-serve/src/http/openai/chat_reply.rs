@@ -11,8 +11,9 @@ use super::tools::{Calls, Piece, ReplySplitter};
 use super::usage::Usage;
 use crate::http::choice_stream::{ChoiceEvent, ChoiceStream};
 use crate::http::error::ApiError;
+use crate::http::models::ModelState;
 use crate::http::sse::{Encode, EventData};
-use crate::http::state::{AppState, unix_time};
+use crate::http::state::unix_time;
 
 /// A reply.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -164,7 +165,7 @@ struct FunctionDelta {
 
 /// A reply that is about to come.
 pub(in crate::http) struct ChatReply {
-    pub(in crate::http) state: AppState,
+    pub(in crate::http) state: ModelState,
     text: Arc<dyn ChatText>,
     id: String,
     pub(in crate::http) created: u64,
@@ -177,7 +178,7 @@ pub(in crate::http) struct ChatReply {
 impl ChatReply {
     /// A reply of `n` choices.
     pub(in crate::http) fn new(
-        state: &AppState,
+        state: &ModelState,
         model: String,
         n: usize,
         logprobs: bool,
@@ -185,7 +186,7 @@ impl ChatReply {
         thinking: Thinking,
     ) -> Self {
         Self {
-            text: state.text.clone(),
+            text: state.model.text.clone(),
             id: state.new_id("chatcmpl-"),
             state: state.clone(),
             created: unix_time(),

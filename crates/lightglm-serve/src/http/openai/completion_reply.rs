@@ -12,8 +12,9 @@ use super::logprobs::CompletionLogprobs;
 use super::usage::Usage;
 use crate::http::choice_stream::{ChoiceEvent, ChoiceStream};
 use crate::http::error::ApiError;
+use crate::http::models::ModelState;
 use crate::http::sse::{Encode, EventData};
-use crate::http::state::{AppState, unix_time};
+use crate::http::state::unix_time;
 
 /// Continuations, or a part of one that is streamed.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -79,14 +80,14 @@ pub(super) struct Echo {
 impl CompletionReply {
     /// A reply of `choices` choices, `n` for each prompt.
     pub(in crate::http) fn new(
-        state: &AppState,
+        state: &ModelState,
         model: String,
         choices: usize,
         n: usize,
         logprobs: bool,
     ) -> Self {
         Self {
-            text: state.text.clone(),
+            text: state.model.text.clone(),
             id: state.new_id("cmpl-"),
             created: unix_time(),
             model,

@@ -14,6 +14,7 @@ use crate::http::admission::Admission;
 use crate::http::body::json_body::{FromJson, JsonBody, read};
 use crate::http::choice_stream::ChoiceStream;
 use crate::http::error::ApiError;
+use crate::http::models::ModelState;
 use crate::http::peer::Peer;
 use crate::http::sse;
 use crate::http::state::AppState;
@@ -75,17 +76,21 @@ impl Prompt {
 
 impl OnePrompt {
     /// The tokens, and where it is repeated the text.
-    fn encode(self, state: &AppState, echo: bool) -> Result<(Vec<u32>, Option<String>), ApiError> {
-        let vocab_size = state.engine.limits().vocab_size;
+    fn encode(
+        self,
+        state: &ModelState,
+        echo: bool,
+    ) -> Result<(Vec<u32>, Option<String>), ApiError> {
+        let vocab_size = state.model.engine.limits().vocab_size;
         match self {
             Self::Text(text) => {
-                let tokens = state.text.encode_prompt(&text);
+                let tokens = state.model.text.encode_prompt(&text);
                 let tokens = tokens.map_err(|error| ApiError::text("prompt", &error))?;
                 Ok((tokens, echo.then_some(text)))
             }
             Self::Tokens(tokens) if !echo => Ok((tokens, None)),
             Self::Tokens(tokens) => {
-                let mut detokenizer = state.text.detokenizer();
+                let mut detokenizer = state.model.text.detokenizer();
                 // Others are refused by the engine, which names them.
                 let known = tokens.iter().filter(|token| (**token as usize) < vocab_size);
                 let mut text: String = known.filter_map(|token| detokenizer.push(*token)).collect();
@@ -123,6 +128,7 @@ pub(in crate::http) async fn completions(
     }
     let echo = request.echo == Some(true);
     let echo_alone = echo && sampling.asks_for_nothing();
+    let state = ModelState::of(&state, &peer, &mut admission, sampling.model()).await?;
     let mut sampling = sampling.checked(&state, &peer, "prompt", DEFAULT_MAX_TOKENS)?;
     let logprobs = whole("logprobs", request.logprobs, 0, limits.logprobs)?;
     sampling.shared.params.logprobs = logprobs;
@@ -146,14 +152,15 @@ pub(in crate::http) async fn completions(
         OnePrompt::Tokens(_) => 0,
     });
     let bytes = bytes_to_work_on(demand.as_ref(), bytes.sum());
-    let work = move |state: &AppState| {
+    let own = state.clone();
+    let work = move || {
         let (mut encoded, mut echoes) = (Vec::new(), Vec::new());
         for prompt in prompts {
-            let (tokens, text) = prompt.encode(state, echo)?;
+            let (tokens, text) = prompt.encode(&own, echo)?;
             echoes.extend(text.map(|text| Echo { text, first: tokens.first().copied() }));
             encoded.push(tokens);
         }
-        let mut choices = choice_prompts(state, demand.as_ref(), encoded, n)?;
+        let mut choices = choice_prompts(&own, demand.as_ref(), encoded, n)?;
         for choice in &mut choices {
             choice.prompt_logprobs = logprobs.filter(|_| echo);
         }

@@ -176,7 +176,7 @@ pub(in crate::http) async fn embeddings(
     let given = inputs(&request["input"], state.config.limits.encoder_inputs)?;
     let bytes = given.iter().map(|(_, input)| input.bytes()).sum();
     let encoder = embedder.clone();
-    let encode = move |_: &AppState| {
+    let encode = move || {
         given.into_iter().map(|(param, input)| tokens(&encoder, &param, input, too_long)).collect()
     };
     let inputs: Vec<EncoderInput> = state.work_on_text(&mut admission, bytes, encode).await?;

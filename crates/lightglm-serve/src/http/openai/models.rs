@@ -10,7 +10,7 @@ use crate::http::shorten::shortened;
 use crate::http::state::AppState;
 
 /// A model.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(Clone, Serialize, utoipa::ToSchema)]
 pub(in crate::http) struct Model {
     /// Its name in requests.
     id: String,
@@ -23,8 +23,14 @@ pub(in crate::http) struct Model {
     /// An adapter's base model.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
-    /// Tokens that fit into it, prompt and reply together.
-    max_model_len: usize,
+    /// The model that an alias stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    /// Tokens that fit into it, prompt and reply together; absent where that shows once it is loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<usize>,
+    /// Whether it is loaded; others are once a request names them.
+    loaded: bool,
 }
 
 /// Models.
@@ -32,28 +38,56 @@ pub(in crate::http) struct Model {
 pub(in crate::http) struct ModelList {
     /// `list`.
     object: &'static str,
-    /// The base model, then the adapters, then the encoders.
+    /// Each model, its aliases, its adapters; then the encoders.
     data: Vec<Model>,
 }
 
 fn models(state: &AppState, peer: &Peer) -> Vec<Model> {
-    let base = state.config.model_name.clone();
-    let max_model_len = state.engine.limits().max_positions;
-    let model = |id: String, parent: Option<String>| {
-        let (object, owned_by, created) = ("model", "lightglm", state.config.created);
-        Model { id, object, created, owned_by, parent, max_model_len }
-    };
-    let adapters = state.engine.adapters().into_iter();
-    let adapters = adapters.map(|name| model(name, Some(base.clone())));
-    let encoders = state.encoders.models().into_iter();
-    let encoders = encoders.map(|(name, most)| Model { max_model_len: most, ..model(name, None) });
-    let all = std::iter::once(model(base.clone(), None)).chain(adapters).chain(encoders);
-    all.filter(|model| peer.sees(&model.id)).collect()
+    let library = &state.library;
+    let mut all = Vec::new();
+    for (index, entry) in library.entries().iter().enumerate() {
+        let resident = library.resident(index);
+        let loaded_adapters = resident.as_ref().map(|it| it.engine.adapters()).unwrap_or_default();
+        let base = Model {
+            id: entry.name.clone(),
+            object: "model",
+            created: entry.created,
+            owned_by: "lightglm",
+            parent: None,
+            root: None,
+            max_model_len: library.max_positions(index),
+            loaded: resident.is_some(),
+        };
+        let alias = |id: &String| {
+            let root = Some(entry.name.clone());
+            Model { id: id.clone(), root, ..base.clone() }
+        };
+        let adapter = |id: String| {
+            let (loaded, parent) = (loaded_adapters.contains(&id), Some(entry.name.clone()));
+            Model { id, parent, loaded, ..base.clone() }
+        };
+        all.push(base.clone());
+        all.extend(entry.aliases.iter().map(alias));
+        all.extend(library.adapters(index).into_iter().map(adapter));
+    }
+    let created = library.entries().first().map_or(0, |entry| entry.created);
+    all.extend(state.encoders.models().into_iter().map(|(id, most)| Model {
+        id,
+        object: "model",
+        created,
+        owned_by: "lightglm",
+        parent: None,
+        root: None,
+        max_model_len: Some(most),
+        loaded: true,
+    }));
+    all.retain(|model| peer.sees(&model.id));
+    all
 }
 
 /// All models.
 #[utoipa::path(get, path = "/v1/models", tag = "models", responses(
-    (status = 200, description = "The base model and the adapters", body = ModelList)
+    (status = 200, description = "The models and the adapters", body = ModelList)
 ))]
 pub(in crate::http) async fn list(State(state): State<AppState>, peer: Peer) -> Json<ModelList> {
     Json(ModelList { object: "list", data: models(&state, &peer) })

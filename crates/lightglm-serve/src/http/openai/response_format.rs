@@ -12,7 +12,7 @@ use crate::http::body::json_body::{FromJson, read};
 use crate::http::choice_stream::ChoicePrompt;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::models::ModelState;
 
 /// The fields of chats and completions that say what a reply must look like.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -302,7 +302,7 @@ pub(in crate::http) fn bytes_to_work_on(demand: Option<&Demand>, text_bytes: usi
 /// # Errors
 /// [`ApiError::Field`] where it cannot be met; [`ApiError::Unsupported`] where none can.
 pub(in crate::http) fn choice_prompts(
-    state: &AppState,
+    state: &ModelState,
     demand: Option<&Demand>,
     prompts: Vec<Vec<u32>>,
     n: usize,
@@ -333,11 +333,11 @@ pub(in crate::http) fn choice_prompts(
 }
 
 fn compile(
-    state: &AppState,
+    state: &ModelState,
     demand: &Demand,
     choices: usize,
 ) -> Result<Vec<Box<dyn LogitsProcessor>>, ApiError> {
-    let Some(constrain) = &state.constrain else {
+    let Some(constrain) = &state.model.constrain else {
         let reason = "it was built without structured output";
         return Err(ApiError::Unsupported { param: demand.param.into(), reason });
     };

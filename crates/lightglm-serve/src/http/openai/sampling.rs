@@ -11,8 +11,8 @@ use crate::http::body::json_body::{FromJson, read};
 use crate::http::choice_stream::SharedParams;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
+use crate::http::models::ModelState;
 use crate::http::peer::Peer;
-use crate::http::state::AppState;
 
 /// Characters of `user`.
 const LONGEST_USER: usize = 256;
@@ -166,20 +166,24 @@ impl SamplingFields {
         Ok(())
     }
 
+    /// The model that is asked for.
+    pub(in crate::http) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     /// Checks every field. `default_max_tokens` is for replies whose length is not said.
     ///
     /// # Errors
-    /// [`ApiError::Field`], [`ApiError::UnknownModel`].
+    /// [`ApiError::Field`].
     pub(in crate::http) fn checked(
         self,
-        state: &AppState,
+        state: &ModelState,
         peer: &Peer,
         prompt_param: &'static str,
         default_max_tokens: usize,
     ) -> Result<Sampling, ApiError> {
         let limits = &state.config.limits;
-        let adapter = peer.adapter(state, self.model.as_deref())?;
-        let model = adapter.clone().unwrap_or_else(|| state.config.model_name.clone());
+        let (adapter, model) = (state.adapter.clone(), state.name().to_owned());
         if self.user.as_ref().is_some_and(|user| user.chars().count() > LONGEST_USER) {
             let reason = format!("it must have at most {LONGEST_USER} characters");
             return Err(ApiError::field("user", reason));
@@ -215,9 +219,9 @@ impl SamplingFields {
         Ok(Sampling { shared, n, model, include_usage })
     }
 
-    fn params(self, state: &AppState, default_max: usize) -> Result<SamplingParams, ApiError> {
+    fn params(self, state: &ModelState, default_max: usize) -> Result<SamplingParams, ApiError> {
         let limits = &state.config.limits;
-        let default = &state.config.sampling;
+        let default = &state.model.sampling;
         let at_most = |field, asked: Option<Whole>| match asked {
             Some(asked) if asked.is_no_limit() => Ok(Some(limits.max_tokens)),
             asked => whole(field, asked, 1, limits.max_tokens),
@@ -254,7 +258,9 @@ impl SamplingFields {
             frequency_penalty: frequency.unwrap_or(default.frequency_penalty),
             presence_penalty: presence.unwrap_or(default.presence_penalty),
             logit_bias: match self.logit_bias {
-                Some(biases) => logit_bias(&biases, limits, state.engine.limits().vocab_size)?,
+                Some(biases) => {
+                    logit_bias(&biases, limits, state.model.engine.limits().vocab_size)?
+                }
                 None => default.logit_bias.clone(),
             },
             seed: seed.unwrap_or_else(|| state.random()),
@@ -265,7 +271,7 @@ impl SamplingFields {
                 None => default.stop.clone(),
             },
             stop_token_ids: match self.stop_token_ids {
-                Some(ids) => stop_tokens(ids, limits, state.engine.limits().vocab_size)?,
+                Some(ids) => stop_tokens(ids, limits, state.model.engine.limits().vocab_size)?,
                 None => default.stop_token_ids.clone(),
             },
             ignore_eos: self.ignore_eos.unwrap_or(default.ignore_eos),

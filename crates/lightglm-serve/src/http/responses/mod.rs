@@ -42,7 +42,7 @@ pub(super) async fn create(
     let streams = chat.sampling.shared.stream;
     let not_enforced = chat.not_enforced.clone();
     echo.sampled(&chat.sampling.shared.params);
-    let (choices, reply) = chat.start(&state, admission).map_err(rename)?;
+    let (choices, reply) = chat.start(admission).map_err(rename)?;
     let events = ResponseEvents::new(reply, echo);
     let mut response = match streams {
         true => sse::stream(choices, events),

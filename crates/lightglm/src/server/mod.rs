@@ -1,34 +1,48 @@
 //! `Server`: a model behind an OpenAI-compatible HTTP API (feature `serve`).
 
+mod repository;
+mod served_model;
+
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use axum;
-use axum::{Extension, Router};
+use axum::Router;
 use lightglm_core::{KV_BLOCK, KvShape};
 use lightglm_generation::SamplingParams;
 use lightglm_serve::engine::{EngineConfig, EngineHandle, EngineThread};
-use lightglm_serve::http::{self, ServerConfig};
+use lightglm_serve::http::{self, LoadedModel, ServerConfig};
 pub use lightglm_serve::http::{
-    Access, HttpLimits, KeyDigest, KeysFileError, Listeners, Role, Tenant, TenantError, Tenants,
+    Access, HttpLimits, KeyDigest, KeysFileError, Listeners, MemoryShortage, ModelBytes,
+    ModelEntry, ModelsError, Role, Tenant, TenantError, Tenants,
 };
 #[cfg(feature = "tls")]
 pub use lightglm_serve::http::{Tls, TlsError};
 use lightglm_text::ChatText;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+use self::repository::Repository;
+pub use self::served_model::ServedModel;
+use crate::device::Device;
 use crate::embedding::{Embedder, Reranker};
 use crate::error::Error;
-use crate::model::{LoadOptions, Model, Sparsity};
+use crate::model::{LoadOptions, Model, Sparsity, available_memory};
 
 /// How much of the machine a server may take, and whom it answers. The defaults suit a small company's
 /// one machine: 32 requests at a time, no keys.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The model's name in requests; if omitted the model's own.
+    /// The model's name in requests; if omitted the model's own. Of several models, the one of requests that name
+    /// none; if omitted those are refused.
     pub model_name: Option<String>,
+    /// Other names of the one model in requests; of several each brings its own.
+    pub aliases: Vec<String>,
+    /// Bytes that several models may take together, with their keys and values; if omitted what the machine has
+    /// available at the start, where they run on the CPU.
+    pub model_memory: Option<u64>,
+    /// How long one of several models stays that nobody uses; if omitted until another needs its room.
+    pub unload_after: Option<Duration>,
     /// Bytes for keys and values; if omitted what `max_running` requests of 1024 tokens need, and one
     /// of the longest.
     pub kv_memory: Option<usize>,
@@ -74,6 +88,9 @@ impl Default for ServerOptions {
         let (engine, http) = (EngineConfig::new(2), ServerConfig::new(""));
         Self {
             model_name: None,
+            aliases: Vec::new(),
+            model_memory: None,
+            unload_after: None,
             kv_memory: None,
             max_running: engine.max_running,
             max_waiting: engine.max_waiting,
@@ -121,6 +138,8 @@ impl ServerOptions {
 
     fn http(&self, name: &str) -> ServerConfig {
         let mut config = ServerConfig::new(self.model_name.clone().unwrap_or(name.to_owned()));
+        config.model_memory = self.model_memory;
+        config.unload_after = self.unload_after;
         config.api_keys.clone_from(&self.api_keys);
         config.tenants = self.tenants.clone();
         config.log_prompts = self.log_prompts;
@@ -166,13 +185,6 @@ impl ServerOptions {
     }
 }
 
-/// When a model's file or folder was last written to: seconds since 1970, 0 where that cannot be known.
-fn made_at(path: &Path) -> u64 {
-    let written = std::fs::metadata(path).and_then(|file| file.modified()).ok();
-    let since = written.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_secs())
-}
-
 fn wrong(option: &'static str, reason: &str) -> Error {
     Error::Option { option, reason: reason.to_owned() }
 }
@@ -190,59 +202,52 @@ fn wrong(option: &'static str, reason: &str) -> Error {
 /// ```
 pub struct Server {
     http: http::Server,
-    engine: EngineThread,
+    /// Of the one model.
+    engine: Option<EngineHandle>,
     kv_bytes: usize,
 }
 
 impl Server {
     /// Starts the engine of `model`, on a thread of its own.
     ///
-    /// Adapters are those of the model's [`LoadOptions::adapters`](crate::LoadOptions::adapters). With
-    /// the feature `structured`, replies can be made to follow schemas and grammars.
+    /// Adapters are those of the model's [`LoadOptions::adapters`](crate::LoadOptions::adapters); each is loaded by
+    /// the first request that names it. With the feature `structured`, replies can be made to follow schemas and
+    /// grammars.
     ///
     /// # Errors
     /// Where an option is out of range, and where the model was opened with what belongs to a single
     /// conversation: a page budget, or neurons chosen by the prompt.
     pub fn new(model: Model, options: ServerOptions) -> Result<Self, Error> {
         options.check()?;
-        let loaded = model.options();
-        Self::check_model(loaded)?;
-        let shape = KvShape::of(model.config());
-        let per_block = KV_BLOCK * shape.bytes_per_position(loaded.kv_dtype);
-        let blocks = options.blocks(model.max_context(), per_block)?;
-        let engine = model.inner.runtime.engine(
-            blocks,
-            shape,
-            loaded.kv_dtype,
-            options.engine(model.max_context()),
-        );
-        let engine = engine.map_err(|source| Error::EngineThread { source })?;
-        let mut config = options.http(model.name());
-        config.sampling = match options.sampling.clone() {
-            Some(sampling) => sampling,
-            None => {
-                let own = model.inner.checkpoint.generation_config()?.max_new_tokens;
-                let max_tokens = own.map_or(usize::MAX, |most| most.max(1));
-                SamplingParams { max_tokens, ..model.sampling().clone() }
-            }
-        };
-        if let Some(most) = options.default_max_tokens {
-            config.sampling.max_tokens = most;
-            config.sampling.min_tokens = config.sampling.min_tokens.min(most);
-        }
-        config.created = made_at(model.inner.checkpoint.path());
-        let text: Arc<dyn ChatText> = model.inner.text.clone();
-        let handle = engine.handle();
-        let http = http::Server::new(config, Arc::new(handle.clone()), Arc::clone(&text))?;
-        #[cfg(feature = "structured")]
-        let http = {
-            use lightglm_serve::structured::{GrammarVocabulary, StructuredLimits};
+        Self::check_model(model.options())?;
+        let (ready, engine, kv_bytes) = loaded(&model, &options)?;
+        let config = options.http(model.name());
+        let repository = Repository::of_loaded(&model, ready, options);
+        let http = http::Server::of_models(config, Arc::new(repository))?;
+        Ok(Self { http, engine: Some(engine), kv_bytes })
+    }
 
-            let vocabulary = GrammarVocabulary::new(&*text, handle.limits().vocab_size)?;
-            let structured = http::Structured::new(vocabulary, StructuredLimits::default());
-            http.with_constrain(Arc::new(structured))
-        };
-        Ok(Self { http, engine, kv_bytes: blocks * per_block })
+    /// A server of several models, each of which is loaded when a request first names it, and leaves when
+    /// [`ServerOptions::unload_after`] says so or when another needs its room within
+    /// [`ServerOptions::model_memory`]: the least recently used first, and none that answers a request. What does not
+    /// fit then is refused, with the arithmetic.
+    ///
+    /// Of `options`, what concerns an engine holds for each model's; `kv_memory`, `sampling`, `aliases` and
+    /// `default_max_tokens` are the models' own.
+    ///
+    /// # Errors
+    /// As [`Server::new`], for each of `models`; where a file is at fault; where two have one name; where those that
+    /// are to stay do not fit.
+    pub fn of_models(models: Vec<ServedModel>, options: ServerOptions) -> Result<Self, Error> {
+        options.check()?;
+        let on_the_cpu = models.iter().all(|model| model.load.device == Device::Cpu);
+        let mut config = options.http("");
+        if on_the_cpu && config.model_memory.is_none() {
+            config.model_memory = Some(available_memory());
+        }
+        let repository = Repository::new(models, options)?;
+        let http = http::Server::of_models(config, Arc::new(repository))?;
+        Ok(Self { http, engine: None, kv_bytes: 0 })
     }
 
     /// The server with `/v1/embeddings` and, by the cosine of vectors, `/v1/rerank`; requests call the model
@@ -275,20 +280,30 @@ impl Server {
         Ok(())
     }
 
-    /// What the engine is asked through; clones ask the same engine.
-    pub fn handle(&self) -> EngineHandle {
-        self.engine.handle()
+    /// What the engine of the one model is asked through; clones ask the same engine. `None` for a server of
+    /// several.
+    pub fn handle(&self) -> Option<EngineHandle> {
+        self.engine.clone()
     }
 
-    /// Bytes of keys and values.
+    /// The models, whether they are loaded or not.
+    pub fn models(&self) -> &[ModelEntry] {
+        self.http.models()
+    }
+
+    /// Bytes that several models may take together.
+    pub fn model_memory(&self) -> Option<u64> {
+        self.http.model_memory()
+    }
+
+    /// Bytes of keys and values of the one model.
     pub fn kv_bytes(&self) -> usize {
         self.kv_bytes
     }
 
-    /// The routes, for an axum app of one's own. The engine ends when the router is dropped.
+    /// The routes, for an axum app of one's own. Engines end when the router is dropped, which waits for that.
     pub fn router(self) -> Router {
-        // Dropping the last clone waits for the engine's thread.
-        self.http.router().layer(Extension(Arc::new(self.engine)))
+        self.http.router()
     }
 
     /// Listens on `address` until `shutdown`, then finishes what runs and returns.
@@ -323,11 +338,54 @@ impl Server {
         // It serves with what there is, and says so where that is too little.
         let _ = http::raise_descriptor_limit();
         let served = self.http.serve(listeners, shutdown).await;
-        let engine = self.engine;
-        // A panic in there has been reported by then.
-        let _ = tokio::task::spawn_blocking(move || engine.join()).await;
         served.map_err(|source| Error::Listen { address: said, source })
     }
+}
+
+/// `model` as a server has it: with an engine on a thread of its own, whose handle comes with it, and the bytes of
+/// its keys and values.
+fn loaded(
+    model: &Model,
+    options: &ServerOptions,
+) -> Result<(LoadedModel, EngineHandle, usize), Error> {
+    let kv_dtype = model.options().kv_dtype;
+    let shape = KvShape::of(model.config());
+    let per_block = KV_BLOCK * shape.bytes_per_position(kv_dtype);
+    let blocks = options.blocks(model.max_context(), per_block)?;
+    let config = options.engine(model.max_context());
+    let engine = model.inner.runtime.engine(blocks, shape, kv_dtype, config);
+    let engine: EngineThread = engine.map_err(|source| Error::EngineThread { source })?;
+    let mut sampling = match options.sampling.clone() {
+        Some(sampling) => sampling,
+        None => {
+            let own = model.inner.checkpoint.generation_config()?.max_new_tokens;
+            let max_tokens = own.map_or(usize::MAX, |most| most.max(1));
+            SamplingParams { max_tokens, ..model.sampling().clone() }
+        }
+    };
+    if let Some(most) = options.default_max_tokens {
+        sampling.max_tokens = most;
+        sampling.min_tokens = sampling.min_tokens.min(most);
+    }
+    let text: Arc<dyn ChatText> = model.inner.text.clone();
+    let handle = engine.handle();
+    #[cfg(feature = "structured")]
+    let constrain: Option<Arc<dyn http::Constrain>> = {
+        use lightglm_serve::structured::{GrammarVocabulary, StructuredLimits};
+
+        let vocabulary = GrammarVocabulary::new(&*text, handle.limits().vocab_size)?;
+        Some(Arc::new(http::Structured::new(vocabulary, StructuredLimits::default())))
+    };
+    #[cfg(not(feature = "structured"))]
+    let constrain = None;
+    let ready = LoadedModel {
+        engine: Arc::new(handle.clone()),
+        text,
+        constrain,
+        sampling,
+        owner: Box::new(engine),
+    };
+    Ok((ready, handle, blocks * per_block))
 }
 
 impl fmt::Debug for Server {
