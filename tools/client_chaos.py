@@ -66,7 +66,11 @@ class Server:
         status, text = await self.ask("GET", "/metrics")
         assert status == 200, f"/metrics: {status}"
         pairs = (line.rsplit(" ", 1) for line in text.decode().splitlines() if not line.startswith("#"))
-        return {name: float(value) for name, value in pairs}
+        sums = {}
+        # Of a model's series the sum over all models.
+        for name, value in ((name.split("{")[0], float(value)) for name, value in pairs):
+            sums[name] = sums.get(name, 0) + value
+        return sums
 
     async def kill(self, body, path, way, moment):
         """Sends as much as `way` says, waits for `moment` seconds, and goes away, mostly without a word."""

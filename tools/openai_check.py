@@ -113,7 +113,7 @@ class Check:
             request.add_header("Authorization", f"Bearer {self.key}")
         with urllib.request.urlopen(request, timeout=10) as response:
             lines = response.read().decode().splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+        return float(next(line.split()[1] for line in lines if line.startswith((f"{name} ", f"{name}{{"))))
 
     def refused(self, kind, param, act, status=None):
         try:

@@ -116,3 +116,118 @@ pub fn check_options(matches: &ArgMatches) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use lightglm::{KvDtype, Weights};
+
+    use super::*;
+    use crate::config_file::parse_from;
+    use crate::program_args::ProgramArgs;
+
+    fn parsed(arguments: &[&str]) -> Result<ProgramArgs> {
+        let arguments = ["serve"].iter().chain(arguments);
+        parse_from(arguments.map(std::ffi::OsString::from).collect(), check_options)
+    }
+
+    /// The models of a file of this text.
+    fn read(text: &str) -> Result<Vec<ServedModel>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("models.toml");
+        std::fs::write(&file, text).unwrap();
+        let args = parsed(&["--models", file.to_str().unwrap()])?;
+        Ok(args.serve.several()?.unwrap())
+    }
+
+    #[test]
+    fn a_file_has_a_table_for_each() {
+        let text = "[[model]]\nmodel = '/models/glm-4-9b'\nmodel-alias = ['glm', 'gpt-4o']\nkv-dtype = 'int8'\n\
+                    max-context = 1024\nkv-memory = 512\nkeep = true\nadapters = '.'\n\
+                    [[model]]\nmodel = 'some/where.gguf'\nscheme = 'int4'\nmodel-name = 'small'\n";
+        let models = read(text).unwrap();
+        let [first, second] = models.as_slice() else { panic!("{models:?}") };
+        assert_eq!((first.name.as_str(), second.name.as_str()), ("glm-4-9b", "small"));
+        assert_eq!(first.aliases, ["glm", "gpt-4o"]);
+        assert_eq!((first.keep, second.keep), (true, false));
+        assert_eq!(first.kv_memory, Some(512 << 20));
+        assert_eq!((first.load.max_context, second.load.max_context), (Some(1024), Some(8192)));
+        assert_eq!(first.load.kv_dtype, KvDtype::Int8);
+        assert_eq!(first.load.weights, Weights::Stored);
+        assert_eq!(second.load.weights, Weights::scheme("int4").unwrap());
+    }
+
+    #[test]
+    fn what_is_wrong_in_it_is_told_by_line_and_key() {
+        let cases = [
+            ("", "no models"),
+            ("[[model]]\nmodel = 'a'\nprot = 1", "models.toml:3: prot: there is no such setting"),
+            (
+                "[[model]]\nmodel = 'a'\nmodel_name = 'b'",
+                ":3: model_name: there is no such setting; it is called",
+            ),
+            ("[[model]]\nscheme = 'int8'", ":1: model: it is required"),
+            ("[model]\nmodel = 'a'", ":1: model: it is a list of tables"),
+            ("model = ['a']", ":1: model: it is a list of tables"),
+            ("port = 1", ":1: port: a table [[model]] is all"),
+            (
+                "[[model]]\nmodel = 'a'\nmax-running = 1",
+                ":3: max-running: there is no such setting",
+            ),
+            ("[[model]]\nmodel = 'a'\nthreads = 1", ":1: threads: all models share them"),
+            ("[[model]]\nmodel = 'a'\nkeep = 'yes'", ":3: keep: it is true or false"),
+            ("[[model]]\nmodel = 'a'\nkv-budget = 32", "kv_budget"),
+            ("[[model]]\nmodel = 'a'\nscheme = 'int8'\ndtype = 'f32'", ":1"),
+            ("[[model]]\nmodel = ", ":2: "),
+        ];
+        for (text, words) in cases {
+            let error = format!("{:#}", read(text).err().unwrap_or_else(|| panic!("{text}")));
+            assert!(error.contains(words), "{error}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_has_its_models_and_options_are_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let several = |arguments: &[&str]| {
+            let args = parsed(&[&["--models", path], arguments].concat())?;
+            Ok::<_, anyhow::Error>(args.serve.several()?.unwrap())
+        };
+        let error = format!("{:#}", several(&[]).unwrap_err());
+        assert!(error.contains(path) && error.contains("no models"), "{error}");
+        std::fs::create_dir_all(folder.path().join("b model")).unwrap();
+        std::fs::write(folder.path().join("b model/config.json"), "{}").unwrap();
+        std::fs::write(folder.path().join("a.gguf"), "").unwrap();
+        std::fs::create_dir(folder.path().join("c")).unwrap();
+        let models = several(&["--scheme", "int4", "--model-name", "a"]).unwrap();
+        let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["a", "b model"]);
+        assert!(models.iter().all(|model| model.load.weights == Weights::scheme("int4").unwrap()));
+        for option in ["--model", "--model-alias", "--adapters"] {
+            let error = several(&[option, "x"]).unwrap_err().to_string();
+            assert!(error.contains(option), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_of_one_model_stand_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("models.toml");
+        std::fs::write(&file, "[[model]]\nmodel = 'a'\n").unwrap();
+        let file = file.to_str().unwrap();
+        for option in ["--scheme=int8", "--max-context=9", "--fold-tools", "--kv-memory=1"] {
+            let error = parsed(&["--models", file, option]).unwrap_err().to_string();
+            assert!(error.contains(option.split('=').next().unwrap()), "{error}");
+        }
+        let fine = [
+            "--models",
+            file,
+            "--model-name=a",
+            "--threads=1",
+            "--unload-after=60",
+            "--model-memory=9",
+        ];
+        assert_eq!(parsed(&fine).unwrap().options().unwrap().model_memory, Some(9 << 20));
+        assert!(parsed(&["--unload-after", "60"]).is_err());
+    }
+}

@@ -459,3 +459,32 @@ fn names_are_checked_and_what_is_to_stay_has_to_fit() {
     let broken = error(shelf, config(None));
     assert_eq!(broken.to_string(), "model `b`: /secret/place: broken");
 }
+
+/// However short it may stay, whoever asked is answered.
+#[tokio::test]
+async fn a_model_stays_for_whom_it_came() {
+    let shelf = Arc::new(Shelf::of(&["a", "b"]));
+    let mut config = config(Some(60));
+    config.unload_after = Some(Duration::ZERO);
+    let router = router(&shelf, config);
+    let all = (0..16).map(|at| {
+        let router = router.clone();
+        let model = ["a", "b"][at % 2];
+        tokio::spawn(async move {
+            loop {
+                let answer = post(&router, CHAT, asking(model)).await;
+                // The other one is in use.
+                if answer.status == 503 {
+                    assert_eq!(answer.error().2, "model_memory");
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                assert_eq!(answer.ok()["model"], model);
+                return;
+            }
+        })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap();
+    }
+}

@@ -4,6 +4,7 @@
 mod tiny_model;
 
 mod echo;
+mod models;
 mod paged_kv;
 mod server;
 mod structured;

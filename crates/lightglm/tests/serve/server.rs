@@ -31,18 +31,18 @@ pub(crate) fn ask(address: SocketAddr, request: &str) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
-fn get_request(path: &str) -> String {
+pub(crate) fn get_request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
-fn completion(model: &str, prompt: &str, max_tokens: usize) -> String {
+pub(crate) fn completion(model: &str, prompt: &str, max_tokens: usize) -> String {
     let body = format!(
         r#"{{"model":"{model}","prompt":"{prompt}","max_tokens":{max_tokens},"temperature":0,"ignore_eos":true}}"#
     );
     post("/v1/completions", &body)
 }
 
-fn post(path: &str, body: &str) -> String {
+pub(crate) fn post(path: &str, body: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -77,7 +77,7 @@ fn answers_as_the_model_does_and_ends_when_told() {
 }
 
 /// Writes an adapter that is the whole weight `module`, `[V, D]`.
-fn whole_weight(folder: &Path, name: &str, module: &str, shape: [usize; 2]) {
+pub(crate) fn whole_weight(folder: &Path, name: &str, module: &str, shape: [usize; 2]) {
     let folder = folder.join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8}"#;

@@ -48,7 +48,7 @@ pub(in crate::http) struct Library {
 enum Place {
     Away,
     /// It is being loaded; what came of it is heard.
-    Coming(watch::Receiver<Option<Result<(), ModelFault>>>),
+    Coming(watch::Receiver<Option<Result<Lease, ModelFault>>>),
     Here {
         resident: Arc<Resident>,
         owner: Box<dyn Any + Send>,
@@ -214,34 +214,31 @@ impl Library {
         self: &Arc<Self>,
         model: usize,
     ) -> Result<Lease, ModelFault> {
-        loop {
-            let mut coming = {
-                let mut places = self.places();
-                match &places[model] {
-                    Place::Here { resident, .. } => return Ok(Lease::new(resident.clone())),
-                    Place::Coming(coming) => coming.clone(),
-                    Place::Away | Place::Leaving => {
-                        let (heard, coming) = watch::channel(None);
-                        // What leaves is away when the turn comes.
-                        if matches!(places[model], Place::Away) {
-                            places[model] = Place::Coming(coming.clone());
-                        }
-                        let library = self.clone();
-                        // On its own, for who asked may go.
-                        tokio::spawn(async move {
-                            let came = library.bring(model).await;
-                            let _ = heard.send(Some(came));
-                        });
-                        coming
+        let mut coming = {
+            let mut places = self.places();
+            match &places[model] {
+                Place::Here { resident, .. } => return Ok(Lease::new(resident.clone())),
+                Place::Coming(coming) => coming.clone(),
+                place @ (Place::Away | Place::Leaving) => {
+                    let is_away = matches!(place, Place::Away);
+                    let (heard, coming) = watch::channel(None);
+                    // What leaves is away when the turn comes.
+                    if is_away {
+                        places[model] = Place::Coming(coming.clone());
                     }
+                    let library = self.clone();
+                    // On its own, for who asked may go.
+                    tokio::spawn(async move {
+                        let came = library.bring(model).await;
+                        let _ = heard.send(Some(came));
+                    });
+                    coming
                 }
-            };
-            match coming.wait_for(Option::is_some).await.map(|came| came.clone()) {
-                Ok(Some(Err(fault))) => return Err(fault),
-                // It is here, unless it has left again.
-                Ok(_) => {}
-                Err(_) => return Err(self.fault(model, "its loading was given up".to_owned())),
             }
+        };
+        match coming.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(came)) => came.clone(),
+            _ => Err(self.fault(model, "its loading was given up".to_owned())),
         }
     }
 
@@ -302,19 +299,28 @@ impl Library {
         let _ = spawn_blocking(move || drop(owners)).await;
     }
 
-    async fn bring(self: &Arc<Self>, model: usize) -> Result<(), ModelFault> {
+    async fn bring(self: &Arc<Self>, model: usize) -> Result<Lease, ModelFault> {
+        let begin = Instant::now();
+        // It may have to be fetched, which keeps no other waiting.
+        let needs = self.elsewhere(model, Self::measure).await;
         let _turn = self.turn.lock().await;
-        if self.resident(model).is_some() {
-            return Ok(());
+        if let Place::Here { resident, .. } = &self.places()[model] {
+            return Ok(Lease::new(resident.clone()));
         }
-        let came = self.measure_and_load(model).await;
-        match came {
-            Ok((needs, loaded)) => {
-                let resident = self.put(model, needs, loaded);
+        let came = async {
+            let needs = needs?;
+            self.make_room(model, needs).await?;
+            let loaded = self.elsewhere(model, Self::load).await?;
+            Ok((needs, self.put(model, needs, loaded)))
+        };
+        match came.await {
+            Ok((needs, lease)) => {
+                let (seconds, bytes) = (begin.elapsed().as_secs_f32(), needs.total());
+                tracing::info!(model = %lease.name, seconds, bytes, "model loaded");
                 if let Some(after) = self.unload_after(model) {
-                    tokio::spawn(watch_idle(Arc::downgrade(self), model, resident, after));
+                    tokio::spawn(watch_idle(Arc::downgrade(self), model, lease.watched(), after));
                 }
-                Ok(())
+                Ok(lease)
             }
             Err(fault) => {
                 self.places()[model] = Place::Away;
@@ -327,20 +333,6 @@ impl Library {
                 Err(fault)
             }
         }
-    }
-
-    async fn measure_and_load(
-        self: &Arc<Self>,
-        model: usize,
-    ) -> Result<(ModelBytes, LoadedModel), ModelFault> {
-        let begin = Instant::now();
-        let needs = self.elsewhere(model, Self::measure).await?;
-        self.make_room(model, needs).await?;
-        let loaded = self.elsewhere(model, Self::load).await?;
-        let name = &self.entries[model].name;
-        let (seconds, bytes) = (begin.elapsed().as_secs_f32(), needs.total());
-        tracing::info!(model = %name, seconds, bytes, "model loaded");
-        Ok((needs, loaded))
     }
 
     /// Runs `work` on a thread that may wait.
@@ -368,13 +360,13 @@ impl Library {
         ModelFault::Load { model: self.entries[model].name.clone(), reason }
     }
 
-    fn put(&self, model: usize, bytes: ModelBytes, loaded: LoadedModel) -> Weak<Resident> {
+    fn put(&self, model: usize, bytes: ModelBytes, loaded: LoadedModel) -> Lease {
         let (resident, owner) = Resident::new(self.entries[model].name.clone(), bytes, loaded);
         let resident = Arc::new(resident);
-        let weak = Arc::downgrade(&resident);
+        let lease = Lease::new(resident.clone());
         self.loads[model].fetch_add(1, Ordering::Relaxed);
         self.places()[model] = Place::Here { resident, owner };
-        weak
+        lease
     }
 
     /// What is missing for `needs` bytes beside the models that are here, but for those that `may_leave`.

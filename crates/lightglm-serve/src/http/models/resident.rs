@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use lightglm_generation::SamplingParams;
@@ -128,6 +128,11 @@ impl Lease {
     pub(super) fn new(resident: Arc<Resident>) -> Self {
         resident.leases.fetch_add(1, Ordering::SeqCst);
         Self(resident)
+    }
+
+    /// The model, without keeping it.
+    pub(super) fn watched(&self) -> Weak<Resident> {
+        Arc::downgrade(&self.0)
     }
 }
 
