@@ -33,7 +33,7 @@ mod pages;
 pub mod reference;
 mod select;
 
-pub use allocator::keep_freed_memory;
+pub use allocator::{give_freed_memory_back, keep_freed_memory};
 pub use channel_order::channel_tiles;
 pub use cpu::{AttentionShape, AttentionSpan};
 pub use extension::LmBackend;

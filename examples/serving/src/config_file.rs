@@ -57,7 +57,9 @@ pub fn parse_from<P: Parser>(
     let mut all = vec![arguments[0].clone()];
     let file = File { path, text: &text };
     for Setting { id, arguments } in settings(&command, &file, file.parse()?.get_ref())? {
-        if said.value_source(&id) != Some(ValueSource::CommandLine) {
+        // What it excludes is overridden as well.
+        let is_said = |id: &str| said.value_source(id) == Some(ValueSource::CommandLine);
+        if !is_said(&id) && !excluded(&command, &id).iter().any(|other| is_said(other)) {
             all.extend(arguments);
         }
     }
@@ -88,6 +90,20 @@ impl<'a> File<'a> {
             anyhow!("{place}: {}", error.message())
         })
     }
+}
+
+/// What cannot be said beside the option `id`.
+fn excluded(command: &Command, id: &str) -> Vec<String> {
+    let excludes = |one: &Arg| -> Vec<String> {
+        let others = command.get_arg_conflicts_with(one).into_iter();
+        others.map(|other| other.get_id().to_string()).collect()
+    };
+    let all = command
+        .get_arguments()
+        .filter(|one| one.get_id() != id && excludes(one).iter().any(|other| other == id));
+    let mut all: Vec<String> = all.map(|one| one.get_id().to_string()).collect();
+    all.extend(command.get_arguments().filter(|one| one.get_id() == id).flat_map(excludes));
+    all
 }
 
 /// A key of a file as an option's arguments.
@@ -223,6 +239,14 @@ mod tests {
         let args = read("admin-port = 9", &["--admin-host", "127.0.0.2"]).unwrap();
         assert_eq!(args.listen.admin_host.unwrap().to_string(), "127.0.0.2");
         assert!(read("port = 1", &["--admin-host", "127.0.0.2"]).is_err());
+        // What excludes a setting of the file overrides it.
+        for (setting, option) in
+            [("scheme = 'int8'", "--dtype=f32"), ("dtype = 'f32'", "--scheme=int4")]
+        {
+            let model = read(setting, &[option]).unwrap().serve.served.model;
+            assert_eq!(model.dtype.is_some(), option.contains("dtype"), "{option}");
+            assert_eq!(model.scheme.is_some(), option.contains("scheme"), "{option}");
+        }
     }
 
     #[test]

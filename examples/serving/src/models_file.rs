@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
-use lightglm::ServedModel;
+use lightglm::{ProgressSink, ServedModel};
 use toml::de::DeValue;
 
 use crate::config_file::{File, settings};
@@ -55,7 +55,10 @@ fn models_of_folder(folder: &Path, args: &ServedArgs) -> Result<Vec<ServedModel>
         let mut args = args.clone();
         args.model.model = Some(model.to_owned());
         args.model_name = None;
-        Ok(args.served())
+        let mut served = args.served();
+        // It comes in the middle of the log, which says so.
+        served.load.progress = ProgressSink::default();
+        Ok(served)
     });
     models.collect()
 }
@@ -86,7 +89,12 @@ fn models_of_file(path: &Path) -> Result<Vec<ServedModel>> {
             let matches = command.try_get_matches_from(arguments);
             let matches = matches.with_context(|| place.clone())?;
             let ModelTable { served, keep } = ModelTable::from_arg_matches(&matches)?;
-            models.push(ServedModel { keep, ..served.served() });
+            let mut served = ServedModel { keep, ..served.served() };
+            if !keep {
+                // It comes in the middle of the log, which says so.
+                served.load.progress = ProgressSink::default();
+            }
+            models.push(served);
         }
     }
     ensure!(!models.is_empty(), "it has no models: write a table [[model]] for each");

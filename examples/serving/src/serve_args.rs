@@ -19,8 +19,8 @@ pub struct ServeArgs {
     /// The model.
     #[command(flatten)]
     pub served: ServedArgs,
-    /// Several models: a folder whose folders and .gguf files are models, or a TOML file with a table [[model]] for
-    /// each. Each is loaded when a request first names it.
+    /// Several models: a folder whose folders and .gguf files are models, or a TOML file with a table for each.
+    /// Each is loaded when a request first names it.
     #[arg(long, value_name = "DIR|FILE")]
     pub models: Option<PathBuf>,
     /// Memory that several models may take together, in MiB; if omitted what the machine has available at the

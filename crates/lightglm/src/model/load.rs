@@ -320,6 +320,7 @@ fn short(policy: &str) -> String {
 }
 
 /// The embedding table's name without `.weight`.
+#[cfg(feature = "train")]
 pub(crate) const EMBEDDING: &str = "model.embed_tokens";
 
 /// The model's matrices: names without `.weight`, and shapes `[N, K]`.

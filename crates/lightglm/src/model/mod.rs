@@ -24,10 +24,12 @@ pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub(crate) use imported::{imported, imported_scheme, is_imported};
 pub use language_model::{LanguageModel, LoadAdapter, Loaded};
-pub(crate) use load::{EMBEDDING, check, interrupted, is_packed, load_as};
+#[cfg(feature = "train")]
+pub(crate) use load::EMBEDDING;
 pub use load::{
     Quantized, QuantizedGlm, load, load_quantized, load_source, matrices, quantize_source,
 };
+pub(crate) use load::{check, interrupted, is_packed, load_as};
 pub use load_options::{LoadOptions, Sparsity, Weights};
 #[cfg(feature = "serve")]
 pub(crate) use memory::available_memory;

@@ -11,6 +11,7 @@ pub use axum;
 use axum::Router;
 use lightglm_core::{KV_BLOCK, KvShape};
 use lightglm_generation::SamplingParams;
+use lightglm_kernels::give_freed_memory_back;
 use lightglm_serve::engine::{EngineConfig, EngineHandle, EngineThread};
 use lightglm_serve::http::{self, LoadedModel, ServerConfig};
 pub use lightglm_serve::http::{
@@ -342,6 +343,17 @@ impl Server {
     }
 }
 
+/// What holds a model's memory.
+struct Owner(Option<EngineThread>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // The engine ends, and with it go the weights.
+        drop(self.0.take());
+        give_freed_memory_back();
+    }
+}
+
 /// `model` as a server has it: with an engine on a thread of its own, whose handle comes with it, and the bytes of
 /// its keys and values.
 fn loaded(
@@ -378,12 +390,14 @@ fn loaded(
     };
     #[cfg(not(feature = "structured"))]
     let constrain = None;
+    // What quantizing and the vocabulary's grammar took on the way.
+    give_freed_memory_back();
     let ready = LoadedModel {
         engine: Arc::new(handle.clone()),
         text,
         constrain,
         sampling,
-        owner: Box::new(engine),
+        owner: Box::new(Owner(Some(engine))),
     };
     Ok((ready, handle, blocks * per_block))
 }

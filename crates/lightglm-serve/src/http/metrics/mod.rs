@@ -286,8 +286,11 @@ impl Collector for EngineCollector {
     }
 }
 
-/// What an engine does: a name, a help, a figure.
-const GAUGES: [(&str, &str, fn(&EngineStats) -> usize); 6] = [
+/// A name, a help, and which of an engine's figures it is.
+type Figure<T> = (&'static str, &'static str, fn(&EngineStats) -> T);
+
+/// What an engine does.
+const GAUGES: [Figure<usize>; 6] = [
     ("requests_waiting", "Requests in the queue", |stats| stats.waiting),
     ("requests_running", "Requests that hold KV blocks: the batch", |stats| stats.running),
     ("kv_blocks", "Blocks of the KV cache", |stats| stats.kv_blocks),
@@ -299,7 +302,7 @@ const GAUGES: [(&str, &str, fn(&EngineStats) -> usize); 6] = [
 ];
 
 /// What an engine has done since it was started.
-const COUNTERS: [(&str, &str, fn(&EngineStats) -> u64); 12] = [
+const COUNTERS: [Figure<u64>; 12] = [
     ("steps", "Forward passes", |stats| stats.steps),
     ("step_sequences", "Sequences in all forward passes", |stats| stats.sequences),
     ("prompt_tokens", "Prompt tokens that were run", |stats| stats.prompt_tokens),
