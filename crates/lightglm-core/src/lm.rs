@@ -90,4 +90,10 @@ pub enum LmError {
     /// The cache refused.
     #[error(transparent)]
     Cache(#[from] KvCacheError),
+    /// What the model is trained towards has no answer for the batch.
+    #[error("objective: {reason}")]
+    Objective {
+        /// Why.
+        reason: String,
+    },
 }

@@ -4,6 +4,8 @@
 //! the size of the activations, and as many passes over memory. As a node of its own it keeps its
 //! inputs, and its backward pass is one call of [`LmGradients`].
 
+use std::sync::Arc;
+
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -18,6 +20,7 @@ use crate::extension::LmBackend;
 use crate::gradients::LmGradients;
 use crate::packed::PackedMatrix;
 use crate::reference;
+use crate::row_loss::RowLoss;
 
 impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
     fn embed(weight: Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
@@ -135,6 +138,17 @@ impl<B: LmGradients, C: CheckpointStrategy> LmBackend for Autodiff<B, C> {
         let out = raw(B::cross_entropy(plain(logits.primitive), targets));
         wrap(match prep.stateful() {
             OpsKind::Tracked(prep) => prep.finish((kept, targets.to_vec(), out.clone()), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        })
+    }
+
+    fn row_losses(logits: Tensor<Self, 2>, loss: &Arc<dyn RowLoss>) -> Tensor<Self, 1> {
+        let logits = tracked(logits);
+        let prep = RowLosses.prepare::<C>([logits.node.clone()]).compute_bound();
+        let kept = logits.primitive.clone();
+        let out = raw(B::row_losses(plain(logits.primitive), loss));
+        wrap(match prep.stateful() {
+            OpsKind::Tracked(prep) => prep.finish((kept, loss.clone()), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         })
     }
@@ -335,6 +349,22 @@ impl<B: LmGradients> Backward<B, 1> for CrossEntropy {
         let ([logits], (kept, targets, losses)) = (ops.parents, ops.state);
         if let Some(logits) = logits {
             let gradient = B::cross_entropy_backward(plain(kept), &targets, plain(losses), grad);
+            grads.register::<B>(logits.id, raw(gradient));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RowLosses;
+
+impl<B: LmGradients> Backward<B, 1> for RowLosses {
+    type State = (FloatTensor<B>, Arc<dyn RowLoss>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = plain::<B, 1>(grads.consume::<B>(&ops.node));
+        let ([logits], (kept, loss)) = (ops.parents, ops.state);
+        if let Some(logits) = logits {
+            let gradient = B::row_losses_backward(plain(kept), &loss, grad);
             grads.register::<B>(logits.id, raw(gradient));
         }
     }

@@ -4,12 +4,15 @@
 //! `F` intermediate_size, `H` heads, `G` kv heads, `d` head_dim, `r` rotary dimensions,
 //! `P` blocks in a KV pool.
 
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::KvLayer;
 
 use crate::cpu::{AttentionShape, AttentionSpan};
 use crate::packed::{self, PackedMatrix};
 use crate::reference;
+use crate::row_loss::RowLoss;
 
 /// What the decoder asks of a backend beyond burn's own operations.
 ///
@@ -142,6 +145,11 @@ pub trait LmBackend: Backend {
     /// Where a target is not below `V`.
     fn cross_entropy(logits: Tensor<Self, 2>, targets: &[u32]) -> Tensor<Self, 1> {
         reference::cross_entropy(logits, targets)
+    }
+
+    /// `loss` of each row: `logits: [R, V] -> [R]`, in f32.
+    fn row_losses(logits: Tensor<Self, 2>, loss: &Arc<dyn RowLoss>) -> Tensor<Self, 1> {
+        reference::row_losses(logits, loss)
     }
 
     /// `value`, bit for bit, with the gradient that `carrier` (of the same shape) would have in its

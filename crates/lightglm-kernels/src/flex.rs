@@ -3,6 +3,8 @@
 //! Tensors are opened as slices; weights and KV pools are read where they lie (the mapped file, the
 //! pool), and a pool or a rotated activation that nobody else holds is edited in place.
 
+use std::sync::Arc;
+
 use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use half::{bf16, f16};
@@ -15,6 +17,7 @@ use crate::cpu::{
 use crate::extension::LmBackend;
 use crate::packed::{self, PackedMatrix};
 use crate::reference;
+use crate::row_loss::RowLoss;
 
 impl LmBackend for Flex {
     fn embed(weight: Tensor<Self, 2>, ids: &[u32]) -> Tensor<Self, 2> {
@@ -172,6 +175,13 @@ impl LmBackend for Flex {
         let mut losses = vec![0.0; targets.len()];
         cpu::cross_entropy(floats(&logits), targets, &mut losses);
         from_vec(losses, [targets.len()])
+    }
+
+    fn row_losses(logits: Tensor<Self, 2>, loss: &Arc<dyn RowLoss>) -> Tensor<Self, 1> {
+        let [rows, _] = logits.dims();
+        let (logits, mut losses) = (contiguous(logits), vec![0.0; rows]);
+        cpu::row_losses(floats(&logits), &**loss, &mut losses);
+        from_vec(losses, [rows])
     }
 
     fn attend_cached(

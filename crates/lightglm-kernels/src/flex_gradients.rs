@@ -1,5 +1,7 @@
 //! burn-flex: backward passes and the optimizer's step on slices.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 
@@ -8,6 +10,7 @@ use crate::flex::{PackedParts, contiguous, floats, from_vec, take, tensor_of, we
 use crate::gradients::{AdamWState, AdamWStep, LmGradients};
 use crate::packed::{self, PackedMatrix};
 use crate::reference;
+use crate::row_loss::RowLoss;
 
 impl LmGradients for Flex {
     fn project_forward(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
@@ -125,6 +128,18 @@ impl LmGradients for Flex {
         let mut out = vec![0.0; shape[0] * shape[1]];
         let (losses, grad) = (floats(&losses), floats(&grad));
         cpu::cross_entropy_backward(floats(&logits), targets, losses, grad, &mut out);
+        from_vec(out, shape)
+    }
+
+    fn row_losses_backward(
+        logits: Tensor<Self, 2>,
+        loss: &Arc<dyn RowLoss>,
+        grad: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let shape = logits.dims();
+        let (logits, grad) = (contiguous(logits), contiguous(grad));
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        cpu::row_losses_backward(floats(&logits), &**loss, floats(&grad), &mut out);
         from_vec(out, shape)
     }
 

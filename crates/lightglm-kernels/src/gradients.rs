@@ -2,12 +2,15 @@
 //!
 //! Shape letters as in [`crate::LmBackend`]; `R` labelled rows, `V` vocab_size.
 
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::cpu::{AttentionShape, AttentionSpan};
 use crate::extension::LmBackend;
 use crate::packed::{self, PackedMatrix};
 use crate::reference;
+use crate::row_loss::RowLoss;
 
 /// What training asks of a backend.
 ///
@@ -100,6 +103,16 @@ pub trait LmGradients: LmBackend {
         grad: Tensor<Self, 1>,
     ) -> Tensor<Self, 2> {
         reference::cross_entropy_backward(logits, targets, losses, grad)
+    }
+
+    /// Gradient of [`LmBackend::row_losses`] with respect to `logits: [R, V]`, for its result's gradient
+    /// `grad: [R]`.
+    fn row_losses_backward(
+        logits: Tensor<Self, 2>,
+        loss: &Arc<dyn RowLoss>,
+        grad: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        reference::row_losses_backward(logits, loss, grad)
     }
 
     /// Gradient of [`LmBackend::embed`] with respect to the table `[V, D]`, for `grad: [T, D]`.

@@ -31,6 +31,7 @@ mod map_file;
 pub mod packed;
 mod pages;
 pub mod reference;
+mod row_loss;
 mod select;
 
 pub use allocator::{give_freed_memory_back, keep_freed_memory};
@@ -44,4 +45,5 @@ pub use packed::{
     PackedSizes, PackingError, QuantizedMatrix, ScaleDtype, WeightBits,
 };
 pub use pages::Pages;
+pub use row_loss::RowLoss;
 pub use select::select_weight;

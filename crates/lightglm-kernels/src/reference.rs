@@ -3,10 +3,13 @@
 //! They are the specification: every fast implementation is tested against them, and a backend
 //! without one runs them as they are. Shape letters as in [`crate::LmBackend`].
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
 use lightglm_core::{FloatKvLayer, Int8KvLayer, KV_BLOCK, KvLayer, SelectedKvLayer};
 
-use crate::cpu::{AttentionShape, AttentionSpan};
+use crate::cpu::{self, AttentionShape, AttentionSpan};
+use crate::row_loss::RowLoss;
 
 mod gradients;
 mod int8_kv;
@@ -14,7 +17,8 @@ mod pages;
 
 pub use gradients::{
     adamw, attend_backward, cross_entropy_backward, embed_backward, project_backward_input,
-    project_backward_weight, rms_norm_backward, sum_of_squares, swiglu_backward,
+    project_backward_weight, rms_norm_backward, row_losses_backward, sum_of_squares,
+    swiglu_backward,
 };
 
 /// See [`crate::LmBackend::embed`].
@@ -135,6 +139,14 @@ pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: &[u32]) -> Tenso
     assert_eq!(beyond, None, "a target is not below the {v} logits");
     let targets = indices::<B>(targets.iter().copied(), &logits.device()).reshape([r, 1]);
     activation::log_softmax(logits, 1).gather(1, targets).neg().reshape([r])
+}
+
+/// See [`crate::LmBackend::row_losses`]: on the host.
+pub fn row_losses<B: Backend>(logits: Tensor<B, 2>, loss: &Arc<dyn RowLoss>) -> Tensor<B, 1> {
+    let ([r, _], device) = (logits.dims(), logits.device());
+    let mut losses = vec![0.0; r];
+    cpu::row_losses(&gradients::on_host(logits), &**loss, &mut losses);
+    Tensor::from_data(TensorData::new(losses, [r]), (&device, DType::F32))
 }
 
 /// Writes `k, v: [T, G d]` into the pool at each span's positions.

@@ -46,7 +46,7 @@ pub use attention::{
 };
 pub use backward::{
     adamw, attention_backward, cross_entropy, cross_entropy_backward, rms_norm_backward,
-    sum_of_squares, swiglu_backward,
+    row_losses, row_losses_backward, sum_of_squares, swiglu_backward,
 };
 pub use convert::{convert_from_f32, convert_to_f32, gather_rows};
 pub use isa::Isa;

@@ -1,10 +1,13 @@
 //! Backward passes in plain burn operations: the specification of [`crate::LmGradients`].
 
-use burn::tensor::{DType, IndexingUpdateOp, Tensor, activation, backend::Backend};
+use std::sync::Arc;
+
+use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, activation, backend::Backend};
 
 use super::{as_f32, causal_mask, indices};
-use crate::cpu::{AttentionShape, AttentionSpan};
+use crate::cpu::{self, AttentionShape, AttentionSpan};
 use crate::gradients::{AdamWState, AdamWStep};
+use crate::row_loss::RowLoss;
 
 /// See [`crate::LmGradients::project_backward_input`].
 pub fn project_backward_input<B: Backend>(
@@ -62,6 +65,24 @@ pub fn cross_entropy_backward<B: Backend>(
     let wanted = grad.clone().neg();
     let scaled = activation::softmax(logits, 1) * grad;
     scaled.scatter(1, targets, wanted, IndexingUpdateOp::Add)
+}
+
+/// See [`crate::LmGradients::row_losses_backward`]: on the host.
+pub fn row_losses_backward<B: Backend>(
+    logits: Tensor<B, 2>,
+    loss: &Arc<dyn RowLoss>,
+    grad: Tensor<B, 1>,
+) -> Tensor<B, 2> {
+    let ([r, v], device) = (logits.dims(), logits.device());
+    let mut out = vec![0.0; r * v];
+    let grad = on_host(grad);
+    cpu::row_losses_backward(&on_host(logits), &**loss, &grad, &mut out);
+    Tensor::from_data(TensorData::new(out, [r, v]), (&device, DType::F32))
+}
+
+pub(super) fn on_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    let values = tensor.into_data().convert::<f32>().into_vec::<f32>();
+    values.expect("they were converted to f32")
 }
 
 /// See [`crate::LmGradients::embed_backward`].

@@ -19,6 +19,6 @@ impl<B: LmBackend> Objective<B> for CrossEntropy {
 }
 
 /// The targets of all spans, in order: `[R]`.
-pub(super) fn targets(batch: &[LabelledSpan<'_>]) -> Vec<u32> {
+fn targets(batch: &[LabelledSpan<'_>]) -> Vec<u32> {
     batch.iter().flat_map(|span| span.targets).flatten().copied().collect()
 }

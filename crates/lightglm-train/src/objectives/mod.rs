@@ -1,7 +1,5 @@
-//! Objectives: what a model is trained towards.
+//! Objectives: what a model is trained towards. Those with a teacher are `lightglm-distill`'s.
 
 mod cross_entropy;
-mod teacher;
 
 pub use cross_entropy::CrossEntropy;
-pub use teacher::TowardsTeacher;

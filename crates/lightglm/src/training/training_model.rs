@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lightglm_core::{KvDtype, LabelledSpan, Objective, save_safetensors};
+use lightglm_distill::{Distillation, Divergence, LiveTeacher};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{CheckpointQuantizer, QuantizedCheckpoint};
@@ -14,7 +15,7 @@ use lightglm_text::ModelText;
 use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
 use lightglm_train::data::{ConversationTokenizer, DropReport, Example, ExampleSet, OnBadRow};
 use lightglm_train::lora::Lora;
-use lightglm_train::objectives::{CrossEntropy, TowardsTeacher};
+use lightglm_train::objectives::CrossEntropy;
 use lightglm_train::trainer::{
     TokenizedExample, TrainConfig, TrainError, TrainEvent, TrainOutcome, Trainer,
 };
@@ -253,7 +254,9 @@ impl TrainingModel {
         let objective: &dyn Objective<Train> = match (method, teacher) {
             (Method::Qat(config), Some(teacher)) => {
                 let logits = |batch: &[LabelledSpan<'_>]| teacher.labelled_logits(batch);
-                towards_teacher = TowardsTeacher::new(logits, config.kl_weight, 1.0);
+                towards_teacher =
+                    Distillation::new(LiveTeacher::new(logits), Divergence::ForwardKl)
+                        .with_weight(config.kl_weight);
                 &towards_teacher
             }
             _ => &CrossEntropy,

@@ -8,12 +8,14 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod norm;
+mod row_losses;
 mod swiglu;
 
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::attention_backward;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use norm::rms_norm_backward;
+pub use row_losses::{row_losses, row_losses_backward};
 pub use swiglu::swiglu_backward;
 
 use super::scratch::Shared;

@@ -1,0 +1,33 @@
+//! Distillation: a student learns the distributions of a teacher, not its words alone.
+//!
+//! **Should I use this crate?** Start at `lightglm`. Use this one to train a model of your own towards
+//! another: [`Distillation`] is an `Objective` of core's, so it goes wherever cross-entropy goes; a
+//! [`Divergence`] says how far two distributions are apart, and a [`Teacher`] says what is wanted.
+//!
+//! ```
+//! use lightglm_distill::{Divergence, TeacherRows};
+//!
+//! // Two rows over three tokens; the second teacher is not sure.
+//! let teacher = TeacherRows::logits(vec![9.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3)?;
+//! let kl = Divergence::ForwardKl.losses(&teacher, &[9.0, 0.0, 0.0, 3.0, 1.0, 1.0], 1.0)?;
+//! assert!(kl[0].abs() < 1e-6 && kl[1] > 0.2);
+//! # Ok::<(), lightglm_distill::DistillError>(())
+//! ```
+//!
+//! A divergence and its derivative are computed a row at a time: beside the student's logits, which the graph
+//! holds, and what the teacher gave, training holds one tensor of their size, the gradient.
+//!
+//! It knows no decoder, no tokenizer and no training loop.
+
+mod distillation;
+mod divergence;
+mod error;
+mod row_divergence;
+mod teacher;
+mod teacher_rows;
+
+pub use distillation::Distillation;
+pub use divergence::Divergence;
+pub use error::DistillError;
+pub use teacher::{LiveTeacher, Teacher};
+pub use teacher_rows::{TeacherRows, TopRow};
