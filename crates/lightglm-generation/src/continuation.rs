@@ -3,6 +3,7 @@
 use lightglm_text::Detokenize;
 
 use crate::logits_processor::{LogitsProcessor, TokenHistory};
+use crate::loop_watch::LoopWatch;
 use crate::sample_error::SampleError;
 use crate::sampler::Sampler;
 use crate::sampling_params::{SamplingError, SamplingParams};
@@ -19,6 +20,7 @@ pub struct Continuation<D> {
     prompt: Vec<u32>,
     sampler: Sampler,
     stop: StopStrings,
+    loops: Option<LoopWatch>,
     detokenizer: D,
     generated: Vec<u32>,
     finished: bool,
@@ -38,8 +40,18 @@ impl<D: Detokenize> Continuation<D> {
     ) -> Result<Self, SamplingError> {
         let sampler = Sampler::new(&params, &eos_token_ids, vocab_size)?;
         let stop = StopStrings::new(&params.stop);
-        let (generated, finished) = (Vec::new(), false);
-        Ok(Self { params, eos_token_ids, prompt, sampler, stop, detokenizer, generated, finished })
+        let loops = (params.loop_tokens > 0).then(|| LoopWatch::new(params.loop_tokens));
+        Ok(Self {
+            params,
+            eos_token_ids,
+            prompt,
+            sampler,
+            stop,
+            loops,
+            detokenizer,
+            generated: Vec::new(),
+            finished: false,
+        })
     }
 
     /// Adds a processor that acts after the penalties and before the temperature.
@@ -110,6 +122,11 @@ impl<D: Detokenize> Continuation<D> {
         let (text, stopped) = self.search(piece);
         if stopped {
             return (text, Some(FinishReason::StopString));
+        }
+        let is_loop = self.loops.as_mut().is_some_and(|loops| loops.hear(&self.generated));
+        if is_loop && self.generated.len() > self.params.min_tokens {
+            let (text, finish) = self.flush(text, FinishReason::Repetition);
+            return (text, Some(finish));
         }
         if self.generated.len() >= self.params.max_tokens {
             let (text, finish) = self.flush(text, FinishReason::Length);

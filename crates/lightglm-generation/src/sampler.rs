@@ -4,6 +4,7 @@ use lightglm_core::max_of;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::dry::Dry;
 use crate::exp_sum::{BLOCK, exp_in_place};
 use crate::logits_processor::{LogitsProcessor, TokenHistory};
 use crate::logprobs::{TokenLogprob, log_sum_exp, top_logprobs_with};
@@ -31,7 +32,7 @@ pub struct Sampled {
 /// One request's way to choose tokens, and its random numbers.
 ///
 /// The order is vLLM's: log-probabilities are taken from the raw logits; then bias, `min_tokens`,
-/// repetition, frequency and presence penalty; then, unless greedy, temperature, min-p, top-k, top-p;
+/// repetition, frequency and presence penalty, DRY; then, unless greedy, temperature, min-p, top-k, top-p;
 /// then the draw. (Hugging Face transformers puts the bias after the repetition penalty and min-p
 /// after top-p.)
 ///
@@ -134,6 +135,10 @@ fn processors(params: &SamplingParams, eos_token_ids: &[u32]) -> Vec<Box<dyn Log
     let (repetition, frequency) = (params.repetition_penalty, params.frequency_penalty);
     if (repetition, frequency, params.presence_penalty) != (1.0, 0.0, 0.0) {
         list.push(Box::new(Penalties::new(repetition, frequency, params.presence_penalty)));
+    }
+    if params.dry_multiplier > 0.0 {
+        let (multiplier, base) = (params.dry_multiplier, params.dry_base);
+        list.push(Box::new(Dry::new(multiplier, base, params.dry_allowed_length)));
     }
     list
 }

@@ -26,6 +26,16 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Subtracted from a token's logit where it stands in the output at all.
     pub presence_penalty: f32,
+    /// What it costs a token to continue `dry_allowed_length` tokens that stood in the output before; 0 is off. See
+    /// [`Dry`](crate::Dry).
+    pub dry_multiplier: f32,
+    /// By how much more each further token of such a run costs, at least 1.
+    pub dry_base: f32,
+    /// Tokens of a run that is repeated for nothing, and one more, at least 1.
+    pub dry_allowed_length: usize,
+    /// Ends the generation where its last tokens are the same run, three times over or more, so many tokens in all
+    /// at least; 0 is off. Runs of more than 128 tokens are not found.
+    pub loop_tokens: usize,
     /// Added to tokens' logits; minus infinity bans a token.
     pub logit_bias: Vec<(u32, f32)>,
     /// Seeds this request's random numbers: the same seed gives the same tokens.
@@ -55,6 +65,10 @@ impl Default for SamplingParams {
             repetition_penalty: 1.0,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            loop_tokens: 0,
             logit_bias: Vec::new(),
             seed: 0,
             max_tokens: 512,
@@ -94,6 +108,11 @@ impl SamplingParams {
         for (field, penalty) in penalties {
             check(field, penalty, (-2.0..=2.0).contains(&penalty), "-2 to 2")?;
         }
+        let (multiplier, base) = (self.dry_multiplier, self.dry_base);
+        check("dry_multiplier", multiplier, (0.0..=100.0).contains(&multiplier), "0 to 100")?;
+        check("dry_base", base, (1.0..=10.0).contains(&base), "1 to 10")?;
+        let allowed = self.dry_allowed_length;
+        check("dry_allowed_length", allowed as f32, allowed > 0, "1 or more")?;
         for &(_, bias) in &self.logit_bias {
             let good = bias < f32::INFINITY;
             check("logit_bias", bias, good, "finite, or minus infinity")?;

@@ -14,6 +14,8 @@ pub enum FinishReason {
     StopToken,
     /// `max_tokens`, the model's last position or the cache's end was reached.
     Length,
+    /// The reply went round in a circle, which [`SamplingParams::loop_tokens`](crate::SamplingParams::loop_tokens) ends.
+    Repetition,
     /// The request's [`CancelToken`](crate::CancelToken) was cancelled, or the batch was stopped.
     Cancelled,
     /// The caller's predicate found the reply complete
@@ -22,11 +24,12 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The name in OpenAI-style responses: `stop`, `length` or `cancelled`.
+    /// The name in OpenAI-style responses: `stop`, `length`, `repetition` or `cancelled`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Eos | Self::StopString | Self::StopToken | Self::Complete => "stop",
             Self::Length => "length",
+            Self::Repetition => "repetition",
             Self::Cancelled => "cancelled",
         }
     }

@@ -53,6 +53,26 @@ fn stop_tokens_and_min_tokens() {
     assert!(answer.text.starts_with("abc"));
 }
 
+/// What goes round in a circle is ended where that is asked for, and avoided where that is.
+#[test]
+fn circles_end_or_do_not_come() {
+    let on = SamplingParams { max_tokens: 60, ..Default::default() };
+    let circle = spoken(">abca", on.clone());
+    assert_eq!((circle.text.len(), circle.finish), (60, FinishReason::Length));
+
+    let ended = spoken(">abca", SamplingParams { loop_tokens: 12, ..on.clone() });
+    assert_eq!((ended.text.as_str(), ended.finish), ("abcabcabcabc", FinishReason::Repetition));
+    let late = SamplingParams { loop_tokens: 12, min_tokens: 20, ..on.clone() };
+    assert_eq!(spoken(">abca", late).tokens.len(), 21);
+    // What the stop strings held back comes with the end.
+    let held = SamplingParams { loop_tokens: 12, stop: vec!["bcX".into()], ..on.clone() };
+    assert_eq!(spoken(">abca", held).text, "abcabcabcabc");
+
+    let dry = SamplingParams { dry_multiplier: 50.0, dry_allowed_length: 4, ..on };
+    let avoided = spoken(">abca", dry).text;
+    assert!(avoided.starts_with("abcabca") && !avoided.contains("abcabcabc"), "{avoided}");
+}
+
 #[test]
 fn stop_strings_across_tokens_hold_text_back() {
     let stop = ["fgx", "de!", "gh"].map(String::from).to_vec();

@@ -116,3 +116,17 @@ async fn without_an_encoder_there_are_no_embeddings() {
     assert!(answer.text.contains("--embedding-model"), "{}", answer.text);
     assert_eq!(get(&router, "/v1/embeddings").await.error().0, 405);
 }
+
+/// Small models go round in circles of their likeliest tokens; an answer does not, unless somebody asks for it.
+#[tokio::test]
+async fn an_answer_is_kept_from_circles() {
+    let engine = Scripted::saying("x");
+    let router = router(&engine);
+    post(&router, "/answer", json!({"question": "Where?"})).await.ok();
+    let off = json!({"question": "Where?", "dry_multiplier": 0, "loop_tokens": 0});
+    post(&router, "/answer", off).await.ok();
+    post(&router, crate::client::CHAT, crate::client::chat(json!({}))).await.ok();
+    let seen: Vec<_> = engine.seen().into_iter().map(|seen| seen.params).collect();
+    let guards = seen.iter().map(|it| (it.dry_multiplier, it.dry_allowed_length, it.loop_tokens));
+    assert_eq!(guards.collect::<Vec<_>>(), [(0.8, 8, 24), (0.0, 8, 0), (0.0, 2, 0)]);
+}

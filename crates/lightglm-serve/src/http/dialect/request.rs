@@ -12,7 +12,7 @@ pub(in crate::http) type Refused = (&'static str, &'static str, Option<&'static 
 
 /// Fields of a chat that change its reply, and what turns them off: what a dialect does not have it refuses, for
 /// they would be ignored.
-const CHATS: [(&str, Option<&str>); 38] = [
+const CHATS: [(&str, Option<&str>); 42] = [
     ("messages", None),
     ("max_tokens", None),
     ("max_completion_tokens", None),
@@ -29,6 +29,10 @@ const CHATS: [(&str, Option<&str>); 38] = [
     ("frequency_penalty", None),
     ("presence_penalty", None),
     ("repetition_penalty", Some("1")),
+    ("dry_multiplier", None),
+    ("dry_base", None),
+    ("dry_allowed_length", None),
+    ("loop_tokens", None),
     ("logit_bias", None),
     ("logprobs", None),
     ("top_logprobs", None),

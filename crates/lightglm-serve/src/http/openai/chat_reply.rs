@@ -243,6 +243,7 @@ impl ChatReply {
     fn finish_reason(&self, choice: usize, reason: FinishReason) -> &'static str {
         match reason {
             FinishReason::Length => "length",
+            FinishReason::Repetition => "repetition",
             _ if self.splitters[choice].has_called() => "tool_calls",
             _ => "stop",
         }

@@ -17,6 +17,15 @@ use crate::http::peer::Peer;
 /// Characters of `user`.
 const LONGEST_USER: usize = 256;
 
+/// As llama.cpp recommends it.
+const ANSWER_DRY_MULTIPLIER: f64 = 0.8;
+
+/// Longer than a name or a turn of phrase that an answer may well say twice.
+const ANSWER_DRY_ALLOWED_LENGTH: Whole = Whole(8);
+
+/// A short sentence, three times.
+const ANSWER_LOOP_TOKENS: Whole = Whole(24);
+
 /// Logits are divided by it: a smaller one would make infinities of them.
 const LEAST_REPETITION: f64 = 0.01;
 
@@ -70,6 +79,19 @@ pub(in crate::http) struct SamplingFields {
     /// Over 1: makes tokens that stood before less likely.
     #[schema(minimum = 0.01, maximum = 100)]
     repetition_penalty: Option<f64>,
+    /// What it costs a token to continue a run of the reply that stood in it before; 0 is off.
+    #[schema(minimum = 0, maximum = 100)]
+    dry_multiplier: Option<f64>,
+    /// By how much more each further token of such a run costs.
+    #[schema(minimum = 1, maximum = 10)]
+    dry_base: Option<f64>,
+    /// From runs of so many tokens on.
+    #[schema(minimum = 1, value_type = Option<u64>)]
+    dry_allowed_length: Option<Whole>,
+    /// Ends a reply (`finish_reason` is `repetition`) whose last tokens are the same run, three times over or more, so
+    /// many in all at least; 0 is off.
+    #[schema(minimum = 0, value_type = Option<u64>)]
+    loop_tokens: Option<Whole>,
     /// Added to the logits of tokens, which are named by their ids: -100 to 100.
     logit_bias: Option<BTreeMap<String, f64>>,
     /// Whether the reply comes as server-sent events.
@@ -129,9 +151,13 @@ pub(in crate::http) struct Sampling {
 }
 
 impl SamplingFields {
-    /// The most likely token at each step, where the request does not say otherwise.
+    /// The most likely token at each step, where the request does not say otherwise, and no going round in circles:
+    /// small models do, of their likeliest tokens. What is copied from the prompt is no repetition.
     pub(in crate::http) fn greedy_unless_said(mut self) -> Self {
         self.temperature.get_or_insert(0.0);
+        self.dry_multiplier.get_or_insert(ANSWER_DRY_MULTIPLIER);
+        self.dry_allowed_length.get_or_insert(ANSWER_DRY_ALLOWED_LENGTH);
+        self.loop_tokens.get_or_insert(ANSWER_LOOP_TOKENS);
         self
     }
 
@@ -247,7 +273,16 @@ impl SamplingFields {
         let repetition = within("repetition_penalty", repetition, [LEAST_REPETITION, 100.0])?;
         let frequency = within("frequency_penalty", self.frequency_penalty, [-2.0, 2.0])?;
         let presence = within("presence_penalty", self.presence_penalty, [-2.0, 2.0])?;
+        let dry_multiplier = within("dry_multiplier", self.dry_multiplier, [0.0, 100.0])?;
+        let dry_base = within("dry_base", self.dry_base, [1.0, 10.0])?;
+        let most = u32::MAX as usize;
+        let dry_allowed_length = whole("dry_allowed_length", self.dry_allowed_length, 1, most)?;
+        let loop_tokens = whole("loop_tokens", self.loop_tokens, 0, most)?;
         let params = SamplingParams {
+            dry_multiplier: dry_multiplier.unwrap_or(default.dry_multiplier),
+            dry_base: dry_base.unwrap_or(default.dry_base),
+            dry_allowed_length: dry_allowed_length.unwrap_or(default.dry_allowed_length),
+            loop_tokens: loop_tokens.unwrap_or(default.loop_tokens),
             temperature: within("temperature", self.temperature, [0.0, 2.0])?
                 .unwrap_or(default.temperature),
             // Of 0, and of what is 0 as f32, the most likely token is left.

@@ -48,7 +48,7 @@ const UNMET: [(&str, &str, Option<f64>); 50] = [
     ("mirostat", NOT_DONE, Some(0.0)),
     ("dynatemp_range", NOT_DONE, Some(0.0)),
     ("xtc_probability", NOT_DONE, Some(0.0)),
-    ("dry_multiplier", NOT_DONE, Some(0.0)),
+    ("dry_sequence_breakers", NOT_DONE, None),
     ("repeat_penalty", "it is not supported: use repetition_penalty", Some(1.0)),
     ("samplers", NOT_DONE, None),
     ("logit_bias_exp", NOT_DONE, None),

@@ -63,7 +63,8 @@ export class Answer {
       const reply = await answerFrom({ ...this.settings.request(), question, context }, options);
       const seconds = (performance.now() - start) / 1000;
       const tokens = reply.usage?.completion_tokens ?? null;
-      this.state.reply = { text: reply.answer, cutOff: reply.finish_reason === "length", tokens, seconds };
+      const cut = { length: "cutOff", repetition: "repeated" }[reply.finish_reason] ?? null;
+      this.state.reply = { text: reply.answer, cut, tokens, seconds };
     } catch (error) {
       if (!isAbort(error)) this.state.reply = { failure: failureOf(error) };
     }
@@ -87,8 +88,8 @@ export class Answer {
       const stats = h("span", { class: "stats" });
       const values = { seconds: reply.seconds.toFixed(2), tokens: reply.tokens };
       setText(stats, reply.tokens === null ? "statsTotal" : "statsTokens", values);
-      const note = reply.cutOff ? h("span", { class: "note" }) : null;
-      if (note) setText(note, "cutOff");
+      const note = reply.cut ? h("span", { class: "note" }) : null;
+      if (note) setText(note, reply.cut);
       const actions = h("span", { class: "actions" }, copyButton(() => reply.text, "copy", "copied", setText));
       this.result.replaceChildren(text, h("footer", {}, stats, note, actions));
     }

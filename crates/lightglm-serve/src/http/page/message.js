@@ -93,7 +93,7 @@ export class ModelMessage {
     const { finish, failure, content, tools } = this.message;
     const parts = [];
     if (this.message.stats) parts.push(this.stats);
-    const notes = { stopped: "stopped", length: "cutOff", content_filter: "filtered" };
+    const notes = { stopped: "stopped", length: "cutOff", repetition: "repeated", content_filter: "filtered" };
     if (Object.hasOwn(notes, finish)) {
       const note = h("span", { class: "note" });
       setText(note, notes[finish]);

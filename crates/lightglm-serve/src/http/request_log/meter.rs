@@ -126,6 +126,7 @@ impl Drop for ChoiceMeter {
 fn name(reason: &FinishReason) -> &'static str {
     match reason {
         FinishReason::Length => "length",
+        FinishReason::Repetition => "repetition",
         FinishReason::Cancelled => "cancelled",
         _ => "stop",
     }
