@@ -128,5 +128,5 @@ async fn an_answer_is_kept_from_circles() {
     post(&router, crate::client::CHAT, crate::client::chat(json!({}))).await.ok();
     let seen: Vec<_> = engine.seen().into_iter().map(|seen| seen.params).collect();
     let guards = seen.iter().map(|it| (it.dry_multiplier, it.dry_allowed_length, it.loop_tokens));
-    assert_eq!(guards.collect::<Vec<_>>(), [(0.8, 8, 24), (0.0, 8, 0), (0.0, 2, 0)]);
+    assert_eq!(guards.collect::<Vec<_>>(), [(0.8, 16, 24), (0.0, 16, 0), (0.0, 2, 0)]);
 }

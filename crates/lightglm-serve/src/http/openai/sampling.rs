@@ -20,8 +20,9 @@ const LONGEST_USER: usize = 256;
 /// As llama.cpp recommends it.
 const ANSWER_DRY_MULTIPLIER: f64 = 0.8;
 
-/// Longer than a name or a turn of phrase that an answer may well say twice.
-const ANSWER_DRY_ALLOWED_LENGTH: Whole = Whole(8);
+/// Longer than a turn of phrase that an answer may well say twice, and than a small circle, which is to be ended: kept
+/// from it, a model that has nothing to say says other nonsense, and for longer.
+const ANSWER_DRY_ALLOWED_LENGTH: Whole = Whole(16);
 
 /// A short sentence, three times.
 const ANSWER_LOOP_TOKENS: Whole = Whole(24);
