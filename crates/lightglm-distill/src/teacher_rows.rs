@@ -23,8 +23,7 @@ impl TeacherRows {
             return Err(DistillError::Shape { numbers: logits.len(), vocab_size });
         }
         for (row, logits) in logits.chunks_exact(vocab_size).enumerate() {
-            // NaN and plus infinity are found together: neither is below infinity.
-            let wrong = logits.iter().position(|logit| !(*logit < f32::INFINITY));
+            let wrong = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
             let none = logits.iter().all(|logit| *logit == f32::NEG_INFINITY).then_some(0);
             if let Some(token) = wrong.or(none) {
                 return Err(DistillError::NotFinite { row, token, value: logits[token] });
@@ -147,8 +146,8 @@ impl TopRow {
         if !ids.is_sorted_by(|a, b| a < b) {
             return Err(wrong("its tokens do not ascend"));
         }
-        // A rounding above 0 is forgiven; NaN is not.
-        if log_probs.iter().any(|log_prob| !(*log_prob <= 1e-3)) {
+        // A rounding above 0 is forgiven.
+        if log_probs.iter().any(|log_prob| log_prob.is_nan() || *log_prob > 1e-3) {
             return Err(wrong("a probability is above 1, or none"));
         }
         let together: f64 = log_probs.iter().map(|log_prob| f64::from(*log_prob).exp()).sum();
