@@ -1,5 +1,7 @@
 //! `Dry`: makes it dear to say at length what was said before.
 
+use std::collections::HashMap;
+
 use crate::logits_processor::{LogitsProcessor, ProcessorError, TokenHistory};
 
 /// What is subtracted at most: no logit of a model is as far from another.
@@ -23,12 +25,20 @@ pub struct Dry {
     allowed_length: usize,
     /// By place, the length of the run that ends there and at the end, too.
     runs: Vec<usize>,
+    /// The longest run of each token that would continue one.
+    longest: HashMap<u32, usize>,
 }
 
 impl Dry {
     /// Runs of `allowed_length` tokens, at least 1, cost `multiplier`, and each further token `base` times as much.
     pub fn new(multiplier: f32, base: f32, allowed_length: usize) -> Self {
-        Self { multiplier, base, allowed_length: allowed_length.max(1), runs: Vec::new() }
+        Self {
+            multiplier,
+            base,
+            allowed_length: allowed_length.max(1),
+            runs: Vec::new(),
+            longest: HashMap::new(),
+        }
     }
 
     /// Fills `runs` for `tokens`: the Z-function of the text read backwards, in time proportional to its length.
@@ -59,20 +69,17 @@ impl LogitsProcessor for Dry {
     ) -> Result<(), ProcessorError> {
         let tokens = history.generated;
         self.find_runs(tokens);
-        // The longest run of each token; few have any.
-        let mut dear: Vec<(u32, usize)> = Vec::new();
+        self.longest.clear();
         for (at, &run) in self.runs.iter().enumerate() {
             if run < self.allowed_length {
                 continue;
             }
             // What followed there.
             let token = tokens[tokens.len() - at];
-            match dear.iter_mut().find(|(other, _)| *other == token) {
-                Some((_, longest)) => *longest = run.max(*longest),
-                None => dear.push((token, run)),
-            }
+            let longest = self.longest.entry(token).or_insert(run);
+            *longest = run.max(*longest);
         }
-        for (token, run) in dear {
+        for (&token, &run) in &self.longest {
             if let Some(logit) = logits.get_mut(token as usize) {
                 let further = (run - self.allowed_length).min(1000) as i32;
                 *logit -= (self.multiplier * self.base.powi(further)).min(MOST);

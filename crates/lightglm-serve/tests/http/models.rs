@@ -268,6 +268,18 @@ async fn what_never_fits_drives_nobody_out() {
     assert_eq!(shelf.moves(), ["+a"]);
 }
 
+/// Beside one that never leaves it never fits: coming again is of no use.
+#[tokio::test]
+async fn what_stays_is_not_waited_for() {
+    let mut shelf = Shelf::of(&["a", "b"]);
+    // Listed before what stays.
+    shelf.entries[1].keep = true;
+    let router = router(&Arc::new(shelf), config(Some(100)));
+    let answer = post(&router, CHAT, asking("a")).await;
+    assert_eq!(answer.error(), (503, "model".into(), "model_memory".into()));
+    assert!(!answer.headers.contains_key("retry-after"));
+}
+
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_the_logs_affair() {
     let mut shelf = Shelf::of(&["a", "b"]);

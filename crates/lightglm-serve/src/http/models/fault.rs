@@ -54,13 +54,15 @@ pub struct MemoryShortage {
     pub budget: u64,
     /// What models take of it that stay, or that answer requests right now.
     pub taken: u64,
-    /// How many these are.
+    /// What those of them take that stay in any case.
+    pub kept: u64,
+    /// How many models `taken` is of.
     pub models: usize,
 }
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, needs, budget, taken, models } = self;
+        let Self { model, needs, budget, taken, models, .. } = self;
         write!(
             f,
             "the model `{model}` needs {}, {} of weights and {} of keys and values; models may take {}",
@@ -105,7 +107,8 @@ pub(in crate::http) enum ModelFault {
 impl ModelFault {
     /// Whether it may be there once others are not in use any more.
     pub(in crate::http) fn may_pass(&self) -> bool {
-        matches!(self, Self::Memory(shortage) if shortage.needs.total() <= shortage.budget)
+        let Self::Memory(shortage) = self else { return false };
+        shortage.kept.saturating_add(shortage.needs.total()) <= shortage.budget
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::fault::{MemoryShortage, ModelFault, ModelsError};
-use super::repository::{LoadedModel, ModelBytes, ModelEntry, ModelRepository};
+use super::repository::{ModelBytes, ModelEntry, ModelRepository};
 use super::resident::{Lease, Resident};
 use crate::engine::AdapterError;
 
@@ -56,6 +56,9 @@ enum Place {
     /// Its memory is not back yet.
     Leaving,
 }
+
+/// A model that has been loaded, and what its memory goes with.
+type Loaded = (Resident, Box<dyn Any + Send>);
 
 /// A name that there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +104,15 @@ impl Library {
             turn: tokio::sync::Mutex::default(),
             loads,
         };
-        for (model, entry) in library.entries.iter().enumerate() {
-            if entry.keep {
-                let needs = library.measure(model)?;
-                library.shortage(model, needs, |_| false).map_or(Ok(()), Err)?;
-                let loaded = library.load(model)?;
-                library.put(model, needs, loaded);
-            } else if let Some(needs) = entry.bytes
+        let (kept, others): (Vec<usize>, Vec<usize>) =
+            (0..library.entries.len()).partition(|model| library.entries[*model].keep);
+        for model in kept {
+            let needs = library.measure(model)?;
+            library.shortage(model, needs, |_| false).map_or(Ok(()), Err)?;
+            library.put(model, library.load(model, needs)?);
+        }
+        for model in others {
+            if let Some(needs) = library.entries[model].bytes
                 && let Some(shortage) = library.shortage(model, needs, |_| true)
             {
                 tracing::warn!("{shortage}: requests for it will be refused");
@@ -238,7 +243,14 @@ impl Library {
         };
         match coming.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(came)) => came.clone(),
-            _ => Err(self.fault(model, "its loading was given up".to_owned())),
+            // It panicked: the next request tries again.
+            _ => {
+                let mut places = self.places();
+                if let Place::Coming(_) = &places[model] {
+                    places[model] = Place::Away;
+                }
+                Err(self.fault(model, "its loading was given up".to_owned()))
+            }
         }
     }
 
@@ -310,12 +322,12 @@ impl Library {
         let came = async {
             let needs = needs?;
             self.make_room(model, needs).await?;
-            let loaded = self.elsewhere(model, Self::load).await?;
-            Ok((needs, self.put(model, needs, loaded)))
+            let load = move |library: &Self, model| library.load(model, needs);
+            Ok(self.put(model, self.elsewhere(model, load).await?))
         };
         match came.await {
-            Ok((needs, lease)) => {
-                let (seconds, bytes) = (begin.elapsed().as_secs_f32(), needs.total());
+            Ok(lease) => {
+                let (seconds, bytes) = (begin.elapsed().as_secs_f32(), lease.bytes.total());
                 tracing::info!(model = %lease.name, seconds, bytes, "model loaded");
                 if let Some(after) = self.unload_after(model) {
                     tokio::spawn(watch_idle(Arc::downgrade(self), model, lease.watched(), after));
@@ -351,17 +363,17 @@ impl Library {
         bytes.map_err(|reason| self.fault(model, reason))
     }
 
-    fn load(&self, model: usize) -> Result<LoadedModel, ModelFault> {
-        let loaded = self.repository.load(&self.entries[model].name);
-        loaded.map_err(|reason| self.fault(model, reason))
+    fn load(&self, model: usize, bytes: ModelBytes) -> Result<Loaded, ModelFault> {
+        let name = &self.entries[model].name;
+        let loaded = self.repository.load(name).map_err(|reason| self.fault(model, reason))?;
+        Ok(Resident::new(name.clone(), bytes, loaded))
     }
 
     fn fault(&self, model: usize, reason: String) -> ModelFault {
         ModelFault::Load { model: self.entries[model].name.clone(), reason }
     }
 
-    fn put(&self, model: usize, bytes: ModelBytes, loaded: LoadedModel) -> Lease {
-        let (resident, owner) = Resident::new(self.entries[model].name.clone(), bytes, loaded);
+    fn put(&self, model: usize, (resident, owner): Loaded) -> Lease {
         let resident = Arc::new(resident);
         let lease = Lease::new(resident.clone());
         self.loads[model].fetch_add(1, Ordering::Relaxed);
@@ -386,6 +398,13 @@ impl Library {
             _ => None,
         });
         let stay: Vec<u64> = stay.collect();
+        let kept = places.iter().enumerate().filter_map(|(index, place)| match place {
+            Place::Here { resident, .. } if self.entries[index].keep => {
+                Some(resident.bytes.total())
+            }
+            _ => None,
+        });
+        let kept: u64 = kept.sum();
         let taken: u64 = stay.iter().sum();
         if taken.saturating_add(needs.total()) <= budget {
             return None;
@@ -396,6 +415,7 @@ impl Library {
             needs,
             budget,
             taken,
+            kept,
             models: stay.len(),
         }))
     }

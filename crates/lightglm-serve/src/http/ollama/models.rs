@@ -16,7 +16,7 @@ use crate::http::body::json_body::{FromJson, JsonBody, read};
 use crate::http::error::ApiError;
 use crate::http::models::{ModelBytes, NamedModel};
 use crate::http::peer::Peer;
-use crate::http::state::{AppState, in_turn};
+use crate::http::state::AppState;
 
 /// The version of Ollama whose API this is: tools ask for it and refuse older ones.
 const VERSION: &str = "0.12.6";
@@ -216,9 +216,8 @@ pub(in crate::http) async fn show(
     };
     // What is asked of every model in turn loads none.
     let library = state.library.clone();
-    let read =
-        in_turn(state.adapters.clone(), move || library.text(model).map_err(ApiError::Model));
-    let text = admission.wait_for(read).await??;
+    let read = move || library.text(model).map_err(ApiError::Model);
+    let text = state.work_on_text(&mut admission, usize::MAX, read).await?;
     let mut capabilities = vec!["completion"];
     let tool = json!({"type": "function", "function": {
         "name": "f", "description": "f", "parameters": {"type": "object", "properties": {}}}});
