@@ -40,7 +40,9 @@ impl Repository {
                 keep: served.keep,
                 ..ModelEntry::default()
             };
-            if served.model.exists() {
+            // A path that is not there is told now; a name may be a hub's, which is asked when it is used.
+            let is_path = served.model.is_absolute() || served.model.starts_with(".");
+            if is_path || served.model.exists() {
                 let (checkpoint, load) = opened(&served)?;
                 crate::model::check(&checkpoint, &load)?;
                 entry.created = made_at(checkpoint.path());

@@ -136,6 +136,8 @@ fn models_that_cannot_be_served_are_refused_by_name() {
     assert!(refused(none).contains("default_max_tokens"));
     std::fs::write(folder.path().join("config.json"), "{").unwrap();
     assert!(refused(served("first", folder.path())).contains("config.json"));
+    let gone = refused(served("first", Path::new("/no/such/model")));
+    assert!(gone.contains("/no/such/model"), "{gone}");
     // What is no folder may be a name on a hub, which is looked for when it is used.
     let away = served("first", Path::new("no/such/model/anywhere"));
     assert!(Server::of_models(vec![away], ServerOptions::default()).is_ok());
