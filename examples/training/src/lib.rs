@@ -5,5 +5,6 @@
 
 pub mod loss_plot;
 pub mod row_args;
+pub mod tiny;
 pub mod training_args;
 pub mod training_watch;

@@ -1,0 +1,147 @@
+//! The programs that make what the embedded model learns from.
+#![cfg(feature = "corpus")]
+
+use std::fs;
+use std::path::Path;
+
+use lightglm_tiny::corpus::{
+    CorpusConversation, Domain, FactConversations, HELD_BACK_DOMAINS, Language,
+    LookupConversations, Part, PassageConversations, Random, read_domain, read_domains,
+};
+
+fn domains() -> Vec<Domain> {
+    read_domains(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/facts")).unwrap()
+}
+
+/// What holds of every conversation.
+fn check(conversation: &CorpusConversation) {
+    let context = conversation.context.as_deref().unwrap_or_default();
+    assert!(!conversation.exchanges.is_empty());
+    for exchange in &conversation.exchanges {
+        assert!(!exchange.question.is_empty(), "{conversation:?}");
+        assert!(!exchange.question.contains(['{', '}']), "{conversation:?}");
+        if exchange.answerable {
+            assert!(context.contains(&exchange.answer), "{conversation:?}");
+        }
+    }
+}
+
+#[test]
+fn the_facts_are_whole() {
+    let domains = domains();
+    assert!(domains.len() >= 40);
+    for domain in &domains {
+        assert!(domain.facts.len() >= 20, "{}", domain.name);
+        for fact in &domain.facts {
+            for language in Language::ALL {
+                let wording = fact.wording(language);
+                assert_eq!(
+                    (wording.statements.len(), wording.questions.len()),
+                    (2, 4),
+                    "{}",
+                    fact.id
+                );
+            }
+        }
+    }
+    for held in HELD_BACK_DOMAINS {
+        assert!(domains.iter().any(|domain| domain.name == held), "{held}");
+    }
+}
+
+#[test]
+fn answers_stand_in_their_context() {
+    let domains = domains();
+    for part in [Part::Training, Part::HeldBackQuestions, Part::HeldBackDomains] {
+        let facts = FactConversations::new(&domains, part).unwrap();
+        for seed in 0..300 {
+            for language in Language::ALL {
+                let mut random = Random::new(seed);
+                check(&facts.next(language, 6, &mut random));
+                check(&facts.without_context(language, &mut random));
+                check(&LookupConversations::default().next(language, 6, &mut random));
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_seeds_make_equal_rows() {
+    let domains = domains();
+    let facts = FactConversations::new(&domains, Part::Training).unwrap();
+    let rows = |seed| {
+        let mut random = Random::new(seed);
+        let conversation = facts.next(Language::Chinese, 6, &mut random);
+        let turns = conversation.turns(&mut random);
+        (conversation, turns)
+    };
+    assert_eq!(rows(7), rows(7));
+    assert_ne!(rows(7), rows(8));
+}
+
+#[test]
+fn some_questions_have_no_answer() {
+    let domains = domains();
+    let facts = FactConversations::new(&domains, Part::Training).unwrap();
+    let mut random = Random::new(3);
+    let (mut told, mut untold) = (0, 0);
+    for _ in 0..400 {
+        for exchange in facts.next(Language::English, 6, &mut random).exchanges {
+            if exchange.answerable {
+                told += 1;
+            } else {
+                untold += 1;
+                assert_eq!(exchange.answer, Language::English.refusal());
+            }
+        }
+    }
+    let share = f64::from(untold) / f64::from(told + untold);
+    assert!((0.1..0.5).contains(&share), "{share}");
+}
+
+#[test]
+fn passages_are_asked_for_by_words_that_only_they_have() {
+    let english = "The lamp is in the hall. A ladder leans on the wall. Nobody paints the fence today. The garden has a gate.";
+    let chinese =
+        "灯在大厅里已经很久。梯子靠在后院的墙上。今天没有人去刷篱笆。花园有一扇绿色的门。";
+    let mut passages = PassageConversations::default();
+    for (language, text) in [(Language::English, english), (Language::Chinese, chinese)] {
+        // One paragraph is not enough: what no text tells is asked of another one.
+        assert_eq!(passages.add(language, text, 10), 1);
+        assert!(passages.next(language, 4, &mut Random::new(1)).is_none());
+        passages.add(language, text, 10);
+        for seed in 0..100 {
+            if let Some(conversation) = passages.next(language, 4, &mut Random::new(seed)) {
+                check(&conversation);
+            }
+        }
+    }
+    assert_eq!(passages.add(Language::English, "", 10), 0);
+}
+
+#[test]
+fn a_wrong_file_is_told_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.txt");
+    let told = |text: &str| {
+        fs::write(&file, text).unwrap();
+        read_domain(&file).unwrap_err().to_string()
+    };
+    let whole = "= a\nn: 1-3\nen> It is {n}.\nen? How many?\nen? Number?\nzh> 是{n}。\nzh? 多少？\nzh? 几个？\n";
+    fs::write(&file, whole).unwrap();
+    assert_eq!(read_domain(&file).unwrap().facts.len(), 1);
+    for (text, expected) in [
+        ("en> before a fact\n", "shop.txt:1: before the first fact"),
+        ("= a\nen> no question\n", "needs a statement and two questions in `en`"),
+        (&whole.replace("n: 1-3", "n: 3-1"), "shop.txt:2: `3-1` is no range and no choice"),
+        (&whole.replace("n: 1-3\n", ""), "nothing says what {n} is in `en`"),
+        (&whole.replace("n: 1-3", "fr.n: a|b"), "shop.txt:2: `fr` is no language"),
+        (&whole.replace("How many?", "How many {m}?"), "{m}"),
+        (&whole.replace("n: 1-3", "what"), "`what` is no line of a fact"),
+    ] {
+        let error = told(text);
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = read_domains(&folder.path().join("none")).unwrap_err().to_string();
+    assert!(error.contains("none"), "{error}");
+}

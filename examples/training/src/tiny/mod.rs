@@ -1,0 +1,6 @@
+//! Making the embedded model (`lightglm-tiny`): tokenizer, first weights, rows, and what it scores.
+
+pub mod questions;
+pub mod rows;
+pub mod start;
+pub mod tokenizer;

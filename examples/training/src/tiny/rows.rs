@@ -1,0 +1,139 @@
+//! The rows that the embedded model learns.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use lightglm::training::Example;
+use lightglm::training::data::{Conversation, Role, Turn};
+use lightglm_tiny::corpus::{
+    CorpusConversation, Domain, FactConversations, Language, LookupConversations, Part,
+    PassageConversations, Random,
+};
+
+/// Paragraphs of a text at most, so that a long one does not drown the others.
+const PARAGRAPHS: usize = 4000;
+
+/// What rows are made of.
+pub struct Corpus {
+    domains: Vec<Domain>,
+    passages: PassageConversations,
+    texts: Vec<String>,
+}
+
+/// How often each kind of row is made, of a hundred.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    /// Lists of keys and values.
+    pub lookups: usize,
+    /// Sentences of texts.
+    pub passages: usize,
+    /// Keys of a list at most.
+    pub keys: usize,
+}
+
+impl Corpus {
+    /// Facts of a folder, and texts, each `en=FILE` or `zh=FILE`.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn read(facts: &Path, texts: &[String]) -> Result<Self> {
+        let domains = lightglm_tiny::corpus::read_domains(facts)?;
+        let mut corpus =
+            Self { domains, passages: PassageConversations::default(), texts: Vec::new() };
+        for text in texts {
+            let (tag, file) = text.split_once('=').context("--text: en=FILE or zh=FILE")?;
+            let language = if tag == "zh" { Language::Chinese } else { Language::English };
+            let text = read_text(&PathBuf::from(file))?;
+            let fit = corpus.passages.add(language, &text, PARAGRAPHS);
+            eprintln!("{file}: {fit} paragraphs");
+            corpus.texts.push(text);
+        }
+        Ok(corpus)
+    }
+
+    /// The domains.
+    pub fn domains(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    /// The conversation of this number: the same each time.
+    pub fn conversation(&self, seed: u64, mix: Mix) -> CorpusConversation {
+        let mut random = Random::new(seed);
+        let language = random.pick(&Language::ALL);
+        let kind = random.below(100);
+        if kind < mix.lookups {
+            return LookupConversations { keys: mix.keys }.next(
+                language,
+                mix.keys.min(6),
+                &mut random,
+            );
+        }
+        if kind < mix.lookups + mix.passages
+            && let Some(passage) = self.passages.next(language, 4, &mut random)
+        {
+            return passage;
+        }
+        match FactConversations::new(&self.domains, Part::Training) {
+            Some(facts) if random.chance(0.04) => facts.without_context(language, &mut random),
+            Some(facts) => facts.next(language, 6, &mut random),
+            None => LookupConversations::default().next(language, 6, &mut random),
+        }
+    }
+
+    /// Rows to learn, `count` of them.
+    pub fn rows(&self, seed: u64, count: usize, mix: Mix) -> Vec<Example> {
+        (0..count as u64)
+            .map(|i| row(&self.conversation(seed << 32 | i, mix), seed << 32 | i))
+            .collect()
+    }
+
+    /// Text for the tokenizer: rows, and a piece of each text.
+    pub fn tokenizer_texts(&self, seed: u64) -> Vec<String> {
+        let mix = Mix { lookups: 10, passages: 0, keys: 9 };
+        let mut texts = Vec::new();
+        for i in 0..20_000 {
+            let conversation = self.conversation(seed << 32 | i, mix);
+            texts.extend(conversation.context);
+            for exchange in conversation.exchanges {
+                texts.push(exchange.question);
+            }
+        }
+        for text in &self.texts {
+            texts.extend(
+                text.chars().take(1_500_000).collect::<String>().lines().map(str::to_owned),
+            );
+        }
+        texts
+    }
+}
+
+/// A conversation as a row.
+pub fn row(conversation: &CorpusConversation, seed: u64) -> Example {
+    let mut random = Random::new(!seed);
+    let turns = conversation.turns(&mut random).into_iter();
+    let turns = turns
+        .map(|(role, content)| Turn::new(Role::from_name(role).unwrap_or(Role::User), content))
+        .collect();
+    Example::Conversation(Conversation {
+        turns,
+        line: seed as u32 as usize + 1,
+        extra: Default::default(),
+    })
+}
+
+/// A text file, as it is or compressed with zstd.
+fn read_text(file: &Path) -> Result<String> {
+    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
+    let mut text = Vec::new();
+    match file.extension().is_some_and(|extension| extension == "zst") {
+        true => {
+            let mut decoder = ruzstd::decoding::StreamingDecoder::new(&*bytes)
+                .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+            decoder.read_to_end(&mut text).with_context(|| file.display().to_string())?;
+        }
+        false => text = bytes,
+    }
+    String::from_utf8(text).with_context(|| file.display().to_string())
+}
