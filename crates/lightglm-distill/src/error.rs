@@ -46,6 +46,9 @@ pub enum DistillError {
         /// What is wrong.
         reason: String,
     },
+    /// A cache is made of whole distributions; these are the likeliest tokens alone.
+    #[error("the teacher gave its likeliest tokens, not whole distributions")]
+    NotWhole,
     /// A setting is out of its range.
     #[error("{setting} is {value}: {expected}")]
     Setting {

@@ -19,15 +19,22 @@
 //!
 //! It knows no decoder, no tokenizer and no training loop.
 
+mod cache;
 mod distillation;
 mod divergence;
 mod error;
 mod row_divergence;
+mod tail_sample;
 mod teacher;
 mod teacher_rows;
 
+pub use cache::{
+    CacheHeader, CachedTeacher, FillProgress, Resumed, TeacherCache, TeacherCacheError,
+    TeacherCacheWriter, fill_cache, text_hash,
+};
 pub use distillation::Distillation;
 pub use divergence::Divergence;
 pub use error::DistillError;
+pub use tail_sample::TailSample;
 pub use teacher::{LiveTeacher, Teacher};
 pub use teacher_rows::{TeacherRows, TopRow};

@@ -3,6 +3,7 @@
 use lightglm_core::{exp_nonpositive, max_of};
 
 use crate::divergence::{Outcome, Term, Terms};
+use crate::tail_sample::TailSample;
 use crate::teacher_rows::TopRow;
 
 /// What a teacher says of one row.
@@ -112,6 +113,34 @@ fn scan_top<T: Terms>(
     (Scanned { student, loss, flow }, tail_flow, log_tail_sum)
 }
 
+/// The sample that stands for a row's tail in this divergence, and what each of its tokens weighs.
+fn sample_of<T: Terms>(teacher: &TopRow) -> Option<(&TailSample, f32)> {
+    let sample = teacher.sample().filter(|_| T::IS_OF_SAMPLES)?;
+    Some((sample, teacher.log_tail().exp() / sample.ids().len() as f32))
+}
+
+/// The same over the likeliest tokens and those that were drawn from the others.
+fn scan_sample<T: Terms>(
+    terms: &T,
+    teacher: &TopRow,
+    (sample, weight): (&TailSample, f32),
+    logits: &[f32],
+    temperature: f64,
+) -> Scanned {
+    let student = LogSoftmax::of(logits, temperature);
+    let (mut loss, mut flow) = (0.0, 0.0);
+    for (&id, &log_p) in teacher.ids().iter().zip(teacher.log_probs()) {
+        let term = terms.term(outcome(log_p, student.log(logits[id as usize])));
+        loss += f64::from(term.value);
+        flow += f64::from(term.flow);
+    }
+    for &id in sample.ids() {
+        loss += f64::from(weight * (sample.mean_log_prob() - student.log(logits[id as usize])));
+        flow -= f64::from(weight);
+    }
+    Scanned { student, loss, flow }
+}
+
 /// The divergence of a row in nats: `logits: [V]`, the student's.
 pub(crate) fn row_loss<T: Terms>(
     terms: &T,
@@ -121,7 +150,10 @@ pub(crate) fn row_loss<T: Terms>(
 ) -> f32 {
     let scanned = match teacher {
         Row::Logits(teacher) => scan_logits(terms, teacher, logits, temperature).1,
-        Row::Top(top) => scan_top(terms, top, logits, temperature).0,
+        Row::Top(top) => match sample_of::<T>(top) {
+            Some(sample) => scan_sample(terms, top, sample, logits, temperature),
+            None => scan_top(terms, top, logits, temperature).0,
+        },
     };
     scanned.loss as f32
 }
@@ -146,14 +178,31 @@ pub(crate) fn row_gradient<T: Terms>(
             }
         }
         Row::Top(top) => {
-            let (Scanned { student, flow: all, .. }, tail_flow, log_tail_sum) =
-                scan_top(terms, top, logits, temperature);
-            let all = all as f32;
-            // The others share what their outcome gets as the student shares its mass among them.
-            for (out, &logit) in gradient.iter_mut().zip(logits) {
-                let share = exp_nonpositive(student.shifted(logit) - log_tail_sum);
-                *out = scale * (share * tail_flow - exp_nonpositive(student.log(logit)) * all);
-            }
+            let (student, all) = match sample_of::<T>(top) {
+                Some((sample, weight)) => {
+                    let Scanned { student, flow: all, .. } =
+                        scan_sample(terms, top, (sample, weight), logits, temperature);
+                    for (out, &logit) in gradient.iter_mut().zip(logits) {
+                        *out = -scale * exp_nonpositive(student.log(logit)) * all as f32;
+                    }
+                    for &id in sample.ids() {
+                        gradient[id as usize] -= scale * weight;
+                    }
+                    (student, all as f32)
+                }
+                None => {
+                    let (Scanned { student, flow: all, .. }, tail_flow, log_tail_sum) =
+                        scan_top(terms, top, logits, temperature);
+                    let all = all as f32;
+                    // The others share what their outcome gets as the student shares its mass among them.
+                    for (out, &logit) in gradient.iter_mut().zip(logits) {
+                        let share = exp_nonpositive(student.shifted(logit) - log_tail_sum);
+                        let q = exp_nonpositive(student.log(logit));
+                        *out = scale * (share * tail_flow - q * all);
+                    }
+                    (student, all)
+                }
+            };
             for (&id, &log_p) in top.ids().iter().zip(top.log_probs()) {
                 let outcome = outcome(log_p, student.log(logits[id as usize]));
                 gradient[id as usize] = scale * (terms.term(outcome).flow - outcome.q * all);

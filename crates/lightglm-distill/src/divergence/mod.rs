@@ -67,6 +67,10 @@ pub(crate) struct Term {
 
 /// `f` of a divergence.
 pub(crate) trait Terms {
+    /// Whether `f` is `p ln(1 / q)` and something that the student has no part in: then a sample of the tail can
+    /// stand for it.
+    const IS_OF_SAMPLES: bool = false;
+
     fn term(&self, outcome: Outcome) -> Term;
 }
 

@@ -1,7 +1,10 @@
-//! Divergences and their derivatives: against torch, against the definition in f64, and as a model's objective.
+//! Divergences and their derivatives: against torch, against the definition in f64, and as a model's objective; and
+//! teachers that were asked once.
 
+mod cache_accuracy;
 mod conformance;
 mod definition;
 mod fixture;
 mod memory;
 mod refusals;
+mod synthetic;

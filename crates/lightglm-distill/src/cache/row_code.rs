@@ -1,0 +1,135 @@
+//! A row's bytes: the likeliest tokens with their probabilities, the mass of all others, and tokens drawn from these.
+//!
+//! ```text
+//! 12  how many likeliest tokens          12  how many drawn ones
+//!  5  order of the former's distances     5  order of the latter's
+//!  4  precision of the probabilities     32  logarithm of the others' mass, f32
+//! and where tokens are drawn             32  the mean logarithm of what the teacher gives them, f32
+//! the likeliest: distances of their ids (Rice), then levels (exponential Golomb)
+//! the drawn: distances of their ids (Rice)
+//! ```
+
+use super::bits::{BitReader, BitWriter, best_rice};
+use super::levels::{PRECISIONS, level, log_probs, precision};
+use super::probabilities::{Drawn, Probabilities};
+use super::selection::{gaps, select};
+use super::span_key::mixed;
+use crate::tail_sample::TailSample;
+use crate::teacher_rows::TopRow;
+
+const COUNT_BITS: u32 = 12;
+const ORDER_BITS: u32 = 5;
+const PRECISION_BITS: u32 = 4;
+
+/// Bits of a row without tokens.
+pub(super) const FIXED_BITS: usize =
+    (2 * COUNT_BITS + 2 * ORDER_BITS + PRECISION_BITS + 64) as usize;
+
+/// Likeliest tokens, or drawn ones.
+pub(super) const MOST_TOKENS: usize = (1 << COUNT_BITS) - 1;
+
+/// Orders that distances may have.
+pub(super) const ID_ORDERS: u32 = 1 << ORDER_BITS;
+
+/// The bytes of a row, at most `budget`; its draws are those of `seed`.
+pub(super) fn encode(logits: &[f32], temperature: f64, budget: usize, seed: u64) -> Vec<u8> {
+    let row = Probabilities::of(logits, temperature);
+    let selection = select(&row, budget * 8);
+    let start = (mixed(seed, 0) >> 11) as f64 / (1_u64 << 53) as f64;
+    let mut draws = selection.draws;
+    // How long the distances of drawn tokens are is known when they are drawn.
+    if !selection.is_enough() {
+        draws = (draws + draws / 16).min(MOST_TOKENS - 1);
+    }
+    loop {
+        let drawn = row.draw(&selection.exact, draws, start);
+        let bits = write(&row, &selection.exact, selection.tail, drawn.as_ref());
+        let over = bits.len().saturating_sub(budget * 8);
+        if over == 0 || draws == 0 {
+            return bits.into_bytes();
+        }
+        draws -= (over / 14 + 1).min(draws);
+    }
+}
+
+fn write(row: &Probabilities, exact: &[u32], tail: f64, drawn: Option<&Drawn>) -> BitWriter {
+    let weights = exact.iter().map(|id| row.weight(*id));
+    let smallest = weights.clone().fold(f64::INFINITY, f64::min);
+    let precision = match exact.is_empty() {
+        true => *PRECISIONS.start(),
+        false => precision(smallest / row.sum),
+    };
+    let drawn_ids = drawn.map_or(&[][..], |drawn| &drawn.ids);
+    let (exact_order, _) = best_rice(gaps(exact), ID_ORDERS);
+    let (drawn_order, _) = best_rice(gaps(drawn_ids), ID_ORDERS);
+    let mut bits = BitWriter::default();
+    bits.bits(exact.len() as u64, COUNT_BITS);
+    bits.bits(drawn_ids.len() as u64, COUNT_BITS);
+    bits.bits(u64::from(exact_order), ORDER_BITS);
+    bits.bits(u64::from(drawn_order), ORDER_BITS);
+    bits.bits(u64::from(precision), PRECISION_BITS);
+    let log_tail = (tail / row.sum).ln() as f32;
+    bits.bits(u64::from(log_tail.to_bits()), 32);
+    if let Some(drawn) = drawn {
+        bits.bits(u64::from(drawn.mean_log_prob.to_bits()), 32);
+    }
+    gaps(exact).for_each(|gap| bits.rice(gap, exact_order));
+    weights.for_each(|weight| bits.exp_golomb(level(weight / smallest, precision), precision));
+    gaps(drawn_ids).for_each(|gap| bits.rice(gap, drawn_order));
+    bits
+}
+
+/// The row that these bytes are; what is wrong where they are none.
+pub(super) fn decode(bytes: &[u8]) -> Result<TopRow, String> {
+    let mut bits = BitReader::new(bytes);
+    let coded = read(&mut bits).ok_or("a row ends before its last token")?;
+    if !bits.is_done() {
+        return Err("a row goes on behind its last token".to_owned());
+    }
+    if !PRECISIONS.contains(&coded.precision) {
+        return Err(format!("probabilities of precision {}", coded.precision));
+    }
+    let log_probs = log_probs(&coded.levels, coded.precision, coded.log_tail);
+    let row = TopRow::new(coded.exact, log_probs).and_then(|row| row.with_log_tail(coded.log_tail));
+    let row = match coded.mean_log_prob {
+        Some(mean) => TailSample::new(coded.drawn, mean).and_then(|it| row?.with_sample(it)),
+        None => row,
+    };
+    row.map_err(|error| error.to_string())
+}
+
+/// What stands in a row's bytes.
+struct Coded {
+    precision: u32,
+    log_tail: f32,
+    exact: Vec<u32>,
+    levels: Vec<u64>,
+    mean_log_prob: Option<f32>,
+    drawn: Vec<u32>,
+}
+
+fn read(bits: &mut BitReader<'_>) -> Option<Coded> {
+    let exact_count = bits.bits(COUNT_BITS)?;
+    let drawn_count = bits.bits(COUNT_BITS)?;
+    let exact_order = bits.bits(ORDER_BITS)? as u32;
+    let drawn_order = bits.bits(ORDER_BITS)? as u32;
+    let precision = bits.bits(PRECISION_BITS)? as u32;
+    let log_tail = f32::from_bits(bits.bits(32)? as u32);
+    let mean_log_prob = match drawn_count {
+        0 => None,
+        _ => Some(f32::from_bits(bits.bits(32)? as u32)),
+    };
+    let exact = read_ids(bits, exact_count, exact_order)?;
+    let levels = (0..exact_count).map(|_| bits.exp_golomb(precision)).collect::<Option<_>>()?;
+    let drawn = read_ids(bits, drawn_count, drawn_order)?;
+    Some(Coded { precision, log_tail, exact, levels, mean_log_prob, drawn })
+}
+
+fn read_ids(bits: &mut BitReader<'_>, count: u64, order: u32) -> Option<Vec<u32>> {
+    let mut id = 0_u32;
+    let next = |_| {
+        id = id.checked_add(u32::try_from(bits.rice(order)?).ok()?)?;
+        Some(id)
+    };
+    (0..count).map(next).collect()
+}
