@@ -2,8 +2,7 @@
 
 use lightglm_core::{exp_nonpositive, max_of};
 
-use crate::divergence::{Outcome, Term, Terms};
-use crate::tail_sample::TailSample;
+use crate::divergence::{Outcome, Term, Terms, weighted_log_ratio};
 use crate::teacher_rows::TopRow;
 
 /// What a teacher says of one row.
@@ -113,32 +112,26 @@ fn scan_top<T: Terms>(
     (Scanned { student, loss, flow }, tail_flow, log_tail_sum)
 }
 
-/// The sample that stands for a row's tail in this divergence, and what each of its tokens weighs.
-fn sample_of<T: Terms>(teacher: &TopRow) -> Option<(&TailSample, f32)> {
-    let sample = teacher.sample().filter(|_| T::IS_OF_SAMPLES)?;
-    Some((sample, teacher.log_tail().exp() / sample.ids().len() as f32))
-}
-
-/// The same over the likeliest tokens and those that were drawn from the others.
-fn scan_sample<T: Terms>(
-    terms: &T,
-    teacher: &TopRow,
-    (sample, weight): (&TailSample, f32),
-    logits: &[f32],
-    temperature: f64,
-) -> Scanned {
-    let student = LogSoftmax::of(logits, temperature);
-    let (mut loss, mut flow) = (0.0, 0.0);
-    for (&id, &log_p) in teacher.ids().iter().zip(teacher.log_probs()) {
-        let term = terms.term(outcome(log_p, student.log(logits[id as usize])));
-        loss += f64::from(term.value);
-        flow += f64::from(term.flow);
-    }
-    for &id in sample.ids() {
-        loss += f64::from(weight * (sample.mean_log_prob() - student.log(logits[id as usize])));
-        flow -= f64::from(weight);
-    }
-    Scanned { student, loss, flow }
+/// What the tokens drawn from the others add to [`scan_top`], where the divergence can make use of them; the flow is
+/// that within the rest, of the student's shares of it.
+fn drawn<'a, T: Terms>(
+    teacher: &'a TopRow,
+    student: LogSoftmax,
+    log_tail_sum: f32,
+    logits: &'a [f32],
+) -> impl Iterator<Item = (usize, Term)> + 'a {
+    // A student without a rest is infinitely far already.
+    let sample = teacher.sample().filter(|_| T::HAS_CHAIN_RULE && log_tail_sum.is_finite());
+    let mass = exp_nonpositive(teacher.log_tail());
+    sample.into_iter().flat_map(move |sample| {
+        let shares = sample.ids().iter().zip(sample.log_shares()).zip(sample.weights());
+        shares.map(move |((&id, &log_p), &weight)| {
+            let log_q = student.shifted(logits[id as usize]) - log_tail_sum;
+            let Outcome { p, q, .. } = outcome(log_p, log_q);
+            let value = mass * weight * (weighted_log_ratio(p, log_p, log_q) + q - p);
+            (id as usize, Term { value, flow: mass * weight * (q - p) })
+        })
+    })
 }
 
 /// The divergence of a row in nats: `logits: [V]`, the student's.
@@ -150,10 +143,12 @@ pub(crate) fn row_loss<T: Terms>(
 ) -> f32 {
     let scanned = match teacher {
         Row::Logits(teacher) => scan_logits(terms, teacher, logits, temperature).1,
-        Row::Top(top) => match sample_of::<T>(top) {
-            Some(sample) => scan_sample(terms, top, sample, logits, temperature),
-            None => scan_top(terms, top, logits, temperature).0,
-        },
+        Row::Top(top) => {
+            let (mut scanned, _, log_tail_sum) = scan_top(terms, top, logits, temperature);
+            let within = drawn::<T>(top, scanned.student, log_tail_sum, logits);
+            scanned.loss += within.map(|(_, term)| f64::from(term.value)).sum::<f64>();
+            scanned
+        }
     };
     scanned.loss as f32
 }
@@ -178,31 +173,20 @@ pub(crate) fn row_gradient<T: Terms>(
             }
         }
         Row::Top(top) => {
-            let (student, all) = match sample_of::<T>(top) {
-                Some((sample, weight)) => {
-                    let Scanned { student, flow: all, .. } =
-                        scan_sample(terms, top, (sample, weight), logits, temperature);
-                    for (out, &logit) in gradient.iter_mut().zip(logits) {
-                        *out = -scale * exp_nonpositive(student.log(logit)) * all as f32;
-                    }
-                    for &id in sample.ids() {
-                        gradient[id as usize] -= scale * weight;
-                    }
-                    (student, all as f32)
-                }
-                None => {
-                    let (Scanned { student, flow: all, .. }, tail_flow, log_tail_sum) =
-                        scan_top(terms, top, logits, temperature);
-                    let all = all as f32;
-                    // The others share what their outcome gets as the student shares its mass among them.
-                    for (out, &logit) in gradient.iter_mut().zip(logits) {
-                        let share = exp_nonpositive(student.shifted(logit) - log_tail_sum);
-                        let q = exp_nonpositive(student.log(logit));
-                        *out = scale * (share * tail_flow - q * all);
-                    }
-                    (student, all)
-                }
-            };
+            let (Scanned { student, flow: all, .. }, tail_flow, log_tail_sum) =
+                scan_top(terms, top, logits, temperature);
+            let all = all as f32;
+            let within = || drawn::<T>(top, student, log_tail_sum, logits);
+            let within_flow: f64 = within().map(|(_, term)| f64::from(term.flow)).sum();
+            let tail_flow = (f64::from(tail_flow) - within_flow) as f32;
+            // The others share what their outcome gets as the student shares its mass among them.
+            for (out, &logit) in gradient.iter_mut().zip(logits) {
+                let share = exp_nonpositive(student.shifted(logit) - log_tail_sum);
+                *out = scale * (share * tail_flow - exp_nonpositive(student.log(logit)) * all);
+            }
+            for (id, term) in within() {
+                gradient[id] += scale * term.flow;
+            }
             for (&id, &log_p) in top.ids().iter().zip(top.log_probs()) {
                 let outcome = outcome(log_p, student.log(logits[id as usize]));
                 gradient[id as usize] = scale * (terms.term(outcome).flow - outcome.q * all);

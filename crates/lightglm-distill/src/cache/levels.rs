@@ -1,4 +1,6 @@
-//! Probabilities of a row's likeliest tokens as whole numbers.
+//! Probabilities as whole numbers.
+//!
+//! The likeliest tokens':
 //!
 //! ```text
 //! level = round((sqrt(p / smallest) - 1) 2^precision)
@@ -7,6 +9,8 @@
 //!
 //! Steps of the square root make the expected error of each probability as large as its root, so a likely token is
 //! stored to more digits than an unlikely one, as a forward divergence needs it.
+//!
+//! The drawn tokens', as shares of the tail: `share_level = round(-16 ln share)`, and a last level for nothing.
 
 /// What rounding to levels may add to a row's divergence, as a standard deviation for a student that is 1 nat off.
 const ROUNDING: f64 = 2e-4;
@@ -35,4 +39,30 @@ pub(super) fn log_probs(levels: &[u64], precision: u32, log_tail: f32) -> Vec<f3
     let sum: f64 = roots.clone().map(|root| root * root).sum();
     let log_scale = (-f64::from(log_tail).exp_m1()).ln() - sum.ln();
     roots.map(|root| (2.0 * root.ln() + log_scale) as f32).collect()
+}
+
+/// Levels of a share to a nat.
+const SHARE_STEPS: f64 = 16.0;
+
+/// Bits of a share's level.
+pub(super) const SHARE_BITS: u32 = 12;
+
+/// The level that means a share of nothing.
+const NO_SHARE: u64 = (1 << SHARE_BITS) - 1;
+
+/// The level of a share of the tail, by its logarithm.
+pub(super) fn share_level(log_share: f64) -> u64 {
+    match log_share == f64::NEG_INFINITY {
+        true => NO_SHARE,
+        // A cast keeps to the type's range.
+        false => ((-log_share * SHARE_STEPS).round() as u64).min(NO_SHARE - 1),
+    }
+}
+
+/// The logarithm of the share that a level means.
+pub(super) fn log_share(level: u64) -> f64 {
+    match level >= NO_SHARE {
+        true => f64::NEG_INFINITY,
+        false => -(level as f64) / SHARE_STEPS,
+    }
 }

@@ -11,15 +11,6 @@ pub(super) struct Probabilities {
     pub(super) sum: f64,
 }
 
-/// What was drawn from a tail.
-#[derive(Debug)]
-pub(super) struct Drawn {
-    /// They ascend; a token drawn twice stands there twice.
-    pub(super) ids: Vec<u32>,
-    /// Mean of the logarithms of their probabilities.
-    pub(super) mean_log_prob: f32,
-}
-
 impl Probabilities {
     /// Of finite logits, minus infinity aside.
     pub(super) fn of(logits: &[f32], temperature: f64) -> Self {
@@ -66,37 +57,72 @@ impl Probabilities {
         all.filter(move |(id, _)| exact.next_if(|next| **next as usize == *id).is_none())
     }
 
-    /// About `count` tokens of all but `exact`, which ascends: points at equal distances, `start` (0 to 1) of a
-    /// distance behind the beginning, on the tail laid out by falling probability. So each token is drawn as often as
-    /// its probability says on average, and likely and unlikely ones evenly every time.
-    ///
-    /// Source: Madow 1949, "On the Theory of Systematic Sampling, II".
-    pub(super) fn draw(&self, exact: &[u32], count: usize, start: f64) -> Option<Drawn> {
-        // Eight classes for each power of two, the first the likeliest: what a positive f32 begins with ascends.
-        let class = |weight: f32| (0x7ff - (weight.to_bits() >> 20)) as usize;
-        let mut begins = vec![0.0_f64; 0x801];
+    /// All but `exact`, which ascends; `None` where nothing is left for them.
+    pub(super) fn tail<'a>(&'a self, exact: &'a [u32], mass: f64) -> Option<Tail<'a>> {
+        if mass <= 0.0 {
+            return None;
+        }
+        let least = least_size(self.len() - exact.len());
+        let mut begins = vec![0.0_f64; CLASSES + 1];
         for (_, weight) in self.others(exact) {
-            begins[class(weight) + 1] += f64::from(weight);
+            begins[class(weight) + 1] += f64::from(weight) / mass + least;
         }
         for at in 1..begins.len() {
             begins[at] += begins[at - 1];
         }
-        let distance = begins[0x800] / count as f64;
-        if distance <= 0.0 || count == 0 {
-            return None;
-        }
-        let points = |place: f64| (place / distance - start).ceil().max(0.0) as usize;
-        let (mut ids, mut logs) = (Vec::with_capacity(count), 0.0);
-        for (id, weight) in self.others(exact).filter(|(_, weight)| *weight > 0.0) {
+        Some(Tail { row: self, exact, mass, least, begins })
+    }
+}
+
+/// What is added to the share of each of so many tokens when they are drawn: a sixteenth of the draws is even among
+/// all, so that none stands for a great many, on which a student may put more than the teacher.
+fn least_size(tokens: usize) -> f64 {
+    1.0 / 16.0 / tokens as f64
+}
+
+/// How many tokens one with this share of the tail stands for, if of `tokens` so many are drawn.
+pub(super) fn draw_weight(share: f64, tokens: usize, draws: usize) -> f64 {
+    let least = least_size(tokens);
+    (1.0 + least * tokens as f64) / (draws as f64 * (share + least))
+}
+
+/// Classes of weights, eight for each power of two.
+const CLASSES: usize = 0x800;
+
+/// The class of a weight, the first the likeliest: what a positive f32 begins with ascends.
+fn class(weight: f32) -> usize {
+    CLASSES - 1 - (weight.to_bits() >> 20) as usize
+}
+
+/// All but some of a row's tokens, laid out by falling probability: class by class, and by id in each.
+#[derive(Debug)]
+pub(super) struct Tail<'a> {
+    row: &'a Probabilities,
+    exact: &'a [u32],
+    /// Of all their weights.
+    mass: f64,
+    least: f64,
+    /// Where each class begins, and where the last ends.
+    begins: Vec<f64>,
+}
+
+impl Tail<'_> {
+    /// About `count` tokens, which ascend: those at points of equal distances, the first `start` (0 to 1) of a distance
+    /// behind the beginning. So each token is drawn as often on average over starts as its length says, and likely
+    /// and unlikely ones evenly every time. One that is longer than a distance may be there twice.
+    ///
+    /// Source: Madow 1949, "On the Theory of Systematic Sampling, II".
+    pub(super) fn draw(&self, count: usize, start: f64) -> Vec<u32> {
+        let per_length = count as f64 / self.begins[CLASSES];
+        let points = |place: f64| (place * per_length + 1.0 - start) as usize;
+        let mut begins = self.begins.clone();
+        let mut ids = Vec::with_capacity(count + 1);
+        for (id, weight) in self.row.others(self.exact) {
             let begin = &mut begins[class(weight)];
             let before = points(*begin);
-            *begin += f64::from(weight);
-            for _ in before..points(*begin) {
-                ids.push(id as u32);
-                logs += (f64::from(weight) / self.sum).ln();
-            }
+            *begin += f64::from(weight) / self.mass + self.least;
+            ids.extend((before..points(*begin)).map(|_| id as u32));
         }
-        let mean_log_prob = (logs / ids.len() as f64) as f32;
-        (!ids.is_empty()).then_some(Drawn { ids, mean_log_prob })
+        ids
     }
 }

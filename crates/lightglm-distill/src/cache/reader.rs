@@ -115,7 +115,7 @@ impl TeacherCache {
         row: usize,
     ) -> Result<TopRow, TeacherCacheError> {
         let bytes = record.row(row).ok_or_else(|| "a row lies outside of its record".to_owned());
-        let top = bytes.and_then(row_code::decode);
+        let top = bytes.and_then(|bytes| row_code::decode(bytes, self.header.vocab_size));
         top.map_err(|reason| self.damaged(offset, format!("row {row}: {reason}")))
     }
 

@@ -4,15 +4,19 @@
 //! 12  how many likeliest tokens          12  how many drawn ones
 //!  5  order of the former's distances     5  order of the latter's
 //!  4  precision of the probabilities     32  logarithm of the others' mass, f32
-//! and where tokens are drawn             32  the mean logarithm of what the teacher gives them, f32
+//! and where tokens are drawn             12  the least level of their shares
 //! the likeliest: distances of their ids (Rice), then levels (exponential Golomb)
-//! the drawn: distances of their ids (Rice)
+//! the drawn: distances of their ids (Rice), then levels of their shares above the least (exponential Golomb)
 //! ```
+//!
+//! What a drawn token stands for follows from its share and the numbers of tokens.
+
+use lightglm_core::max_of;
 
 use super::bits::{BitReader, BitWriter, best_rice};
-use super::levels::{PRECISIONS, level, log_probs, precision};
-use super::probabilities::{Drawn, Probabilities};
-use super::selection::{gaps, select};
+use super::levels::{PRECISIONS, SHARE_BITS, level, log_probs, log_share, precision, share_level};
+use super::probabilities::{Probabilities, draw_weight};
+use super::selection::{Selection, gaps, select};
 use super::span_key::mixed;
 use crate::tail_sample::TailSample;
 use crate::teacher_rows::TopRow;
@@ -23,7 +27,10 @@ const PRECISION_BITS: u32 = 4;
 
 /// Bits of a row without tokens.
 pub(super) const FIXED_BITS: usize =
-    (2 * COUNT_BITS + 2 * ORDER_BITS + PRECISION_BITS + 64) as usize;
+    (2 * COUNT_BITS + 2 * ORDER_BITS + PRECISION_BITS + 32 + SHARE_BITS) as usize;
+
+/// The order of shares' levels: they lie within a few nats.
+const SHARE_ORDER: u32 = 5;
 
 /// Likeliest tokens, or drawn ones.
 pub(super) const MOST_TOKENS: usize = (1 << COUNT_BITS) - 1;
@@ -41,46 +48,59 @@ pub(super) fn encode(logits: &[f32], temperature: f64, budget: usize, seed: u64)
     if !selection.is_enough() {
         draws = (draws + draws / 16).min(MOST_TOKENS - 1);
     }
+    let tail = row.tail(&selection.exact, selection.tail);
     loop {
-        let drawn = row.draw(&selection.exact, draws, start);
-        let bits = write(&row, &selection.exact, selection.tail, drawn.as_ref());
+        let drawn = tail.as_ref().map_or_else(Vec::new, |tail| tail.draw(draws, start));
+        let mut bits = BitWriter::default();
+        write(&mut bits, &row, &selection, &drawn, logits, temperature);
         let over = bits.len().saturating_sub(budget * 8);
         if over == 0 || draws == 0 {
             return bits.into_bytes();
         }
-        draws -= (over / 14 + 1).min(draws);
+        draws -= (over / 20 + 1).min(draws);
     }
 }
 
-fn write(row: &Probabilities, exact: &[u32], tail: f64, drawn: Option<&Drawn>) -> BitWriter {
+fn write(
+    bits: &mut BitWriter,
+    row: &Probabilities,
+    Selection { exact, tail, .. }: &Selection,
+    drawn: &[u32],
+    logits: &[f32],
+    temperature: f64,
+) {
     let weights = exact.iter().map(|id| row.weight(*id));
     let smallest = weights.clone().fold(f64::INFINITY, f64::min);
     let precision = match exact.is_empty() {
         true => *PRECISIONS.start(),
         false => precision(smallest / row.sum),
     };
-    let drawn_ids = drawn.map_or(&[][..], |drawn| &drawn.ids);
     let (exact_order, _) = best_rice(gaps(exact), ID_ORDERS);
-    let (drawn_order, _) = best_rice(gaps(drawn_ids), ID_ORDERS);
-    let mut bits = BitWriter::default();
+    let (drawn_order, _) = best_rice(gaps(drawn), ID_ORDERS);
     bits.bits(exact.len() as u64, COUNT_BITS);
-    bits.bits(drawn_ids.len() as u64, COUNT_BITS);
+    bits.bits(drawn.len() as u64, COUNT_BITS);
     bits.bits(u64::from(exact_order), ORDER_BITS);
     bits.bits(u64::from(drawn_order), ORDER_BITS);
     bits.bits(u64::from(precision), PRECISION_BITS);
     let log_tail = (tail / row.sum).ln() as f32;
     bits.bits(u64::from(log_tail.to_bits()), 32);
-    if let Some(drawn) = drawn {
-        bits.bits(u64::from(drawn.mean_log_prob.to_bits()), 32);
+    // From the logit: a weight may be too small for a number.
+    let largest = f64::from(max_of(logits));
+    let log_share =
+        |id: &u32| (f64::from(logits[*id as usize]) - largest) / temperature - tail.ln();
+    let shares = drawn.iter().map(|id| share_level(log_share(id)));
+    let least = shares.clone().min();
+    if let Some(least) = least {
+        bits.bits(least, SHARE_BITS);
     }
     gaps(exact).for_each(|gap| bits.rice(gap, exact_order));
     weights.for_each(|weight| bits.exp_golomb(level(weight / smallest, precision), precision));
-    gaps(drawn_ids).for_each(|gap| bits.rice(gap, drawn_order));
-    bits
+    gaps(drawn).for_each(|gap| bits.rice(gap, drawn_order));
+    shares.for_each(|it| bits.exp_golomb(it - least.unwrap_or(it), SHARE_ORDER));
 }
 
-/// The row that these bytes are; what is wrong where they are none.
-pub(super) fn decode(bytes: &[u8]) -> Result<TopRow, String> {
+/// The row over `vocab_size` tokens that these bytes are; what is wrong where they are none.
+pub(super) fn decode(bytes: &[u8], vocab_size: usize) -> Result<TopRow, String> {
     let mut bits = BitReader::new(bytes);
     let coded = read(&mut bits).ok_or("a row ends before its last token")?;
     if !bits.is_done() {
@@ -89,13 +109,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<TopRow, String> {
     if !PRECISIONS.contains(&coded.precision) {
         return Err(format!("probabilities of precision {}", coded.precision));
     }
+    let others = vocab_size.saturating_sub(coded.exact.len());
     let log_probs = log_probs(&coded.levels, coded.precision, coded.log_tail);
     let row = TopRow::new(coded.exact, log_probs).and_then(|row| row.with_log_tail(coded.log_tail));
-    let row = match coded.mean_log_prob {
-        Some(mean) => TailSample::new(coded.drawn, mean).and_then(|it| row?.with_sample(it)),
-        None => row,
-    };
-    row.map_err(|error| error.to_string())
+    if coded.drawn.is_empty() {
+        return row.map_err(|error| error.to_string());
+    }
+    let draws = coded.drawn.len();
+    let log_shares = coded.share_levels.iter().map(|level| log_share(*level));
+    let weights =
+        log_shares.clone().map(|share| draw_weight(share.exp(), others, draws) as f32).collect();
+    let log_shares = log_shares.map(|share| share as f32).collect();
+    let sample = TailSample::new(coded.drawn, log_shares, weights);
+    sample.and_then(|sample| row?.with_sample(sample)).map_err(|error| error.to_string())
 }
 
 /// What stands in a row's bytes.
@@ -104,8 +130,8 @@ struct Coded {
     log_tail: f32,
     exact: Vec<u32>,
     levels: Vec<u64>,
-    mean_log_prob: Option<f32>,
     drawn: Vec<u32>,
+    share_levels: Vec<u64>,
 }
 
 fn read(bits: &mut BitReader<'_>) -> Option<Coded> {
@@ -115,14 +141,16 @@ fn read(bits: &mut BitReader<'_>) -> Option<Coded> {
     let drawn_order = bits.bits(ORDER_BITS)? as u32;
     let precision = bits.bits(PRECISION_BITS)? as u32;
     let log_tail = f32::from_bits(bits.bits(32)? as u32);
-    let mean_log_prob = match drawn_count {
-        0 => None,
-        _ => Some(f32::from_bits(bits.bits(32)? as u32)),
+    let least_share = match drawn_count {
+        0 => 0,
+        _ => bits.bits(SHARE_BITS)?,
     };
     let exact = read_ids(bits, exact_count, exact_order)?;
     let levels = (0..exact_count).map(|_| bits.exp_golomb(precision)).collect::<Option<_>>()?;
     let drawn = read_ids(bits, drawn_count, drawn_order)?;
-    Some(Coded { precision, log_tail, exact, levels, mean_log_prob, drawn })
+    let share = |_| Some(least_share + bits.exp_golomb(SHARE_ORDER)?);
+    let share_levels = (0..drawn_count).map(share).collect::<Option<_>>()?;
+    Some(Coded { precision, log_tail, exact, levels, drawn, share_levels })
 }
 
 fn read_ids(bits: &mut BitReader<'_>, count: u64, order: u32) -> Option<Vec<u32>> {

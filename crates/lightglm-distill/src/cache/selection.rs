@@ -5,8 +5,8 @@ use super::levels::{level, precision};
 use super::probabilities::Probabilities;
 use super::row_code::{FIXED_BITS, ID_ORDERS, MOST_TOKENS};
 
-/// What a sample may add to a row's divergence, as a standard deviation for a student whose logarithms are 1 nat off
-/// in the tail. A row that gets there spends no more bits.
+/// What a sample may add to a row's divergence, as about its standard deviation for a student whose logarithms are
+/// 1 nat off in the tail. A row that gets there spends no more bits.
 const ENOUGH: f64 = 1e-4;
 
 /// A token less likely than this beside the likeliest has no level.
@@ -109,9 +109,9 @@ fn exact_bits(row: &Probabilities, exact: &[u32]) -> usize {
     best_rice(gaps(exact), ID_ORDERS).1 + levels.sum::<usize>()
 }
 
-/// About how many bits each of so many drawn tokens needs: the best code for random distances, and a bit more.
+/// About how many bits each of so many drawn tokens needs: a share, and the best code for random distances.
 fn draw_bits(draws: usize, vocab_size: usize) -> f64 {
-    (vocab_size as f64 / draws as f64).max(1.0).log2() + 1.5
+    (vocab_size as f64 / draws as f64).max(1.0).log2() + 1.5 + 7.5
 }
 
 /// About how many draws have room.

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use lightglm_core::LabelledSpan;
+use rayon::prelude::*;
 
 use super::error::TeacherCacheError;
 use super::header::{CacheHeader, HEADER_BYTES};
@@ -151,7 +152,7 @@ impl TeacherCacheWriter {
     fn record(&self, key: u64, logits: &[f32]) -> Result<Vec<u8>, TeacherCacheError> {
         let CacheHeader { vocab_size, temperature, bytes_per_row, seed, .. } = self.header;
         let of_span = mixed(seed, key);
-        let rows = logits.chunks_exact(vocab_size).enumerate().map(|(row, logits)| {
+        let rows = logits.par_chunks_exact(vocab_size).enumerate().map(|(row, logits)| {
             let budget = bytes_per_row - ROW_END_BYTES;
             row_code::encode(logits, temperature, budget, mixed(of_span, row as u64))
         });

@@ -8,7 +8,7 @@ use super::{Outcome, Term, Terms, weighted_log_ratio};
 pub(crate) struct ForwardKl;
 
 impl Terms for ForwardKl {
-    const IS_OF_SAMPLES: bool = true;
+    const HAS_CHAIN_RULE: bool = true;
 
     #[inline]
     fn term(&self, Outcome { p, log_p, log_q, .. }: Outcome) -> Term {

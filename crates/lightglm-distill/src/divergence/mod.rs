@@ -67,9 +67,9 @@ pub(crate) struct Term {
 
 /// `f` of a divergence.
 pub(crate) trait Terms {
-    /// Whether `f` is `p ln(1 / q)` and something that the student has no part in: then a sample of the tail can
-    /// stand for it.
-    const IS_OF_SAMPLES: bool = false;
+    /// Whether the divergence is that of coarser outcomes and, weighed with the teacher's mass, those within them: then
+    /// a sample of the rest says what is within.
+    const HAS_CHAIN_RULE: bool = false;
 
     fn term(&self, outcome: Outcome) -> Term;
 }

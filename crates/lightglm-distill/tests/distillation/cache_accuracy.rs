@@ -23,6 +23,10 @@ struct Measured {
     error_without_sample: f64,
     bytes_per_row: f64,
     seconds_per_row: f64,
+    /// Means over rows.
+    likeliest: f64,
+    drawn: f64,
+    tail: f64,
 }
 
 fn measure(entropy: f64, off: f32, rows: usize, seed: u64) -> Measured {
@@ -54,15 +58,6 @@ fn measure(entropy: f64, off: f32, rows: usize, seed: u64) -> Measured {
     writer.finish().unwrap();
     let cache = TeacherCache::open(&path).unwrap();
     let top: Vec<TopRow> = spans.iter().flat_map(|span| cache.of_span(span).unwrap()).collect();
-    if std::env::var_os("SHOW").is_some() {
-        let row = &top[0];
-        println!(
-            "{} likeliest, {} drawn, tail {}",
-            row.ids().len(),
-            row.sample().map_or(0, |s| s.ids().len()),
-            row.log_tail().exp()
-        );
-    }
     let error = |top: &TopRow, student: &[f32], whole: f64| {
         let rows = TeacherRows::top(vec![top.clone()], VOCAB_SIZE, 1.0).unwrap();
         f64::from(Divergence::ForwardKl.losses(&rows, student, 1.0).unwrap()[0]) - whole
@@ -77,6 +72,7 @@ fn measure(entropy: f64, off: f32, rows: usize, seed: u64) -> Measured {
     let n = rows as f64;
     let mean_error = errors.iter().sum::<f64>() / n;
     let variance = errors.iter().map(|it| (it - mean_error).powi(2)).sum::<f64>() / n;
+    let over_rows = |of: &dyn Fn(&TopRow) -> f64| top.iter().map(of).sum::<f64>() / n;
     Measured {
         mean: whole.iter().sum::<f64>() / n,
         error: mean_error,
@@ -84,7 +80,29 @@ fn measure(entropy: f64, off: f32, rows: usize, seed: u64) -> Measured {
         error_without_sample: without.sum::<f64>() / n,
         bytes_per_row: std::fs::metadata(&path).unwrap().len() as f64 / n,
         seconds_per_row: seconds / n,
+        likeliest: over_rows(&|row| row.ids().len() as f64),
+        drawn: over_rows(&|row| row.sample().map_or(0.0, |sample| sample.ids().len() as f64)),
+        tail: over_rows(&|row| f64::from(row.log_tail().exp())),
     }
+}
+
+/// Four entropies together, as a text has them: a row takes at most 300 bytes, and the divergence is on average that of
+/// the whole distributions. Most of what is left is the draws' chance in the flattest rows.
+#[test]
+fn a_cache_is_as_good_as_the_whole_distributions() {
+    const ROWS: usize = 32;
+    let all = [(0.5, 1e-4), (2.0, 1e-3), (4.0, 4e-3), (6.0, 1e-2)].map(|(entropy, limit)| {
+        let measured = measure(entropy, 0.5, ROWS, 7);
+        println!("entropy {entropy}: {measured:.6?}");
+        assert!(measured.error.abs() <= limit, "{entropy}: {measured:?}");
+        assert!(measured.bytes_per_row <= 300.0, "{entropy}: {measured:?}");
+        // Four standard deviations of a mean: the error is chance, and not a fault of the method.
+        let chance = 4.0 * measured.deviation / (ROWS as f64).sqrt();
+        assert!(measured.error.abs() <= chance + 1e-5, "{entropy}: {measured:?}");
+        measured
+    });
+    // The rest as one outcome is not: it has the divergence within the rest missing.
+    assert!(all.iter().skip(1).all(|it| it.error_without_sample < -1e-3), "{all:?}");
 }
 
 /// The table of docs/training.md.
@@ -92,9 +110,24 @@ fn measure(entropy: f64, off: f32, rows: usize, seed: u64) -> Measured {
 #[ignore = "minutes"]
 fn errors_by_entropy() {
     let rows = std::env::var("LIGHTGLM_ROWS").map_or(64, |rows| rows.parse().unwrap());
-    for entropy in [0.5, 2.0, 4.0, 6.0, 8.0] {
+    for entropy in [0.5, 2.0, 4.0, 6.0, 8.0, 11.0] {
         for off in [0.5, 1.0] {
-            println!("entropy {entropy}, off by {off}: {:.6?}", measure(entropy, off, rows, 7));
+            let Measured {
+                mean,
+                error,
+                deviation,
+                error_without_sample,
+                bytes_per_row,
+                seconds_per_row,
+                likeliest,
+                drawn,
+                tail,
+            } = measure(entropy, off, rows, 7);
+            println!(
+                "| {entropy} | {off} | {likeliest:.0} + {drawn:.0} | {tail:.4} | {bytes_per_row:.1} | {mean:.4} | \
+                 {error:.6} | {deviation:.5} | {error_without_sample:.5} | {:.1} ms |",
+                seconds_per_row * 1e3
+            );
         }
     }
 }

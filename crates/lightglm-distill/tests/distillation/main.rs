@@ -2,9 +2,13 @@
 //! teachers that were asked once.
 
 mod cache_accuracy;
+mod cache_files;
+mod cache_fuzz;
+mod cache_training;
 mod conformance;
 mod definition;
 mod fixture;
 mod memory;
 mod refusals;
 mod synthetic;
+mod text;

@@ -3,14 +3,14 @@
 use lightglm_testkit::SplitMix;
 
 /// A number of a normal distribution, near enough.
-pub fn normal(random: &mut SplitMix) -> f32 {
+pub(crate) fn normal(random: &mut SplitMix) -> f32 {
     // Twelve uniform numbers have variance 4 together.
     (0..12).map(|_| random.next_f32()).sum::<f32>() / 2.0
 }
 
 /// Teacher's logits `[vocab_size]` whose softmax has this entropy in nats: a power law over tokens in an order of
 /// chance, each moved by half a nat or so.
-pub fn zipf(vocab_size: usize, entropy: f64, random: &mut SplitMix) -> Vec<f32> {
+pub(crate) fn zipf(vocab_size: usize, entropy: f64, random: &mut SplitMix) -> Vec<f32> {
     let mut ids: Vec<usize> = (0..vocab_size).collect();
     for at in (1..vocab_size).rev() {
         ids.swap(at, random.below(at + 1));
@@ -31,7 +31,7 @@ pub fn zipf(vocab_size: usize, entropy: f64, random: &mut SplitMix) -> Vec<f32> 
 }
 
 /// A student that has not quite learnt it: less sure, and every logit moved by about `off`.
-pub fn student(teacher: &[f32], off: f32, random: &mut SplitMix) -> Vec<f32> {
+pub(crate) fn student(teacher: &[f32], off: f32, random: &mut SplitMix) -> Vec<f32> {
     teacher.iter().map(|logit| 0.95 * logit + off * normal(random)).collect()
 }
 
@@ -50,7 +50,7 @@ fn entropy_of(logits: &[f32]) -> f64 {
 }
 
 /// `KL(teacher || student)` in f64.
-pub fn forward_kl(teacher: &[f32], student: &[f32]) -> f64 {
+pub(crate) fn forward_kl(teacher: &[f32], student: &[f32]) -> f64 {
     let pairs = log_softmax(teacher).into_iter().zip(log_softmax(student));
     pairs.filter(|(p, _)| p.is_finite()).map(|(p, q)| p.exp() * (p - q)).sum()
 }
