@@ -17,6 +17,9 @@
 //! A divergence and its derivative are computed a row at a time: beside the student's logits, which the graph
 //! holds, and what the teacher gave, training holds one tensor of their size, the gradient.
 //!
+//! A teacher is asked about each batch ([`LiveTeacher`]) or once about all of a text: [`fill_cache`] writes what it says,
+//! 300 bytes a token at most, and [`CachedTeacher`] reads it.
+//!
 //! It knows no decoder, no tokenizer and no training loop.
 
 mod cache;

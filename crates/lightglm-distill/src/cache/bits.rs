@@ -42,11 +42,6 @@ impl BitWriter {
         self.bits(x, x.ilog2());
     }
 
-    /// Bits so far.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// What was written, the last byte filled up with zeros.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -113,7 +108,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// Whether all is read but the zeros that fill the last byte up.
-    pub(super) fn is_done(mut self) -> bool {
+    pub(super) fn ends_here(mut self) -> bool {
         let left = self.bytes.len() * 8 - self.at;
         left < 8 && self.bits(left as u32) == Some(0)
     }

@@ -10,7 +10,8 @@
 //! Steps of the square root make the expected error of each probability as large as its root, so a likely token is
 //! stored to more digits than an unlikely one, as a forward divergence needs it.
 //!
-//! The drawn tokens', as shares of the tail: `share_level = round(-16 ln share)`, and a last level for nothing.
+//! The drawn tokens', as shares of the tail: `share_level = round(-16 ln share) - least level`, and a last level for
+//! shares that are less than `e^-16` of the largest, which count as nothing.
 
 /// What rounding to levels may add to a row's divergence, as a standard deviation for a student that is 1 nat off.
 const ROUNDING: f64 = 2e-4;
@@ -44,25 +45,30 @@ pub(super) fn log_probs(levels: &[u64], precision: u32, log_tail: f32) -> Vec<f3
 /// Levels of a share to a nat.
 const SHARE_STEPS: f64 = 16.0;
 
-/// Bits of a share's level.
-pub(super) const SHARE_BITS: u32 = 12;
+/// Bits of a share's level above the least, whatever it is: how many draws have room must not hang on what is drawn.
+pub(super) const SHARE_BITS: u32 = 8;
 
-/// The level that means a share of nothing.
+/// The level of nothing.
 const NO_SHARE: u64 = (1 << SHARE_BITS) - 1;
 
+/// Bits of the least level.
+pub(super) const LEAST_BITS: u32 = 12;
+
+/// The least level of a tail, by the logarithm of its largest share.
+pub(super) fn least_level(log_share: f64) -> u64 {
+    // A cast keeps to the type's range.
+    ((-log_share * SHARE_STEPS).floor() as u64).min((1 << LEAST_BITS) - 1)
+}
+
 /// The level of a share of the tail, by its logarithm.
-pub(super) fn share_level(log_share: f64) -> u64 {
-    match log_share == f64::NEG_INFINITY {
-        true => NO_SHARE,
-        // A cast keeps to the type's range.
-        false => ((-log_share * SHARE_STEPS).round() as u64).min(NO_SHARE - 1),
-    }
+pub(super) fn share_level(log_share: f64, least: u64) -> u64 {
+    ((-log_share * SHARE_STEPS).round() as u64).saturating_sub(least).min(NO_SHARE)
 }
 
 /// The logarithm of the share that a level means.
-pub(super) fn log_share(level: u64) -> f64 {
+pub(super) fn log_share(level: u64, least: u64) -> f64 {
     match level >= NO_SHARE {
         true => f64::NEG_INFINITY,
-        false => -(level as f64) / SHARE_STEPS,
+        false => -((least + level) as f64) / SHARE_STEPS,
     }
 }

@@ -64,13 +64,15 @@ impl Probabilities {
         }
         let least = least_size(self.len() - exact.len());
         let mut begins = vec![0.0_f64; CLASSES + 1];
+        let mut largest = 0.0_f32;
         for (_, weight) in self.others(exact) {
             begins[class(weight) + 1] += f64::from(weight) / mass + least;
+            largest = largest.max(weight);
         }
         for at in 1..begins.len() {
             begins[at] += begins[at - 1];
         }
-        Some(Tail { row: self, exact, mass, least, begins })
+        Some(Tail { row: self, exact, mass, least, largest: f64::from(largest) / mass, begins })
     }
 }
 
@@ -102,12 +104,14 @@ pub(super) struct Tail<'a> {
     /// Of all their weights.
     mass: f64,
     least: f64,
+    /// The largest share.
+    pub(super) largest: f64,
     /// Where each class begins, and where the last ends.
     begins: Vec<f64>,
 }
 
 impl Tail<'_> {
-    /// About `count` tokens, which ascend: those at points of equal distances, the first `start` (0 to 1) of a distance
+    /// `count` tokens (or one more or less, by rounding), which ascend: those at points of equal distances, the first `start` (0 to 1) of a distance
     /// behind the beginning. So each token is drawn as often on average over starts as its length says, and likely
     /// and unlikely ones evenly every time. One that is longer than a distance may be there twice.
     ///

@@ -1,7 +1,7 @@
 //! Which of a row's tokens are stored with their probabilities, and how many are drawn from the others.
 
 use super::bits::{best_rice, exp_golomb_bits};
-use super::levels::{level, precision};
+use super::levels::{SHARE_BITS, level, precision};
 use super::probabilities::Probabilities;
 use super::row_code::{FIXED_BITS, ID_ORDERS, MOST_TOKENS};
 
@@ -58,7 +58,7 @@ pub(super) fn select(row: &Probabilities, budget_bits: usize) -> Selection {
 
 impl Selection {
     /// Whether more draws would be of no use.
-    pub(super) fn is_enough(&self) -> bool {
+    fn is_enough(&self) -> bool {
         self.variance <= ENOUGH * ENOUGH
     }
 }
@@ -96,7 +96,7 @@ fn candidate(
         tail,
         draws,
         variance: tail_squared / draws as f64,
-        bits: bits + (draw_bits(draws, row.len()) * draws as f64) as usize,
+        bits: bits + drawn_bits(draws, row.len()),
     })
 }
 
@@ -109,15 +109,26 @@ fn exact_bits(row: &Probabilities, exact: &[u32]) -> usize {
     best_rice(gaps(exact), ID_ORDERS).1 + levels.sum::<usize>()
 }
 
-/// About how many bits each of so many drawn tokens needs: a share, and the best code for random distances.
-fn draw_bits(draws: usize, vocab_size: usize) -> f64 {
-    (vocab_size as f64 / draws as f64).max(1.0).log2() + 1.5 + 7.5
+/// The most that so many drawn tokens need, their distances and shares. Not what they do need: the number of draws must
+/// not hang on which tokens are drawn, or those whose code is short would be preferred.
+fn drawn_bits(draws: usize, vocab_size: usize) -> usize {
+    // The distances add up to a token at most.
+    let distances = |order: u32| draws * (1 + order as usize) + (vocab_size >> order);
+    let least = (0..ID_ORDERS).map(distances).min().unwrap_or_default();
+    least + draws * SHARE_BITS as usize
 }
 
-/// About how many draws have room.
+/// The most draws that have room.
 fn draws_in(room: usize, vocab_size: usize) -> usize {
-    let in_room = |guess: usize| (room as f64 / draw_bits(guess.max(1), vocab_size)) as usize;
-    in_room(in_room(in_room(64)))
+    let (mut fits, mut too_many) = (0, MOST_TOKENS + 1);
+    while fits + 1 < too_many {
+        let middle = usize::midpoint(fits, too_many);
+        match drawn_bits(middle, vocab_size) <= room {
+            true => fits = middle,
+            false => too_many = middle,
+        }
+    }
+    fits
 }
 
 /// How far each of ascending numbers is from the one before, the first from 0.

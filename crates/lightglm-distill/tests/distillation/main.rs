@@ -4,6 +4,7 @@
 mod cache_accuracy;
 mod cache_files;
 mod cache_fuzz;
+mod cache_rows;
 mod cache_training;
 mod conformance;
 mod definition;

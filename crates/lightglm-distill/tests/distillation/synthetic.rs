@@ -20,7 +20,7 @@ pub(crate) fn zipf(vocab_size: usize, entropy: f64, random: &mut SplitMix) -> Ve
         logits[id] = -((rank + 1) as f32).ln() + 0.5 * normal(random);
     }
     let (mut low, mut high) = (0.05_f64, 50.0_f64);
-    for _ in 0..24 {
+    for _ in 0..14 {
         let middle = (low * high).sqrt();
         match entropy_of(&scaled(&logits, middle)) > entropy {
             true => low = middle,
