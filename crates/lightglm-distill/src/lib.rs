@@ -17,12 +17,15 @@
 //! A divergence and its derivative are computed a row at a time: beside the student's logits, which the graph
 //! holds, and what the teacher gave, training holds one tensor of their size, the gradient.
 //!
+//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs.
+//!
 //! It knows no decoder, no tokenizer and no training loop.
 
 mod distillation;
 mod divergence;
 mod error;
 mod row_divergence;
+pub mod student;
 mod teacher;
 mod teacher_rows;
 
