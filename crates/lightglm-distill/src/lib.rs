@@ -20,6 +20,8 @@
 //! A teacher is asked about each batch ([`LiveTeacher`]) or once about all of a text: [`fill_cache`] writes what it says,
 //! 300 bytes a token at most, and [`CachedTeacher`] reads it.
 //!
+//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs.
+//!
 //! It knows no decoder, no tokenizer and no training loop.
 
 mod cache;
@@ -27,6 +29,7 @@ mod distillation;
 mod divergence;
 mod error;
 mod row_divergence;
+pub mod student;
 mod tail_sample;
 mod teacher;
 mod teacher_rows;

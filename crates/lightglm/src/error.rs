@@ -308,10 +308,28 @@ pub enum Error {
     /// Predictions could not be scored.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// A model cannot be cut.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Prune(#[from] crate::prune::PruneError),
+    /// A teacher has no such student.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Student(lightglm_distill::student::StudentError),
     /// A file of expectations cannot be compared with.
     #[cfg(feature = "train")]
     #[error(transparent)]
     Expected(#[from] crate::verify::ExpectedError),
+}
+
+#[cfg(feature = "train")]
+impl From<lightglm_distill::student::StudentError> for Error {
+    fn from(error: lightglm_distill::student::StudentError) -> Self {
+        match error {
+            lightglm_distill::student::StudentError::Weights(error) => Self::Weights(error),
+            error => Self::Student(error),
+        }
+    }
 }
 
 fn gigabytes(bytes: u64) -> String {
