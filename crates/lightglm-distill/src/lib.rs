@@ -17,11 +17,15 @@
 //! A divergence and its derivative are computed a row at a time: beside the student's logits, which the graph
 //! holds, and what the teacher gave, training holds one tensor of their size, the gradient.
 //!
+//! [`Matched`] is a student that learns what a teacher computes inside as well: hidden states, through projections that
+//! are learnt with it, and what attention relates. It is trained like any `TrainableLm`, towards any objective of logits.
+//!
 //! It knows no decoder, no tokenizer and no training loop.
 
 mod distillation;
 mod divergence;
 mod error;
+mod matching;
 mod row_divergence;
 mod teacher;
 mod teacher_rows;
@@ -29,5 +33,9 @@ mod teacher_rows;
 pub use distillation::Distillation;
 pub use divergence::Divergence;
 pub use error::DistillError;
+pub use matching::{
+    HiddenMatching, LayerMap, LiveStates, Matched, Matching, ModelShape, Positions, Relation,
+    RelationMatching, Relations, StateDistance, StateRows, TeacherStates, Widths,
+};
 pub use teacher::{LiveTeacher, Teacher};
 pub use teacher_rows::{TeacherRows, TopRow};

@@ -3,5 +3,8 @@
 mod conformance;
 mod definition;
 mod fixture;
+mod matching;
 mod memory;
 mod refusals;
+mod relations;
+mod state_distance;
