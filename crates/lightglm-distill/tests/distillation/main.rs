@@ -6,5 +6,6 @@ mod fixture;
 mod matching;
 mod memory;
 mod refusals;
+mod relation_memory;
 mod relations;
 mod state_distance;
