@@ -8,6 +8,7 @@ mod conformance;
 mod golden;
 mod lora;
 mod master_weights;
+mod matching;
 mod merge;
 mod mixed_precision;
 mod peft;
