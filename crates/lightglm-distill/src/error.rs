@@ -65,4 +65,10 @@ pub enum DistillError {
         /// The objective's.
         wanted: f64,
     },
+    /// A recorded teacher was not asked about a row.
+    #[error("row {row} of the batch: the teacher was not asked about it")]
+    Unrecorded {
+        /// Its place in the batch.
+        row: usize,
+    },
 }

@@ -22,6 +22,7 @@
 mod distillation;
 mod divergence;
 mod error;
+mod recorded_teacher;
 mod row_divergence;
 mod teacher;
 mod teacher_rows;
@@ -29,5 +30,6 @@ mod teacher_rows;
 pub use distillation::Distillation;
 pub use divergence::Divergence;
 pub use error::DistillError;
+pub use recorded_teacher::RecordedTeacher;
 pub use teacher::{LiveTeacher, Teacher};
 pub use teacher_rows::{TeacherRows, TopRow};

@@ -4,4 +4,5 @@ mod conformance;
 mod definition;
 mod fixture;
 mod memory;
+mod recorded;
 mod refusals;
