@@ -120,4 +120,10 @@ pub enum DistillError {
         /// How many there are.
         blocks: usize,
     },
+    /// A recorded teacher was not asked about a row.
+    #[error("row {row} of the batch: the teacher was not asked about it")]
+    Unrecorded {
+        /// Its place in the batch.
+        row: usize,
+    },
 }

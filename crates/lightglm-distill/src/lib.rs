@@ -31,6 +31,7 @@ mod distillation;
 mod divergence;
 mod error;
 mod matching;
+mod recorded_teacher;
 mod row_divergence;
 pub mod student;
 mod tail_sample;
@@ -48,6 +49,7 @@ pub use matching::{
     HiddenMatching, LayerMap, LiveStates, Matched, Matching, ModelShape, Positions, Relation,
     RelationMatching, Relations, StateDistance, StateRows, TeacherStates, Widths,
 };
+pub use recorded_teacher::RecordedTeacher;
 pub use tail_sample::TailSample;
 pub use teacher::{LiveTeacher, Teacher};
 pub use teacher_rows::{TeacherRows, TopRow};

@@ -11,6 +11,7 @@ mod definition;
 mod fixture;
 mod matching;
 mod memory;
+mod recorded;
 mod refusals;
 mod relation_memory;
 mod relations;

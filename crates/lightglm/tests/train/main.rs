@@ -5,6 +5,8 @@ mod adapters_as_brought;
 mod chatglm;
 mod checkpoint_folder;
 mod conformance;
+mod distill;
+mod generations;
 mod golden;
 mod lora;
 mod master_weights;
@@ -16,4 +18,6 @@ mod peft_llama;
 mod qat_model;
 mod qlora;
 mod refusals;
+#[cfg(feature = "teacher-server")]
+mod server_teacher;
 mod training_model;
