@@ -33,6 +33,7 @@ mod python_json;
 mod safetensors_writer;
 mod selected_kv;
 mod slice_linear;
+mod taps;
 mod training;
 mod weights;
 
@@ -56,6 +57,7 @@ pub use safetensors_writer::{
 };
 pub use selected_kv::{PageBudget, SelectedKvLayer};
 pub use slice_linear::{SliceError, SliceLinear};
+pub use taps::{Tap, TapObjective};
 pub use training::{Activations, GradientSums, LabelledSpan, Objective, TrainableLm};
 pub use weights::{
     QUANTIZATION_KEY, StoredTensor, TensorView, WeightDtype, WeightError, WeightSource,

@@ -5,6 +5,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::kv_cache::{KvCache, KvCacheError, SequenceId};
+use crate::taps::Tap;
 
 /// Which rows of a span's logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,14 @@ pub enum LmError {
     /// The cache refused.
     #[error(transparent)]
     Cache(#[from] KvCacheError),
+    /// What the model is trained towards looks at a place that the model does not have, or does not show.
+    #[error("objective: there is no {tap:?} in a model of {blocks} blocks")]
+    Tap {
+        /// The place.
+        tap: Tap,
+        /// The model's blocks, of those that it shows.
+        blocks: usize,
+    },
     /// What the model is trained towards has no answer for the batch.
     #[error("objective: {reason}")]
     Objective {

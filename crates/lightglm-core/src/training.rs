@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use crate::lm::LmError;
+use crate::taps::TapObjective;
 
 /// A sequence to learn from. Spans stand packed in a batch, and each attends to itself alone.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,13 @@ pub trait Objective<B: Backend> {
         logits: Tensor<B, 2>,
         batch: &[LabelledSpan<'_>],
     ) -> Result<Tensor<B, 1>, LmError>;
+
+    /// What the objective makes of values inside of the model; if `None`, the logits are all it looks at.
+    ///
+    /// A model that cannot show a place refuses it ([`LmError::Tap`]).
+    fn taps(&self) -> Option<&dyn TapObjective<B>> {
+        None
+    }
 }
 
 /// How much of a forward pass is kept for the backward pass.

@@ -17,17 +17,39 @@
 //! A divergence and its derivative are computed a row at a time: beside the student's logits, which the graph
 //! holds, and what the teacher gave, training holds one tensor of their size, the gradient.
 //!
+//!
+//! 300 bytes a token at most, and [`CachedTeacher`] reads it.
+//! A teacher is asked about each batch ([`LiveTeacher`]) or once about all of a text: [`fill_cache`] writes what it says,
+//! [`Matched`] is a student that learns what a teacher computes inside as well: hidden states, through projections that
+//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs.
+//! are learnt with it, and what attention relates. It is trained like any `TrainableLm`, towards any objective of logits.
+//!
 //! It knows no decoder, no tokenizer and no training loop.
 
+mod cache;
 mod distillation;
 mod divergence;
 mod error;
+mod matching;
+mod recorded_teacher;
 mod row_divergence;
+pub mod student;
+mod tail_sample;
 mod teacher;
 mod teacher_rows;
 
+pub use cache::{
+    CacheHeader, CachedTeacher, FillProgress, Resumed, TeacherCache, TeacherCacheError,
+    TeacherCacheWriter, fill_cache, text_hash,
+};
 pub use distillation::Distillation;
 pub use divergence::Divergence;
 pub use error::DistillError;
+pub use matching::{
+    HiddenMatching, LayerMap, LiveStates, Matched, Matching, ModelShape, Positions, Relation,
+    RelationMatching, Relations, StateDistance, StateRows, TeacherStates, Widths,
+};
+pub use recorded_teacher::RecordedTeacher;
+pub use tail_sample::TailSample;
 pub use teacher::{LiveTeacher, Teacher};
 pub use teacher_rows::{TeacherRows, TopRow};

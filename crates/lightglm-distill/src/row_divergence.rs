@@ -2,7 +2,7 @@
 
 use lightglm_core::{exp_nonpositive, max_of};
 
-use crate::divergence::{Outcome, Term, Terms};
+use crate::divergence::{Outcome, Term, Terms, weighted_log_ratio};
 use crate::teacher_rows::TopRow;
 
 /// What a teacher says of one row.
@@ -112,6 +112,28 @@ fn scan_top<T: Terms>(
     (Scanned { student, loss, flow }, tail_flow, log_tail_sum)
 }
 
+/// What the tokens drawn from the others add to [`scan_top`], where the divergence can make use of them; the flow is
+/// that within the rest, of the student's shares of it.
+fn drawn<'a, T: Terms>(
+    teacher: &'a TopRow,
+    student: LogSoftmax,
+    log_tail_sum: f32,
+    logits: &'a [f32],
+) -> impl Iterator<Item = (usize, Term)> + 'a {
+    // A student without a rest is infinitely far already.
+    let sample = teacher.sample().filter(|_| T::HAS_CHAIN_RULE && log_tail_sum.is_finite());
+    let mass = exp_nonpositive(teacher.log_tail());
+    sample.into_iter().flat_map(move |sample| {
+        let shares = sample.ids().iter().zip(sample.log_shares()).zip(sample.weights());
+        shares.map(move |((&id, &log_p), &weight)| {
+            let log_q = student.shifted(logits[id as usize]) - log_tail_sum;
+            let Outcome { p, q, .. } = outcome(log_p, log_q);
+            let value = mass * weight * (weighted_log_ratio(p, log_p, log_q) + q - p);
+            (id as usize, Term { value, flow: mass * weight * (q - p) })
+        })
+    })
+}
+
 /// The divergence of a row in nats: `logits: [V]`, the student's.
 pub(crate) fn row_loss<T: Terms>(
     terms: &T,
@@ -121,7 +143,12 @@ pub(crate) fn row_loss<T: Terms>(
 ) -> f32 {
     let scanned = match teacher {
         Row::Logits(teacher) => scan_logits(terms, teacher, logits, temperature).1,
-        Row::Top(top) => scan_top(terms, top, logits, temperature).0,
+        Row::Top(top) => {
+            let (mut scanned, _, log_tail_sum) = scan_top(terms, top, logits, temperature);
+            let within = drawn::<T>(top, scanned.student, log_tail_sum, logits);
+            scanned.loss += within.map(|(_, term)| f64::from(term.value)).sum::<f64>();
+            scanned
+        }
     };
     scanned.loss as f32
 }
@@ -149,10 +176,16 @@ pub(crate) fn row_gradient<T: Terms>(
             let (Scanned { student, flow: all, .. }, tail_flow, log_tail_sum) =
                 scan_top(terms, top, logits, temperature);
             let all = all as f32;
+            let within = || drawn::<T>(top, student, log_tail_sum, logits);
+            let within_flow: f64 = within().map(|(_, term)| f64::from(term.flow)).sum();
+            let tail_flow = (f64::from(tail_flow) - within_flow) as f32;
             // The others share what their outcome gets as the student shares its mass among them.
             for (out, &logit) in gradient.iter_mut().zip(logits) {
                 let share = exp_nonpositive(student.shifted(logit) - log_tail_sum);
                 *out = scale * (share * tail_flow - exp_nonpositive(student.log(logit)) * all);
+            }
+            for (id, term) in within() {
+                gradient[id] += scale * term.flow;
             }
             for (&id, &log_p) in top.ids().iter().zip(top.log_probs()) {
                 let outcome = outcome(log_p, student.log(logits[id as usize]));

@@ -2,6 +2,7 @@
 
 use crate::error::DistillError;
 use crate::row_divergence::Row;
+use crate::tail_sample::TailSample;
 
 /// What a teacher says of the labelled tokens of a batch: a distribution for each.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,10 @@ impl TeacherRows {
             // They ascend.
             if let Some(last) = top.ids.last().filter(|last| **last as usize >= vocab_size) {
                 return wrong(format!("token {last} is not below {vocab_size}"));
+            }
+            let drawn = top.sample.iter().flat_map(|sample| sample.ids().last());
+            if let Some(last) = drawn.copied().find(|last| *last as usize >= vocab_size) {
+                return wrong(format!("token {last} of its sample is not below {vocab_size}"));
             }
             if top.ids.len() == vocab_size && top.log_tail.exp() > 1e-3 {
                 return wrong("it has all tokens, and a rest".to_owned());
@@ -106,6 +111,14 @@ impl TeacherRows {
         }
     }
 
+    /// The logits `[R, V]`, where the distributions are whole.
+    pub(crate) fn whole(&self) -> Option<&[f32]> {
+        match &self.0 {
+            Rows::Logits { logits, .. } => Some(logits),
+            Rows::Top { .. } => None,
+        }
+    }
+
     pub(crate) fn row(&self, row: usize) -> Row<'_> {
         match &self.0 {
             Rows::Logits { logits, vocab_size } => {
@@ -131,6 +144,7 @@ pub struct TopRow {
     ids: Vec<u32>,
     log_probs: Vec<f32>,
     log_tail: f32,
+    sample: Option<TailSample>,
 }
 
 impl TopRow {
@@ -155,7 +169,33 @@ impl TopRow {
             return Err(wrong("its probabilities are more than 1 together"));
         }
         let log_tail = (1.0 - together).max(0.0).ln() as f32;
-        Ok(Self { ids, log_probs, log_tail })
+        Ok(Self { ids, log_probs, log_tail, sample: None })
+    }
+
+    /// The same with `log_tail` as it was stored: what is missing to 1 is too coarse where almost nothing is.
+    pub(crate) fn with_log_tail(mut self, log_tail: f32) -> Result<Self, DistillError> {
+        if (log_tail.exp() - self.log_tail.exp()).abs() > 1e-3 || log_tail.is_nan() {
+            let reason = "its probabilities and the rest are not 1 together".to_owned();
+            return Err(DistillError::TopRow { row: 0, reason });
+        }
+        self.log_tail = log_tail;
+        Ok(self)
+    }
+
+    /// With tokens that stand for the others.
+    ///
+    /// # Errors
+    /// [`DistillError::TopRow`] where one of them is among the likeliest, or nothing is left for them.
+    pub fn with_sample(mut self, sample: TailSample) -> Result<Self, DistillError> {
+        let wrong = |reason: String| DistillError::TopRow { row: 0, reason };
+        if self.log_tail == f32::NEG_INFINITY {
+            return Err(wrong("it has a sample of nothing".to_owned()));
+        }
+        if let Some(id) = sample.ids().iter().find(|id| self.ids.binary_search(id).is_ok()) {
+            return Err(wrong(format!("token {id} is in its sample and among the likeliest")));
+        }
+        self.sample = Some(sample);
+        Ok(self)
     }
 
     /// The `k` likeliest tokens of `logits: [V]` at `temperature`; of equals the first.
@@ -185,7 +225,7 @@ impl TopRow {
         let tail: f64 = others.map(|(_, logit)| exp(*logit)).sum();
         let log = |logit: f32| ((f64::from(logit) - largest) / temperature - sum.ln()) as f32;
         let log_probs = order.iter().map(|id| log(logits[*id as usize])).collect();
-        Ok(Self { log_probs, log_tail: (tail / sum).ln() as f32, ids: order })
+        Ok(Self { log_probs, log_tail: (tail / sum).ln() as f32, ids: order, sample: None })
     }
 
     /// The tokens, which ascend.
@@ -201,5 +241,10 @@ impl TopRow {
     /// The logarithm of what all others have together; minus infinity for nothing.
     pub fn log_tail(&self) -> f32 {
         self.log_tail
+    }
+
+    /// The tokens that stand for the others, where some were drawn.
+    pub fn sample(&self) -> Option<&TailSample> {
+        self.sample.as_ref()
     }
 }

@@ -33,6 +33,10 @@ impl<B: AutodiffBackend> BigramLm<B> {
         batch: &[LabelledSpan<'_>],
         objective: &dyn Objective<B>,
     ) -> Result<Option<Tensor<B, 1>>, LmError> {
+        let tapped = objective.taps().and_then(|objective| objective.taps().first().copied());
+        if let Some(tap) = tapped {
+            return Err(LmError::Tap { tap, blocks: 0 });
+        }
         let vocab_size = self.table.dims()[0];
         let mut ids = Vec::new();
         for span in batch {

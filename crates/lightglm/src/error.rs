@@ -253,6 +253,36 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Tokenize(#[from] lightglm_train::data::TokenizeError),
+    /// Nothing can be learnt from the teacher so.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Distill(#[from] lightglm_distill::DistillError),
+    /// A teacher's vocabulary has as many tokens as the student's, but others.
+    #[cfg(feature = "train")]
+    #[error(
+        "token {token} is {teacher:?} of the teacher and {student:?} of the student: they need one vocabulary"
+    )]
+    TeacherVocabulary {
+        /// The first token that differs.
+        token: u32,
+        /// What it is to the teacher.
+        teacher: String,
+        /// What it is to the student.
+        student: String,
+    },
+    /// A file of a teacher's answers cannot be begun or gone on with.
+    #[cfg(feature = "train")]
+    #[error("{}: {reason}", file.display())]
+    AnswersFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A teacher's server could not be asked, or answered with something else.
+    #[cfg(feature = "teacher-server")]
+    #[error(transparent)]
+    TeacherServer(#[from] crate::training::server_teacher::ServerTeacherError),
     /// Training could not begin, or failed.
     #[cfg(feature = "train")]
     #[error(transparent)]
@@ -308,10 +338,28 @@ pub enum Error {
     /// Predictions could not be scored.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// A model cannot be cut.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Prune(#[from] crate::prune::PruneError),
+    /// A teacher has no such student.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Student(lightglm_distill::student::StudentError),
     /// A file of expectations cannot be compared with.
     #[cfg(feature = "train")]
     #[error(transparent)]
     Expected(#[from] crate::verify::ExpectedError),
+}
+
+#[cfg(feature = "train")]
+impl From<lightglm_distill::student::StudentError> for Error {
+    fn from(error: lightglm_distill::student::StudentError) -> Self {
+        match error {
+            lightglm_distill::student::StudentError::Weights(error) => Self::Weights(error),
+            error => Self::Student(error),
+        }
+    }
 }
 
 fn gigabytes(bytes: u64) -> String {

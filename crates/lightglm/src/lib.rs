@@ -35,9 +35,10 @@
 //! ```
 //!
 //! Adapters from a company's own rows, and quantization-aware training, are in `training` (feature
-//! `train`); folders of packed weights in [`quantize`], with adapters in them in [`merge`]; quality as a
-//! number in [`evaluate`]; models that read only what a token needs in [`sparse`]; vectors of texts, for
-//! programs that look things up, in [`embedding`].
+//! `train`), students cut out of a teacher in `prune` (the same feature); folders of packed weights in
+//! [`quantize`], with adapters in them in [`merge`]; quality as a number in [`evaluate`]; models that read
+//! only what a token needs in [`sparse`]; vectors of texts, for programs that look things up, in
+//! [`embedding`].
 //!
 //! | feature | adds |
 //! |---|---|
@@ -64,6 +65,8 @@ mod model;
 mod model_folder;
 mod new_folder;
 mod progress;
+#[cfg(feature = "train")]
+pub mod prune;
 pub mod quantize;
 #[cfg(feature = "serve")]
 pub mod server;

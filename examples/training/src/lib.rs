@@ -4,6 +4,7 @@
 //! chat does not compile training.
 
 pub mod loss_plot;
+pub mod plan_table;
 pub mod row_args;
 pub mod tiny;
 pub mod training_args;

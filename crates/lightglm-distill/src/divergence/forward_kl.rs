@@ -8,6 +8,8 @@ use super::{Outcome, Term, Terms, weighted_log_ratio};
 pub(crate) struct ForwardKl;
 
 impl Terms for ForwardKl {
+    const HAS_CHAIN_RULE: bool = true;
+
     #[inline]
     fn term(&self, Outcome { p, log_p, log_q, .. }: Outcome) -> Term {
         Term { value: weighted_log_ratio(p, log_p, log_q), flow: -p }

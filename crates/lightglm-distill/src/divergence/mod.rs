@@ -67,6 +67,10 @@ pub(crate) struct Term {
 
 /// `f` of a divergence.
 pub(crate) trait Terms {
+    /// Whether the divergence is that of coarser outcomes and, weighed with the teacher's mass, those within them: then
+    /// a sample of the rest says what is within.
+    const HAS_CHAIN_RULE: bool = false;
+
     fn term(&self, outcome: Outcome) -> Term;
 }
 

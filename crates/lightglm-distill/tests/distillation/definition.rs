@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{LabelledSpan, LmError, Objective};
-use lightglm_distill::{Distillation, Divergence, Teacher, TeacherRows, TopRow};
+use lightglm_distill::{Distillation, Divergence, TailSample, Teacher, TeacherRows, TopRow};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -166,6 +166,47 @@ proptest! {
         for divergence in all() {
             check(divergence, &rows, &student, temperature, &|q| {
                 defined(divergence, &p, &coarse(q, &ids))
+            });
+        }
+    }
+
+    /// Tokens drawn from the others stand for them in the forward divergence, and nowhere else.
+    #[test]
+    fn a_sampled_tail_has_its_own_definition(
+        (teacher, student) in pair(),
+        k in 0_usize..45,
+        drawn in vec(0_usize..1000, 1..20),
+        temperature in prop_oneof![Just(1.0), 0.5_f64..4.0],
+    ) {
+        let top = TopRow::of_logits(&teacher, k, temperature).unwrap();
+        let ids = top.ids().to_vec();
+        let others: Vec<u32> = (0..teacher.len() as u32).filter(|v| !ids.contains(v)).collect();
+        prop_assume!(!others.is_empty());
+        let mut drawn: Vec<u32> = drawn.iter().map(|at| others[at % others.len()]).collect();
+        drawn.sort_unstable();
+        let p = softmax(&f64s(&teacher), temperature);
+        let tail = others.iter().map(|v| p[*v as usize]).sum::<f64>();
+        let shares: Vec<f64> = drawn.iter().map(|v| p[*v as usize] / tail).collect();
+        // Any weights: what is stored is what counts.
+        let weights: Vec<f32> = drawn.iter().map(|v| 0.5 + (v % 3) as f32).collect();
+        let logs = shares.iter().map(|share| share.ln() as f32).collect();
+        let sample = TailSample::new(drawn.clone(), logs, weights.clone()).unwrap();
+        let top = top.with_sample(sample).unwrap();
+        let rows = TeacherRows::top(vec![top], teacher.len(), temperature).unwrap();
+        let stored = coarse(&p, &ids);
+        for divergence in all() {
+            let of_samples = matches!(
+                divergence,
+                Divergence::ForwardKl | Divergence::SkewKl { alpha: 0.0 }
+            );
+            check(divergence, &rows, &student, temperature, &|q| {
+                let whole = defined(divergence, &stored, &coarse(q, &ids));
+                let rest: f64 = others.iter().map(|v| q[*v as usize]).sum();
+                let within = drawn.iter().zip(&shares).zip(&weights).map(|((v, p), weight)| {
+                    let q = q[*v as usize] / rest;
+                    f64::from(*weight) * (p * (p / q).ln() + q - p)
+                });
+                if of_samples { whole + tail * within.sum::<f64>() } else { whole }
             });
         }
     }

@@ -3,7 +3,9 @@
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{LabelledSpan, LmError, Objective};
-use lightglm_distill::{DistillError, Distillation, Divergence, LiveTeacher, TeacherRows, TopRow};
+use lightglm_distill::{
+    DistillError, Distillation, Divergence, LiveTeacher, TailSample, TeacherRows, TopRow,
+};
 
 fn refused(
     vocab_size: usize,
@@ -81,4 +83,30 @@ fn likeliest_tokens_are_checked() {
     let rows = TeacherRows::top(vec![row], 5, 1.0).unwrap();
     let other = Divergence::ForwardKl.losses(&rows, &[0.0; 5], 2.0).unwrap_err();
     assert_eq!(other, DistillError::Temperature { teacher: 1.0, wanted: 2.0 });
+}
+
+#[test]
+fn samples_are_checked() {
+    for (ids, log_shares, weights, words) in [
+        (vec![], vec![], vec![], "no tokens"),
+        (vec![2, 1], vec![-1.0; 2], vec![1.0; 2], "descend"),
+        (vec![1, 1], vec![-1.0], vec![1.0; 2], "other tokens"),
+        (vec![1, 1], vec![-1.0; 2], vec![1.0], "other tokens"),
+        (vec![1], vec![0.5], vec![1.0], "above 1"),
+        (vec![1], vec![f32::NAN], vec![1.0], "or none"),
+        (vec![1], vec![-1.0], vec![0.0], "weight"),
+        (vec![1], vec![-1.0], vec![f32::INFINITY], "weight"),
+    ] {
+        let error = TailSample::new(ids, log_shares, weights).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let sample = TailSample::new(vec![4, 4, 6], vec![-3.0; 3], vec![2.0; 3]).unwrap();
+    let row = TopRow::new(vec![3, 6], vec![-1.0, -2.0]).unwrap();
+    let error = row.with_sample(sample.clone()).unwrap_err().to_string();
+    assert!(error.contains("token 6 is in its sample and among the likeliest"), "{error}");
+    let whole = TopRow::of_logits(&[0.0, 1.0], 2, 1.0).unwrap();
+    assert!(whole.with_sample(sample.clone()).is_err());
+    let row = TopRow::new(vec![3], vec![-1.0]).unwrap().with_sample(sample).unwrap();
+    let beyond = TeacherRows::top(vec![row], 5, 1.0).unwrap_err().to_string();
+    assert_eq!(beyond, "row 0 of the teacher: token 6 of its sample is not below 5");
 }

@@ -45,7 +45,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>> Block<B, L, F> {
         hook: &mut impl ForwardHook<B>,
     ) -> Tensor<B, 2> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        let branch = self.self_attn.forward(normed, step, layer);
+        let branch = self.self_attn.forward(index, normed, step, layer, hook);
         hook.observe(Site::SelfAttnOut(index), &branch);
         let hidden = add_branch(&self.post_self_attn_layernorm, branch, hidden);
         let normed = self.post_attention_layernorm.forward(hidden.clone());

@@ -16,6 +16,7 @@ mod place;
 mod rotary;
 mod self_attention;
 mod swiglu;
+mod taps;
 mod train;
 
 pub use block::Block;

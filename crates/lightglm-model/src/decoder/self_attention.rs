@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use lightglm_core::{KvLayer, Linear};
 use lightglm_kernels::{AttentionShape, AttentionSpan, LmBackend};
 
+use super::forward_hook::{ForwardHook, Site};
 use super::norm::RmsNorm;
 
 /// Projections around attention.
@@ -45,13 +46,15 @@ pub(super) struct StepInputs<'a, B: Backend> {
 }
 
 impl<B: LmBackend, L: Linear<B>> SelfAttention<B, L> {
-    /// `x: [T, D] -> [T, D]`; with `layer` keys and values go through the cache, without it each
+    /// `x: [T, D] -> [T, D]` in block `index`; with `layer` keys and values go through the cache, without it each
     /// span attends to itself alone.
     pub(super) fn forward(
         &self,
+        index: usize,
         x: Tensor<B, 2>,
         step: &StepInputs<'_, B>,
         layer: Option<&mut KvLayer<B>>,
+        hook: &mut impl ForwardHook<B>,
     ) -> Tensor<B, 2> {
         let rotate = |norm: &Option<RmsNorm<B>>, x| {
             let x = match norm {
@@ -63,6 +66,9 @@ impl<B: LmBackend, L: Linear<B>> SelfAttention<B, L> {
         let q = rotate(&self.q_norm, self.q_proj.forward(x.clone()));
         let k = rotate(&self.k_norm, self.k_proj.forward(x.clone()));
         let v = self.v_proj.forward(x);
+        hook.observe(Site::Queries(index), &q);
+        hook.observe(Site::Keys(index), &k);
+        hook.observe(Site::Values(index), &v);
         let shape = AttentionShape {
             heads: self.num_attention_heads,
             kv_heads: self.num_key_value_heads,

@@ -5,12 +5,14 @@ mod error;
 mod event;
 mod metrics_file;
 mod plan;
+mod rows_of_step;
 mod run;
 
 pub use config::{TrainConfig, TrainConfigError};
 pub use error::TrainError;
 pub use event::{StepReport, StopReason, TrainEvent, TrainOutcome};
 pub use metrics_file::MetricsFile;
+pub use rows_of_step::RowsOfStep;
 pub use run::Trainer;
 
 /// An example as token ids.

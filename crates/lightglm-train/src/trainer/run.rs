@@ -18,6 +18,7 @@ use super::config::TrainConfig;
 use super::error::TrainError;
 use super::event::{StepReport, StopReason, TrainEvent, TrainOutcome};
 use super::plan::Plan;
+use super::rows_of_step::RowsOfStep;
 use crate::checkpoint::{CheckpointFolder, RunState, TrainCheckpointError};
 use crate::lora::DropoutSeed;
 use crate::optimizer::{AdamW, clip_factor, global_norm};
@@ -33,6 +34,7 @@ pub struct Trainer<'a, B: AutodiffBackend> {
     validation: &'a [TokenizedExample],
     dropout: Option<DropoutSeed>,
     checkpoints: Option<(&'a CheckpointFolder, bool)>,
+    settings: String,
 }
 
 /// What changes from step to step.
@@ -47,7 +49,8 @@ struct Run<B: AutodiffBackend, M> {
 impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
     /// Training towards `objective`.
     pub fn new(config: &'a TrainConfig, objective: &'a dyn Objective<B>) -> Self {
-        Self { config, objective, validation: &[], dropout: None, checkpoints: None }
+        let settings = String::new();
+        Self { config, objective, validation: &[], dropout: None, checkpoints: None, settings }
     }
 
     /// Examples that are scored and not learnt.
@@ -71,6 +74,14 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         self
     }
 
+    /// What decides the numbers of a run beside configuration and examples: an objective's settings, or those of
+    /// what makes the rows of a step. A checkpoint of other settings is not resumed.
+    #[must_use]
+    pub fn with_settings(mut self, settings: impl Into<String>) -> Self {
+        self.settings = settings.into();
+        self
+    }
+
     /// Trains `model` on `examples`. `watch` hears of everything and can end the run.
     ///
     /// # Errors
@@ -79,6 +90,20 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         &self,
         model: M,
         examples: &[TokenizedExample],
+        watch: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+    ) -> Result<(M, TrainOutcome), TrainError> {
+        self.run_on(model, examples, &|_, _, _| Ok(None), watch)
+    }
+
+    /// As [`run`](Self::run), with what may put other rows in the place of a step's.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn run_on<M: TrainableLm<B>>(
+        &self,
+        model: M,
+        examples: &[TokenizedExample],
+        rows_of_step: &RowsOfStep<'_, M>,
         watch: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
     ) -> Result<(M, TrainOutcome), TrainError> {
         self.check(&model, examples)?;
@@ -91,7 +116,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         let mut stop = self.is_hopeless(&run.state);
         while !stop && run.state.step < total_steps && going.is_continue() {
             let report;
-            (run, report) = self.step(run, &plan, examples)?;
+            (run, report) = self.step(run, &plan, examples, rows_of_step)?;
             going = watch(&TrainEvent::Step(report));
             let step = run.state.step;
             if (plan.is_due(step, self.config.evaluate_every) || step == total_steps)
@@ -132,18 +157,8 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         if examples.iter().all(|example| example.labels() == 0) {
             return Err(TrainError::NoExamples);
         }
-        let limit = self.config.micro_batch_tokens;
-        let all = || examples.iter().chain(self.validation);
-        let is_odd =
-            |e: &&TokenizedExample| e.tokens.is_empty() || e.tokens.len() != e.targets.len();
-        if let Some(TokenizedExample { tokens, targets, line }) = all().find(is_odd) {
-            let (line, tokens, targets) = (*line, tokens.len(), targets.len());
-            return Err(TrainError::Example { line, tokens, targets });
-        }
-        if let Some(long) = all().find(|example| example.tokens.len() > limit) {
-            let (line, tokens) = (long.line, long.tokens.len());
-            return Err(TrainError::TooLong { line, tokens, limit });
-        }
+        self.check_rows(examples)?;
+        self.check_rows(self.validation)?;
         let parameters = trainable_parameters(model);
         if parameters.is_empty() {
             return Err(TrainError::NoParameters);
@@ -152,6 +167,20 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
             Some(p) => Err(TrainError::Precision { name: p.name, dtype: format!("{:?}", p.dtype) }),
             None => Ok(()),
         }
+    }
+
+    fn check_rows(&self, rows: &[TokenizedExample]) -> Result<(), TrainError> {
+        let limit = self.config.micro_batch_tokens;
+        for TokenizedExample { tokens, targets, line } in rows {
+            let (line, tokens, targets) = (*line, tokens.len(), targets.len());
+            if tokens == 0 || tokens != targets {
+                return Err(TrainError::Example { line, tokens, targets });
+            }
+            if tokens > limit {
+                return Err(TrainError::TooLong { line, tokens, limit });
+            }
+        }
+        Ok(())
     }
 
     /// A fresh run, or the one that was interrupted.
@@ -199,7 +228,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         let o = &c.optimizer;
         format!(
             "batch {} epochs {} lr {} {} warmup {} adamw {} {} {} {} clip {:?} pass {} seed {} \
-             evaluate {:?} patience {:?} examples {}+{} {hash:016x}",
+             evaluate {:?} patience {:?} examples {}+{} {hash:016x}{}{}",
             c.batch_size,
             c.epochs,
             c.learning_rate,
@@ -216,6 +245,8 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
             c.patience,
             examples.len(),
             self.validation.len(),
+            if self.settings.is_empty() { "" } else { " " },
+            self.settings,
         )
     }
 
@@ -225,10 +256,19 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
         run: Run<B, M>,
         plan: &Plan<'_>,
         examples: &[TokenizedExample],
+        rows_of_step: &RowsOfStep<'_, M>,
     ) -> Result<(Run<B, M>, StepReport), TrainError> {
         let started = Instant::now();
         let Run { model, mut optimizer, mut state, best } = run;
-        let chosen = plan.batch(state.step);
+        let mut chosen = plan.batch(state.step);
+        let planned: Vec<&TokenizedExample> = chosen.iter().map(|&i| &examples[i]).collect();
+        let others = rows_of_step(state.step, &model, &planned);
+        let others = others.map_err(|source| model_error(source, &state, examples, &chosen))?;
+        if let Some(rows) = &others {
+            self.check_rows(rows)?;
+            chosen = (0..rows.len()).collect();
+        }
+        let examples = others.as_deref().unwrap_or(examples);
         let learning_rate = self.config.learning_rate * plan.schedule().factor(state.step);
         let mut sums = GradientSums::new();
         let mut total = 0.0;

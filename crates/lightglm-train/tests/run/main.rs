@@ -6,4 +6,5 @@ mod checkpoint_fuzz;
 mod checkpoints;
 mod conformance;
 mod peft;
+mod rows_of_step;
 mod training;

@@ -1,5 +1,7 @@
 //! Many prompts at once, and single ones that are no conversation.
 
+use std::sync::atomic::AtomicBool;
+
 use lightglm_generation::{GenerationRequest, SamplingParams, Step};
 use lightglm_text::{ChatText, Message};
 
@@ -58,7 +60,7 @@ impl Model {
     /// # Errors
     /// Where the prompt cannot be encoded, is empty, or does not fit.
     pub fn complete(&self, request: impl Into<Request>) -> Result<Reply, Error> {
-        let mut replies = self.run([request.into()], &mut |_, _| ())?;
+        let mut replies = self.run([request.into()], &AtomicBool::new(false), &mut |_, _| ())?;
         replies.remove(0)
     }
 
@@ -84,13 +86,24 @@ impl Model {
         requests: impl IntoIterator<Item = R>,
         on_step: &mut dyn FnMut(usize, &Step),
     ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        self.batch_until(requests, &AtomicBool::new(false), on_step)
+    }
+
+    /// As [`batch_with`](Self::batch_with); once `stop` is raised, replies that have not ended end as cancelled.
+    pub(crate) fn batch_until<R: Into<Request>>(
+        &self,
+        requests: impl IntoIterator<Item = R>,
+        stop: &AtomicBool,
+        on_step: &mut dyn FnMut(usize, &Step),
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
         self.refuse_one_conversation("batch")?;
-        self.run(requests.into_iter().map(Into::into), on_step)
+        self.run(requests.into_iter().map(Into::into), stop, on_step)
     }
 
     fn run(
         &self,
         requests: impl IntoIterator<Item = Request>,
+        stop: &AtomicBool,
         on_step: &mut dyn FnMut(usize, &Step),
     ) -> Result<Vec<Result<Reply, Error>>, Error> {
         let text = self.text();
@@ -144,7 +157,7 @@ impl Model {
             return Ok(replies);
         }
         let mut tell = |ready: usize, step: &Step| on_step(indices[ready], step);
-        let generations = self.inner.runtime.batch(ready, longest, &mut tell)?;
+        let generations = self.inner.runtime.batch(ready, longest, stop, &mut tell)?;
         for (&index, generation) in indices.iter().zip(generations) {
             match (generation, &mut replies[index]) {
                 (Ok(generation), Ok(reply)) => {

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use lightglm_core::{CausalLm, KvCache, KvDtype, KvShape, PageBudget, SequenceId};
 use lightglm_generation::batched::{
@@ -48,11 +49,13 @@ pub(crate) trait Runtime: Send + Sync {
     /// Whether prompts choose their neurons, so that sequences cannot share steps.
     fn is_for_one_conversation(&self) -> bool;
 
-    /// Runs `requests`, [`SEQUENCES`] at a time, with room for `positions` each.
+    /// Runs `requests`, [`SEQUENCES`] at a time, with room for `positions` each; once `stop` is raised, those
+    /// that have not ended are cancelled.
     fn batch(
         &self,
         requests: Vec<Request>,
         positions: usize,
+        stop: &AtomicBool,
         on_step: &mut dyn FnMut(usize, &Step),
     ) -> Result<Vec<Result<Generation, GenerationError>>, Error>;
 
@@ -62,6 +65,10 @@ pub(crate) trait Runtime: Send + Sync {
     /// The loss in nats of each target that there is, each token attending to those in front of it.
     #[cfg(feature = "train")]
     fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error>;
+
+    /// The logits of each target that there is: `[R, V]`.
+    #[cfg(feature = "train")]
+    fn label_logits(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error>;
 
     /// The same with an adapter.
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error>;
@@ -171,6 +178,7 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         &self,
         requests: Vec<Request>,
         positions: usize,
+        stop: &AtomicBool,
         on_step: &mut dyn FnMut(usize, &Step),
     ) -> Result<Vec<Result<Generation, GenerationError>>, Error> {
         let mut make_cache = |sequences, positions| {
@@ -181,7 +189,7 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
         let max_positions = Some(positions);
         let options = BatchOptions { sequences: SEQUENCES, max_positions, ..Default::default() };
         let mut replies = ReplyControl { on_step: Some(on_step), ..ReplyControl::default() };
-        let control = &mut RunControl::default();
+        let control = &mut RunControl { stop: Some(stop), ..RunControl::default() };
         Ok(batched::generate(&mut subject, requests, &options, &mut replies, control)?)
     }
 
@@ -201,27 +209,16 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
 
     #[cfg(feature = "train")]
     fn label_losses(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error> {
-        use burn::tensor::{Int, Tensor, TensorData};
-        use lightglm_core::{LmError, LogitRows, Span};
-
-        let (model, device) = (&self.loaded.model, &self.loaded.device);
-        let labelled = targets.iter().enumerate().filter_map(|(row, target)| target.zip(Some(row)));
-        let (labels, rows): (Vec<u32>, Vec<i32>) =
-            labelled.map(|(target, row)| (target, row as i32)).unzip();
-        if labels.is_empty() {
-            return Ok(Vec::new());
-        }
-        let vocab_size = model.vocab_size();
-        if let Some(&token) = labels.iter().find(|&&label| label as usize >= vocab_size) {
-            return Err(LmError::TokenOutOfRange { token, vocab_size }.into());
-        }
-        let mut cache = self.cache.cache::<B>(1, tokens.len(), device);
-        let span = Span { sequence: SEQUENCE, tokens, logits: LogitRows::All };
-        let logits = model.forward(&[span], &mut cache)?;
-        let rows = TensorData::new(rows, [labels.len()]);
-        let logits = logits.select(0, Tensor::<B, 1, Int>::from_data(rows, device));
+        let Some((logits, labels)) = self.labelled(tokens, targets)? else { return Ok(Vec::new()) };
         let losses = B::cross_entropy(logits, &labels).into_data().convert::<f32>();
         Ok(losses.into_vec().expect("converted to f32"))
+    }
+
+    #[cfg(feature = "train")]
+    fn label_logits(&self, tokens: &[u32], targets: &[Option<u32>]) -> Result<Vec<f32>, Error> {
+        let Some((logits, _)) = self.labelled(tokens, targets)? else { return Ok(Vec::new()) };
+        let logits = logits.into_data().convert::<f32>();
+        Ok(logits.into_vec().expect("converted to f32"))
     }
 
     fn with_adapter(&self, name: &str) -> Result<Box<dyn Runtime>, Error> {
@@ -271,6 +268,39 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
 
     fn loaded(&self) -> &dyn Any {
         &self.loaded
+    }
+}
+
+#[cfg(feature = "train")]
+impl<B: LmBackend> OnBackend<B> {
+    /// The logits `[R, V]` behind the tokens that have a target, and these targets; `None` without any.
+    fn labelled(
+        &self,
+        tokens: &[u32],
+        targets: &[Option<u32>],
+    ) -> Result<Option<(burn::tensor::Tensor<B, 2>, Vec<u32>)>, Error> {
+        use burn::tensor::{Int, Tensor, TensorData};
+        use lightglm_core::{LmError, LogitRows, Span};
+
+        let (model, device) = (&self.loaded.model, &self.loaded.device);
+        let Some(first) = targets.iter().position(Option::is_some) else { return Ok(None) };
+        let labelled = targets.iter().enumerate().filter_map(|(row, target)| target.zip(Some(row)));
+        let (labels, rows): (Vec<u32>, Vec<i32>) =
+            labelled.map(|(target, row)| (target, (row - first) as i32)).unzip();
+        let vocab_size = model.vocab_size();
+        if let Some(&token) = labels.iter().find(|&&label| label as usize >= vocab_size) {
+            return Err(LmError::TokenOutOfRange { token, vocab_size }.into());
+        }
+        let mut cache = self.cache.cache::<B>(1, tokens.len(), device);
+        let span = |tokens, logits| [Span { sequence: SEQUENCE, tokens, logits }];
+        // A prompt's logits would take more room than all else.
+        if first > 0 {
+            model.forward(&span(&tokens[..first], LogitRows::None), &mut cache)?;
+        }
+        let logits = model.forward(&span(&tokens[first..], LogitRows::All), &mut cache)?;
+        let rows = TensorData::new(rows, [labels.len()]);
+        let logits = logits.select(0, Tensor::<B, 1, Int>::from_data(rows, device));
+        Ok(Some((logits, labels)))
     }
 }
 

@@ -34,14 +34,39 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A student of a larger model, which it hears what it should have said behind each token:
+//!
+//! ```no_run
+//! use lightglm::training::{DistillConfig, Method, TrainingModel};
+//! use lightglm::{LoadOptions, Model};
+//!
+//! # fn main() -> Result<(), lightglm::Error> {
+//! let teacher = Model::open("large", LoadOptions::default())?;
+//! let student = TrainingModel::open("small", Method::Full)?
+//!     .with_teacher(teacher, DistillConfig::default())?;
+//! # drop(student);
+//! # Ok(())
+//! # }
+//! ```
 
 mod answers;
+mod distill;
+pub mod generations;
 mod method;
+mod own_answers;
+mod recorded;
+mod seeds;
+#[cfg(feature = "teacher-server")]
+pub mod server_teacher;
 mod student;
+mod token_logprobs;
 mod training_model;
 
 pub use answers::{Accuracy, answers, conversations, perplexity};
+pub use distill::{DistillConfig, OnPolicy};
 pub use lightglm_core::Activations;
+pub use lightglm_distill::{DistillError, Divergence, RecordedTeacher, TopRow};
 pub use lightglm_train::checkpoint::CheckpointFolder;
 pub use lightglm_train::data::{
     self, Columns, Conversation, ConversationTokenizer, DataFormat, DropReport, Example,
@@ -53,4 +78,6 @@ pub use lightglm_train::trainer::{
     MetricsFile, StopReason, TokenizedExample, TrainConfig, TrainEvent, TrainOutcome,
 };
 pub use method::{Method, QatConfig};
+pub use recorded::Recorded;
+pub use token_logprobs::TokenLogprobs;
 pub use training_model::{Checkpoints, RunOptions, TokenizedRows, TrainingModel, TrainingOptions};

@@ -21,6 +21,7 @@ use lightglm_train::peft::save_adapter;
 use lightglm_train::trainer::{TokenizedExample, TrainEvent, TrainOutcome, Trainer};
 
 use super::method::{Method, QatConfig};
+use super::own_answers::OwnAnswers;
 use crate::device::Cpu;
 use crate::error::Error;
 use crate::model::{EMBEDDING, LanguageModel, Weights, is_packed, load_quantized};
@@ -34,12 +35,13 @@ pub(super) type Watch<'a> = &'a mut dyn FnMut(&TrainEvent) -> ControlFlow<()>;
 
 /// A decoder in training.
 pub(super) trait Student: Send {
-    /// Trains it. What a run can be refused for at once leaves it as it is; a run that fails later
+    /// Trains it, with answers of its own in the place of the rows' where `own` says so. What a run can be refused for at once leaves it as it is; a run that fails later
     /// costs it.
     fn train(
         &mut self,
         trainer: &Trainer<'_, Train>,
         rows: &[TokenizedExample],
+        own: Option<&OwnAnswers<'_>>,
         watch: Watch<'_>,
     ) -> Result<TrainOutcome, Error>;
 
@@ -183,11 +185,17 @@ where
         &mut self,
         trainer: &Trainer<'_, Train>,
         rows: &[TokenizedExample],
+        own: Option<&OwnAnswers<'_>>,
         watch: Watch<'_>,
     ) -> Result<TrainOutcome, Error> {
         trainer.check(self.decoder()?, rows)?;
         let decoder = self.0.take().ok_or(Error::TrainingFailed)?;
-        let (decoder, outcome) = trainer.run(decoder, rows, watch)?;
+        let rows_of_step = |step, decoder: &Decoder<L, E>, planned: &[&TokenizedExample]| match own
+        {
+            Some(own) if own.are_due(step) => own.rows(step, &decoder.valid(), planned).map(Some),
+            _ => Ok(None),
+        };
+        let (decoder, outcome) = trainer.run_on(decoder, rows, &rows_of_step, watch)?;
         self.0 = Some(decoder);
         Ok(outcome)
     }

@@ -6,10 +6,9 @@ use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::Arc;
 
-use lightglm_core::{KvDtype, LabelledSpan, Objective, save_safetensors};
-use lightglm_distill::{Distillation, Divergence, LiveTeacher};
+use lightglm_core::{KvDtype, Objective, save_safetensors};
+use lightglm_distill::RecordedTeacher;
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{CheckpointQuantizer, QuantizedCheckpoint};
 use lightglm_text::ModelText;
 use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
@@ -20,6 +19,7 @@ use lightglm_train::trainer::{
     TokenizedExample, TrainConfig, TrainError, TrainEvent, TrainOutcome, Trainer,
 };
 
+use super::distill::{DistillConfig, Distilled, Towards};
 use super::method::Method;
 use super::student::{self, Opened, Student, Train, Watch};
 use crate::device::Cpu;
@@ -109,7 +109,7 @@ pub struct TrainingModel {
     lora: Option<Lora>,
     scheme: String,
     integer: bool,
-    teacher: Option<DenseGlm<Cpu>>,
+    distilled: Option<Distilled>,
 }
 
 impl TrainingModel {
@@ -169,6 +169,13 @@ impl TrainingModel {
         let path = || checkpoint.path().display().to_string();
         let base_model = options.base_model.clone().unwrap_or_else(path);
         let checkpoint = Arc::new(checkpoint);
+        let distilled = match (&method, teacher) {
+            (Method::Qat(config), Some(before)) => {
+                let config = DistillConfig { weight: config.kl_weight, ..DistillConfig::default() };
+                Some(Distilled { towards: Towards::Before(before), config })
+            }
+            _ => None,
+        };
         Ok(Self {
             checkpoint,
             text,
@@ -179,8 +186,39 @@ impl TrainingModel {
             lora,
             scheme,
             integer,
-            teacher,
+            distilled,
         })
+    }
+
+    /// Trains it towards `teacher`, of any backend and however its weights are held, which is asked about each batch
+    /// anew. [`Method::Qat`] then learns from it instead of the model before quantization.
+    ///
+    /// # Errors
+    /// Where the two have other vocabularies ([`Error::Distill`], [`Error::TeacherVocabulary`]), where the settings
+    /// are impossible, and [`Error::OneConversation`] for a teacher whose prompts choose its neurons.
+    pub fn with_teacher(self, teacher: Model, config: DistillConfig) -> Result<Self, Error> {
+        self.towards(Towards::Model(teacher), config)
+    }
+
+    /// Trains it towards what a teacher said earlier of the same rows:
+    /// [`recorded`](Self::recorded) makes one of rows that a server answered.
+    ///
+    /// # Errors
+    /// As [`with_teacher`](Self::with_teacher); [`Error::Option`] for answers of the student's own, of which such a
+    /// teacher knows nothing.
+    pub fn with_recorded_teacher(
+        self,
+        teacher: RecordedTeacher,
+        config: DistillConfig,
+    ) -> Result<Self, Error> {
+        self.towards(Towards::Recorded(teacher), config)
+    }
+
+    fn towards(mut self, towards: Towards, config: DistillConfig) -> Result<Self, Error> {
+        let distilled = Distilled { towards, config };
+        distilled.check(self.checkpoint.config(), &self.text)?;
+        self.distilled = Some(distilled);
+        Ok(self)
     }
 
     /// The rows as token ids, through the model's tokenizer and chat template, of which exactly the
@@ -249,19 +287,20 @@ impl TrainingModel {
         run: RunOptions<'_>,
         mut watch: impl FnMut(&TrainEvent) -> ControlFlow<()>,
     ) -> Result<TrainOutcome, Error> {
-        let Self { method, student, lora, teacher, .. } = self;
-        let towards_teacher;
-        let objective: &dyn Objective<Train> = match (method, teacher) {
-            (Method::Qat(config), Some(teacher)) => {
-                let logits = |batch: &[LabelledSpan<'_>]| teacher.labelled_logits(batch);
-                towards_teacher =
-                    Distillation::new(LiveTeacher::new(logits), Divergence::ForwardKl)
-                        .with_weight(config.kl_weight);
-                &towards_teacher
-            }
-            _ => &CrossEntropy,
+        let Self { student, lora, distilled, .. } = self;
+        let distilled = distilled.as_ref();
+        let (towards_teacher, mut own) = (distilled.map(Distilled::objective), None);
+        let objective: &dyn Objective<Train> = match &towards_teacher {
+            Some(towards_teacher) => towards_teacher,
+            None => &CrossEntropy,
         };
         let mut trainer = Trainer::new(config, objective).with_validation(run.validation);
+        if let Some(distilled) = distilled {
+            distilled.check_rows(rows)?;
+            distilled.check_rows(run.validation)?;
+            trainer = trainer.with_settings(distilled.settings());
+            own = distilled.own_answers(self.checkpoint.config(), &self.text, config);
+        }
         if let Some(Checkpoints { folder, resume }) = run.checkpoints {
             if let (false, Some(step)) = (resume, folder.steps().map_err(TrainError::from)?.pop()) {
                 let folder = folder.path().to_path_buf();
@@ -273,7 +312,7 @@ impl TrainingModel {
             trainer = trainer.with_dropout(lora.dropout_seed());
         }
         let watch: Watch<'_> = &mut watch;
-        student.train(&trainer, rows, watch)
+        student.train(&trainer, rows, own.as_ref(), watch)
     }
 
     /// The model as it is now, to be asked: with [`Method::Qat`] the packed one, otherwise as it is trained.
@@ -299,13 +338,19 @@ impl TrainingModel {
         self.answering(loaded)
     }
 
-    /// The model before quantization, which [`Method::Qat`] trains towards; `None` with other methods.
+    /// The model that is trained towards: that of [`with_teacher`](Self::with_teacher), or with [`Method::Qat`] the
+    /// one before quantization; `None` where there is none.
     ///
     /// # Errors
     /// Where the checkpoint's generation_config.json is malformed.
     pub fn teacher(&self) -> Result<Option<Model>, Error> {
-        let teacher = self.teacher.as_ref();
-        teacher.map(|teacher| self.answering(dense(Arc::new(teacher.clone())))).transpose()
+        match self.distilled.as_ref().map(|distilled| &distilled.towards) {
+            Some(Towards::Before(model)) => {
+                Ok(Some(self.answering(dense(Arc::new(model.clone())))?))
+            }
+            Some(Towards::Model(model)) => Ok(Some(model.clone())),
+            Some(Towards::Recorded(_)) | None => Ok(None),
+        }
     }
 
     fn answering(&self, loaded: Loaded<Cpu>) -> Result<Model, Error> {
@@ -364,6 +409,11 @@ impl TrainingModel {
     /// [`Error::TrainingFailed`].
     pub fn trainable_parameters(&self) -> Result<usize, Error> {
         self.student.trainable_parameters()
+    }
+
+    /// How its rows are made into tokens.
+    pub(super) fn options(&self) -> &TrainingOptions {
+        &self.options
     }
 
     /// How it is trained.

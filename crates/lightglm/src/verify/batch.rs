@@ -111,6 +111,9 @@ impl Batch<'_> {
         for (site, value) in &sites {
             let name = match site {
                 Site::Embed => "hidden.embed".to_string(),
+                Site::Queries(i) => format!("layer{i}.queries"),
+                Site::Keys(i) => format!("layer{i}.keys"),
+                Site::Values(i) => format!("layer{i}.values"),
                 Site::SelfAttnOut(i) => format!("layer{i}.self_attn_out"),
                 Site::MlpOut(i) => format!("layer{i}.mlp_out"),
                 Site::Layer(i) => format!("hidden.layer{i}"),

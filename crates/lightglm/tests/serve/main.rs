@@ -8,3 +8,5 @@ mod models;
 mod paged_kv;
 mod server;
 mod structured;
+#[cfg(feature = "teacher-server")]
+mod teacher;

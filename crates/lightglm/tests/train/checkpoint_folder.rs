@@ -14,11 +14,15 @@ const ENDS: [u32; 3] = [302, 309, 311];
 
 /// Writes a tiny model to `folder`, with a tokenizer; the chat template is the built-in one.
 pub(crate) fn write_model(folder: &Path, tied: bool) -> PathBuf {
-    let config =
-        GlmConfig { eos_token_ids: ENDS.to_vec(), tie_word_embeddings: tied, ..GlmConfig::tiny() };
-    let model = folder.join("base");
+    write_seeded(folder, "base", GlmConfig { tie_word_embeddings: tied, ..GlmConfig::tiny() }, 11)
+}
+
+/// Writes a model of `config` and its weights' seed to the folder `name` in `folder`.
+pub(crate) fn write_seeded(folder: &Path, name: &str, config: GlmConfig, seed: u64) -> PathBuf {
+    let config = GlmConfig { eos_token_ids: ENDS.to_vec(), ..config };
+    let model = folder.join(name);
     let go_on = &mut |_| ControlFlow::Continue(());
-    write_random_checkpoint(&model, &config, WeightDtype::F32, 11, None, go_on).unwrap();
+    write_random_checkpoint(&model, &config, WeightDtype::F32, seed, None, go_on).unwrap();
     let text = "../lightglm-text/tests/data/text/tokenizer.json";
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join(text);
     fs::copy(tokenizer, model.join("tokenizer.json")).unwrap();

@@ -1,0 +1,5 @@
+//! The arithmetic of students, against slow references.
+
+mod choosing;
+mod measuring;
+mod vocabulary;
