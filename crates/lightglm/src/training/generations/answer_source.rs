@@ -49,7 +49,7 @@ pub struct Asking<'a> {
     pub sampling: &'a SamplingParams,
     /// Raised once nobody wants further answers.
     pub stop: &'a AtomicBool,
-    /// Told how many of the questions are answered.
+    /// Told how many of the questions are answered; of several numbers the largest counts.
     pub tell: &'a (dyn Fn(usize) + Sync),
 }
 
@@ -59,8 +59,10 @@ impl Asking<'_> {
         SamplingParams { seed: question.seed, ..self.sampling.clone() }
     }
 
-    /// Whether nobody wants further answers.
+    /// Whether nobody wants further answers. Whoever watches is asked, too.
     pub fn is_stopped(&self) -> bool {
+        // No fewer than were told before: it says where the work is.
+        (self.tell)(0);
         self.stop.load(Ordering::Relaxed)
     }
 }
