@@ -23,6 +23,7 @@ use lightglm::prune::{
 };
 use lightglm::{DEFAULT_MODEL, Error, LoadOptions, Model, ProgressSink, WeightDtype};
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
+use lightglm_model::config::GlmConfig;
 use lightglm_training_examples::plan_table;
 use serde::Serialize;
 
@@ -75,7 +76,7 @@ struct Args {
     /// Write random weights of these sizes instead, with the teacher's tokenizer and template.
     #[arg(long, conflicts_with_all = ["vocabulary", "calibration"])]
     scratch: bool,
-    /// Write nothing: say what such a student would cost.
+    /// Write nothing: say what such a student would cost. --model may be a config.json alone.
     #[arg(long)]
     plan: bool,
     /// Tokens that the plan's student learns from.
@@ -124,10 +125,10 @@ fn run() -> Result<()> {
     use_threads(args.threads)?;
     let progress = progress_bar::on_stderr_until(stop_on_ctrl_c()?);
     let model = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    let checkpoint = checkpoint::open(model, &progress)?;
     if args.plan {
-        return print_plan(&args, &checkpoint);
+        return print_plan(&args, &plan_table::config(model, &progress)?);
     }
+    let checkpoint = checkpoint::open(model, &progress)?;
     let output = args.output.clone().context("--output says where the student goes")?;
     if args.scratch {
         return write_scratch(&args, &checkpoint, &output, progress);
@@ -219,8 +220,7 @@ fn print(outcome: &Outcome) {
     }
 }
 
-fn print_plan(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
-    let teacher = checkpoint.config();
+fn print_plan(args: &Args, teacher: &GlmConfig) -> Result<()> {
     let student = config_of(teacher, &wanted(args).shape(&shape_of(teacher))?);
     let mut options = PlanOptions { tokens: args.tokens, ..PlanOptions::default() };
     options.machines.push(this_machine(args.machine_gflops)?);

@@ -1,6 +1,22 @@
 //! A plan as a table.
 
+use std::path::Path;
+
 use lightglm::prune::PlanReport;
+use lightglm::{ProgressSink, checkpoint};
+use lightglm_model::config::GlmConfig;
+
+/// The configuration of `model`, which may be a config.json without a model beside it.
+///
+/// # Errors
+/// Where it cannot be found, fetched or read.
+pub fn config(model: &str, progress: &ProgressSink) -> anyhow::Result<GlmConfig> {
+    let file = Path::new(model);
+    match file.is_file() && file.extension().is_some_and(|end| end == "json") {
+        true => Ok(GlmConfig::from_file(file)?),
+        false => Ok(checkpoint::open(model, progress)?.config().clone()),
+    }
+}
 
 /// Prints what a model costs before there is one; rows of training have `context` tokens.
 pub fn print(report: &PlanReport, context: usize) {

@@ -36,11 +36,10 @@ fn bytes_are_those_that_the_quantizer_needs() {
     let vectors = 4 * shape_of(model.config()).vector_parameters();
     for scheme in &report.schemes[2..] {
         let weights = Weights::scheme(&scheme.scheme).unwrap();
-        // hidden 64 and FFN 112 are no whole groups of 128, nor of 64 or of 32 all.
+        // FFN 112 is no whole number of groups: the last one is shorter.
         let expected = model.weight_bytes(&weights).ok();
         assert_eq!(scheme.bytes, expected.map(|bytes| bytes + vectors), "{}", scheme.scheme);
     }
-    assert!(report.schemes.iter().any(|scheme| scheme.bits_per_weight.is_none()));
 }
 
 #[test]

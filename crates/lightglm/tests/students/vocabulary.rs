@@ -150,43 +150,33 @@ fn files_have_the_new_ids() {
     assert!(ids.iter().all(|&id| (id as usize) < kept.len()));
 }
 
-/// Llama's way of writing a vocabulary down, merges as texts, and a token at both ends.
+/// The other way of writing a vocabulary down: merges as texts, control tokens among the others, an unknown token, and
+/// tokens around a text that a post-processor of another kind names.
 #[test]
-fn another_programs_tokenizer_is_cut_too() {
+fn older_files_are_cut_too() {
     let folder = tiny_model::folder(5);
-    let reduced = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../lightglm-text/tests/data/text/smollm2_reduced.json");
-    let mut json: Value = serde_json::from_slice(&fs::read(reduced).unwrap()).unwrap();
-    let merges = json["model"]["merges"].as_array_mut().unwrap();
-    for merge in merges.iter_mut() {
-        if let Some(pair) = merge.as_array() {
-            let (left, right) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
-            *merge = json!(format!("{left} {right}"));
-        }
+    let file = folder.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for merge in json["model"]["merges"].as_array_mut().unwrap() {
+        *merge = json!(format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
     }
-    let largest = json["model"]["vocab"].as_object().unwrap().values().filter_map(Value::as_u64);
-    let rows = largest.max().unwrap() as usize + 1;
-    fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
-    // A table with a row for each token.
-    let config = lightglm_model::config::GlmConfig {
-        vocab_size: rows,
-        eos_token_ids: vec![0],
-        ..lightglm_model::config::GlmConfig::tiny()
-    };
-    let go_on = &mut |_| std::ops::ControlFlow::Continue(());
-    let f32 = lightglm::WeightDtype::F32;
-    lightglm_model::weights::write_random_checkpoint(folder.path(), &config, f32, 1, None, go_on)
-        .unwrap();
+    json["model"]["vocab"]["<|endoftext|>"] = json!(302);
+    json["model"]["unk_token"] = json!("<|endoftext|>");
+    json["post_processor"] = json!({
+        "type": "RobertaProcessing", "sep": ["<eop>", 307], "cls": ["<sop>", 306],
+        "trim_offsets": true, "add_prefix_space": false
+    });
+    fs::write(&file, json.to_string()).unwrap();
     let out = tempfile::tempdir().unwrap();
     let student = out.path().join("student");
-    let checkpoint = open(folder.path());
-    let vocabulary = Some(KeepTokens { texts: vec!["the end".to_owned()], ids: Vec::new() });
-    prune(&checkpoint, &PruneOptions { vocabulary, ..PruneOptions::default() }, &student).unwrap();
-    let (before, after) = (checkpoint.tokenizer().unwrap(), open(&student).tokenizer().unwrap());
+    pruned(folder.path(), &student);
+    let after = open(&student).tokenizer().unwrap();
+    let before = open(folder.path()).tokenizer().unwrap();
     assert!(after.vocab_size() < before.vocab_size());
-    assert_eq!(pieces(&after, "the end"), pieces(&before, "the end"));
-    let other = "Something else altogether";
-    assert_eq!(after.decode(&after.encode_text(other).unwrap(), false), other);
+    assert_eq!(pieces(&after, TEXT), pieces(&before, TEXT));
+    let ids = after.encode_with_post_processor("the end").unwrap();
+    let around = [ids.first(), ids.last()].map(|id| after.id_to_token(*id.unwrap()).unwrap());
+    assert_eq!(around, ["<sop>", "<eop>"]);
 }
 
 #[test]
