@@ -67,7 +67,9 @@ impl DeviceJob for Job<'_> {
             SparseLinear::new(linear, recording)
         });
         let mut stream = StreamSums::new(&model);
-        let windows = options.calibration.chunks(options.context);
+        // What stands in front of a window takes room, too.
+        let room = config.context_length().saturating_sub(front.len()).max(1);
+        let windows = options.calibration.chunks(options.context.min(room));
         let total = windows.len() as u64;
         for (window, done) in windows.zip(1..) {
             let tokens = [&front, window].concat();
