@@ -19,13 +19,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use lightglm::training::data::epoch_order;
 use lightglm::training::{
-    LoraConfig, Method, OnBadRow, QatConfig, ReadOptions, TextUnit, TokenizedExample, TrainOutcome,
-    TrainingModel, perplexity, read_examples,
+    LoraConfig, Method, QatConfig, TokenizedExample, TrainOutcome, TrainingModel, perplexity,
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
+use lightglm_training_examples::learnt_rows::{RowLimits, learnt_rows};
 use lightglm_training_examples::training_args::TrainingArgs;
 use lightglm_training_examples::training_watch::{WatchedRun, peak_resident_bytes};
 use serde::Serialize;
@@ -105,7 +104,9 @@ fn run() -> Result<()> {
     let config = shared.config(&method, args.context)?;
     let options = shared.options(args.context);
     let mut student = TrainingModel::open_with(shared.name(), method, options)?;
-    let (train, test) = args.rows(&student)?;
+    let tokens = args.context.min(student.checkpoint().config().context_length());
+    let limits = RowLimits { tokens, train: args.limit, test: args.test_limit };
+    let (train, test) = learnt_rows(shared, student.text(), limits)?;
     let title = format!("{} towards {policy}", student.method().describe());
     let run = WatchedRun::open(&args.output, shared.resume, title)?;
 
@@ -152,36 +153,6 @@ impl Args {
             |rank| LoraConfig { rank, alpha: 2.0 * rank as f64, ..LoraConfig::default() };
         let lora = self.lora.map(adapters);
         QatConfig { policy, lora, int8_kv: self.int8_kv, kl_weight: self.kl_weight }
-    }
-
-    /// The rows to learn from, and those to measure on.
-    fn rows(
-        &self,
-        student: &TrainingModel,
-    ) -> Result<(Vec<TokenizedExample>, Vec<TokenizedExample>)> {
-        let options = ReadOptions {
-            text_unit: TextUnit::File,
-            // A text file is one row.
-            max_row_bytes: 1 << 30,
-            ..self.training.rows.options(OnBadRow::Drop)
-        };
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
-        let of = |given: &Option<PathBuf>, own: &str| given.clone().unwrap_or(data.join(own));
-        let read = |path: PathBuf| {
-            let set = read_examples(&path, &options)?;
-            let tokenized = student.tokenize(&set).with_context(|| path.display().to_string())?;
-            eprintln!("{}", tokenized.report);
-            let mut rows = tokenized.rows;
-            rows.retain(|row| row.labels() > 0);
-            Ok::<_, anyhow::Error>(rows)
-        };
-        let all = read(of(&self.training.train, "faq_train.jsonl"))?;
-        let order = epoch_order(all.len(), self.training.seed, 0);
-        let train = order.into_iter().take(self.limit).map(|i| all[i].clone()).collect();
-        let mut test = read(of(&self.training.test, "faq_test.jsonl"))?;
-        test.truncate(self.test_limit);
-        ensure!(!test.is_empty(), "no row to measure on");
-        Ok((train, test))
     }
 }
 

@@ -17,12 +17,13 @@
 //! A divergence and its derivative are computed a row at a time: beside the student's logits, which the graph
 //! holds, and what the teacher gave, training holds one tensor of their size, the gradient.
 //!
-//!
-//! 300 bytes a token at most, and [`CachedTeacher`] reads it.
 //! A teacher is asked about each batch ([`LiveTeacher`]) or once about all of a text: [`fill_cache`] writes what it says,
+//! 300 bytes a token at most, and [`CachedTeacher`] reads it.
+//!
 //! [`Matched`] is a student that learns what a teacher computes inside as well: hidden states, through projections that
-//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs.
 //! are learnt with it, and what attention relates. It is trained like any `TrainableLm`, towards any objective of logits.
+//!
+//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs.
 //!
 //! It knows no decoder, no tokenizer and no training loop.
 

@@ -257,6 +257,10 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Distill(#[from] lightglm_distill::DistillError),
+    /// A file of a teacher's distributions is of something else, damaged, or cannot be written.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    TeacherCache(#[from] lightglm_distill::TeacherCacheError),
     /// A teacher's vocabulary has as many tokens as the student's, but others.
     #[cfg(feature = "train")]
     #[error(

@@ -37,11 +37,11 @@ pub struct TrainingArgs {
     /// Rows of a step.
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,
-    /// The largest learning rate; if omitted 1e-3 for adapters and 3e-5 for all parameters; to bear
+    /// The largest learning rate; if omitted 1e-3 for adapters and 3e-5 for all parameters, 3e-4 to distil; to bear
     /// quantization 5e-5, or 1e-5 where no weight gets fewer than eight bits.
     #[arg(long)]
     pub learning_rate: Option<f64>,
-    /// How it falls: constant, linear, cosine; if omitted linear, or cosine to bear quantization.
+    /// How it falls: constant, linear, cosine; if omitted linear, or cosine to distil and to bear quantization.
     #[arg(long)]
     pub schedule: Option<ScheduleShape>,
     /// Steps between checkpoints; once an epoch if omitted.

@@ -67,6 +67,9 @@ pub(crate) struct Inner {
     pub(crate) options: LoadOptions,
     pub(crate) name: String,
     pub(crate) max_context: usize,
+    /// Whether its weights are those of its checkpoint's files: not in training, without an adapter.
+    #[cfg(feature = "train")]
+    pub(crate) is_as_stored: bool,
     #[cfg(feature = "structured")]
     pub(crate) vocabulary: structured::Vocabulary,
 }
@@ -99,7 +102,7 @@ impl Model {
         sampling.validate()?;
         let job = Open { checkpoint: &checkpoint, options: &options };
         let runtime = run_on(options.device, job)??;
-        Ok(Self::assembled(Arc::new(checkpoint), text, sampling, runtime, options))
+        Ok(Self::assembled(Arc::new(checkpoint), text, sampling, runtime, options, true))
     }
 
     /// A decoder on the CPU that was made in memory, with the text side of `checkpoint`.
@@ -114,7 +117,7 @@ impl Model {
         sampling.validate()?;
         let cache = CacheOptions::new(checkpoint.config(), &options);
         let runtime = Box::new(OnBackend { loaded, cache });
-        Ok(Self::assembled(checkpoint, text, sampling, runtime, options))
+        Ok(Self::assembled(checkpoint, text, sampling, runtime, options, false))
     }
 
     fn assembled(
@@ -123,6 +126,7 @@ impl Model {
         sampling: SamplingParams,
         runtime: Box<dyn Runtime>,
         options: LoadOptions,
+        #[cfg_attr(not(feature = "train"), expect(unused_variables))] is_as_stored: bool,
     ) -> Self {
         let max_context = options.max_context_of(&checkpoint);
         let name = name_of(checkpoint.path());
@@ -134,6 +138,8 @@ impl Model {
             options,
             name,
             max_context,
+            #[cfg(feature = "train")]
+            is_as_stored,
             #[cfg(feature = "structured")]
             vocabulary: structured::Vocabulary::default(),
         };
@@ -161,6 +167,8 @@ impl Model {
             options: inner.options.clone(),
             name: name.to_owned(),
             max_context: inner.max_context,
+            #[cfg(feature = "train")]
+            is_as_stored: false,
             #[cfg(feature = "structured")]
             vocabulary: inner.vocabulary.clone(),
         };

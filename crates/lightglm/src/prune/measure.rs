@@ -67,7 +67,9 @@ impl DeviceJob for Job<'_> {
             SparseLinear::new(linear, recording)
         });
         let mut stream = StreamSums::new(&model);
-        let windows = options.calibration.chunks(options.context);
+        // What stands in front of a window takes room, too.
+        let room = config.context_length().saturating_sub(front.len()).max(1);
+        let windows = options.calibration.chunks(options.context.min(room));
         let total = windows.len() as u64;
         for (window, done) in windows.zip(1..) {
             let tokens = [&front, window].concat();
@@ -184,6 +186,7 @@ impl<'a, B: LmBackend> StreamSums<'a, B> {
                 };
                 self.norm(of(layer, "post_attention_layernorm"), &stream)
             }
+            Site::Queries(_) | Site::Keys(_) | Site::Values(_) => Ok(()),
             Site::MlpOut(layer) => match &self.model.layers[layer].post_mlp_layernorm {
                 None => Ok(()),
                 Some(_) => self.norm(of(layer, "post_mlp_layernorm"), value),

@@ -75,7 +75,7 @@ pub struct PruneOptions {
     pub vocabulary: Option<KeepTokens>,
     /// Tokens of a text of the kind that the student will meet; needed where layers, neurons, heads or channels go.
     pub calibration: Vec<u32>,
-    /// Tokens that the model sees at once, by default 512.
+    /// Tokens that the model sees at once, by default 512; fewer where it was made for fewer.
     pub context: usize,
     /// What of a neuron's activations decides; by default the root of their mean square.
     pub neurons: Measure,

@@ -1,12 +1,15 @@
 //! What a model answers to the questions of rows, how much of that is right, and how likely it finds
 //! the wanted answers.
 
+use lightglm_core::LabelledSpan;
+use lightglm_distill::{DistillError, Divergence, Teacher};
 use lightglm_generation::SamplingParams;
 use lightglm_text::ChatText;
 use lightglm_train::data::{Conversation, ConversationTokenizer, Example};
 use lightglm_train::trainer::TokenizedExample;
 use serde::Serialize;
 
+use super::model_teacher::ModelTeacher;
 use crate::error::Error;
 use crate::model::{Model, Prompt, Request, SEQUENCES};
 use crate::progress::ProgressSink;
@@ -96,8 +99,41 @@ pub fn perplexity(
         labels += losses.len();
     }
     progress.working("measuring", total, total)?;
-    if labels == 0 {
-        return Err(Error::Option { option: "rows", reason: "no row has a label".to_owned() });
+    Ok(mean(loss, labels)?.exp())
+}
+
+/// Kullback-Leibler divergence of the model's predictions from those of `teacher` over the labels of `rows`, each row on
+/// its own, in nats a label; both models read the same tokens.
+///
+/// # Errors
+/// [`Error::Distill`] for another vocabulary size or logits that are not finite; otherwise as [`perplexity`].
+pub fn kl_divergence(
+    model: &Model,
+    teacher: &Model,
+    rows: &[TokenizedExample],
+    progress: &ProgressSink,
+) -> Result<f64, Error> {
+    let (asked, wanted) = (model.config().vocab_size, teacher.config().vocab_size);
+    if asked != wanted {
+        return Err(DistillError::Vocabulary { teacher: wanted, student: asked }.into());
     }
-    Ok((loss / labels as f64).exp())
+    let (mut sum, mut labels, total) = (0.0, 0, rows.len() as u64);
+    for (done, row) in rows.iter().enumerate() {
+        progress.working("measuring", done as u64, total)?;
+        let (tokens, targets) = (&row.tokens, &row.targets);
+        let said = ModelTeacher(teacher).rows(&[LabelledSpan { tokens, targets }])?;
+        let logits = model.inner.runtime.label_logits(tokens, targets)?;
+        let losses = Divergence::ForwardKl.losses(&said, &logits, 1.0)?;
+        sum += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        labels += losses.len();
+    }
+    progress.working("measuring", total, total)?;
+    mean(sum, labels)
+}
+
+fn mean(sum: f64, labels: usize) -> Result<f64, Error> {
+    match labels {
+        0 => Err(Error::Option { option: "rows", reason: "no row has a label".to_owned() }),
+        labels => Ok(sum / labels as f64),
+    }
 }

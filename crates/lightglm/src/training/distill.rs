@@ -2,13 +2,15 @@
 
 use lightglm_core::{LabelledSpan, LmError};
 use lightglm_distill::{
-    DistillError, Distillation, Divergence, LiveTeacher, RecordedTeacher, Teacher, TeacherRows,
+    CacheHeader, CachedTeacher, DistillError, Distillation, Divergence, LiveTeacher,
+    RecordedTeacher, Teacher, TeacherRows,
 };
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::DenseGlm;
 use lightglm_text::{ChatText, ModelText};
 use lightglm_train::trainer::{TokenizedExample, TrainConfig};
 
+use super::model_teacher::ModelTeacher;
 use super::own_answers::OwnAnswers;
 use crate::device::Cpu;
 use crate::error::Error;
@@ -66,6 +68,8 @@ pub(super) enum Towards {
     Model(Model),
     /// What a teacher said earlier.
     Recorded(RecordedTeacher),
+    /// What a teacher was asked once about all rows.
+    Cached(CachedTeacher),
 }
 
 impl Teacher for &Towards {
@@ -75,24 +79,10 @@ impl Teacher for &Towards {
                 LiveTeacher::new(|batch: &[LabelledSpan<'_>]| model.labelled_logits(batch))
                     .rows(batch)
             }
-            Towards::Model(model) => {
-                let mut logits = Vec::new();
-                for span in batch {
-                    let rows = model.inner.runtime.label_logits(span.tokens, span.targets);
-                    logits.extend(rows.map_err(as_lm_error)?);
-                }
-                TeacherRows::logits(logits, model.config().vocab_size)
-                    .map_err(|error| as_lm_error(error.into()))
-            }
+            Towards::Model(model) => ModelTeacher(model).rows(batch),
             Towards::Recorded(teacher) => teacher.rows(batch),
+            Towards::Cached(teacher) => teacher.rows(batch),
         }
-    }
-}
-
-fn as_lm_error(error: Error) -> LmError {
-    match error {
-        Error::Model(error) => error,
-        error => LmError::Objective { reason: format!("the teacher: {error}") },
     }
 }
 
@@ -123,7 +113,7 @@ impl Distilled {
             if max_tokens == 0 {
                 return refused("max_tokens", "an answer has at least one token");
             }
-            if matches!(self.towards, Towards::Recorded(_)) {
+            if matches!(self.towards, Towards::Recorded(_) | Towards::Cached(_)) {
                 return refused("on_policy", "a recorded teacher knows no new answers");
             }
             if self.config.weight < 1.0 {
@@ -134,6 +124,7 @@ impl Distilled {
             Towards::Before(_) => return Ok(()),
             Towards::Model(model) => model.config().vocab_size,
             Towards::Recorded(teacher) => teacher.vocab_size(),
+            Towards::Cached(teacher) => teacher.cache().header().vocab_size,
         };
         if teacher != config.vocab_size {
             return Err(DistillError::Vocabulary { teacher, student: config.vocab_size }.into());
@@ -141,7 +132,15 @@ impl Distilled {
         match &self.towards {
             Towards::Model(model) => {
                 model.refuse_one_conversation("teacher")?;
-                same_tokens(model.text(), text, config.vocab_size)
+                check_same_tokens(model.text(), text, config.vocab_size)
+            }
+            Towards::Cached(teacher) => {
+                let (teacher, wanted) =
+                    (teacher.cache().header().temperature, self.config.temperature);
+                match teacher == wanted {
+                    true => Ok(()),
+                    false => Err(DistillError::Temperature { teacher, wanted }.into()),
+                }
             }
             _ => Ok(()),
         }
@@ -151,13 +150,7 @@ impl Distilled {
     pub(super) fn check_rows(&self, rows: &[TokenizedExample]) -> Result<(), Error> {
         match &self.towards {
             Towards::Before(_) => Ok(()),
-            Towards::Model(model) => {
-                let limit = model.max_context();
-                match rows.iter().map(|row| row.tokens.len()).find(|tokens| *tokens > limit) {
-                    Some(tokens) => Err(Error::ConversationTooLong { tokens, limit }),
-                    None => Ok(()),
-                }
-            }
+            Towards::Model(model) => ModelTeacher(model).check_rows(rows),
             Towards::Recorded(teacher) => {
                 let unknown = rows.iter().position(|row| {
                     let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
@@ -167,6 +160,13 @@ impl Distilled {
                     Some(row) => Err(DistillError::Unrecorded { row }.into()),
                     None => Ok(()),
                 }
+            }
+            Towards::Cached(teacher) => {
+                for row in rows.iter().filter(|row| row.labels() > 0) {
+                    let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
+                    teacher.cache().row(&span, 0)?;
+                }
+                Ok(())
             }
         }
     }
@@ -179,6 +179,10 @@ impl Distilled {
         let DistillConfig { divergence, weight, temperature, .. } = &self.config;
         let mut settings =
             format!("teacher {divergence:?} weight {weight} temperature {temperature}");
+        if let Towards::Cached(teacher) = &self.towards {
+            let CacheHeader { teacher, bytes_per_row, seed, .. } = teacher.cache().header();
+            settings += &format!(" cached {teacher:016x} in {bytes_per_row} bytes seed {seed}");
+        }
         if let Some(OnPolicy { fraction, max_tokens }) = self.on_policy() {
             settings += &format!(" on-policy {fraction} of {max_tokens}");
         }
@@ -204,8 +208,15 @@ impl Distilled {
     }
 }
 
-/// Refuses vocabularies in which a token is not the same.
-fn same_tokens(teacher: &ModelText, student: &ModelText, vocab_size: usize) -> Result<(), Error> {
+/// Refuses vocabularies in which one of the first `vocab_size` tokens is not the same.
+///
+/// # Errors
+/// [`Error::TeacherVocabulary`] with the first that differs.
+pub fn check_same_tokens(
+    teacher: &ModelText,
+    student: &ModelText,
+    vocab_size: usize,
+) -> Result<(), Error> {
     let spelled = |text: &ModelText, token: u32| {
         let bytes =
             text.token_bytes(token).map(|bytes| String::from_utf8_lossy(bytes).into_owned());

@@ -49,24 +49,47 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The same of a teacher that is asked once, for several students and epochs:
+//!
+//! ```no_run
+//! use lightglm::training::{
+//!     DistillConfig, Method, ReadOptions, TrainingModel, cache_teacher, read_examples,
+//! };
+//! use lightglm::{LoadOptions, Model, ProgressSink};
+//!
+//! # fn main() -> Result<(), lightglm::Error> {
+//! let student = TrainingModel::open("small", Method::Full)?;
+//! let rows = student.tokenize(&read_examples("text.txt", &ReadOptions::default())?)?;
+//! let teacher = Model::open("large", LoadOptions::default())?;
+//! cache_teacher(&teacher, &rows, "teacher.cache", &ProgressSink::default())?;
+//! let student = student.with_cached_teacher("teacher.cache", DistillConfig::default())?;
+//! # drop(student);
+//! # Ok(())
+//! # }
+//! ```
 
 mod answers;
 mod distill;
 pub mod generations;
 mod method;
+mod model_teacher;
 mod own_answers;
 mod recorded;
 mod seeds;
 #[cfg(feature = "teacher-server")]
 pub mod server_teacher;
 mod student;
+mod teacher_cache;
 mod token_logprobs;
 mod training_model;
 
-pub use answers::{Accuracy, answers, conversations, perplexity};
-pub use distill::{DistillConfig, OnPolicy};
+pub use answers::{Accuracy, answers, conversations, kl_divergence, perplexity};
+pub use distill::{DistillConfig, OnPolicy, check_same_tokens};
 pub use lightglm_core::Activations;
-pub use lightglm_distill::{DistillError, Divergence, RecordedTeacher, TopRow};
+pub use lightglm_distill::{
+    DistillError, Divergence, RecordedTeacher, TeacherCache, TeacherCacheError, TopRow,
+};
 pub use lightglm_train::checkpoint::CheckpointFolder;
 pub use lightglm_train::data::{
     self, Columns, Conversation, ConversationTokenizer, DataFormat, DropReport, Example,
@@ -79,5 +102,6 @@ pub use lightglm_train::trainer::{
 };
 pub use method::{Method, QatConfig};
 pub use recorded::Recorded;
+pub use teacher_cache::{TeacherCacheOptions, cache_teacher, cache_teacher_with};
 pub use token_logprobs::TokenLogprobs;
 pub use training_model::{Checkpoints, RunOptions, TokenizedRows, TrainingModel, TrainingOptions};

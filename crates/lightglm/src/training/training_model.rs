@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lightglm_core::{KvDtype, Objective, save_safetensors};
-use lightglm_distill::RecordedTeacher;
+use lightglm_distill::{CachedTeacher, RecordedTeacher, TeacherCache};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{CheckpointQuantizer, QuantizedCheckpoint};
@@ -215,6 +215,28 @@ impl TrainingModel {
         self.towards(Towards::Recorded(teacher), config)
     }
 
+    /// Trains it towards what a teacher was asked once about all rows: `path` is a file that
+    /// [`cache_teacher`](super::cache_teacher) has finished. Beside the student nothing is in memory but the file's index,
+    /// and the teacher is not needed any more.
+    ///
+    /// The loss is on average that of the live teacher with [`ForwardKl`](super::Divergence::ForwardKl); other divergences
+    /// see what is not stored of a distribution as one outcome. [`Method::Qat`] learns from it instead of the model before
+    /// quantization. The file knows how many tokens its teacher has, not which:
+    /// [`check_same_tokens`](super::check_same_tokens) compares two models' own.
+    ///
+    /// # Errors
+    /// [`Error::TeacherCache`] where the file is not there, unfinished or damaged, and in training for a row that it does
+    /// not have; [`Error::Distill`] for another vocabulary size or temperature, and for settings that are impossible;
+    /// [`Error::Option`] for answers of the student's own.
+    pub fn with_cached_teacher(
+        self,
+        path: impl AsRef<Path>,
+        config: DistillConfig,
+    ) -> Result<Self, Error> {
+        let cache = TeacherCache::open(path.as_ref())?;
+        self.towards(Towards::Cached(CachedTeacher::new(cache)), config)
+    }
+
     fn towards(mut self, towards: Towards, config: DistillConfig) -> Result<Self, Error> {
         let distilled = Distilled { towards, config };
         distilled.check(self.checkpoint.config(), &self.text)?;
@@ -351,7 +373,7 @@ impl TrainingModel {
                 Ok(Some(self.answering(dense(Arc::new(model)))?))
             }
             Some(Towards::Model(model)) => Ok(Some(model.clone())),
-            Some(Towards::Recorded(_)) | None => Ok(None),
+            Some(Towards::Recorded(_) | Towards::Cached(_)) | None => Ok(None),
         }
     }
 

@@ -22,7 +22,7 @@ fn teacher(folder: &Path, seed: u64) -> Model {
     open(&model)
 }
 
-fn open(folder: &Path) -> Model {
+pub(crate) fn open(folder: &Path) -> Model {
     Model::open(folder, LoadOptions { kv_dtype: KvDtype::F32, ..LoadOptions::default() }).unwrap()
 }
 
@@ -31,14 +31,14 @@ fn own(fraction: f64) -> DistillConfig {
     DistillConfig { on_policy, ..DistillConfig::default() }
 }
 
-fn settings(student: &TrainingModel) -> TrainConfig {
+pub(crate) fn settings(student: &TrainingModel) -> TrainConfig {
     TrainConfig { epochs: 4, batch_size: 4, learning_rate: 3e-3, ..student.recommended() }
 }
 
 /// Losses, tokens and labels of the steps.
-type Steps = Vec<(u64, usize, usize)>;
+pub(crate) type Steps = Vec<(u64, usize, usize)>;
 
-fn train(
+pub(crate) fn train(
     student: &mut TrainingModel,
     rows: &TokenizedRows,
     run: RunOptions<'_>,

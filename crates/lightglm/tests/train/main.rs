@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod adapters_as_brought;
+mod cached_teacher;
 mod chatglm;
 mod checkpoint_folder;
 mod conformance;
