@@ -184,6 +184,7 @@ impl<'a, B: LmBackend> StreamSums<'a, B> {
                 };
                 self.norm(of(layer, "post_attention_layernorm"), &stream)
             }
+            Site::Queries(_) | Site::Keys(_) | Site::Values(_) => Ok(()),
             Site::MlpOut(layer) => match &self.model.layers[layer].post_mlp_layernorm {
                 None => Ok(()),
                 Some(_) => self.norm(of(layer, "post_mlp_layernorm"), value),
