@@ -21,8 +21,8 @@ pub struct Chosen {
 ///
 /// What a choice costs beyond the cheapest one of its block is counted in units of the greatest common divisor of all
 /// such costs. Where the budget has more than `steps` of them, a unit is a `steps`-th of what the budget leaves above the
-/// cheapest choices, and costs are rounded up: the result then is the best of a budget that is smaller by less than a unit
-/// for each block. Takes `O(blocks * choices * steps)`. Of equal sums the cheaper one is taken, as far as units tell.
+/// cheapest choices, and costs are rounded up: the result then is at least as good as the best within a budget that is smaller
+/// by a unit for each block. Takes `O(blocks * choices * steps)`. Of equal sums the cheaper one is taken, as far as units tell.
 ///
 /// # Errors
 /// [`SearchError`]; with [`SearchError::Budget`], what the least costs.
@@ -44,16 +44,21 @@ pub fn choose(blocks: &[Vec<Choice>], budget: u64, steps: usize) -> Result<Chose
         unit = extras.clone().fold(unit, gcd);
         most = most.saturating_add(extras.max().unwrap_or(0));
     }
-    // Not more than all choices could use.
     let floor = floors.iter().fold(0, |sum: u64, &floor| sum.saturating_add(floor));
-    let room = budget.saturating_sub(floor).min(most);
-    let unit = unit.max(1);
-    let is_exact = room / unit <= steps as u64;
-    let unit = if is_exact { unit } else { room.div_ceil(steps as u64) };
+    let room = budget.saturating_sub(floor);
+    // Not more than all choices could use.
+    let (unit, used) = (unit.max(1), room.min(most));
+    let is_exact = used / unit <= steps as u64;
+    let unit = if is_exact { unit } else { used.div_ceil(steps as u64) };
+    let units = |block: usize, choice: &Choice| extra(block, choice).div_ceil(unit);
+    let most_of = |(block, all): (usize, &Vec<Choice>)| {
+        all.iter().map(|choice| units(block, choice)).max().unwrap_or(0)
+    };
+    let most = blocks.iter().enumerate().map(most_of).fold(0, u64::saturating_add);
 
-    let mut table = Table::new((room / unit) as usize);
+    let mut table = Table::new((room / unit).min(most) as usize);
     for (block, all) in blocks.iter().enumerate() {
-        table.add(all, |choice| extra(block, choice).div_ceil(unit));
+        table.add(all, |choice| units(block, choice));
     }
     // Rounding up can leave nothing but what fits without it.
     let choices = table.best().unwrap_or(cheapest);

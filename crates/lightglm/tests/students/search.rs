@@ -22,7 +22,7 @@ fn scheme(name: &str) -> Scheme {
     name.parse().unwrap()
 }
 
-/// Whole rows share a scale: 112 neurons are no groups of 64.
+/// Dense, and 8 and 4 bits of which whole rows share a scale.
 fn options(bytes: u64) -> SearchOptions {
     SearchOptions {
         schemes: vec![Scheme::Dense, scheme("int8wo"), scheme("int4wo")],
@@ -169,8 +169,10 @@ fn what_cannot_be_searched_for_is_told() {
     let good = options(PLENTY);
     let error = refused(&SearchOptions { calibration: Vec::new(), ..good.clone() });
     assert!(matches!(error, Error::Student(StudentError::NothingMeasured)), "{error}");
-    let error = refused(&SearchOptions { schemes: vec![Scheme::INT8], ..good.clone() });
+    let error = refused(&SearchOptions { schemes: vec![scheme("w8a8-g24-ag16")], ..good.clone() });
     assert!(matches!(error, Error::Quantization(QuantError::Layer { .. })), "{error}");
+    let error = refused(&SearchOptions { tables: scheme("int8wo-g16-nested"), ..good.clone() });
+    assert!(matches!(error, Error::Policy(_)), "{error}");
     let error = refused(&SearchOptions { intermediate_sizes: vec![113], ..good.clone() });
     assert!(matches!(error, Error::Student(StudentError::Count { .. })), "{error}");
     let error = refused(&SearchOptions { schemes: Vec::new(), ..good.clone() });

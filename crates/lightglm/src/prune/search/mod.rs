@@ -80,7 +80,8 @@ const FOUND: &str = "found.json";
 /// # Errors
 /// Before anything is measured: [`Error::Prune`] for a quantized teacher, and for a budget of bytes that nothing fits,
 /// with the smallest student there is; [`Error::Student`] for sizes that it has no student of, and without a text;
-/// [`Error::Option`]; [`Error::Quantization`] for a scheme that does not fit a matrix. Then [`Error::Prune`] for files in
+/// [`Error::Option`]; [`Error::Policy`] for a scheme that nothing is quantized to, [`Error::Quantization`] for one that does
+/// not fit a matrix. Then [`Error::Prune`] for files in
 /// `folder` that cannot be used, a table of another machine, and a budget of milliseconds that nothing fits;
 /// [`Error::Student`] for a score that is not finite; [`Error::Distill`], [`Error::Model`], [`Error::Io`],
 /// [`Error::Interrupted`].

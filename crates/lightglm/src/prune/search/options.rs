@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lightglm_distill::student::{StudentError, Wanted};
 use lightglm_model::checkpoint::Checkpoint;
-use lightglm_quant::Scheme;
+use lightglm_quant::{Policy, Scheme};
 
 use super::super::shape_of;
 use crate::device::Device;
@@ -157,6 +157,10 @@ impl SearchOptions {
                 return wrong("budget", "milliseconds are measured on the CPU alone");
             }
             _ => {}
+        }
+        for scheme in self.schemes.iter().chain([&self.tables]) {
+            // What no rule may name nothing is quantized to.
+            format!("*={scheme}").parse::<Policy>()?;
         }
         let teacher = shape_of(checkpoint.config());
         for size in self.widths(checkpoint) {
