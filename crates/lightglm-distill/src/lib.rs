@@ -23,7 +23,8 @@
 //! [`Matched`] is a student that learns what a teacher computes inside as well: hidden states, through projections that
 //! are learnt with it, and what attention relates. It is trained like any `TrainableLm`, towards any objective of logits.
 //!
-//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs.
+//! [`student`] has the other half: which parts of a teacher a smaller model keeps, and what a model costs. [`search`]
+//! chooses for each block what becomes of it, under a budget.
 //!
 //! It knows no decoder, no tokenizer and no training loop.
 
@@ -34,6 +35,7 @@ mod error;
 mod matching;
 mod recorded_teacher;
 mod row_divergence;
+pub mod search;
 pub mod student;
 mod tail_sample;
 mod teacher;
@@ -41,7 +43,7 @@ mod teacher_rows;
 
 pub use cache::{
     CacheHeader, CachedTeacher, FillProgress, Resumed, TeacherCache, TeacherCacheError,
-    TeacherCacheWriter, fill_cache, text_hash,
+    TeacherCacheWriter, fill_cache, text_hash, weights_hash,
 };
 pub use distillation::Distillation;
 pub use divergence::Divergence;

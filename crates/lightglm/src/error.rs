@@ -346,6 +346,10 @@ pub enum Error {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Prune(#[from] crate::prune::PruneError),
+    /// Nothing can be chosen for the blocks of a teacher.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Search(#[from] lightglm_distill::search::SearchError),
     /// A teacher has no such student.
     #[cfg(feature = "train")]
     #[error(transparent)]

@@ -21,6 +21,7 @@ mod record;
 mod row_code;
 mod selection;
 mod span_key;
+mod weights_hash;
 mod writer;
 
 pub use cached_teacher::CachedTeacher;
@@ -29,4 +30,5 @@ pub use fill::{FillProgress, fill_cache};
 pub use header::CacheHeader;
 pub use reader::TeacherCache;
 pub use span_key::text_hash;
+pub use weights_hash::weights_hash;
 pub use writer::{Resumed, TeacherCacheWriter};

@@ -1,5 +1,6 @@
 //! The arithmetic of students, against slow references.
 
 mod choosing;
+mod knapsack;
 mod measuring;
 mod vocabulary;

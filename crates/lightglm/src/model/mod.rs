@@ -1,6 +1,7 @@
 //! Models: opened, asked, scored.
 
 mod adapters;
+mod alone;
 mod batch;
 mod chat;
 mod copied_weights;
@@ -20,6 +21,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use adapters::read_adapter;
+#[cfg(feature = "train")]
+pub(crate) use alone::QuantizedBlock;
+pub(crate) use alone::{AloneGlm, alone, run_alone};
 pub use batch::{Prompt, Request};
 pub use chat::{Answer, Chat};
 pub(crate) use imported::{imported, imported_scheme, is_imported};

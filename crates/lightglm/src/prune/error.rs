@@ -58,4 +58,58 @@ pub enum PruneError {
         /// Tokens.
         tokens: usize,
     },
+    /// Nothing that is searched among is within the budget.
+    #[error("a budget of {budget} {unit}: the smallest student that there is takes {smallest}")]
+    Budget {
+        /// `bytes` or `milliseconds`.
+        unit: &'static str,
+        /// The budget.
+        budget: f64,
+        /// What the cheapest choices cost together.
+        smallest: f64,
+    },
+    /// A line of a search's scores is none.
+    #[error("{}: line {line}: {reason}", file.display())]
+    ScoreLine {
+        /// The file.
+        file: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of a search is not what it should be.
+    #[error("{}: {reason}", file.display())]
+    SearchFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A table of latencies was measured in other circumstances.
+    #[error("{}: {field} is {found}, here it is {expected}: measure anew, into another file", file.display())]
+    LatencyMachine {
+        /// The table.
+        file: PathBuf,
+        /// `processor`, `threads` or `depth`.
+        field: &'static str,
+        /// What the table was measured with.
+        found: String,
+        /// What is to be compared.
+        expected: String,
+    },
+    /// A table of latencies lacks what is needed.
+    #[error("{}: has nothing for `{key}`", file.display())]
+    LatencyMissing {
+        /// The table.
+        file: PathBuf,
+        /// Shape and scheme.
+        key: String,
+    },
+    /// What was found for one teacher is to be cut out of another one.
+    #[error("{}: has other weights than the teacher that was searched", file.display())]
+    OtherTeacher {
+        /// The checkpoint.
+        file: PathBuf,
+    },
 }

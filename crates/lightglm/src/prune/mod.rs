@@ -29,14 +29,16 @@
 //! # }
 //! ```
 //!
-//! [`cut`] writes a slice that was chosen otherwise. [`plan`] says what a student costs before there is one, and [`from_scratch`] writes one that knows nothing yet, with
-//! the teacher's text side.
+//! [`search`] chooses block by block, under a budget, what is left out or quantized, and [`cut`] writes a slice that was
+//! chosen otherwise. [`plan`] says what a student costs before there is one, and [`from_scratch`] writes one that knows
+//! nothing yet, with the teacher's text side.
 
 mod config_json;
 mod error;
 mod measure;
 mod planned;
 mod scratch;
+pub mod search;
 mod student_folder;
 mod tokenizer_files;
 mod tokenizer_json;

@@ -4,13 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Param;
-use burn::tensor::Tensor;
-use lightglm_core::{Embedding, KvDtype, KvShape, Linear, LogitRows, SequenceId, Span};
-use lightglm_generation::ContiguousKvCache;
+use lightglm_core::{Embedding, Linear};
 use lightglm_kernels::LmBackend;
 use lightglm_model::config::GlmConfig;
-use lightglm_model::decoder::{DenseEmbedding, Glm, Site, SwiGlu};
 use lightglm_quant::QuantizedLinear;
 use lightglm_sparse::{ErrorCurve, Magnitude, SparseLinear, SparsityError, Thresholds, allocate};
 
@@ -18,7 +14,7 @@ use super::ActivationStatistics;
 use super::error::SparseModelError;
 use super::thresholds::sparsity_in_blocks;
 use crate::error::Error;
-use crate::model::QuantizedGlm;
+use crate::model::{AloneGlm, QuantizedGlm, alone, run_alone};
 use crate::progress::ProgressSink;
 
 /// Projections of a block with one input, and so with one sparsity.
@@ -85,8 +81,8 @@ impl BlockErrors {
         let mut hidden = model.embed_tokens.forward(tokens);
         let mut blocks = Vec::new();
         for layer in 0..model.layers.len() {
-            let block = alone(model, layer, hidden);
-            let dense = run(&block, config)?;
+            let block = alone(model, vec![model.layers[layer].clone()], hidden);
+            let dense = run_alone(&block, config)?;
             on_run()?;
             let [_, d] = dense.dims();
             let expected: Vec<f32> = dense.to_data().iter::<f32>().collect();
@@ -96,7 +92,7 @@ impl BlockErrors {
                 let mut points = Vec::new();
                 for (level, thresholds) in LEVELS.into_iter().zip(&thresholds) {
                     let (sparse, counted) = with_one_part(&block, layer, names, thresholds)?;
-                    let output = run(&sparse, config)?.into_data();
+                    let output = run_alone(&sparse, config)?.into_data();
                     let actual: Vec<f32> = output.iter::<f32>().collect();
                     points.push((level, relative_error(&actual, &expected, d)));
                     parameters = counted;
@@ -162,30 +158,15 @@ fn projection(layer: usize, part: &str) -> String {
     format!("model.layers.{layer}.{part}")
 }
 
-/// One block, whose "tokens" are the rows of `hidden: [T, D]`.
-type Alone<B, L> = Glm<B, L, SwiGlu<B, L>, DenseEmbedding<B>>;
-
-/// Block `layer` of `model`, as a model of its own.
-fn alone<B: LmBackend>(
-    model: &QuantizedGlm<B>,
-    layer: usize,
-    hidden: Tensor<B, 2>,
-) -> Alone<B, QuantizedLinear<B>> {
-    let mut alone = model.clone();
-    alone.layers = vec![alone.layers.swap_remove(layer)];
-    alone.lm_head = None;
-    alone.map_embedding(|_| DenseEmbedding { weight: Param::from_tensor(hidden) })
-}
-
 /// `block` (of layer `layer`) with `thresholds` before the projections `names`, and how many
 /// parameters those have.
 #[expect(clippy::type_complexity, reason = "a block, whose projections have masks")]
 fn with_one_part<B: LmBackend>(
-    block: &Alone<B, QuantizedLinear<B>>,
+    block: &AloneGlm<B, QuantizedLinear<B>>,
     layer: usize,
     names: &[&str],
     thresholds: &Thresholds,
-) -> Result<(Alone<B, SparseLinear<B, QuantizedLinear<B>, Magnitude>>, usize), SparsityError> {
+) -> Result<(AloneGlm<B, SparseLinear<B, QuantizedLinear<B>, Magnitude>>, usize), SparsityError> {
     let thresholds: BTreeMap<String, f32> = names
         .iter()
         // The only block of its model is the first.
@@ -199,27 +180,6 @@ fn with_one_part<B: LmBackend>(
         SparseLinear::new(linear, Magnitude { threshold: threshold.unwrap_or(0.0) })
     });
     Ok((sparse, parameters))
-}
-
-/// The residual stream after the block: `[T, D]`.
-fn run<B: LmBackend, L: Linear<B>>(
-    block: &Alone<B, L>,
-    config: &GlmConfig,
-) -> Result<Tensor<B, 2>, Error> {
-    let [rows, _] = block.embed_tokens.shape();
-    let device = block.embed_tokens.weight.val().device();
-    let shape = KvShape::of(config).with_layers(1);
-    let mut cache = ContiguousKvCache::new(shape, 1, rows, KvDtype::F32, &device);
-    let ids: Vec<u32> = (0..rows as u32).collect();
-    let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::None };
-    let mut output = None;
-    let mut observer = |site, value: &Tensor<B, 2>| {
-        if site == Site::Layer(0) {
-            output = Some(value.clone());
-        }
-    };
-    block.forward_with_hook(&[span], &mut cache, &mut observer)?;
-    Ok(output.ok_or_else(|| SparseModelError::NotRun { name: projection(0, "*") })?)
 }
 
 /// Mean over the rows, `d` wide, of `|actual - expected|^2 / |expected|^2`.
@@ -238,8 +198,11 @@ fn relative_error(actual: &[f32], expected: &[f32], d: usize) -> f64 {
 mod tests {
     use std::path::Path;
 
+    use burn::tensor::Tensor;
     use burn_flex::{Flex, FlexDevice};
-    use lightglm_core::WeightDtype;
+    use lightglm_core::{KvDtype, KvShape, LogitRows, SequenceId, Span, WeightDtype};
+    use lightglm_generation::ContiguousKvCache;
+    use lightglm_model::decoder::Site;
     use lightglm_model::weights::SeededWeights;
     use lightglm_quant::{Policy, Scheme};
 
@@ -276,8 +239,8 @@ mod tests {
         let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::None };
         model.forward_with_hook(&[span], &mut cache, &mut observer).expect("fine");
         for layer in 0..config.num_hidden_layers {
-            let block = alone(&model, layer, expected[layer].clone());
-            let output = run(&block, &config).expect("fine");
+            let block = alone(&model, vec![model.layers[layer].clone()], expected[layer].clone());
+            let output = run_alone(&block, &config).expect("fine");
             assert_eq!(values(&output), values(&expected[layer + 1]), "layer {layer}");
         }
     }

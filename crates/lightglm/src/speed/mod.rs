@@ -2,6 +2,8 @@
 //! shared machine changes its speed within seconds.
 
 mod bench;
+#[cfg(feature = "train")]
+mod block_latency;
 mod costs;
 mod peak_memory;
 mod rows;
@@ -9,6 +11,8 @@ mod turns;
 mod workload;
 
 pub use bench::{Bench, BenchModel, BenchResult};
+#[cfg(feature = "train")]
+pub(crate) use block_latency::BlockLatency;
 pub use costs::{kv_bytes_read, prefill_flops};
 pub use peak_memory::peak_rss_bytes;
 pub use rows::RowSpeed;

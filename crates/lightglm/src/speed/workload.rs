@@ -16,10 +16,10 @@ use crate::model::{CacheOptions, LanguageModel, Loaded};
 use crate::progress::ProgressSink;
 
 /// Bytes read after each decode step to measure the bandwidth: well beyond a last-level cache.
-const ROOF_BYTES: usize = 256 << 20;
+pub(super) const ROOF_BYTES: usize = 256 << 20;
 
 /// Decode steps that are not counted.
-const WARM_UP: usize = 2;
+pub(super) const WARM_UP: usize = 2;
 
 /// Tokens that choose the neurons of what is decoded.
 const CHOOSING: usize = 128;

@@ -10,6 +10,7 @@ mod keep_everything;
 mod plan;
 mod refusals;
 mod scratch;
+mod search;
 mod smollm2;
 mod vocabulary;
 mod zero_units;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use lightglm::evaluate::{TextOptions, first_tokens};
+use lightglm::prune::search::{Budget, SearchOptions, search};
 use lightglm::prune::{CutOptions, KeepTokens, PruneOptions, Wanted, cut, prune};
-use lightglm::{DEFAULT_MODEL, LoadOptions, Model, ModelFolder, checkpoint};
+use lightglm::{DEFAULT_MODEL, LoadOptions, Model, ModelFolder, Scheme, checkpoint};
 use lightglm_model::weights::save_safetensors;
 
 use super::fixture::open;
@@ -70,4 +71,36 @@ fn what_pruning_costs() {
     let after = perplexity(&student, judges);
     println!("{} of {} tokens: {after:.2}", report.config.vocab_size, teacher.config().vocab_size);
     assert!(after < before);
+}
+
+/// What is predicted for a few budgets, and what the students lose as a whole.
+#[test]
+#[ignore = "minutes: cargo test --release --workspace --test students what_a_search -- --ignored --nocapture"]
+fn what_a_search_chooses() {
+    let out = tempfile::tempdir().unwrap();
+    let teacher = open(&dense(out.path()));
+    let calibration = first_tokens(&teacher.tokenizer().unwrap(), &text(), 128).unwrap();
+    let whole = 4 * teacher.config().num_parameters();
+    println!("teacher {:.1} MB; scored on {} tokens", whole as f64 / 1e6, calibration.len());
+    for megabytes in [140, 110, 100, 85, 60] {
+        let options = SearchOptions {
+            schemes: vec![Scheme::INT8, Scheme::INT4],
+            tables: Scheme::INT8.for_tables(),
+            calibration: calibration.clone(),
+            ..SearchOptions::new(Budget::Bytes(megabytes * 1_000_000))
+        };
+        let found = search(&teacher, &options, &out.path().join("searched")).unwrap();
+        let count = |choice: &str| found.blocks.iter().filter(|b| b.choice == choice).count();
+        println!(
+            "{megabytes} MB: {} int8, {} int4, {} dropped; {:.1} MB, exact {}; predicted {:.4}, measured {:.4}",
+            count("int8"),
+            count("int4"),
+            count("dropped"),
+            found.bytes as f64 / 1e6,
+            found.is_exact,
+            found.predicted_kl,
+            found.measured_kl
+        );
+        assert!(found.bytes <= megabytes * 1_000_000 && found.measured_kl >= 0.0);
+    }
 }
