@@ -11,15 +11,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lightglm::training::{Method, ScheduleShape, TrainConfig, TrainingModel, TrainingOptions};
-use lightglm::{KvDtype, LoadOptions, Model, Weights};
+use lightglm::{KvDtype, LoadOptions, Model, Scheme, Weights};
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::keep_freed_memory;
 use lightglm_tiny::corpus::{FactConversations, Language, Part, Random};
 use lightglm_training_examples::tiny::questions::{self, Question};
-use lightglm_training_examples::tiny::rows::{Corpus, Mix, row};
+use lightglm_training_examples::tiny::rows::{Corpus, Mix};
+use lightglm_training_examples::tiny::stages::{STAGES, Stage};
 use lightglm_training_examples::tiny::start::{self, ShapeArgs};
-use lightglm_training_examples::training_watch::WatchedRun;
 
 #[derive(Parser)]
 #[command(about = "Make and score the embedded model")]
@@ -66,38 +65,17 @@ enum Command {
 
 #[derive(clap::Args)]
 struct MakeArgs {
+    /// The folder of all stages; what is there is not done again.
     #[arg(long)]
     output: PathBuf,
-    /// Go on from this model instead of random weights.
-    #[arg(long)]
-    start: Option<PathBuf>,
     #[command(flatten)]
     shape: ShapeArgs,
-    /// Conversations to learn.
-    #[arg(long, default_value_t = 40_000)]
-    rows: usize,
-    /// Conversations of a step.
-    #[arg(long, default_value_t = 16)]
-    batch_size: usize,
-    #[arg(long, default_value_t = 2e-3)]
-    learning_rate: f64,
-    #[arg(long, default_value = "cosine")]
-    schedule: ScheduleShape,
-    /// Of a hundred conversations, lists of keys and values.
-    #[arg(long, default_value_t = 20)]
-    lookups: usize,
-    /// Of a hundred conversations, sentences of texts.
-    #[arg(long, default_value_t = 25)]
-    passages: usize,
-    /// Keys of a list at most.
-    #[arg(long, default_value_t = 9)]
-    keys: usize,
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    #[arg(long, default_value_t = 512)]
-    max_tokens: usize,
-    #[arg(long)]
-    resume: bool,
+    /// Times the rows of each stage.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// What the matrices become at the end.
+    #[arg(long, default_value = "int8")]
+    scheme: Scheme,
 }
 
 fn main() -> ExitCode {
@@ -130,51 +108,36 @@ fn run() -> Result<()> {
     }
 }
 
+/// All stages, each from where it was left.
 fn make_model(corpus: &Corpus, args: &MakeArgs) -> Result<()> {
     let stop = stop_on_ctrl_c()?;
     std::fs::create_dir_all(&args.output)?;
-    let start = args.start.clone().unwrap_or_else(|| args.output.join("start"));
-    if !start.join("config.json").exists() {
+    let mut model = args.output.join("0-start");
+    if !model.join("config.json").exists() {
         eprintln!("learning a tokenizer");
-        start::write(&start, &args.shape, &corpus.tokenizer_texts(args.seed), args.seed)?;
+        start::write(&model, &args.shape, &corpus.tokenizer_texts(1), 1)?;
     }
-    let progress = progress_bar::on_stderr();
-    let options = TrainingOptions {
-        max_tokens: args.max_tokens,
-        seed: args.seed,
-        progress,
-        ..Default::default()
+    let scaled = |stage: Stage| Stage {
+        rows: ((stage.rows as f64 * args.scale) as usize).max(stage.batch_size),
+        ..stage
     };
-    let mut student = TrainingModel::open_with(&start, Method::Full, options)?;
-    let mix = Mix { lookups: args.lookups, passages: args.passages, keys: args.keys };
-    let rows = student.tokenize_examples(&corpus.rows(args.seed, args.rows, mix))?;
-    let held = corpus.rows(args.seed + 1_000_000, 100, mix);
-    let held = student.tokenize_examples(&held)?.rows;
-    let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
-    let labels: usize = rows.iter().map(|row| row.labels()).sum();
-    eprintln!("{} rows, {tokens} tokens, {labels} learnt; {}", rows.len(), rows.report);
-    let mut config = TrainConfig {
-        batch_size: args.batch_size,
-        epochs: 1,
-        learning_rate: args.learning_rate,
-        schedule: args.schedule,
-        warmup_ratio: 0.02,
-        micro_batch_tokens: 4096,
-        seed: args.seed,
-        checkpoint_every: Some(250),
-        evaluate_every: Some(250),
-        ..TrainConfig::default()
-    };
-    config.optimizer.beta2 = 0.98;
-    config.optimizer.weight_decay = 0.05;
-    let title = format!("{} on {} rows", student.method().describe(), rows.len());
-    let run = WatchedRun::open(&args.output, args.resume, title)?;
-    let Some(trained) = run.train(&mut student, &rows, &held, &config, stop)? else {
-        return Ok(());
-    };
-    student.save(args.output.join("model"))?;
-    eprintln!("{} steps in {:.0} s", trained.steps, trained.seconds);
+    for stage in STAGES.map(scaled) {
+        let output = args.output.join(stage.name);
+        if !is_model(&output) && !stage.run(corpus, &model, &output, stop.clone())? {
+            return Ok(());
+        }
+        model = output.join("model");
+    }
+    let output = args.output.join("4-packed");
+    let last = scaled(STAGES[STAGES.len() - 1]);
+    if is_model(&output) || last.pack(corpus, &model, args.scheme, &output, stop)? {
+        println!("{}", output.join("model").display());
+    }
     Ok(())
+}
+
+fn is_model(output: &Path) -> bool {
+    output.join("model/config.json").exists()
 }
 
 fn score(
@@ -222,6 +185,5 @@ fn score(
             }
         }
     }
-    let _ = row;
     Ok(())
 }

@@ -2,5 +2,6 @@
 
 pub mod questions;
 pub mod rows;
+pub mod stages;
 pub mod start;
 pub mod tokenizer;

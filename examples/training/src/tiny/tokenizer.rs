@@ -12,8 +12,10 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
-/// GLM-4's pattern, but for digits, which stay alone: a number is copied digit by digit.
-const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// GLM-4's pattern, but for two things that make copying easy: digits stay alone, so that a number is copied digit
+/// by digit; and punctuation stays apart from the letters behind it, so that a Chinese sentence has the same tokens
+/// in the middle of a text as at the beginning of an answer.
+const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// GLM-4's special tokens, in their order.
 pub const SPECIAL: [&str; 18] = [

@@ -1,0 +1,162 @@
+//! The stages in which the embedded model learns.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use lightglm::training::{
+    Method, QatConfig, ScheduleShape, TrainConfig, TrainingModel, TrainingOptions,
+};
+use lightglm::{Policy, Scheme};
+use lightglm_examples::progress_bar;
+
+use super::rows::{Corpus, Mix};
+use crate::training_watch::WatchedRun;
+
+/// Tokens of a conversation at most.
+const MAX_TOKENS: usize = 512;
+
+/// A stage: rows of one mix, learnt once.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// The folder of its checkpoints and of what comes out.
+    pub name: &'static str,
+    /// Conversations.
+    pub rows: usize,
+    /// Conversations of a step.
+    pub batch_size: usize,
+    /// The largest learning rate.
+    pub learning_rate: f64,
+    /// How it falls.
+    pub schedule: ScheduleShape,
+    /// What the conversations are.
+    pub mix: Mix,
+    /// Decides the rows and their order.
+    pub seed: u64,
+}
+
+/// First to copy, from lists of few keys, in small steps: after some thousand of them the model finds out how, all
+/// at once. Then short contexts of every kind; then all of it.
+pub const STAGES: [Stage; 3] = [
+    Stage {
+        name: "1-copy",
+        rows: 20_000,
+        batch_size: 12,
+        learning_rate: 1.5e-3,
+        schedule: ScheduleShape::Constant,
+        mix: Mix { lookups: 100, passages: 0, keys: 3 },
+        seed: 11,
+    },
+    Stage {
+        name: "2-find",
+        rows: 8_000,
+        batch_size: 8,
+        learning_rate: 1.5e-3,
+        schedule: ScheduleShape::Constant,
+        mix: Mix { lookups: 35, passages: 15, keys: 7 },
+        seed: 12,
+    },
+    Stage {
+        name: "3-answer",
+        rows: 20_000,
+        batch_size: 8,
+        learning_rate: 1.5e-3,
+        schedule: ScheduleShape::Cosine,
+        mix: Mix { lookups: 8, passages: 18, keys: 9 },
+        seed: 13,
+    },
+];
+
+/// Conversations on which the last stage is trained to bear its quantization.
+const QAT_ROWS: usize = 2_000;
+
+impl Stage {
+    /// Trains `start` and writes what comes out to `output/model`; goes on behind the last checkpoint
+    /// where there is one. False where it was interrupted.
+    ///
+    /// # Errors
+    /// Where training fails or a file cannot be written.
+    pub fn run(
+        &self,
+        corpus: &Corpus,
+        start: &Path,
+        output: &Path,
+        stop: Arc<AtomicBool>,
+    ) -> Result<bool> {
+        let config = TrainConfig {
+            batch_size: self.batch_size,
+            epochs: 1,
+            learning_rate: self.learning_rate,
+            schedule: self.schedule,
+            warmup_ratio: 0.02,
+            micro_batch_tokens: 4096,
+            ..TrainConfig::default()
+        };
+        self.train(corpus, start, Method::Full, config, output, stop)
+    }
+
+    /// Trains `start` towards itself with its weights rounded, and packs it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn pack(
+        &self,
+        corpus: &Corpus,
+        start: &Path,
+        scheme: Scheme,
+        output: &Path,
+        stop: Arc<AtomicBool>,
+    ) -> Result<bool> {
+        let method = Method::Qat(QatConfig::new(Policy::uniform(scheme)));
+        let config = TrainConfig {
+            batch_size: self.batch_size,
+            micro_batch_tokens: 4096,
+            ..method.recommended()
+        };
+        let stage = Self { rows: self.rows.min(QAT_ROWS), seed: self.seed + 1, ..*self };
+        stage.train(corpus, start, method, config, output, stop)
+    }
+
+    fn train(
+        &self,
+        corpus: &Corpus,
+        start: &Path,
+        method: Method,
+        config: TrainConfig,
+        output: &Path,
+        stop: Arc<AtomicBool>,
+    ) -> Result<bool> {
+        std::fs::create_dir_all(output)?;
+        let progress = progress_bar::on_stderr();
+        let options = TrainingOptions {
+            max_tokens: MAX_TOKENS,
+            seed: self.seed,
+            progress,
+            ..Default::default()
+        };
+        let mut student = TrainingModel::open_with(start, method, options)?;
+        let rows = student.tokenize_examples(&corpus.rows(self.seed, self.rows, self.mix))?;
+        let held = corpus.rows(self.seed + 1_000_000, 100, self.mix);
+        let held = student.tokenize_examples(&held)?.rows;
+        let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        let labels: usize = rows.iter().map(|row| row.labels()).sum();
+        eprintln!("{}: {} rows, {tokens} tokens, {labels} learnt", self.name, rows.len());
+        let mut config = TrainConfig {
+            seed: self.seed,
+            checkpoint_every: Some(250),
+            evaluate_every: Some(250),
+            ..config
+        };
+        config.optimizer.beta2 = 0.98;
+        config.optimizer.weight_decay = 0.05;
+        let title = format!("{}: {} rows", self.name, rows.len());
+        let run = WatchedRun::open(output, true, title)?;
+        let Some(trained) = run.train(&mut student, &rows, &held, &config, stop)? else {
+            return Ok(false);
+        };
+        student.save(output.join("model"))?;
+        eprintln!("{}: {} steps in {:.0} s", self.name, trained.steps, trained.seconds);
+        Ok(true)
+    }
+}
