@@ -271,6 +271,10 @@ impl<B: LmBackend> Runtime for OnBackend<B> {
     }
 }
 
+/// Logits `[R, V]`, and the target of each row.
+#[cfg(feature = "train")]
+type Labelled<B> = (burn::tensor::Tensor<B, 2>, Vec<u32>);
+
 #[cfg(feature = "train")]
 impl<B: LmBackend> OnBackend<B> {
     /// The logits `[R, V]` behind the tokens that have a target, and these targets; `None` without any.
@@ -278,7 +282,7 @@ impl<B: LmBackend> OnBackend<B> {
         &self,
         tokens: &[u32],
         targets: &[Option<u32>],
-    ) -> Result<Option<(burn::tensor::Tensor<B, 2>, Vec<u32>)>, Error> {
+    ) -> Result<Option<Labelled<B>>, Error> {
         use burn::tensor::{Int, Tensor, TensorData};
         use lightglm_core::{LmError, LogitRows, Span};
 

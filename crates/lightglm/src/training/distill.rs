@@ -63,7 +63,7 @@ impl Default for OnPolicy {
 /// Whom a student learns from.
 pub(super) enum Towards {
     /// The student before quantization.
-    Before(DenseGlm<Cpu>),
+    Before(Box<DenseGlm<Cpu>>),
     /// Another model.
     Model(Model),
     /// What a teacher said earlier.

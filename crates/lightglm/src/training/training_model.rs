@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lightglm_core::{KvDtype, Objective, save_safetensors};
 use lightglm_distill::{CachedTeacher, RecordedTeacher, TeacherCache};
 use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::decoder::DenseGlm;
 use lightglm_quant::{CheckpointQuantizer, QuantizedCheckpoint};
 use lightglm_text::ModelText;
 use lightglm_train::checkpoint::{CheckpointFolder, TrainCheckpointError};
@@ -172,7 +173,7 @@ impl TrainingModel {
         let distilled = match (&method, teacher) {
             (Method::Qat(config), Some(before)) => {
                 let config = DistillConfig { weight: config.kl_weight, ..DistillConfig::default() };
-                Some(Distilled { towards: Towards::Before(before), config })
+                Some(Distilled { towards: Towards::Before(Box::new(before)), config })
             }
             _ => None,
         };
@@ -368,7 +369,8 @@ impl TrainingModel {
     pub fn teacher(&self) -> Result<Option<Model>, Error> {
         match self.distilled.as_ref().map(|distilled| &distilled.towards) {
             Some(Towards::Before(model)) => {
-                Ok(Some(self.answering(dense(Arc::new(model.clone())))?))
+                let model = DenseGlm::clone(model);
+                Ok(Some(self.answering(dense(Arc::new(model)))?))
             }
             Some(Towards::Model(model)) => Ok(Some(model.clone())),
             Some(Towards::Recorded(_) | Towards::Cached(_)) | None => Ok(None),
