@@ -48,8 +48,10 @@ pub fn choose(blocks: &[Vec<Choice>], budget: u64, steps: usize) -> Result<Chose
     let room = budget.saturating_sub(floor);
     // Not more than all choices could use.
     let (unit, used) = (unit.max(1), room.min(most));
-    let is_exact = used / unit <= steps as u64;
-    let unit = if is_exact { unit } else { used.div_ceil(steps as u64) };
+    let has_unit = used / unit <= steps as u64;
+    // Where all choices fit, rounding leaves none out.
+    let is_exact = has_unit || most <= room;
+    let unit = if has_unit { unit } else { used.div_ceil(steps as u64) };
     let units = |block: usize, choice: &Choice| extra(block, choice).div_ceil(unit);
     let most_of = |(block, all): (usize, &Vec<Choice>)| {
         all.iter().map(|choice| units(block, choice)).max().unwrap_or(0)

@@ -108,6 +108,17 @@ fn large_costs_are_exact() {
     assert_eq!((chosen.choices, chosen.cost), (vec![0, 0, 1], 9 * scale + 51));
 }
 
+/// Costs without a common unit are rounded up, and still everything fits a budget of everything.
+#[test]
+fn what_fits_is_not_rounded_out() {
+    let block = |cost| vec![Choice { cost, ..KEPT }, dropped(1.0)];
+    let blocks = [block(245_835), block(137_103), block(121_240)];
+    let all = 245_835 + 137_103 + 121_240;
+    let chosen = choose(&blocks, all, 100).unwrap();
+    assert!(chosen.is_exact);
+    assert_eq!((chosen.choices, chosen.cost), (vec![0, 0, 0], all));
+}
+
 #[test]
 fn one_block_stays() {
     let blocks = [vec![KEPT, dropped(0.0)], vec![KEPT, dropped(0.5)]];
