@@ -23,6 +23,7 @@ mod passages;
 mod questions;
 mod random;
 mod values;
+mod words;
 
 pub use conversation::{CorpusConversation, Exchange};
 pub use fact_conversations::{FactConversations, HELD_BACK_DOMAINS, Part};

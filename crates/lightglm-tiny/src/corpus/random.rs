@@ -41,6 +41,12 @@ impl Random {
         &items[self.below(items.len())]
     }
 
+    /// One of the words of a list, `|` between them.
+    pub(super) fn word<'a>(&mut self, list: &'a str) -> &'a str {
+        let words: Vec<&str> = list.split('|').collect();
+        self.pick(&words)
+    }
+
     /// Another order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {

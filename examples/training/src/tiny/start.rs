@@ -69,7 +69,7 @@ pub fn write(folder: &Path, shape: &ShapeArgs, texts: &[String], seed: u64) -> R
     write_random_checkpoint(&part, &config, WeightDtype::F32, seed, None, go_on)?;
     // Answers are copied: sampled ones are worse.
     let generation = json!({"do_sample": false, "eos_token_id": config.eos_token_ids});
-    write_whole(&part.join("generation_config.json"), &format!("{generation:#}\n"))?;
+    write_whole(&part.join("generation_config.json"), format!("{generation:#}\n"))?;
     fs::rename(&part, folder)?;
     Ok(())
 }

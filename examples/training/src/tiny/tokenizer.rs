@@ -68,10 +68,7 @@ pub fn train(texts: &[String], vocab_size: usize, folder: &Path) -> Result<()> {
     ensure!(learnt + SPECIAL.len() == vocab_size, "the texts have only {learnt} tokens in them");
     let trained = tokenizer.to_string(false).map_err(fault)?;
     let trained: Value = serde_json::from_str(&trained).context("the tokenizer's JSON")?;
-    write_whole(
-        &folder.join("tokenizer.json"),
-        &with_special_tokens(&trained, learnt).to_string(),
-    )?;
+    write_whole(&folder.join("tokenizer.json"), with_special_tokens(&trained, learnt).to_string())?;
     let config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": false,
@@ -80,7 +77,7 @@ pub fn train(texts: &[String], vocab_size: usize, folder: &Path) -> Result<()> {
         "padding_side": "left",
         "additional_special_tokens": SPECIAL,
     });
-    write_whole(&folder.join("tokenizer_config.json"), &format!("{config:#}\n"))?;
+    write_whole(&folder.join("tokenizer_config.json"), format!("{config:#}\n"))?;
     Ok(())
 }
 
