@@ -49,16 +49,18 @@ pub fn choose(blocks: &[Vec<Choice>], budget: u64, steps: usize) -> Result<Chose
     // Not more than all choices could use.
     let (unit, used) = (unit.max(1), room.min(most));
     let has_unit = used / unit <= steps as u64;
-    // Where all choices fit, rounding leaves none out.
-    let is_exact = has_unit || most <= room;
+    // Where all choices fit, rounding is to leave none out.
+    let all_fit = most <= room;
+    let is_exact = has_unit || all_fit;
     let unit = if has_unit { unit } else { used.div_ceil(steps as u64) };
     let units = |block: usize, choice: &Choice| extra(block, choice).div_ceil(unit);
     let most_of = |(block, all): (usize, &Vec<Choice>)| {
         all.iter().map(|choice| units(block, choice)).max().unwrap_or(0)
     };
     let most = blocks.iter().enumerate().map(most_of).fold(0, u64::saturating_add);
+    let capacity = if all_fit { most } else { most.min(room / unit) };
 
-    let mut table = Table::new((room / unit).min(most) as usize);
+    let mut table = Table::new(capacity as usize);
     for (block, all) in blocks.iter().enumerate() {
         table.add(all, |choice| units(block, choice));
     }
