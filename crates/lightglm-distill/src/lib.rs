@@ -33,6 +33,7 @@ mod distillation;
 mod divergence;
 mod error;
 mod matching;
+mod mixing;
 mod recorded_teacher;
 mod row_divergence;
 pub mod search;

@@ -26,6 +26,7 @@
 //! and what can be done about it ([`HubError`]); whoever wants to draw a bar gives a
 //! [`ProgressCallback`].
 
+mod default_model;
 mod embedding_model;
 mod error;
 mod failure;
@@ -40,7 +41,6 @@ mod repository_files;
 mod resolve;
 mod resolve_options;
 mod sha256;
-mod small_model;
 #[cfg(test)]
 mod tests;
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::default_model::SMOLLM2;
 use crate::embedding_model::MINILM;
 use crate::pinned::Pinned;
 use crate::reference::ModelReference;
-use crate::small_model::SMOLLM2;
 use crate::{Hub, HubError, ResolveOptions, hugging_face, model_scope};
 
 /// Finds the model called `name` and, where it has to, downloads it; returns a `.gguf` file or a

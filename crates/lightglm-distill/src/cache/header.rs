@@ -10,8 +10,9 @@ use std::path::Path;
 use lightglm_core::LabelledSpan;
 
 use super::error::TeacherCacheError;
-use super::span_key::{Fnv, text_hash};
+use super::span_key::text_hash;
 use crate::error::DistillError;
+use crate::mixing::Fnv;
 use crate::teacher_rows::check_temperature;
 
 const MAGIC: &[u8; 8] = b"LGTEACH\n";

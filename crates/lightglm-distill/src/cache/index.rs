@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::header::{HEADER_BYTES, word64};
-use super::span_key::Fnv;
+use crate::mixing::Fnv;
 
 const MAGIC: &[u8; 8] = b"\nLGTEND\n";
 const ENTRY_BYTES: usize = 16;

@@ -5,7 +5,7 @@
 //! ```
 
 use super::header::{word32, word64};
-use super::span_key::Fnv;
+use crate::mixing::Fnv;
 
 /// Bytes before the ends of rows.
 pub(super) const HEAD_BYTES: usize = 16;

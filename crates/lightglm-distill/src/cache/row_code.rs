@@ -20,7 +20,7 @@ use super::levels::{
 };
 use super::probabilities::{Probabilities, draw_weight};
 use super::selection::{Selection, gaps, select};
-use super::span_key::mixed;
+use crate::mixing::mixed;
 use crate::tail_sample::TailSample;
 use crate::teacher_rows::TopRow;
 

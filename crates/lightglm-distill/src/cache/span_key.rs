@@ -1,47 +1,8 @@
-//! What a span is known by, and the checksum of everything in a cache.
+//! What a span is known by.
 
 use lightglm_core::LabelledSpan;
 
-/// FNV-1a of 64 bits: no change of a single byte goes unseen, since each step is a bijection.
-///
-/// Source: Fowler, Noll and Vo, RFC 9923.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fnv(u64);
-
-impl Fnv {
-    pub(super) fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    pub(super) fn of(bytes: &[u8]) -> u64 {
-        let mut hash = Self::new();
-        hash.add(bytes);
-        hash.0
-    }
-
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    pub(super) fn add_word(&mut self, word: u64) {
-        self.add(&word.to_le_bytes());
-    }
-
-    /// Eight bytes a step, for what is large; another hash than that of [`add`](Self::add).
-    pub(super) fn add_by_words(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.0 = (self.0 ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01b3);
-        }
-        self.add(rest);
-    }
-
-    pub(super) fn finish(self) -> u64 {
-        self.0
-    }
-}
+use crate::mixing::Fnv;
 
 /// A span's tokens and targets in 64 bits.
 pub(super) fn span_key(span: &LabelledSpan<'_>) -> u64 {
@@ -49,22 +10,12 @@ pub(super) fn span_key(span: &LabelledSpan<'_>) -> u64 {
     hash.add_word(span.tokens.len() as u64);
     span.tokens.iter().for_each(|token| hash.add_word(u64::from(*token)));
     span.targets.iter().for_each(|target| hash.add_word(target.map_or(u64::MAX, u64::from)));
-    hash.0
+    hash.finish()
 }
 
 /// Tokens and targets of a whole text in 64 bits, for [`CacheHeader::text`](super::CacheHeader::text).
 pub fn text_hash(spans: &[LabelledSpan<'_>]) -> u64 {
     let mut hash = Fnv::new();
     spans.iter().for_each(|span| hash.add_word(span_key(span)));
-    hash.0
-}
-
-/// SplitMix64's output for a place in a sequence.
-///
-/// Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014), fig. 17.
-pub(super) fn mixed(seed: u64, place: u64) -> u64 {
-    let mut z = seed.wrapping_add((place.wrapping_add(1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    hash.finish()
 }

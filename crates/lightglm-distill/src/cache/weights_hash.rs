@@ -2,7 +2,7 @@
 
 use lightglm_core::{WeightError, WeightSource};
 
-use super::span_key::Fnv;
+use crate::mixing::Fnv;
 
 /// Names, precisions, shapes and bytes of all tensors of `source` in 64 bits, for
 /// [`CacheHeader::teacher`](super::CacheHeader::teacher) and wherever else weights have to be the same.

@@ -12,8 +12,9 @@ use super::header::{CacheHeader, HEADER_BYTES};
 use super::index::Index;
 use super::record::{self, HEAD_BYTES, Record, record_len};
 use super::row_code;
-use super::span_key::{mixed, span_key};
+use super::span_key::span_key;
 use crate::error::DistillError;
+use crate::mixing::mixed;
 use crate::teacher_rows::TeacherRows;
 
 /// Writes what a teacher says, span by span, to the file's name with `.partial` behind it; [`finish`](Self::finish)

@@ -10,6 +10,7 @@ use lightglm_kernels::LmBackend;
 
 use crate::matching::settings::{Matching, Widths};
 use crate::matching::terms::{Beside, Projections, Terms};
+use crate::mixing::mixed;
 
 /// A student whose inner states are matched with a teacher's, beside whatever objective it is trained towards.
 ///
@@ -87,20 +88,9 @@ where
 }
 
 /// `D_teacher D_student` numbers between -`1 / sqrt(D_student)` and that.
-///
-/// Source: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 17 (SplitMix64).
 fn uniform(seed: u64, stream: u64, [rows, columns]: [usize; 2]) -> Vec<f32> {
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let start = mix(mix(seed.wrapping_add(STEP)) ^ stream);
+    let start = mixed(seed, stream);
     let bound = 1.0 / (columns.max(1) as f32).sqrt();
-    let number = |i: u64| {
-        let bits = mix(start.wrapping_add((i + 1).wrapping_mul(STEP)));
-        ((bits >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound
-    };
+    let number = |i: u64| ((mixed(start, i) >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound;
     (0..(rows * columns) as u64).map(number).collect()
 }

@@ -10,10 +10,10 @@ use std::sync::OnceLock;
 use zip::write::SimpleFileOptions;
 
 use super::fake_hub::{COMMIT, FakeHub, options};
+use crate::default_model::PinnedModel;
 use crate::error::chain;
 use crate::pinned::Pinned;
 use crate::sha256::copy_and_hash;
-use crate::small_model::PinnedModel;
 use crate::{Activity, DEFAULT_MODEL, PipCommand, ProgressCallback, ResolveOptions, resolve};
 
 const CONTENT: &[u8] = b"GGUF and so on, and so on, and so on";
