@@ -13,7 +13,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use lightglm::evaluate::first_tokens;
 use lightglm::prune::search::{Budget, FoundStudent, SearchOptions, search};
@@ -88,6 +88,8 @@ fn run() -> Result<()> {
     let teacher = checkpoint::open(&args.model, &progress)?;
     let text = std::fs::read_to_string(&args.calibration)
         .with_context(|| format!("--calibration {}", args.calibration.display()))?;
+    let most = args.bytes.or(args.milliseconds).unwrap_or_default();
+    ensure!(most.is_finite() && most > 0.0, "a budget of {most}: must be positive");
     let budget = match (args.bytes, args.milliseconds) {
         (_, Some(milliseconds)) => Budget::Milliseconds(milliseconds),
         (bytes, None) => Budget::Bytes(bytes.unwrap_or_default() as u64),

@@ -1,15 +1,16 @@
-//! Makes the embedded default model, lightglm-tiny, from nothing, and scores it.
+//! Makes a very small model that answers from a short text (`lightglm-tiny`), from nothing, and scores it. Ctrl-C saves,
+//! and the same command goes on.
 //!
 //! ```text
 //! cargo run --release --example tiny -- make --output DIR --text en=FILE --text zh=FILE
-//! cargo run --release --example tiny -- score --model DIR/model
+//! cargo run --release --example tiny -- score --model DIR/4-packed/model
 //! cargo run --release --example tiny -- show
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use lightglm::{KvDtype, LoadOptions, Model, Scheme, Weights};
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
@@ -21,7 +22,7 @@ use lightglm_training_examples::tiny::stages::{STAGES, Stage};
 use lightglm_training_examples::tiny::start::{self, ShapeArgs};
 
 #[derive(Parser)]
-#[command(about = "Make and score the embedded model")]
+#[command(about = "Make and score a model that answers from a short text")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -110,6 +111,7 @@ fn run() -> Result<()> {
 
 /// All stages, each from where it was left.
 fn make_model(corpus: &Corpus, args: &MakeArgs) -> Result<()> {
+    ensure!(args.scale.is_finite() && args.scale > 0.0, "--scale {}: must be positive", args.scale);
     let stop = stop_on_ctrl_c()?;
     std::fs::create_dir_all(&args.output)?;
     let mut model = args.output.join("0-start");

@@ -1,4 +1,4 @@
-//! The text that the embedded model learnt from: conversations about a short context, made by these programs from
+//! The text that such a model learns from: conversations about a short context, made by these programs from
 //! facts that were written by hand.
 //!
 //! A context is some sentences; a question is answered by the sentence of the context that tells, word for word, or by

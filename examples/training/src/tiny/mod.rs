@@ -1,4 +1,4 @@
-//! Making the embedded model (`lightglm-tiny`): tokenizer, first weights, rows, and what it scores.
+//! Making a model that answers from a short text (`lightglm-tiny`): tokenizer, first weights, rows, and what it scores.
 
 pub mod questions;
 pub mod rows;

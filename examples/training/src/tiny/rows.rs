@@ -1,10 +1,10 @@
-//! The rows that the embedded model learns.
+//! The rows that it learns.
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lightglm::training::Example;
 use lightglm::training::data::{Conversation, Role, Turn};
 use lightglm_tiny::corpus::{
@@ -44,7 +44,11 @@ impl Corpus {
             Self { domains, passages: PassageConversations::default(), texts: Vec::new() };
         for text in texts {
             let (tag, file) = text.split_once('=').context("--text: en=FILE or zh=FILE")?;
-            let language = if tag == "zh" { Language::Chinese } else { Language::English };
+            let language = match tag {
+                "en" => Language::English,
+                "zh" => Language::Chinese,
+                _ => bail!("--text {tag}=...: en or zh"),
+            };
             let text = read_text(&PathBuf::from(file))?;
             let fit = corpus.passages.add(language, &text, PARAGRAPHS);
             eprintln!("{file}: {fit} paragraphs");

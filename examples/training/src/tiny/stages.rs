@@ -1,4 +1,4 @@
-//! The stages in which the embedded model learns.
+//! The stages in which it learns.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -114,7 +114,8 @@ impl Stage {
             micro_batch_tokens: 4096,
             ..method.recommended()
         };
-        let stage = Self { rows: self.rows.min(QAT_ROWS), seed: self.seed + 1, ..*self };
+        let rows = self.rows.min(QAT_ROWS);
+        let stage = Self { name: "4-packed", rows, seed: self.seed + 1, ..*self };
         stage.train(corpus, start, method, config, output, stop)
     }
 
