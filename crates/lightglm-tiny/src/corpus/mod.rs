@@ -26,7 +26,7 @@ mod values;
 mod words;
 
 pub use conversation::{CorpusConversation, Exchange};
-pub use fact_conversations::{FactConversations, HELD_BACK_DOMAINS, Part};
+pub use fact_conversations::{FactConversations, FactSettings, HELD_BACK_DOMAINS, Part};
 pub use facts::{Domain, Fact, FactsError, Wording, read_domain, read_domains};
 pub use language::Language;
 pub use lookups::LookupConversations;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use lightglm::training::Example;
 use lightglm::training::data::{Conversation, Role, Turn};
 use lightglm_tiny::corpus::{
-    CorpusConversation, Domain, FactConversations, Language, LookupConversations, Part,
-    PassageConversations, Random,
+    CorpusConversation, Domain, FactConversations, FactSettings, Language, LookupConversations,
+    Part, PassageConversations, Random,
 };
 
 /// Paragraphs of a text at most, so that a long one does not drown the others.
@@ -31,6 +31,8 @@ pub struct Mix {
     pub passages: usize,
     /// Keys of a list at most.
     pub keys: usize,
+    /// What is said and asked of facts.
+    pub facts: FactSettings,
 }
 
 impl Corpus {
@@ -80,8 +82,8 @@ impl Corpus {
             return passage;
         }
         match FactConversations::new(&self.domains, Part::Training) {
-            Some(facts) if random.chance(0.04) => facts.without_context(language, &mut random),
-            Some(facts) => facts.next(language, 6, &mut random),
+            Some(facts) if random.chance(0.02) => facts.without_context(language, &mut random),
+            Some(facts) => facts.with_settings(mix.facts).next(language, &mut random),
             None => LookupConversations::default().next(language, 6, &mut random),
         }
     }
@@ -95,7 +97,7 @@ impl Corpus {
 
     /// Text for the tokenizer: rows, and a piece of each text.
     pub fn tokenizer_texts(&self, seed: u64) -> Vec<String> {
-        let mix = Mix { lookups: 10, passages: 0, keys: 9 };
+        let mix = Mix { lookups: 10, passages: 0, keys: 9, facts: FactSettings::default() };
         let mut texts = Vec::new();
         for i in 0..20_000 {
             let conversation = self.conversation(seed << 32 | i, mix);

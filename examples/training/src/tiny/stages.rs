@@ -6,16 +6,21 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use lightglm::training::{
-    Method, QatConfig, ScheduleShape, TrainConfig, TrainingModel, TrainingOptions,
+    Method, QatConfig, ScheduleShape, TokenizedExample, TrainConfig, TrainingModel,
+    TrainingOptions,
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
+use lightglm_tiny::corpus::FactSettings;
 
 use super::rows::{Corpus, Mix};
 use crate::training_watch::WatchedRun;
 
 /// Tokens of a conversation at most.
-const MAX_TOKENS: usize = 512;
+const MAX_TOKENS: usize = 768;
+
+/// The folder of the last stage, in which the weights are packed.
+pub const PACKED: &str = "5-packed";
 
 /// A stage: rows of one mix, learnt once.
 #[derive(Clone, Copy, Debug)]
@@ -32,41 +37,71 @@ pub struct Stage {
     pub schedule: ScheduleShape,
     /// What the conversations are.
     pub mix: Mix,
+    /// Whether questions are learnt beside answers: what may be asked about a text tells which words belong
+    /// together.
+    pub questions: bool,
     /// Decides the rows and their order.
     pub seed: u64,
 }
 
 /// First to copy, from lists of few keys, in small steps: after some thousand of them the model finds out how, all
-/// at once. Then short contexts of every kind; then all of it.
-pub const STAGES: [Stage; 3] = [
+/// at once. Then to find, in contexts of two or three facts; then in long ones, of which nearly every sentence is asked for;
+/// at last to answer and no more, and to say where a text does not tell.
+pub const STAGES: [Stage; 4] = [
     Stage {
         name: "1-copy",
         rows: 20_000,
         batch_size: 12,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 100, passages: 0, keys: 3 },
+        mix: Mix { lookups: 100, passages: 0, keys: 3, facts: FEW_FACTS },
+        questions: false,
         seed: 11,
     },
     Stage {
         name: "2-find",
-        rows: 8_000,
-        batch_size: 8,
+        rows: 20_000,
+        batch_size: 12,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 35, passages: 15, keys: 7 },
+        mix: Mix { lookups: 20, passages: 10, keys: 5, facts: FEW_FACTS },
+        questions: true,
         seed: 12,
     },
     Stage {
-        name: "3-answer",
-        rows: 20_000,
+        name: "3-learn",
+        rows: 40_000,
+        batch_size: 8,
+        learning_rate: 1.5e-3,
+        schedule: ScheduleShape::Constant,
+        mix: Mix {
+            lookups: 4,
+            passages: 10,
+            keys: 9,
+            facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15 },
+        },
+        questions: true,
+        seed: 13,
+    },
+    Stage {
+        name: "4-answer",
+        rows: 16_000,
         batch_size: 8,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Cosine,
-        mix: Mix { lookups: 8, passages: 18, keys: 9 },
-        seed: 13,
+        mix: Mix {
+            lookups: 4,
+            passages: 10,
+            keys: 9,
+            facts: FactSettings { facts: 8, questions: 9, unanswerable: 20, mixed: 5 },
+        },
+        questions: false,
+        seed: 14,
     },
 ];
+
+const FEW_FACTS: FactSettings =
+    FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60 };
 
 /// Conversations on which the last stage is trained to bear its quantization.
 const QAT_ROWS: usize = 2_000;
@@ -115,7 +150,7 @@ impl Stage {
             ..method.recommended()
         };
         let rows = self.rows.min(QAT_ROWS);
-        let stage = Self { name: "4-packed", rows, seed: self.seed + 1, ..*self };
+        let stage = Self { name: PACKED, rows, seed: self.seed + 1, ..*self };
         stage.train(corpus, start, method, config, output, stop)
     }
 
@@ -137,7 +172,11 @@ impl Stage {
             ..Default::default()
         };
         let mut student = TrainingModel::open_with(start, method, options)?;
-        let rows = student.tokenize_examples(&corpus.rows(self.seed, self.rows, self.mix))?;
+        let mut rows = student.tokenize_examples(&corpus.rows(self.seed, self.rows, self.mix))?.rows;
+        if self.questions {
+            let turn = |role| student.text().tokenizer.token_to_id(role);
+            learn_questions(&mut rows, turn("<|system|>"), turn("<|user|>"));
+        }
         let held = corpus.rows(self.seed + 1_000_000, 100, self.mix);
         let held = student.tokenize_examples(&held)?.rows;
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
@@ -159,5 +198,18 @@ impl Stage {
         student.save(output.join("model"))?;
         eprintln!("{}: {} steps in {:.0} s", self.name, trained.steps, trained.seconds);
         Ok(true)
+    }
+}
+
+/// Wants whole questions, too, but for one that is behind its context in the same turn.
+fn learn_questions(rows: &mut [TokenizedExample], system: Option<u32>, user: Option<u32>) {
+    for row in rows {
+        let is = |token: &u32, role: Option<u32>| Some(*token) == role;
+        let first = usize::from(!row.tokens.iter().any(|token| is(token, system)));
+        let turns = row.tokens.iter().enumerate().filter(|(_, token)| is(token, user));
+        let Some(start) = turns.map(|(i, _)| i).nth(first) else { continue };
+        for i in start..row.tokens.len() - 1 {
+            row.targets[i] = Some(row.tokens[i + 1]);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod prefix_end;
 mod rendering;
 
 use lightglm_text::ChatText;
+use rayon::prelude::*;
 
 use crate::trainer::TokenizedExample;
 
@@ -70,7 +71,8 @@ impl<'a> ConversationTokenizer<'a> {
     }
 
     /// The examples as token ids, at most `max_tokens` each: longer conversations are left out and
-    /// told to `report`, longer texts are cut. A report that has no rows yet gets these.
+    /// told to `report`, longer texts are cut. A report that has no rows yet gets these. Rows are taken by
+    /// all threads; what comes out is in their order.
     ///
     /// # Errors
     /// [`TokenizeError`]: [`MostDropped`](TokenizeError::MostDropped);
@@ -82,20 +84,24 @@ impl<'a> ConversationTokenizer<'a> {
         report: &mut DropReport,
     ) -> Result<Vec<TokenizedExample>, TokenizeError> {
         report.rows = if report.rows == 0 { examples.len() } else { report.rows };
+        let pieces = |example: &Example| match example {
+            Example::Text(text) => Ok((self.text(text, max_tokens)?, Vec::new())),
+            Example::Preference(row) => Err(TokenizeError::Preference { line: row.line }),
+            Example::Conversation(conversation) => self.pieces(conversation),
+        };
+        let taken: Vec<_> = examples.par_iter().map(pieces).collect();
         let mut tokenized = Vec::with_capacity(examples.len());
-        for example in examples {
-            let pieces = match example {
-                Example::Text(text) => self.text(text, max_tokens),
-                Example::Preference(row) => Err(TokenizeError::Preference { line: row.line }),
-                Example::Conversation(conversation) => self.pieces(conversation, report),
-            };
+        for (example, pieces) in examples.iter().zip(taken) {
+            let line = example.line();
+            let unused = pieces.as_ref().map_or(&[][..], |(_, unused)| unused);
+            unused.iter().for_each(|field| report.leave_unused(line, field));
             match pieces {
-                Ok(pieces) if pieces.iter().any(|piece| piece.tokens.len() > max_tokens) => {
-                    report.drop(example.line(), DropReason::TooLong);
+                Ok((pieces, _)) if pieces.iter().any(|piece| piece.tokens.len() > max_tokens) => {
+                    report.drop(line, DropReason::TooLong);
                 }
-                Ok(pieces) => tokenized.extend(pieces),
+                Ok((pieces, _)) => tokenized.extend(pieces),
                 Err(error) => match error.reason().filter(|_| self.on_bad_row == OnBadRow::Drop) {
-                    Some(reason) => report.drop_for(example.line(), reason, error.what()),
+                    Some(reason) => report.drop_for(line, reason, error.what()),
                     None => return Err(error),
                 },
             }
@@ -140,15 +146,14 @@ impl<'a> ConversationTokenizer<'a> {
         &self,
         conversation: &Conversation,
     ) -> Result<Vec<TokenizedExample>, TokenizeError> {
-        self.pieces(conversation, &mut DropReport::default())
+        Ok(self.pieces(conversation)?.0)
     }
 
-    /// As [`conversation`](Self::conversation); fields without effect are told to the report.
+    /// As [`conversation`](Self::conversation), with the fields that have no effect.
     fn pieces(
         &self,
         conversation: &Conversation,
-        report: &mut DropReport,
-    ) -> Result<Vec<TokenizedExample>, TokenizeError> {
+    ) -> Result<(Vec<TokenizedExample>, Vec<String>), TokenizeError> {
         let line = conversation.line;
         let rendering = Rendering::of(self.text, conversation, &conversation.turns)?;
         if rendering.spoken.is_empty() {
@@ -174,10 +179,7 @@ impl<'a> ConversationTokenizer<'a> {
         if whole.learn.contains(&true) || pieces.is_empty() {
             pieces.push(whole.into_example(line));
         }
-        for field in unused {
-            report.leave_unused(line, &field);
-        }
-        Ok(pieces)
+        Ok((pieces, unused))
     }
 
     /// The prompt for a conversation's last answer: what a model is asked when it is tested.
