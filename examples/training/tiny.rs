@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example tiny -- make --output DIR --text en=FILE --text zh=FILE
-//! cargo run --release --example tiny -- score --model DIR/5-packed/model
+//! cargo run --release --example tiny -- score --model DIR/6-packed/model
 //! cargo run --release --example tiny -- show
 //! ```
 
@@ -15,7 +15,10 @@ use clap::{Parser, Subcommand};
 use lightglm::{KvDtype, LoadOptions, Model, Scheme, Weights};
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::keep_freed_memory;
-use lightglm_tiny::corpus::{FactConversations, FactSettings, Language, Part, Random};
+use lightglm_tiny::corpus::{
+    CorpusConversation, FactConversations, FactSettings, Language, LookupConversations, Part,
+    Random,
+};
 use lightglm_training_examples::tiny::questions::{self, Question};
 use lightglm_training_examples::tiny::rows::{Corpus, Mix};
 use lightglm_training_examples::tiny::stages::{PACKED, STAGES, Stage};
@@ -93,8 +96,8 @@ fn run() -> Result<()> {
     match args.command {
         Command::Show { rows, seed } => {
             for i in 0..rows as u64 {
-                let facts = FactSettings::default();
-                let mix = Mix { lookups: 15, passages: 25, keys: 9, facts };
+                let (lists, facts) = (LookupConversations::default(), FactSettings::default());
+                let mix = Mix { lookups: 15, passages: 25, lists, facts };
                 let conversation = corpus.conversation(seed << 32 | i, mix);
                 println!("--- {:?}", conversation.language);
                 for (role, content) in conversation.turns(&mut Random::new(i)) {
@@ -161,6 +164,16 @@ fn score(
         let tag = if language == Language::English { "en" } else { "zh" };
         let file = crates.join(format!("tests/questions/{tag}.jsonl"));
         let mut sets = vec![(format!("{tag} by hand"), questions::read(&file)?)];
+        let ask_made = |next: &dyn Fn(&mut Random) -> CorpusConversation| -> Vec<Question> {
+            let mut random = Random::new(77);
+            (0..made).flat_map(|i| questions::of_conversation(i, &next(&mut random))).collect()
+        };
+        // Copying by itself: what is asked for stands there to the letter, at the beginning of its sentence or within.
+        for (name, inside) in [("lists by their keys", 0), ("sentences by a word in them", 100)] {
+            let lists = LookupConversations { keys: 6, inside, unanswerable: 20 };
+            let asked = ask_made(&|random| lists.next(language, 3, random));
+            sets.push((format!("{tag} {name}"), asked));
+        }
         for (name, part) in [
             ("made, learnt questions", Part::Training),
             ("made, held-back questions", Part::HeldBackQuestions),
@@ -168,10 +181,7 @@ fn score(
         ] {
             let facts = FactConversations::new(corpus.domains(), part).context("no such facts")?;
             let facts = facts.with_settings(FactSettings { questions: 3, ..Default::default() });
-            let mut random = Random::new(77);
-            let asked: Vec<Question> = (0..made)
-                .flat_map(|i| questions::of_conversation(i, &facts.next(language, &mut random)))
-                .collect();
+            let asked = ask_made(&|random| facts.next(language, random));
             sets.push((format!("{tag} {name}"), asked));
         }
         for (name, asked) in sets {

@@ -29,8 +29,8 @@ pub struct Mix {
     pub lookups: usize,
     /// Sentences of texts.
     pub passages: usize,
-    /// Keys of a list at most.
-    pub keys: usize,
+    /// What lists are like.
+    pub lists: LookupConversations,
     /// What is said and asked of facts.
     pub facts: FactSettings,
 }
@@ -70,11 +70,7 @@ impl Corpus {
         let language = random.pick(&Language::ALL);
         let kind = random.below(100);
         if kind < mix.lookups {
-            return LookupConversations { keys: mix.keys }.next(
-                language,
-                mix.keys.min(6),
-                &mut random,
-            );
+            return mix.lists.next(language, mix.lists.keys.min(6), &mut random);
         }
         if kind < mix.lookups + mix.passages
             && let Some(passage) = self.passages.next(language, 4, &mut random)
@@ -97,7 +93,12 @@ impl Corpus {
 
     /// Text for the tokenizer: rows, and a piece of each text.
     pub fn tokenizer_texts(&self, seed: u64) -> Vec<String> {
-        let mix = Mix { lookups: 10, passages: 0, keys: 9, facts: FactSettings::default() };
+        let mix = Mix {
+            lookups: 10,
+            passages: 0,
+            lists: LookupConversations::default(),
+            facts: FactSettings::default(),
+        };
         let mut texts = Vec::new();
         for i in 0..20_000 {
             let conversation = self.conversation(seed << 32 | i, mix);

@@ -6,12 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use lightglm::training::{
-    Method, QatConfig, ScheduleShape, TokenizedExample, TrainConfig, TrainingModel,
-    TrainingOptions,
+    Method, QatConfig, ScheduleShape, TokenizedExample, TrainConfig, TrainingModel, TrainingOptions,
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
-use lightglm_tiny::corpus::FactSettings;
+use lightglm_tiny::corpus::{FactSettings, LookupConversations};
 
 use super::rows::{Corpus, Mix};
 use crate::training_watch::WatchedRun;
@@ -20,7 +19,7 @@ use crate::training_watch::WatchedRun;
 const MAX_TOKENS: usize = 768;
 
 /// The folder of the last stage, in which the weights are packed.
-pub const PACKED: &str = "5-packed";
+pub const PACKED: &str = "6-packed";
 
 /// A stage: rows of one mix, learnt once.
 #[derive(Clone, Copy, Debug)]
@@ -45,31 +44,41 @@ pub struct Stage {
 }
 
 /// First to copy, from lists of few keys, in small steps: after some thousand of them the model finds out how, all
-/// at once. Then to find, in contexts of two or three facts; then in long ones, of which nearly every sentence is asked for;
+/// at once. Then to go back to where a sentence begins from what is asked for in it. Then to find, in contexts of two or three facts; then in long ones, of which nearly every sentence is asked for;
 /// at last to answer and no more, and to say where a text does not tell.
-pub const STAGES: [Stage; 4] = [
+pub const STAGES: [Stage; 5] = [
     Stage {
         name: "1-copy",
         rows: 20_000,
         batch_size: 12,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 100, passages: 0, keys: 3, facts: FEW_FACTS },
+        mix: Mix { lookups: 100, passages: 0, lists: lists(3, 0, 20), facts: FEW_FACTS },
         questions: false,
         seed: 11,
     },
     Stage {
-        name: "2-find",
+        name: "2-go-back",
+        rows: 14_000,
+        batch_size: 12,
+        learning_rate: 1.5e-3,
+        schedule: ScheduleShape::Constant,
+        mix: Mix { lookups: 100, passages: 0, lists: lists(4, 60, 8), facts: FEW_FACTS },
+        questions: false,
+        seed: 15,
+    },
+    Stage {
+        name: "3-find",
         rows: 20_000,
         batch_size: 12,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 20, passages: 10, keys: 5, facts: FEW_FACTS },
-        questions: true,
+        mix: Mix { lookups: 20, passages: 10, lists: lists(5, 60, 10), facts: FEW_FACTS },
+        questions: false,
         seed: 12,
     },
     Stage {
-        name: "3-learn",
+        name: "4-learn",
         rows: 40_000,
         batch_size: 8,
         learning_rate: 1.5e-3,
@@ -77,14 +86,14 @@ pub const STAGES: [Stage; 4] = [
         mix: Mix {
             lookups: 4,
             passages: 10,
-            keys: 9,
+            lists: lists(9, 60, 20),
             facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15 },
         },
         questions: true,
         seed: 13,
     },
     Stage {
-        name: "4-answer",
+        name: "5-answer",
         rows: 16_000,
         batch_size: 8,
         learning_rate: 1.5e-3,
@@ -92,7 +101,7 @@ pub const STAGES: [Stage; 4] = [
         mix: Mix {
             lookups: 4,
             passages: 10,
-            keys: 9,
+            lists: lists(9, 60, 20),
             facts: FactSettings { facts: 8, questions: 9, unanswerable: 20, mixed: 5 },
         },
         questions: false,
@@ -100,8 +109,11 @@ pub const STAGES: [Stage; 4] = [
     },
 ];
 
-const FEW_FACTS: FactSettings =
-    FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60 };
+const fn lists(keys: usize, inside: usize, unanswerable: usize) -> LookupConversations {
+    LookupConversations { keys, inside, unanswerable }
+}
+
+const FEW_FACTS: FactSettings = FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60 };
 
 /// Conversations on which the last stage is trained to bear its quantization.
 const QAT_ROWS: usize = 2_000;
@@ -172,7 +184,8 @@ impl Stage {
             ..Default::default()
         };
         let mut student = TrainingModel::open_with(start, method, options)?;
-        let mut rows = student.tokenize_examples(&corpus.rows(self.seed, self.rows, self.mix))?.rows;
+        let mut rows =
+            student.tokenize_examples(&corpus.rows(self.seed, self.rows, self.mix))?.rows;
         if self.questions {
             let turn = |role| student.text().tokenizer.token_to_id(role);
             learn_questions(&mut rows, turn("<|system|>"), turn("<|user|>"));

@@ -8,6 +8,7 @@ use anyhow::Result;
 use lightglm::{WeightDtype, write_whole};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde_json::json;
 
 use super::tokenizer::{self, ENDS, SPECIAL};
@@ -56,6 +57,35 @@ impl ShapeArgs {
     }
 }
 
+/// Embeddings of a deviation of 0.1 instead of 0.02.
+const EMBEDDINGS: f32 = 5.0;
+
+/// What a block adds to the residual stream, at first. With 1, as the norms behind attention and neurons begin, a token's own
+/// embedding is lost among what the blocks add, and copying is learnt late.
+const ADDED: f32 = 0.05;
+
+/// The weights with which learning begins, of those that are drawn.
+fn scaled(weights: &[u8]) -> Result<Vec<u8>> {
+    let drawn = SafeTensors::deserialize(weights)?;
+    let mut bytes: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, tensor) in drawn.tensors() {
+        let added =
+            name.contains("post_self_attn_layernorm") || name.contains("post_mlp_layernorm");
+        let factor = match name.contains("embed_tokens") {
+            true => EMBEDDINGS,
+            false if added => ADDED,
+            false => 1.0,
+        };
+        let values = tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
+        let scaled = values.flat_map(|value| (factor * value).to_le_bytes()).collect();
+        bytes.push((name, tensor.shape().to_vec(), scaled));
+    }
+    let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+    let views: Result<Vec<_>, _> =
+        bytes.iter().map(|(name, shape, bytes)| Ok((name, view(shape, bytes)?))).collect();
+    Ok(safetensors::serialize(views.map_err(|error: SafeTensorError| error)?, None)?)
+}
+
 /// Writes tokenizer and random weights to `folder`, the whole of it or nothing.
 ///
 /// # Errors
@@ -67,6 +97,9 @@ pub fn write(folder: &Path, shape: &ShapeArgs, texts: &[String], seed: u64) -> R
     tokenizer::train(texts, shape.vocab_size, &part)?;
     let go_on = &mut |_| ControlFlow::Continue(());
     write_random_checkpoint(&part, &config, WeightDtype::F32, seed, None, go_on)?;
+    let weights = part.join("model.safetensors");
+    let scaled = scaled(&fs::read(&weights)?)?;
+    write_whole(&weights, scaled)?;
     // Answers are copied: sampled ones are worse.
     let generation = json!({"do_sample": false, "eos_token_id": config.eos_token_ids});
     write_whole(&part.join("generation_config.json"), format!("{generation:#}\n"))?;
