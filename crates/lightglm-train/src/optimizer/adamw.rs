@@ -8,6 +8,8 @@ use burn::tensor::{DType, Tensor};
 use lightglm_core::GradientSums;
 use lightglm_kernels::{AdamWState, AdamWStep, LmGradients};
 
+use super::muon::{MuonConfig, orthogonalized};
+
 /// AdamW's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
@@ -20,21 +22,23 @@ pub struct AdamWConfig {
     /// Decay of matrices, in units of the learning rate. Norms and biases, which have one dimension,
     /// do not decay.
     pub weight_decay: f64,
+    /// Other steps for the matrices within blocks, with this learning rate and decay; `None`: AdamW's.
+    pub muon: Option<MuonConfig>,
 }
 
 impl Default for AdamWConfig {
     /// PyTorch's.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, muon: None }
     }
 }
 
 /// Mean of gradients and of squared gradients of one parameter, `[elements]` each.
 #[derive(Clone, Debug)]
 pub struct Moments<B: Backend> {
-    /// Mean of gradients.
+    /// Mean of gradients; where [`MuonConfig`] has the parameter, its momentum.
     pub first: Tensor<B, 1>,
-    /// Mean of squared gradients.
+    /// Mean of squared gradients; zeros where [`MuonConfig`] has the parameter.
     pub second: Tensor<B, 1>,
 }
 
@@ -102,18 +106,56 @@ impl<B: AutodiffBackend<InnerBackend: LmGradients>> AdamW<B> {
             eps: eps as f32,
         };
         let decay = (1.0 - learning_rate * self.config.weight_decay) as f32;
-        module.map(&mut Update { moments: &mut self.moments, sums, step, decay })
+        let muon = self.config.muon.map(|config| (config, learning_rate));
+        let outside = 0;
+        module.map(&mut Update { moments: &mut self.moments, sums, step, decay, muon, outside })
     }
 }
+
+/// What stands outside the blocks: by the names of its modules, as all decoders here and in transformers have them.
+const OUTSIDE: [&str; 2] = ["embed_tokens", "lm_head"];
 
 struct Update<'a, B: AutodiffBackend> {
     moments: &'a mut BTreeMap<ParamId, Moments<B::InnerBackend>>,
     sums: GradientSums<B>,
     step: AdamWStep,
     decay: f32,
+    muon: Option<(MuonConfig, f64)>,
+    /// How many of the modules in which it is stand outside the blocks.
+    outside: usize,
+}
+
+impl<B: AutodiffBackend<InnerBackend: LmGradients>> Update<'_, B> {
+    /// Muon's step.
+    fn orthogonal(
+        &self,
+        state: AdamWState<B::InnerBackend>,
+        grad: Tensor<B::InnerBackend, 1>,
+        shape: [usize; 2],
+        (config, learning_rate): (MuonConfig, f64),
+    ) -> AdamWState<B::InnerBackend> {
+        let AdamWState { parameter, first, second } = state;
+        let grad = grad * self.step.grad_scale;
+        let momentum = config.momentum as f32;
+        let first = first * momentum + grad.clone();
+        let ahead = first.clone() * momentum + grad;
+        let direction = orthogonalized(ahead.reshape(shape)).reshape(parameter.dims());
+        // An orthogonal matrix has elements of 1 / sqrt(max(N, K)) on average.
+        let size = learning_rate * config.scale * (shape[0].max(shape[1]) as f64).sqrt();
+        let parameter = parameter * self.decay - direction * size as f32;
+        AdamWState { parameter, first, second }
+    }
 }
 
 impl<B: AutodiffBackend<InnerBackend: LmGradients>> ModuleMapper<B> for Update<'_, B> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.outside += usize::from(OUTSIDE.contains(&name));
+    }
+
+    fn exit_module(&mut self, name: &str, _: &str) {
+        self.outside -= usize::from(OUTSIDE.contains(&name));
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let Some(grad) = self.sums.take(param.id) else { return param };
         let (id, tensor, mapper) = param.consume();
@@ -126,7 +168,11 @@ impl<B: AutodiffBackend<InnerBackend: LmGradients>> ModuleMapper<B> for Update<'
         let decay = if D > 1 { self.decay } else { 1.0 };
         let step = AdamWStep { decay, ..self.step };
         let state = AdamWState { parameter, first, second };
-        let AdamWState { parameter, first, second } = B::InnerBackend::adamw(state, grad, &step);
+        let state = match (self.muon.filter(|_| self.outside == 0), &shape[..]) {
+            (Some(muon), &[rows, columns]) => self.orthogonal(state, grad, [rows, columns], muon),
+            _ => B::InnerBackend::adamw(state, grad, &step),
+        };
+        let AdamWState { parameter, first, second } = state;
         self.moments.insert(id, Moments { first, second });
         let updated = Tensor::from_inner(parameter.reshape(shape)).require_grad();
         Param::from_mapped_value(id, updated, mapper)

@@ -79,6 +79,7 @@ impl TrainConfig {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let share = |x: f64| (0.0..1.0).contains(&x);
         let optimizer = &self.optimizer;
+        let muon = optimizer.muon.unwrap_or_default();
         let norm = self.max_grad_norm.unwrap_or(1.0);
         let decay_is_fine = optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0;
         let at_least_one = "at least 1";
@@ -101,6 +102,8 @@ impl TrainConfig {
             ("beta2", optimizer.beta2, share(optimizer.beta2), "in [0, 1)"),
             ("eps", optimizer.eps, positive(optimizer.eps), "positive"),
             ("weight_decay", optimizer.weight_decay, decay_is_fine, "at least 0"),
+            ("muon.momentum", muon.momentum, share(muon.momentum), "in [0, 1)"),
+            ("muon.scale", muon.scale, positive(muon.scale), "positive"),
         ];
         match numbers.into_iter().find(|(_, _, fine, _)| !fine) {
             Some((field, found, _, wanted)) => {

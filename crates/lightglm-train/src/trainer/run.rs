@@ -226,9 +226,11 @@ impl<'a, B: AutodiffBackend<InnerBackend: LmGradients>> Trainer<'a, B> {
             example.targets.iter().for_each(|target| add(target.map_or(u64::MAX, u64::from)));
         }
         let o = &c.optimizer;
+        let muon = o.muon.map(|muon| format!(" muon {} {}", muon.momentum, muon.scale));
+        let muon = muon.unwrap_or_default();
         format!(
             "batch {} epochs {} lr {} {} warmup {} adamw {} {} {} {} clip {:?} pass {} seed {} \
-             evaluate {:?} patience {:?} examples {}+{} {hash:016x}{}{}",
+             evaluate {:?} patience {:?} examples {}+{} {hash:016x}{muon}{}{}",
             c.batch_size,
             c.epochs,
             c.learning_rate,

@@ -5,6 +5,7 @@ mod bigrams;
 mod checkpoint_fuzz;
 mod checkpoints;
 mod conformance;
+mod muon;
 mod peft;
 mod rows_of_step;
 mod training;

@@ -96,7 +96,7 @@ pub use lightglm_train::data::{
     ExampleSet, OnBadRow, ReadOptions, TextEncoding, TextUnit, read_examples,
 };
 pub use lightglm_train::lora::LoraConfig;
-pub use lightglm_train::optimizer::ScheduleShape;
+pub use lightglm_train::optimizer::{AdamWConfig, MuonConfig, ScheduleShape};
 pub use lightglm_train::trainer::{
     MetricsFile, StopReason, TokenizedExample, TrainConfig, TrainEvent, TrainOutcome,
 };

@@ -134,7 +134,7 @@ fn adamw() {
     let hyper: Vec<f64> =
         hyper.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
     let [lr, beta1, beta2, eps, weight_decay] = hyper[..] else { panic!("five numbers") };
-    let mut optimizer = AdamW::new(AdamWConfig { beta1, beta2, eps, weight_decay });
+    let mut optimizer = AdamW::new(AdamWConfig { beta1, beta2, eps, weight_decay, muon: None });
     let mut module = Two::<Train> {
         p: Param::from_tensor(tensor(&file, "p.step0")),
         bias: Param::from_tensor(tensor(&file, "bias.step0")),
