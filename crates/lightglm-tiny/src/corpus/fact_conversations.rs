@@ -6,6 +6,7 @@ use super::conversation::{CorpusConversation, Exchange};
 use super::facts::{Domain, Fact, SlotValues, slots_of};
 use super::greetings;
 use super::language::Language;
+use super::passages::{asked as asked_by, contains, telling_words};
 use super::questions::{as_written, sentence};
 use super::random::Random;
 use super::values;
@@ -37,11 +38,14 @@ pub struct FactSettings {
     /// How many of a hundred contexts have their facts from all domains: those are easier told apart than the facts
     /// of one.
     pub mixed: usize,
+    /// How many of a hundred questions are words of the sentence that answers, which no other has: to find by the letter
+    /// comes before to find by the meaning.
+    pub words: usize,
 }
 
 impl Default for FactSettings {
     fn default() -> Self {
-        Self { facts: 8, questions: 6, unanswerable: 25, mixed: 0 }
+        Self { facts: 8, questions: 6, unanswerable: 25, mixed: 0, words: 0 }
     }
 }
 
@@ -114,18 +118,18 @@ impl<'a> FactConversations<'a> {
         let mut order: Vec<usize> = (0..said.len()).collect();
         random.shuffle(&mut order);
         let mut exchanges = Vec::new();
-        let mut asked = order.iter();
+        let mut next = order.iter();
         let most = settings.questions.max(1);
         for _ in 0..random.within(most.div_ceil(2)..=most) {
             let exchange = if random.below(100) < settings.unanswerable && !untold.is_empty() {
                 self.unanswerable(&said, untold, language, random)
             } else {
-                asked.next().map(|&i| self.answerable(&said[i], language, random))
+                next.next().map(|&i| self.answerable(i, &said, language, random))
             };
             exchanges.extend(exchange);
         }
         if exchanges.is_empty() {
-            exchanges.push(self.answerable(&said[order[0]], language, random));
+            exchanges.push(self.answerable(order[0], &said, language, random));
         }
         CorpusConversation { language, context: Some(context), exchanges }
     }
@@ -143,9 +147,38 @@ impl<'a> FactConversations<'a> {
         self.question(fact, &values, language, random)
     }
 
-    fn answerable(&self, said: &Said<'_>, language: Language, random: &mut Random) -> Exchange {
-        let question = self.question(said.fact, &said.values, language, random);
+    /// A question for the fact of this number.
+    fn answerable(
+        &self,
+        i: usize,
+        all: &[Said<'_>],
+        language: Language,
+        random: &mut Random,
+    ) -> Exchange {
+        let said = &all[i];
+        let others = all.iter().filter(|other| other.statement != said.statement);
+        let by_words = self.by_words(&said.statement, others, language, random);
+        let question =
+            by_words.unwrap_or_else(|| self.question(said.fact, &said.values, language, random));
         Exchange { question, answer: said.statement.clone(), answerable: true }
+    }
+
+    /// At times: words of a sentence that none of the others has.
+    fn by_words<'s>(
+        &self,
+        sentence: &str,
+        others: impl Iterator<Item = &'s Said<'s>>,
+        language: Language,
+        random: &mut Random,
+    ) -> Option<String> {
+        if random.below(100) >= self.settings.words {
+            return None;
+        }
+        let mut words = telling_words(sentence, language, random);
+        for other in others {
+            words.retain(|word| !contains(&other.statement, word));
+        }
+        (!words.is_empty()).then(|| asked_by(&words, language, random))
     }
 
     /// What the context does not tell: another fact, or one that it tells of something else.
@@ -170,7 +203,10 @@ impl<'a> FactConversations<'a> {
                 (fact, values) = (told, other);
             }
         }
-        let question = self.question(fact, &values, language, random);
+        let untold = Said::new(fact, language, values, random);
+        let by_words = self.by_words(&untold.statement, said.iter(), language, random);
+        let question =
+            by_words.unwrap_or_else(|| self.question(fact, &untold.values, language, random));
         Some(Exchange::refused(language, question))
     }
 

@@ -88,7 +88,7 @@ impl PassageConversations {
     }
 }
 
-fn contains(sentence: &str, word: &str) -> bool {
+pub(super) fn contains(sentence: &str, word: &str) -> bool {
     sentence.to_lowercase().contains(&word.to_lowercase())
 }
 
@@ -123,7 +123,11 @@ fn split_sentences(line: &str, language: Language) -> Vec<String> {
 }
 
 /// Up to three words of a sentence that are more than grammar; of Chinese, pieces of two to four characters.
-fn telling_words(sentence: &str, language: Language, random: &mut Random) -> Vec<String> {
+pub(super) fn telling_words(
+    sentence: &str,
+    language: Language,
+    random: &mut Random,
+) -> Vec<String> {
     match language {
         Language::English => {
             let words: Vec<&str> =
@@ -182,7 +186,7 @@ fn is_grammar(word: &str) -> bool {
     WORDS.contains(&word.to_lowercase().as_str())
 }
 
-fn asked(words: &[String], language: Language, random: &mut Random) -> String {
+pub(super) fn asked(words: &[String], language: Language, random: &mut Random) -> String {
     match language {
         Language::English => {
             let joined = words.join(if random.chance(0.5) { " " } else { " and " });

@@ -11,6 +11,7 @@ use lightglm_tiny::corpus::{
     CorpusConversation, Domain, FactConversations, FactSettings, Language, LookupConversations,
     Part, PassageConversations, Random,
 };
+use rayon::prelude::*;
 
 /// Paragraphs of a text at most, so that a long one does not drown the others.
 const PARAGRAPHS: usize = 4000;
@@ -44,14 +45,17 @@ impl Corpus {
         let domains = lightglm_tiny::corpus::read_domains(facts)?;
         let mut corpus =
             Self { domains, passages: PassageConversations::default(), texts: Vec::new() };
-        for text in texts {
+        let read = |text: &String| {
             let (tag, file) = text.split_once('=').context("--text: en=FILE or zh=FILE")?;
             let language = match tag {
                 "en" => Language::English,
                 "zh" => Language::Chinese,
                 _ => bail!("--text {tag}=...: en or zh"),
             };
-            let text = read_text(&PathBuf::from(file))?;
+            Ok((language, file, read_text(&PathBuf::from(file))?))
+        };
+        let texts: Vec<_> = texts.par_iter().map(read).collect::<Result<_>>()?;
+        for (language, file, text) in texts {
             let fit = corpus.passages.add(language, &text, PARAGRAPHS);
             eprintln!("{file}: {fit} paragraphs");
             corpus.texts.push(text);
@@ -87,6 +91,7 @@ impl Corpus {
     /// Rows to learn, `count` of them.
     pub fn rows(&self, seed: u64, count: usize, mix: Mix) -> Vec<Example> {
         (0..count as u64)
+            .into_par_iter()
             .map(|i| row(&self.conversation(seed << 32 | i, mix), seed << 32 | i))
             .collect()
     }

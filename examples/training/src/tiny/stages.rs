@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use lightglm::training::{
-    Method, QatConfig, ScheduleShape, TokenizedExample, TrainConfig, TrainingModel, TrainingOptions,
+    Method, MuonConfig, QatConfig, ScheduleShape, TrainConfig, TrainingModel, TrainingOptions,
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
@@ -36,6 +36,8 @@ pub struct Stage {
     pub schedule: ScheduleShape,
     /// What the conversations are.
     pub mix: Mix,
+    /// Whether Muon moves the matrices.
+    pub muon: bool,
     /// Decides the rows and their order.
     pub seed: u64,
 }
@@ -52,6 +54,7 @@ pub const STAGES: [Stage; 5] = [
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
         mix: Mix { lookups: 100, passages: 0, lists: lists(3, 0, 20), facts: FEW_FACTS },
+        muon: false,
         seed: 11,
     },
     Stage {
@@ -61,16 +64,23 @@ pub const STAGES: [Stage; 5] = [
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
         mix: Mix { lookups: 100, passages: 0, lists: lists(4, 60, 8), facts: FEW_FACTS },
+        muon: true,
         seed: 15,
     },
     Stage {
         name: "3-find",
-        rows: 20_000,
+        rows: 24_000,
         batch_size: 12,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 20, passages: 10, lists: lists(5, 60, 10), facts: FEW_FACTS },
-        seed: 12,
+        mix: Mix {
+            lookups: 35,
+            passages: 10,
+            lists: lists(6, 70, 10),
+            facts: FactSettings { facts: 4, questions: 6, unanswerable: 8, mixed: 50, words: 85 },
+        },
+        muon: true,
+        seed: 16,
     },
     Stage {
         name: "4-learn",
@@ -82,8 +92,9 @@ pub const STAGES: [Stage; 5] = [
             lookups: 4,
             passages: 10,
             lists: lists(9, 60, 20),
-            facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15 },
+            facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15, words: 20 },
         },
+        muon: true,
         seed: 13,
     },
     Stage {
@@ -96,8 +107,9 @@ pub const STAGES: [Stage; 5] = [
             lookups: 4,
             passages: 10,
             lists: lists(9, 60, 20),
-            facts: FactSettings { facts: 8, questions: 9, unanswerable: 20, mixed: 5 },
+            facts: FactSettings { facts: 8, questions: 9, unanswerable: 20, mixed: 5, words: 5 },
         },
+        muon: true,
         seed: 14,
     },
 ];
@@ -106,7 +118,8 @@ const fn lists(keys: usize, inside: usize, unanswerable: usize) -> LookupConvers
     LookupConversations { keys, inside, unanswerable }
 }
 
-const FEW_FACTS: FactSettings = FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60 };
+const FEW_FACTS: FactSettings =
+    FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60, words: 0 };
 
 /// Conversations on which the last stage is trained to bear its quantization.
 const QAT_ROWS: usize = 2_000;
@@ -191,6 +204,8 @@ impl Stage {
         };
         config.optimizer.beta2 = 0.98;
         config.optimizer.weight_decay = 0.05;
+        config.optimizer.muon =
+            self.muon.then_some(MuonConfig { scale: 0.6, ..Default::default() });
         let title = format!("{}: {} rows", self.name, rows.len());
         let run = WatchedRun::open(output, true, title)?;
         let Some(trained) = run.train(&mut student, &rows, &held, &config, stop)? else {
