@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lightglm::training::Example;
@@ -45,16 +45,8 @@ impl Corpus {
         let domains = lightglm_tiny::corpus::read_domains(facts)?;
         let mut corpus =
             Self { domains, passages: PassageConversations::default(), texts: Vec::new() };
-        let read = |text: &String| {
-            let (tag, file) = text.split_once('=').context("--text: en=FILE or zh=FILE")?;
-            let language = match tag {
-                "en" => Language::English,
-                "zh" => Language::Chinese,
-                _ => bail!("--text {tag}=...: en or zh"),
-            };
-            Ok((language, file, read_text(&PathBuf::from(file))?))
-        };
-        let texts: Vec<_> = texts.par_iter().map(read).collect::<Result<_>>()?;
+        let texts: Vec<_> =
+            texts.par_iter().map(|text| read_tagged(text)).collect::<Result<_>>()?;
         for (language, file, text) in texts {
             let fit = corpus.passages.add(language, &text, PARAGRAPHS);
             eprintln!("{file}: {fit} paragraphs");
@@ -133,6 +125,17 @@ pub fn row(conversation: &CorpusConversation, seed: u64) -> Example {
         line: seed as u32 as usize + 1,
         extra: Default::default(),
     })
+}
+
+/// A text with its language and its file: `en=FILE` or `zh=FILE`.
+fn read_tagged(text: &str) -> Result<(Language, &str, String)> {
+    let (tag, file) = text.split_once('=').context("--text: en=FILE or zh=FILE")?;
+    let language = match tag {
+        "en" => Language::English,
+        "zh" => Language::Chinese,
+        _ => bail!("--text {tag}=...: en or zh"),
+    };
+    Ok((language, file, read_text(Path::new(file))?))
 }
 
 /// A text file, as it is or compressed with zstd.

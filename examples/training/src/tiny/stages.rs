@@ -72,7 +72,7 @@ pub const STAGES: [Stage; 5] = [
         rows: 24_000,
         batch_size: 12,
         learning_rate: 1.5e-3,
-        schedule: ScheduleShape::Constant,
+        schedule: ScheduleShape::Cosine,
         mix: Mix {
             lookups: 35,
             passages: 10,
@@ -84,15 +84,15 @@ pub const STAGES: [Stage; 5] = [
     },
     Stage {
         name: "4-learn",
-        rows: 20_000,
+        rows: 14_000,
         batch_size: 8,
-        learning_rate: 1.5e-3,
+        learning_rate: 5e-4,
         schedule: ScheduleShape::Constant,
         mix: Mix {
-            lookups: 4,
+            lookups: 8,
             passages: 10,
-            lists: lists(9, 60, 20),
-            facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15, words: 20 },
+            lists: lists(9, 70, 20),
+            facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15, words: 30 },
         },
         muon: true,
         seed: 13,
@@ -101,7 +101,7 @@ pub const STAGES: [Stage; 5] = [
         name: "5-answer",
         rows: 12_000,
         batch_size: 8,
-        learning_rate: 1.5e-3,
+        learning_rate: 4e-4,
         schedule: ScheduleShape::Cosine,
         mix: Mix {
             lookups: 4,
