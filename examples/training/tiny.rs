@@ -180,6 +180,15 @@ fn score(
             ("made, held-back domains", Part::HeldBackDomains),
         ] {
             let facts = FactConversations::new(corpus.domains(), part).context("no such facts")?;
+            if part == Part::Training {
+                for few in [2, 4, 8] {
+                    for words in [100, 0] {
+                        let settings = FactSettings { facts: few, questions: 3, words, unanswerable: 0, ..Default::default() };
+                        let f = facts.clone().with_settings(settings);
+                        sets.push((format!("{tag} {few} facts words {words}"), ask_made(&|random| f.next(language, random))));
+                    }
+                }
+            }
             let facts = facts.with_settings(FactSettings { questions: 3, ..Default::default() });
             let asked = ask_made(&|random| facts.next(language, random));
             sets.push((format!("{tag} {name}"), asked));
