@@ -181,13 +181,12 @@ fn score(
         ] {
             let facts = FactConversations::new(corpus.domains(), part).context("no such facts")?;
             if part == Part::Training {
-                for few in [2, 4, 8] {
-                    for words in [100, 0] {
-                        let settings = FactSettings { facts: few, questions: 3, words, unanswerable: 0, ..Default::default() };
-                        let f = facts.clone().with_settings(settings);
-                        sets.push((format!("{tag} {few} facts words {words}"), ask_made(&|random| f.next(language, random))));
-                    }
-                }
+                // Found by the letter: a phrase of one of a few sentences.
+                let by_phrase =
+                    FactSettings { facts: 3, words: 100, phrases: 100, ..Default::default() };
+                let few = facts.clone().with_settings(by_phrase);
+                let asked = ask_made(&|random| few.next(language, random));
+                sets.push((format!("{tag} facts by a phrase of theirs"), asked));
             }
             let facts = facts.with_settings(FactSettings { questions: 3, ..Default::default() });
             let asked = ask_made(&|random| facts.next(language, random));

@@ -6,7 +6,7 @@ use super::conversation::{CorpusConversation, Exchange};
 use super::facts::{Domain, Fact, SlotValues, slots_of};
 use super::greetings;
 use super::language::Language;
-use super::passages::{asked as asked_by, contains, telling_words};
+use super::passages::{asked as asked_by, contains, telling_phrase, telling_words};
 use super::questions::{as_written, sentence};
 use super::random::Random;
 use super::values;
@@ -41,11 +41,13 @@ pub struct FactSettings {
     /// How many of a hundred questions are words of the sentence that answers, which no other has: to find by the letter
     /// comes before to find by the meaning.
     pub words: usize,
+    /// How many of these are a phrase, several words in a row.
+    pub phrases: usize,
 }
 
 impl Default for FactSettings {
     fn default() -> Self {
-        Self { facts: 8, questions: 6, unanswerable: 25, mixed: 0, words: 0 }
+        Self { facts: 8, questions: 6, unanswerable: 25, mixed: 0, words: 0, phrases: 0 }
     }
 }
 
@@ -174,7 +176,12 @@ impl<'a> FactConversations<'a> {
         if random.below(100) >= self.settings.words {
             return None;
         }
-        let mut words = telling_words(sentence, language, random);
+        let phrase = match random.below(100) < self.settings.phrases {
+            true => telling_phrase(sentence, language, random),
+            false => None,
+        };
+        let mut words =
+            phrase.map_or_else(|| telling_words(sentence, language, random), |phrase| vec![phrase]);
         for other in others {
             words.retain(|word| !contains(&other.statement, word));
         }

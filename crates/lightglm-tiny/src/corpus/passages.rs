@@ -171,6 +171,32 @@ pub(super) fn telling_words(
     }
 }
 
+/// Three to six words in a row, which say which sentence is meant without any doubt; of Chinese, four to nine characters.
+pub(super) fn telling_phrase(
+    sentence: &str,
+    language: Language,
+    random: &mut Random,
+) -> Option<String> {
+    match language {
+        Language::English => {
+            let words: Vec<&str> = sentence.trim_end_matches(['.', '!', '?']).split(' ').collect();
+            let count = random.within(3..=6);
+            // Not from the beginning: what is asked for is to be found within.
+            let last = words.len().checked_sub(count + 1)?;
+            let first = 1 + random.below(last + 1);
+            Some(words[first..first + count].join(" ").trim_end_matches([',', ';', ':']).to_owned())
+        }
+        Language::Chinese => {
+            let letters: Vec<char> =
+                sentence.trim_end_matches(['。', '！', '？']).chars().collect();
+            let count = random.within(4..=9);
+            let last = letters.len().checked_sub(count + 2)?;
+            let first = 2 + random.below(last + 1);
+            Some(letters[first..first + count].iter().collect())
+        }
+    }
+}
+
 fn is_han(c: char) -> bool {
     ('\u{4e00}'..='\u{9fff}').contains(&c)
 }

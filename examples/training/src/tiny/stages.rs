@@ -69,15 +69,22 @@ pub const STAGES: [Stage; 5] = [
     },
     Stage {
         name: "3-find",
-        rows: 24_000,
+        rows: 12_000,
         batch_size: 12,
-        learning_rate: 1.5e-3,
+        learning_rate: 1e-3,
         schedule: ScheduleShape::Cosine,
         mix: Mix {
-            lookups: 35,
-            passages: 10,
+            lookups: 20,
+            passages: 0,
             lists: lists(6, 70, 10),
-            facts: FactSettings { facts: 4, questions: 6, unanswerable: 8, mixed: 50, words: 85 },
+            facts: FactSettings {
+                facts: 3,
+                questions: 6,
+                unanswerable: 4,
+                mixed: 50,
+                words: 90,
+                phrases: 60,
+            },
         },
         muon: true,
         seed: 16,
@@ -92,7 +99,14 @@ pub const STAGES: [Stage; 5] = [
             lookups: 8,
             passages: 10,
             lists: lists(9, 70, 20),
-            facts: FactSettings { facts: 8, questions: 10, unanswerable: 12, mixed: 15, words: 30 },
+            facts: FactSettings {
+                facts: 8,
+                questions: 10,
+                unanswerable: 12,
+                mixed: 15,
+                words: 30,
+                phrases: 30,
+            },
         },
         muon: true,
         seed: 13,
@@ -107,7 +121,14 @@ pub const STAGES: [Stage; 5] = [
             lookups: 4,
             passages: 10,
             lists: lists(9, 60, 20),
-            facts: FactSettings { facts: 8, questions: 9, unanswerable: 20, mixed: 5, words: 5 },
+            facts: FactSettings {
+                facts: 8,
+                questions: 9,
+                unanswerable: 20,
+                mixed: 5,
+                words: 5,
+                phrases: 30,
+            },
         },
         muon: true,
         seed: 14,
@@ -119,7 +140,7 @@ const fn lists(keys: usize, inside: usize, unanswerable: usize) -> LookupConvers
 }
 
 const FEW_FACTS: FactSettings =
-    FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60, words: 0 };
+    FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60, words: 0, phrases: 0 };
 
 /// Conversations on which the last stage is trained to bear its quantization.
 const QAT_ROWS: usize = 2_000;
