@@ -17,7 +17,7 @@ use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use lightglm_kernels::keep_freed_memory;
 use lightglm_tiny::corpus::{
     CorpusConversation, FactConversations, FactSettings, Language, LookupConversations, Part,
-    Random,
+    Random, WordSentences, WordSettings,
 };
 use lightglm_training_examples::tiny::questions::{self, Question};
 use lightglm_training_examples::tiny::rows::{Corpus, Mix};
@@ -97,7 +97,9 @@ fn run() -> Result<()> {
         Command::Show { rows, seed } => {
             for i in 0..rows as u64 {
                 let (lists, facts) = (LookupConversations::default(), FactSettings::default());
-                let mix = Mix { lookups: 15, passages: 25, lists, facts };
+                let word_sentences = WordSettings { sentences: 4, words: 12, unanswerable: 10 };
+                let mix =
+                    Mix { lookups: 15, words: 15, word_sentences, passages: 25, lists, facts };
                 let conversation = corpus.conversation(seed << 32 | i, mix);
                 println!("--- {:?}", conversation.language);
                 for (role, content) in conversation.turns(&mut Random::new(i)) {
@@ -173,6 +175,15 @@ fn score(
             let lists = LookupConversations { keys: 6, inside, unanswerable: 20 };
             let asked = ask_made(&|random| lists.next(language, 3, random));
             sets.push((format!("{tag} {name}"), asked));
+        }
+        let by_word = WordSentences::new(corpus.domains());
+        for words in [4, 8, 16] {
+            let settings = WordSettings { sentences: 4, words, unanswerable: 10 };
+            let asked = ask_made(&|random| {
+                let made = by_word.next(language, settings, random);
+                made.unwrap_or_else(|| LookupConversations::default().next(language, 3, random))
+            });
+            sets.push((format!("{tag} sentences of up to {words} words"), asked));
         }
         for (name, part) in [
             ("made, learnt questions", Part::Training),

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use lightglm_tiny::corpus::{
-    CorpusConversation, Domain, FactConversations, HELD_BACK_DOMAINS, Language,
-    LookupConversations, Part, PassageConversations, Random, read_domain, read_domains,
+    CorpusConversation, Domain, FactConversations, FactSettings, HELD_BACK_DOMAINS, Language,
+    LookupConversations, Part, PassageConversations, Random, WordSentences, WordSettings,
+    read_domain, read_domains,
 };
 
 fn domains() -> Vec<Domain> {
@@ -57,6 +58,37 @@ fn answers_stand_in_their_context() {
                 check(&facts.without_context(language, &mut random));
                 check(&LookupConversations::default().next(language, 6, &mut random));
             }
+        }
+    }
+}
+
+#[test]
+fn sentences_of_words_are_asked_for_by_what_only_they_have() {
+    let makes = WordSentences::new(&domains());
+    let settings = WordSettings { sentences: 5, words: 12, unanswerable: 20 };
+    let (mut told, mut untold) = (0, 0);
+    for seed in 0..300 {
+        for language in Language::ALL {
+            let made = makes.next(language, settings, &mut Random::new(seed)).unwrap();
+            check(&made);
+            told += made.exchanges.iter().filter(|exchange| exchange.answerable).count();
+            untold += made.exchanges.iter().filter(|exchange| !exchange.answerable).count();
+        }
+    }
+    assert!(told > 3 * untold && untold > 100, "{told} {untold}");
+    assert!(
+        WordSentences::new(&[]).next(Language::English, settings, &mut Random::new(1)).is_none()
+    );
+}
+
+#[test]
+fn a_question_may_be_words_of_its_sentence() {
+    let domains = domains();
+    let settings = FactSettings { words: 100, phrases: 50, mixed: 50, ..FactSettings::default() };
+    let facts = FactConversations::new(&domains, Part::Training).unwrap().with_settings(settings);
+    for seed in 0..200 {
+        for language in Language::ALL {
+            check(&facts.next(language, &mut Random::new(seed)));
         }
     }
 }

@@ -2,13 +2,14 @@
 //! facts that were written by hand.
 //!
 //! A context is some sentences; a question is answered by the sentence of the context that tells, word for word, or by
-//! [`Language::refusal`] where none does. Three makers, each seeded, so that the same seed makes the same rows:
+//! [`Language::refusal`] where none does. Four makers, each seeded, so that the same seed makes the same rows:
 //!
 //! | maker | a context of | a question of |
 //! |---|---|---|
 //! | [`FactConversations`] | facts of a domain with their slots filled, paraphrased | other words for one of them |
 //! | [`PassageConversations`] | sentences of any text | words that only one of them has |
 //! | [`LookupConversations`] | keys and values | a key |
+//! | [`WordSentences`] | sentences of words in no order | a word or two of one |
 //!
 //! Whole domains ([`HELD_BACK_DOMAINS`]) and the last question of every fact are held back ([`Part`]): what is learnt is
 //! measured on subjects and on wordings that were never seen.
@@ -23,6 +24,7 @@ mod passages;
 mod questions;
 mod random;
 mod values;
+mod word_sentences;
 mod words;
 
 pub use conversation::{CorpusConversation, Exchange};
@@ -32,3 +34,4 @@ pub use language::Language;
 pub use lookups::LookupConversations;
 pub use passages::PassageConversations;
 pub use random::Random;
+pub use word_sentences::{WordSentences, WordSettings};

@@ -9,7 +9,7 @@ use lightglm::training::Example;
 use lightglm::training::data::{Conversation, Role, Turn};
 use lightglm_tiny::corpus::{
     CorpusConversation, Domain, FactConversations, FactSettings, Language, LookupConversations,
-    Part, PassageConversations, Random,
+    Part, PassageConversations, Random, WordSentences, WordSettings,
 };
 use rayon::prelude::*;
 
@@ -19,6 +19,7 @@ const PARAGRAPHS: usize = 4000;
 /// What rows are made of.
 pub struct Corpus {
     domains: Vec<Domain>,
+    word_sentences: WordSentences,
     passages: PassageConversations,
     texts: Vec<String>,
 }
@@ -28,6 +29,10 @@ pub struct Corpus {
 pub struct Mix {
     /// Lists of keys and values.
     pub lookups: usize,
+    /// Sentences of words in no order.
+    pub words: usize,
+    /// What those are like.
+    pub word_sentences: WordSettings,
     /// Sentences of texts.
     pub passages: usize,
     /// What lists are like.
@@ -43,8 +48,9 @@ impl Corpus {
     /// Where a file cannot be read.
     pub fn read(facts: &Path, texts: &[String]) -> Result<Self> {
         let domains = lightglm_tiny::corpus::read_domains(facts)?;
-        let mut corpus =
-            Self { domains, passages: PassageConversations::default(), texts: Vec::new() };
+        let word_sentences = WordSentences::new(&domains);
+        let passages = PassageConversations::default();
+        let mut corpus = Self { domains, word_sentences, passages, texts: Vec::new() };
         let texts: Vec<_> =
             texts.par_iter().map(|text| read_tagged(text)).collect::<Result<_>>()?;
         for (language, file, text) in texts {
@@ -68,7 +74,12 @@ impl Corpus {
         if kind < mix.lookups {
             return mix.lists.next(language, mix.lists.keys.min(6), &mut random);
         }
-        if kind < mix.lookups + mix.passages
+        if kind < mix.lookups + mix.words
+            && let Some(made) = self.word_sentences.next(language, mix.word_sentences, &mut random)
+        {
+            return made;
+        }
+        if kind < mix.lookups + mix.words + mix.passages
             && let Some(passage) = self.passages.next(language, 4, &mut random)
         {
             return passage;
@@ -92,6 +103,8 @@ impl Corpus {
     pub fn tokenizer_texts(&self, seed: u64) -> Vec<String> {
         let mix = Mix {
             lookups: 10,
+            words: 0,
+            word_sentences: WordSettings { sentences: 0, words: 0, unanswerable: 0 },
             passages: 0,
             lists: LookupConversations::default(),
             facts: FactSettings::default(),

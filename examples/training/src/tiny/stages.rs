@@ -10,7 +10,7 @@ use lightglm::training::{
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
-use lightglm_tiny::corpus::{FactSettings, LookupConversations};
+use lightglm_tiny::corpus::{FactSettings, LookupConversations, WordSettings};
 
 use super::rows::{Corpus, Mix};
 use crate::training_watch::WatchedRun;
@@ -53,7 +53,14 @@ pub const STAGES: [Stage; 5] = [
         batch_size: 12,
         learning_rate: 1.5e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 100, passages: 0, lists: lists(3, 0, 20), facts: FEW_FACTS },
+        mix: Mix {
+            lookups: 100,
+            words: 0,
+            word_sentences: SHORT,
+            passages: 0,
+            lists: lists(3, 0, 20),
+            facts: FEW_FACTS,
+        },
         muon: false,
         seed: 11,
     },
@@ -61,9 +68,16 @@ pub const STAGES: [Stage; 5] = [
         name: "2-go-back",
         rows: 14_000,
         batch_size: 12,
-        learning_rate: 1.5e-3,
-        schedule: ScheduleShape::Constant,
-        mix: Mix { lookups: 100, passages: 0, lists: lists(4, 60, 8), facts: FEW_FACTS },
+        learning_rate: 1e-3,
+        schedule: ScheduleShape::Cosine,
+        mix: Mix {
+            lookups: 50,
+            words: 50,
+            word_sentences: SHORT,
+            passages: 0,
+            lists: lists(4, 60, 8),
+            facts: FEW_FACTS,
+        },
         muon: true,
         seed: 15,
     },
@@ -74,7 +88,9 @@ pub const STAGES: [Stage; 5] = [
         learning_rate: 1e-3,
         schedule: ScheduleShape::Cosine,
         mix: Mix {
-            lookups: 20,
+            lookups: 10,
+            words: 30,
+            word_sentences: LONG,
             passages: 0,
             lists: lists(6, 70, 10),
             facts: FactSettings {
@@ -96,7 +112,9 @@ pub const STAGES: [Stage; 5] = [
         learning_rate: 5e-4,
         schedule: ScheduleShape::Constant,
         mix: Mix {
-            lookups: 8,
+            lookups: 5,
+            words: 10,
+            word_sentences: LONG,
             passages: 10,
             lists: lists(9, 70, 20),
             facts: FactSettings {
@@ -119,6 +137,8 @@ pub const STAGES: [Stage; 5] = [
         schedule: ScheduleShape::Cosine,
         mix: Mix {
             lookups: 4,
+            words: 5,
+            word_sentences: LONG,
             passages: 10,
             lists: lists(9, 60, 20),
             facts: FactSettings {
@@ -138,6 +158,9 @@ pub const STAGES: [Stage; 5] = [
 const fn lists(keys: usize, inside: usize, unanswerable: usize) -> LookupConversations {
     LookupConversations { keys, inside, unanswerable }
 }
+
+const SHORT: WordSettings = WordSettings { sentences: 3, words: 10, unanswerable: 4 };
+const LONG: WordSettings = WordSettings { sentences: 6, words: 24, unanswerable: 8 };
 
 const FEW_FACTS: FactSettings =
     FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60, words: 0, phrases: 0 };
