@@ -96,10 +96,14 @@ fn run() -> Result<()> {
     match args.command {
         Command::Show { rows, seed } => {
             for i in 0..rows as u64 {
-                let (lists, facts) = (LookupConversations::default(), FactSettings::default());
-                let word_sentences = WordSettings { sentences: 4, words: 12, unanswerable: 10 };
-                let mix =
-                    Mix { lookups: 15, words: 15, word_sentences, passages: 25, lists, facts };
+                let mix = Mix {
+                    lookups: 15,
+                    words: 15,
+                    word_sentences: WordSettings::default(),
+                    passages: 25,
+                    lists: LookupConversations::default(),
+                    facts: FactSettings::default(),
+                };
                 let conversation = corpus.conversation(seed << 32 | i, mix);
                 println!("--- {:?}", conversation.language);
                 for (role, content) in conversation.turns(&mut Random::new(i)) {
@@ -178,28 +182,24 @@ fn score(
         }
         let by_word = WordSentences::new(corpus.domains());
         for words in [4, 8, 16] {
-            let settings = WordSettings { sentences: 4, words, unanswerable: 10 };
+            let settings = WordSettings { words, ..WordSettings::default() };
             let asked = ask_made(&|random| {
                 let made = by_word.next(language, settings, random);
                 made.unwrap_or_else(|| LookupConversations::default().next(language, 3, random))
             });
             sets.push((format!("{tag} sentences of up to {words} words"), asked));
         }
-        for (name, part) in [
-            ("made, learnt questions", Part::Training),
-            ("made, held-back questions", Part::HeldBackQuestions),
-            ("made, held-back domains", Part::HeldBackDomains),
+        let usual = FactSettings { questions: 3, ..Default::default() };
+        // Found by the letter: a phrase of one of a few sentences.
+        let by_phrase = FactSettings { facts: 3, words: 100, phrases: 100, ..usual };
+        for (name, part, settings) in [
+            ("facts by a phrase of theirs", Part::Training, by_phrase),
+            ("made, learnt questions", Part::Training, usual),
+            ("made, held-back questions", Part::HeldBackQuestions, usual),
+            ("made, held-back domains", Part::HeldBackDomains, usual),
         ] {
             let facts = FactConversations::new(corpus.domains(), part).context("no such facts")?;
-            if part == Part::Training {
-                // Found by the letter: a phrase of one of a few sentences.
-                let by_phrase =
-                    FactSettings { facts: 3, words: 100, phrases: 100, ..Default::default() };
-                let few = facts.clone().with_settings(by_phrase);
-                let asked = ask_made(&|random| few.next(language, random));
-                sets.push((format!("{tag} facts by a phrase of theirs"), asked));
-            }
-            let facts = facts.with_settings(FactSettings { questions: 3, ..Default::default() });
+            let facts = facts.with_settings(settings);
             let asked = ask_made(&|random| facts.next(language, random));
             sets.push((format!("{tag} {name}"), asked));
         }

@@ -2,9 +2,10 @@
 //! it: who answers with the whole of one must know it at every word.
 
 use super::conversation::{CorpusConversation, Exchange};
+use super::fact_conversations::HELD_BACK_DOMAINS;
 use super::facts::Domain;
 use super::language::Language;
-use super::passages::asked;
+use super::passages::{asked, contains};
 use super::questions::sentence;
 use super::random::Random;
 
@@ -26,11 +27,19 @@ pub struct WordSettings {
     pub unanswerable: usize,
 }
 
+impl Default for WordSettings {
+    fn default() -> Self {
+        Self { sentences: 4, words: 12, unanswerable: 10 }
+    }
+}
+
 impl WordSentences {
-    /// Of the words of all statements.
+    /// Of the words of all statements, but those of [`HELD_BACK_DOMAINS`].
     pub fn new(domains: &[Domain]) -> Self {
         let words = |language: Language| {
-            let facts = domains.iter().flat_map(|domain| &domain.facts);
+            let learnt =
+                domains.iter().filter(|domain| !HELD_BACK_DOMAINS.contains(&domain.name.as_str()));
+            let facts = learnt.flat_map(|domain| &domain.facts);
             let statements = facts.flat_map(|fact| &fact.wording(language).statements);
             let mut words: Vec<String> =
                 statements.flat_map(|text| split(text, language)).collect();
@@ -41,7 +50,7 @@ impl WordSentences {
         Self { english: words(Language::English), chinese: words(Language::Chinese) }
     }
 
-    /// The next conversation, `None` where there are too few words.
+    /// The next conversation, `None` where there are fewer than twice the words that it may take.
     pub fn next(
         &self,
         language: Language,
@@ -52,7 +61,9 @@ impl WordSentences {
             Language::English => &self.english,
             Language::Chinese => &self.chinese,
         };
-        if words.len() < 100 {
+        // A word more for each sentence: one that is asked for and not there.
+        let most = settings.sentences.max(2) * (settings.words.max(3) + 1);
+        if words.len() < 2 * most {
             return None;
         }
         let longest = random.within(3..=settings.words.max(3));
@@ -72,30 +83,39 @@ impl WordSentences {
             Language::English => sentence(&words.join(" ")) + ".",
             Language::Chinese => words.concat() + "。",
         };
+        let text: Vec<String> = sentences.iter().map(|words| whole(words)).collect();
         let mut order: Vec<usize> = (0..count).collect();
         random.shuffle(&mut order);
         let mut exchanges = Vec::new();
         for &i in &order {
-            if random.below(100) < settings.unanswerable {
-                let question = asked(&[fresh(random)], language, random);
-                exchanges.push(Exchange::refused(language, question));
+            let is_told = random.below(100) >= settings.unanswerable;
+            let key = match is_told {
+                true => {
+                    // Not the first word, with which the answer begins.
+                    let words = &sentences[i];
+                    let first = random.within(1..=words.len() - 1);
+                    let last = (first + random.within(1..=2)).min(words.len());
+                    words[first..last].join(language.space())
+                }
+                false => fresh(random),
+            };
+            // A word may be part of another, and of Chinese stand across two of them.
+            let elsewhere = |j: usize| (!is_told || j != i) && contains(&text[j], &key);
+            if (0..count).any(elsewhere) {
                 continue;
             }
-            // Not the first word, with which the answer begins.
-            let words = &sentences[i];
-            let first = random.within(1..=words.len() - 1);
-            let last = (first + random.within(1..=2)).min(words.len());
-            let space = language.space();
-            let question = asked(&[words[first..last].join(space)], language, random);
-            exchanges.push(Exchange { question, answer: whole(words), answerable: true });
+            let question = asked(&[key], language, random);
+            exchanges.push(match is_told {
+                true => Exchange { question, answer: text[i].clone(), answerable: true },
+                false => Exchange::refused(language, question),
+            });
         }
-        let text: Vec<String> = sentences.iter().map(|words| whole(words)).collect();
         let context = Some(text.join(language.space()));
-        Some(CorpusConversation { language, context, exchanges })
+        (!exchanges.is_empty()).then_some(CorpusConversation { language, context, exchanges })
     }
 }
 
-/// The words of a statement, slots left out; of Chinese, pieces of two or three characters.
+/// The words of a statement, slots left out; of Chinese, pieces of two characters.
 fn split(text: &str, language: Language) -> Vec<String> {
     let mut words = Vec::new();
     let pieces = text.split(['{', '}']).step_by(2);

@@ -22,7 +22,7 @@ pub struct AdamWConfig {
     /// Decay of matrices, in units of the learning rate. Norms and biases, which have one dimension,
     /// do not decay.
     pub weight_decay: f64,
-    /// Other steps for the matrices within blocks, with this learning rate and decay; `None`: AdamW's.
+    /// Other steps for matrices that are neither embeddings nor head, with this learning rate and decay; `None`: AdamW's.
     pub muon: Option<MuonConfig>,
 }
 
@@ -112,7 +112,7 @@ impl<B: AutodiffBackend<InnerBackend: LmGradients>> AdamW<B> {
     }
 }
 
-/// What stands outside the blocks: by the names of its modules, as all decoders here and in transformers have them.
+/// Embeddings and head, by the names that they have in the decoder and in transformers.
 const OUTSIDE: [&str; 2] = ["embed_tokens", "lm_head"];
 
 struct Update<'a, B: AutodiffBackend> {
@@ -121,7 +121,7 @@ struct Update<'a, B: AutodiffBackend> {
     step: AdamWStep,
     decay: f32,
     muon: Option<(MuonConfig, f64)>,
-    /// How many of the modules in which it is stand outside the blocks.
+    /// How many of the modules in which it is are one of [`OUTSIDE`].
     outside: usize,
 }
 

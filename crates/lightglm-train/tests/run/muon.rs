@@ -1,5 +1,7 @@
 //! Steps of orthogonal matrices: against the iteration in f64, and in a run.
 
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{GradientSums, trainable_parameters};
@@ -108,6 +110,50 @@ fn a_step_is_as_large_as_it_says() {
     for (found, expected) in found.iter().zip(expected) {
         assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
     }
+}
+
+#[derive(Module, Debug)]
+struct Weight<B: Backend> {
+    weight: Param<Tensor<B, 2>>,
+    norm: Param<Tensor<B, 1>>,
+}
+
+#[derive(Module, Debug)]
+struct Parts<B: Backend> {
+    embed_tokens: Weight<B>,
+    block: Weight<B>,
+    lm_head: Weight<B>,
+}
+
+#[test]
+fn embeddings_head_and_norms_are_adamws() {
+    let part = |seed| {
+        let weight = Tensor::<Train, 2>::from_inner(tensor(&random(3, 4, seed)));
+        let norm = Tensor::<Train, 1>::ones([4], &FlexDevice);
+        Weight { weight: Param::from_tensor(weight), norm: Param::from_tensor(norm) }
+    };
+    let stepped = |muon| {
+        let module = Parts { embed_tokens: part(1), block: part(2), lm_head: part(3) };
+        let mut sums = GradientSums::new();
+        for (i, parameter) in trainable_parameters(&module).into_iter().enumerate() {
+            let n = parameter.values.dims()[0];
+            sums.add(parameter.id, tensor(&random(1, n, 9 + i as u64)).reshape([n]));
+        }
+        let mut optimizer = AdamW::<Train>::new(AdamWConfig { muon, ..AdamWConfig::default() });
+        let module = optimizer.step(module, sums, 0.1, 1.0);
+        let values = trainable_parameters(&module).into_iter();
+        values.map(|p| (p.name, p.values.into_data().to_vec::<f32>().unwrap())).collect::<Vec<_>>()
+    };
+    let (plain, muon) = (stepped(None), stepped(Some(MuonConfig::default())));
+    let names: Vec<&str> = plain.iter().map(|(name, _)| name.as_str()).collect();
+    let changed: Vec<&str> = plain
+        .iter()
+        .zip(&muon)
+        .filter(|(plain, muon)| plain.1 != muon.1)
+        .map(|(plain, _)| plain.0.as_str())
+        .collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    assert_eq!(changed, ["block.weight"]);
 }
 
 #[test]

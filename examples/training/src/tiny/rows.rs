@@ -104,7 +104,7 @@ impl Corpus {
         let mix = Mix {
             lookups: 10,
             words: 0,
-            word_sentences: WordSettings { sentences: 0, words: 0, unanswerable: 0 },
+            word_sentences: WordSettings::default(),
             passages: 0,
             lists: LookupConversations::default(),
             facts: FactSettings::default(),
