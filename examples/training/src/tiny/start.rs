@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lightglm::{WeightDtype, write_whole};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
@@ -42,6 +42,8 @@ impl ShapeArgs {
     /// # Errors
     /// Where the numbers do not fit one another.
     pub fn config(&self) -> Result<GlmConfig> {
+        let fewest = 256 + SPECIAL.len();
+        ensure!(self.vocab_size >= fewest, "--vocab-size {}: at least {fewest}", self.vocab_size);
         let ends = ENDS.map(|i| self.vocab_size - SPECIAL.len() + i);
         let json = json!({
             "model_type": "glm4", "architectures": ["Glm4ForCausalLM"],
