@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example tiny -- make --output DIR --text en=FILE --text zh=FILE
-//! cargo run --release --example tiny -- score --model DIR/6-packed/model
+//! cargo run --release --example tiny -- score --model DIR/9-packed/model
 //! cargo run --release --example tiny -- show
 //! ```
 
@@ -19,9 +19,10 @@ use lightglm_tiny::corpus::{
     CorpusConversation, FactConversations, FactSettings, Language, LookupConversations, Part,
     Random, WordSentences, WordSettings,
 };
+use lightglm_training_examples::tiny::grow;
 use lightglm_training_examples::tiny::questions::{self, Question};
 use lightglm_training_examples::tiny::rows::{Corpus, Mix};
-use lightglm_training_examples::tiny::stages::{PACKED, STAGES, Stage};
+use lightglm_training_examples::tiny::stages::{PACKED, STAGES, STAGES_OF_TWO, Stage};
 use lightglm_training_examples::tiny::start::{self, ShapeArgs};
 
 #[derive(Parser)]
@@ -124,16 +125,32 @@ fn make_model(corpus: &Corpus, args: &MakeArgs) -> Result<()> {
     ensure!(args.scale.is_finite() && args.scale > 0.0, "--scale {}: must be positive", args.scale);
     let stop = stop_on_ctrl_c()?;
     std::fs::create_dir_all(&args.output)?;
-    let mut model = args.output.join("0-start");
-    if !model.join("config.json").exists() {
+    let start = args.output.join("0-start");
+    if !start.join("config.json").exists() {
         eprintln!("learning a tokenizer");
-        start::write(&model, &args.shape, &corpus.tokenizer_texts(1), 1)?;
+        start::write(&start, &args.shape, &corpus.tokenizer_texts(1), 1)?;
     }
     let scaled = |stage: Stage| Stage {
         rows: ((stage.rows as f64 * args.scale) as usize).max(stage.batch_size),
         ..stage
     };
-    for stage in STAGES.map(scaled) {
+    let mut model = start.clone();
+    let grows = args.shape.layers > grow::FIRST_BLOCKS + 1;
+    if grows {
+        model = args.output.join("0-start-of-two");
+        if !model.join("config.json").exists() {
+            let shape = ShapeArgs { layers: grow::FIRST_BLOCKS, ..args.shape };
+            start::write_like(&start, &model, &shape, 2)?;
+        }
+    }
+    for (i, stage) in STAGES_OF_TWO.into_iter().chain(STAGES).map(scaled).enumerate() {
+        if i == STAGES_OF_TWO.len() && grows {
+            let grown = args.output.join("3-grown");
+            if !grown.join("config.json").exists() {
+                grow::grow(&model, &start, &grown, 3)?;
+            }
+            model = grown;
+        }
         let output = args.output.join(stage.name);
         if !is_model(&output) && !stage.run(corpus, &model, &output, stop.clone())? {
             return Ok(());

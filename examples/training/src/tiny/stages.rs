@@ -6,164 +6,199 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use lightglm::training::{
-    Method, MuonConfig, QatConfig, ScheduleShape, TrainConfig, TrainingModel, TrainingOptions,
+    Method, MuonConfig, QatConfig, ScheduleShape, TokenizedExample, TrainConfig, TrainingModel,
+    TrainingOptions,
 };
 use lightglm::{Policy, Scheme};
 use lightglm_examples::progress_bar;
-use lightglm_tiny::corpus::{FactSettings, LookupConversations, WordSettings};
+use lightglm_tiny::corpus::{FactSettings, LookupConversations, Random, WordSettings};
+use rayon::prelude::*;
 
+use super::hints::{self, Hint};
 use super::rows::{Corpus, Mix};
+use super::token_rows::TokenRows;
+use super::vocabulary::Vocabulary;
 use crate::training_watch::WatchedRun;
 
 /// Tokens of a conversation at most.
 const MAX_TOKENS: usize = 768;
 
-/// The folder of the last stage, in which the weights are packed.
-pub const PACKED: &str = "6-packed";
+/// Tokens of the answers of rows in which finding is learnt more than copying.
+const ANSWER: usize = 6;
 
-/// A stage: rows of one mix, learnt once.
+/// The folder of the last stage, in which the weights are packed.
+pub const PACKED: &str = "9-packed";
+
+/// A stage: rows of one kind, learnt once.
 #[derive(Clone, Copy, Debug)]
 pub struct Stage {
     /// The folder of its checkpoints and of what comes out.
     pub name: &'static str,
-    /// Conversations.
+    /// Rows.
     pub rows: usize,
-    /// Conversations of a step.
+    /// Rows of a step.
     pub batch_size: usize,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// How it falls.
     pub schedule: ScheduleShape,
-    /// What the conversations are.
-    pub mix: Mix,
-    /// Whether Muon moves the matrices.
-    pub muon: bool,
+    /// What the rows are.
+    pub made: Made,
+    /// What is asked for on the way.
+    pub hint: Option<Hint>,
     /// Decides the rows and their order.
     pub seed: u64,
 }
 
-/// First to copy, from lists of few keys, in small steps: after some thousand of them the model finds out how, all
-/// at once. Then to go back to where a sentence begins from what is asked for in it; then to find, in contexts of two or
-/// three facts; then in long ones, of which nearly every sentence is asked for; at last the same with more that no text
-/// tells, ever more slowly.
-pub const STAGES: [Stage; 5] = [
+/// What rows are made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Made {
+    /// Tokens in no order.
+    Tokens(TokenRows),
+    /// Conversations.
+    Conversations(Mix),
+}
+
+/// What two blocks learn: to copy any token, and to note at each how its sentence begins, in short sentences of tokens in
+/// no order, in longer ones, and in sentences of languages.
+pub const STAGES_OF_TWO: [Stage; 3] = [
     Stage {
-        name: "1-copy",
-        rows: 20_000,
-        batch_size: 12,
-        learning_rate: 1.5e-3,
-        schedule: ScheduleShape::Constant,
-        mix: Mix {
-            lookups: 100,
-            words: 0,
-            word_sentences: SHORT,
-            passages: 0,
-            lists: lists(3, 0, 20),
-            facts: FEW_FACTS,
-        },
-        muon: false,
-        seed: 11,
-    },
-    Stage {
-        name: "2-go-back",
-        rows: 14_000,
-        batch_size: 12,
+        name: "1-note",
+        rows: 8_000,
+        batch_size: 8,
         learning_rate: 1e-3,
-        schedule: ScheduleShape::Cosine,
-        mix: Mix {
-            lookups: 50,
-            words: 50,
-            word_sentences: SHORT,
-            passages: 0,
-            lists: lists(4, 60, 8),
-            facts: FEW_FACTS,
-        },
-        muon: true,
-        seed: 15,
+        schedule: ScheduleShape::Constant,
+        made: Made::Tokens(TokenRows { sentences: 3, tokens: 4, asked: 1, same_beginning: 0 }),
+        hint: Some(Hint::Found),
+        seed: 21,
     },
     Stage {
-        name: "3-find",
+        name: "2-note-longer",
+        rows: 10_000,
+        batch_size: 10,
+        learning_rate: 1e-3,
+        schedule: ScheduleShape::Constant,
+        made: Made::Tokens(TokenRows { sentences: 6, tokens: 16, asked: 3, same_beginning: 30 }),
+        hint: Some(Hint::Found),
+        seed: 22,
+    },
+    Stage {
+        name: "3-note-sentences",
         rows: 12_000,
         batch_size: 12,
         learning_rate: 1e-3,
-        schedule: ScheduleShape::Cosine,
-        mix: Mix {
-            lookups: 10,
-            words: 30,
-            word_sentences: LONG,
-            passages: 0,
-            lists: lists(6, 70, 10),
-            facts: FactSettings {
-                facts: 3,
-                questions: 6,
-                unanswerable: 4,
-                mixed: 50,
-                words: 90,
-                phrases: 60,
-            },
-        },
-        muon: true,
-        seed: 16,
+        schedule: ScheduleShape::Constant,
+        made: Made::Conversations(PHRASES),
+        hint: Some(Hint::Found),
+        seed: 23,
+    },
+];
+
+/// What the grown model learns: to find the sentence that a question names, again from tokens in no order to sentences of
+/// languages; then by questions; at last without hints, with more that no text tells, ever more slowly.
+pub const STAGES: [Stage; 5] = [
+    Stage {
+        name: "4-find",
+        rows: 4_000,
+        batch_size: 8,
+        learning_rate: 1e-3,
+        schedule: ScheduleShape::Constant,
+        made: Made::Tokens(TokenRows { sentences: 3, tokens: 4, asked: 1, same_beginning: 0 }),
+        hint: Some(Hint::Found),
+        seed: 26,
     },
     Stage {
-        name: "4-learn",
-        rows: 14_000,
-        batch_size: 8,
-        learning_rate: 5e-4,
+        name: "5-find-longer",
+        rows: 5_000,
+        batch_size: 10,
+        learning_rate: 1e-3,
         schedule: ScheduleShape::Constant,
-        mix: Mix {
+        made: Made::Tokens(TokenRows { sentences: 6, tokens: 16, asked: 3, same_beginning: 30 }),
+        hint: Some(Hint::Found),
+        seed: 27,
+    },
+    Stage {
+        name: "6-find-sentences",
+        rows: 8_000,
+        batch_size: 12,
+        learning_rate: 1e-3,
+        schedule: ScheduleShape::Constant,
+        made: Made::Conversations(PHRASES),
+        hint: Some(Hint::Found),
+        seed: 28,
+    },
+    Stage {
+        name: "7-questions",
+        rows: 30_000,
+        batch_size: 16,
+        learning_rate: 8e-4,
+        schedule: ScheduleShape::Constant,
+        made: Made::Conversations(Mix {
             lookups: 5,
-            words: 10,
+            words: 2,
             word_sentences: LONG,
-            passages: 10,
-            lists: lists(9, 70, 20),
+            passages: 13,
+            lists: lists(9, 60, 15),
             facts: FactSettings {
                 facts: 8,
                 questions: 10,
-                unanswerable: 12,
-                mixed: 15,
-                words: 30,
+                unanswerable: 8,
+                mixed: 20,
+                words: 15,
                 phrases: 30,
             },
-        },
-        muon: true,
-        seed: 13,
+        }),
+        hint: Some(Hint::Meant),
+        seed: 24,
     },
     Stage {
-        name: "5-answer",
-        rows: 12_000,
-        batch_size: 8,
-        learning_rate: 4e-4,
+        name: "8-answer",
+        rows: 6_000,
+        batch_size: 12,
+        learning_rate: 6e-4,
         schedule: ScheduleShape::Cosine,
-        mix: Mix {
+        made: Made::Conversations(Mix {
             lookups: 4,
-            words: 5,
+            words: 1,
             word_sentences: LONG,
             passages: 10,
             lists: lists(9, 60, 20),
             facts: FactSettings {
                 facts: 8,
                 questions: 9,
-                unanswerable: 20,
-                mixed: 5,
-                words: 5,
+                unanswerable: 22,
+                mixed: 8,
+                words: 8,
                 phrases: 30,
             },
-        },
-        muon: true,
-        seed: 14,
+        }),
+        hint: None,
+        seed: 25,
     },
 ];
+
+/// Sentences that are asked for by phrases and words of theirs.
+const PHRASES: Mix = Mix {
+    lookups: 10,
+    words: 5,
+    word_sentences: LONG,
+    passages: 30,
+    lists: lists(6, 70, 5),
+    facts: FactSettings {
+        facts: 5,
+        questions: 8,
+        unanswerable: 4,
+        mixed: 50,
+        words: 80,
+        phrases: 50,
+    },
+};
 
 const fn lists(keys: usize, inside: usize, unanswerable: usize) -> LookupConversations {
     LookupConversations { keys, inside, unanswerable }
 }
 
-const SHORT: WordSettings = WordSettings { sentences: 3, words: 10, unanswerable: 4 };
 const LONG: WordSettings = WordSettings { sentences: 6, words: 24, unanswerable: 8 };
-
-const FEW_FACTS: FactSettings =
-    FactSettings { facts: 3, questions: 5, unanswerable: 8, mixed: 60, words: 0, phrases: 0 };
 
 /// Conversations on which the last stage is trained to bear its quantization.
 const QAT_ROWS: usize = 2_000;
@@ -234,9 +269,12 @@ impl Stage {
             ..Default::default()
         };
         let mut student = TrainingModel::open_with(start, method, options)?;
-        let rows = student.tokenize_examples(&corpus.rows(self.seed, self.rows, self.mix))?.rows;
-        let held = corpus.rows(self.seed + 1_000_000, 100, self.mix);
-        let held = student.tokenize_examples(&held)?.rows;
+        let vocabulary = Vocabulary::open(start)?;
+        let make = |student: &TrainingModel, seed: u64, count: usize, hint: Option<Hint>| {
+            rows_of(self.made, corpus, &vocabulary, student, (seed, count, hint))
+        };
+        let rows = make(&student, self.seed, self.rows, self.hint)?;
+        let held = make(&student, self.seed + 1_000_000, 100, None)?;
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         let labels: usize = rows.iter().map(|row| row.labels()).sum();
         eprintln!("{}: {} rows, {tokens} tokens, {labels} learnt", self.name, rows.len());
@@ -248,8 +286,7 @@ impl Stage {
         };
         config.optimizer.beta2 = 0.98;
         config.optimizer.weight_decay = 0.05;
-        config.optimizer.muon =
-            self.muon.then_some(MuonConfig { scale: 0.6, ..Default::default() });
+        config.optimizer.muon = Some(MuonConfig { scale: 0.6, ..Default::default() });
         let title = format!("{}: {} rows", self.name, rows.len());
         let run = WatchedRun::open(output, true, title)?;
         let Some(trained) = run.train(&mut student, &rows, &held, &config, stop)? else {
@@ -258,5 +295,34 @@ impl Stage {
         student.save(output.join("model"))?;
         eprintln!("{}: {} steps in {:.0} s", self.name, trained.steps, trained.seconds);
         Ok(true)
+    }
+}
+
+/// Rows of this seed, so many of them, with hints or without.
+pub fn rows_of(
+    made: Made,
+    corpus: &Corpus,
+    vocabulary: &Vocabulary,
+    student: &TrainingModel,
+    (seed, count, hint): (u64, usize, Option<Hint>),
+) -> Result<Vec<TokenizedExample>> {
+    let each = (0..count as u64).into_par_iter().map(|i| Random::new(seed << 32 | i));
+    match made {
+        Made::Tokens(kind) => {
+            Ok(each.map(|mut random| kind.next(vocabulary, &mut random, hint.is_some())).collect())
+        }
+        Made::Conversations(mix) => {
+            let mut rows = student.tokenize_examples(&corpus.rows(seed, count, mix))?.rows;
+            if let Some(hint) = hint {
+                rows.par_iter_mut().enumerate().for_each(|(i, row)| {
+                    // Those in the text are many, and soon known.
+                    hints::give_conversation(row, vocabulary, hint, i % 4 == 0);
+                    if hint == Hint::Meant && i % 3 > 0 {
+                        hints::cut_answers(row, vocabulary, ANSWER);
+                    }
+                });
+            }
+            Ok(rows)
+        }
     }
 }

@@ -8,10 +8,12 @@ use anyhow::{Result, ensure};
 use lightglm::{WeightDtype, write_whole};
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
+use lightglm_tiny::corpus::Random;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde_json::json;
 
 use super::tokenizer::{self, ENDS, SPECIAL};
+use super::vocabulary::{Vocabulary, spelling};
 
 /// The model's shape.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -59,28 +61,85 @@ impl ShapeArgs {
     }
 }
 
-/// Embeddings of a deviation of 0.1 instead of 0.02.
-const EMBEDDINGS: f32 = 5.0;
+/// The deviation of the embeddings instead of 0.02.
+const EMBEDDINGS: f32 = 0.1;
 
 /// What a block adds to the residual stream, at first. With 1, as the norms behind attention and neurons begin, a token's own
 /// embedding is lost among what the blocks add, and copying is learnt late.
 const ADDED: f32 = 0.05;
 
+/// Parts of what a token spells, each of which adds a direction of its own to the token's first embedding: tokens that spell
+/// the same but for a space or capitals begin alike, those with letters in common a little. What a question asks for is
+/// then found although it is written in another form.
+///
+/// Source: Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information", section 3.2.
+fn spelled(text: &str) -> Vec<(String, f32)> {
+    let Some(word) = spelling(text) else { return Vec::new() };
+    let letters: Vec<char> = word.chars().collect();
+    let is_latin = word.is_ascii();
+    let marked: Vec<char> = match is_latin {
+        true => ['<'].into_iter().chain(letters.iter().copied()).collect(),
+        false => letters.clone(),
+    };
+    let lengths = if is_latin { 3..=5 } else { 1..=1 };
+    let pieces: Vec<String> = lengths
+        .flat_map(|length| marked.windows(length).map(|piece| piece.iter().collect()))
+        .collect();
+    let share = 1.0 / (pieces.len().max(1) as f32).sqrt();
+    let mut parts: Vec<(String, f32)> = pieces.into_iter().map(|piece| (piece, share)).collect();
+    parts.push((format!("{word}>"), 1.0));
+    parts
+}
+
+/// The deviation of the weights that are drawn.
+const DRAWN: f32 = 0.02;
+
+fn scaled(values: &[f32], factor: f32) -> Vec<f32> {
+    values.iter().map(|value| factor * value).collect()
+}
+
+/// Adds to the embeddings, drawn with a deviation of 0.02, what their tokens have in common.
+fn add_spelling(values: &mut [f32], width: usize, vocabulary: &Vocabulary) {
+    for (token, row) in values.chunks_exact_mut(width).enumerate() {
+        let mut common = vec![0.0_f32; width];
+        for (part, weight) in spelled(vocabulary.text(token as u32)) {
+            let seed = part.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+            let mut random = Random::new(seed);
+            for value in &mut common {
+                *value += if random.chance(0.5) { weight } else { -weight };
+            }
+        }
+        let norm = common.iter().map(|value| value * value).sum::<f32>();
+        if norm > 0.0 {
+            let scale = DRAWN * (width as f32 / norm).sqrt();
+            for (value, common) in row.iter_mut().zip(common) {
+                *value = (*value + scale * common) * std::f32::consts::FRAC_1_SQRT_2;
+            }
+        }
+    }
+}
+
 /// The weights with which learning begins, of those that are drawn.
-fn scaled(weights: &[u8]) -> Result<Vec<u8>> {
+fn begun(weights: &[u8], width: usize, vocabulary: &Vocabulary) -> Result<Vec<u8>> {
     let drawn = SafeTensors::deserialize(weights)?;
+    let floats = |tensor: TensorView<'_>| -> Vec<f32> {
+        tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect()
+    };
+    let mut embeddings = floats(drawn.tensor("model.embed_tokens.weight")?);
+    add_spelling(&mut embeddings, width, vocabulary);
     let mut bytes: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, tensor) in drawn.tensors() {
-        let added =
-            name.contains("post_self_attn_layernorm") || name.contains("post_mlp_layernorm");
-        let factor = match name.contains("embed_tokens") {
-            true => EMBEDDINGS,
-            false if added => ADDED,
-            false => 1.0,
+        let shape = tensor.shape().to_vec();
+        let values = if name.contains("embed_tokens") {
+            scaled(&embeddings, EMBEDDINGS / DRAWN)
+        } else if name.contains("post_self_attn_layernorm") || name.contains("post_mlp_layernorm") {
+            scaled(&floats(tensor), ADDED)
+        } else {
+            floats(tensor)
         };
-        let values = tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
-        let scaled = values.flat_map(|value| (factor * value).to_le_bytes()).collect();
-        bytes.push((name, tensor.shape().to_vec(), scaled));
+        bytes.push((name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
     }
     let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes);
     let views: Result<Vec<_>, _> =
@@ -93,18 +152,36 @@ fn scaled(weights: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// Where it cannot be written, or the shape is impossible.
 pub fn write(folder: &Path, shape: &ShapeArgs, texts: &[String], seed: u64) -> Result<()> {
-    let config = shape.config()?;
     let part = folder.with_extension("part");
     fs::create_dir_all(&part)?;
     tokenizer::train(texts, shape.vocab_size, &part)?;
+    write_weights(&part, shape, seed)?;
+    Ok(fs::rename(&part, folder)?)
+}
+
+/// The same with the tokenizer of another folder.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_like(like: &Path, folder: &Path, shape: &ShapeArgs, seed: u64) -> Result<()> {
+    let part = folder.with_extension("part");
+    fs::create_dir_all(&part)?;
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(like.join(name), part.join(name))?;
+    }
+    write_weights(&part, shape, seed)?;
+    Ok(fs::rename(&part, folder)?)
+}
+
+fn write_weights(folder: &Path, shape: &ShapeArgs, seed: u64) -> Result<()> {
+    let config = shape.config()?;
     let go_on = &mut |_| ControlFlow::Continue(());
-    write_random_checkpoint(&part, &config, WeightDtype::F32, seed, None, go_on)?;
-    let weights = part.join("model.safetensors");
-    let scaled = scaled(&fs::read(&weights)?)?;
-    write_whole(&weights, scaled)?;
+    write_random_checkpoint(folder, &config, WeightDtype::F32, seed, None, go_on)?;
+    let weights = folder.join("model.safetensors");
+    let begun = begun(&fs::read(&weights)?, shape.hidden_size, &Vocabulary::open(folder)?)?;
+    write_whole(&weights, begun)?;
     // Answers are copied: sampled ones are worse.
     let generation = json!({"do_sample": false, "eos_token_id": config.eos_token_ids});
-    write_whole(&part.join("generation_config.json"), format!("{generation:#}\n"))?;
-    fs::rename(&part, folder)?;
+    write_whole(&folder.join("generation_config.json"), format!("{generation:#}\n"))?;
     Ok(())
 }
