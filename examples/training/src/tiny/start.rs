@@ -162,7 +162,7 @@ pub fn write(folder: &Path, shape: &ShapeArgs, texts: &[String], seed: u64) -> R
 /// The same with the tokenizer of another folder.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_like(like: &Path, folder: &Path, shape: &ShapeArgs, seed: u64) -> Result<()> {
     let part = folder.with_extension("part");
     fs::create_dir_all(&part)?;
