@@ -123,6 +123,7 @@ fn run() -> Result<()> {
 /// All stages, each from where it was left.
 fn make_model(corpus: &Corpus, args: &MakeArgs) -> Result<()> {
     ensure!(args.scale.is_finite() && args.scale > 0.0, "--scale {}: must be positive", args.scale);
+    let grows = grow::grows(&args.shape.config()?)?;
     let stop = stop_on_ctrl_c()?;
     std::fs::create_dir_all(&args.output)?;
     let start = args.output.join("0-start");
@@ -134,29 +135,34 @@ fn make_model(corpus: &Corpus, args: &MakeArgs) -> Result<()> {
         rows: ((stage.rows as f64 * args.scale) as usize).max(stage.batch_size),
         ..stage
     };
-    let mut model = start.clone();
-    let grows = args.shape.layers > grow::FIRST_BLOCKS + 1;
-    if grows {
-        model = args.output.join("0-start-of-two");
-        if !model.join("config.json").exists() {
-            let shape = ShapeArgs { layers: grow::FIRST_BLOCKS, ..args.shape };
-            start::write_like(&start, &model, &shape, 2)?;
-        }
-    }
-    for (i, stage) in STAGES_OF_TWO.into_iter().chain(STAGES).map(scaled).enumerate() {
-        if i == STAGES_OF_TWO.len() && grows {
-            let grown = args.output.join("3-grown");
-            if !grown.join("config.json").exists() {
-                grow::grow(&model, &start, &grown, 3)?;
+    // The model that comes out of the last of some stages; none where they were interrupted.
+    let learn = |stages: &[Stage], mut model: PathBuf| -> Result<Option<PathBuf>> {
+        for stage in stages.iter().copied().map(scaled) {
+            let output = args.output.join(stage.name);
+            if !is_model(&output) && !stage.run(corpus, &model, &output, stop.clone())? {
+                return Ok(None);
             }
-            model = grown;
+            model = output.join("model");
         }
-        let output = args.output.join(stage.name);
-        if !is_model(&output) && !stage.run(corpus, &model, &output, stop.clone())? {
-            return Ok(());
+        Ok(Some(model))
+    };
+    let mut model = start.clone();
+    if grows {
+        let two = args.output.join("0-start-of-two");
+        if !two.join("config.json").exists() {
+            start::write_like(&start, &two, grow::FIRST_BLOCKS, 2)?;
         }
-        model = output.join("model");
+        model = two;
     }
+    let Some(mut model) = learn(&STAGES_OF_TWO, model)? else { return Ok(()) };
+    if grows {
+        let grown = args.output.join("3-grown");
+        if !grown.join("config.json").exists() {
+            grow::grow(&model, &start, &grown, 3)?;
+        }
+        model = grown;
+    }
+    let Some(model) = learn(&STAGES, model)? else { return Ok(()) };
     let output = args.output.join(PACKED);
     let last = scaled(STAGES[STAGES.len() - 1]);
     if is_model(&output) || last.pack(corpus, &model, args.scheme, &output, stop)? {

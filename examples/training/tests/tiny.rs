@@ -1,7 +1,6 @@
 //! The rows that the embedded model learns from, what is asked for in them on the way, and how it grows.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lightglm::Cpu;
 use lightglm::WeightDtype;
@@ -10,10 +9,11 @@ use lightglm_core::{LabelledSpan, Tap};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_tiny::corpus::{CorpusConversation, Exchange, Language, Random, read_domains};
-use lightglm_training_examples::tiny::grow::grow;
+use lightglm_training_examples::tiny::grow::{FIRST_BLOCKS, grow, grows};
 use lightglm_training_examples::tiny::hints::{Hint, cut_answers, give_conversation};
 use lightglm_training_examples::tiny::rows::row;
 use lightglm_training_examples::tiny::start::{ShapeArgs, write, write_like};
+use lightglm_training_examples::tiny::tensors;
 use lightglm_training_examples::tiny::token_rows::TokenRows;
 use lightglm_training_examples::tiny::vocabulary::Vocabulary;
 use tempfile::TempDir;
@@ -38,19 +38,21 @@ fn facts() -> Vec<String> {
         .collect()
 }
 
-/// A model before it has learnt anything, and a tokenizer.
-fn begun() -> TempDir {
+/// The folder of a model before it has learnt anything, below one that goes with the test, and its tokens.
+fn begun() -> (TempDir, PathBuf, Vocabulary) {
     let folder = tempfile::tempdir().unwrap();
-    write(&folder.path().join("model"), &SHAPE, &facts(), 1).unwrap();
-    folder
+    let model = folder.path().join("model");
+    write(&model, &SHAPE, &facts(), 1).unwrap();
+    let vocabulary = Vocabulary::open(&model).unwrap();
+    (folder, model, vocabulary)
 }
 
 const KIND: TokenRows = TokenRows { sentences: 4, tokens: 8, asked: 2, same_beginning: 20 };
 
 #[test]
 fn rows_of_tokens_ask_for_answers_and_on_the_way_for_beginnings() {
-    let folder = begun();
-    let vocabulary = Vocabulary::open(&folder.path().join("model")).unwrap();
+    let (_folder, _, vocabulary) = begun();
+    let mut found = 0;
     for seed in 0..50 {
         let plain = KIND.next(&vocabulary, &mut Random::new(seed), false);
         let hinted = KIND.next(&vocabulary, &mut Random::new(seed), true);
@@ -71,21 +73,18 @@ fn rows_of_tokens_ask_for_answers_and_on_the_way_for_beginnings() {
             // The same sentence begins alike, wherever it is noted.
             if let Some(first) = hinted.targets[twin.asked] {
                 assert_eq!(hinted.targets[twin.told], Some(first));
+                found += 1;
             }
         }
     }
+    assert!(found > 100, "{found}");
 }
 
 #[test]
 fn tokens_that_spell_the_same_begin_alike() {
-    let folder = begun();
-    let model = folder.path().join("model");
-    let vocabulary = Vocabulary::open(&model).unwrap();
-    let bytes = fs::read(model.join("model.safetensors")).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let tensor = tensors.tensor("model.embed_tokens.weight").unwrap();
-    let rows: Vec<f32> =
-        tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+    let (_folder, model, vocabulary) = begun();
+    let mut all = tensors::read(&model.join("model.safetensors")).unwrap();
+    let rows = tensors::values(&mut all, "model.embed_tokens.weight").unwrap();
     let embedding = |token: u32| &rows[token as usize * SHAPE.hidden_size..][..SHAPE.hidden_size];
     let cosine = |a: u32, b: u32| {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -94,12 +93,12 @@ fn tokens_that_spell_the_same_begin_alike() {
     };
     let (mut alike, mut pairs) = (0.0, 0);
     let (mut other, mut others) = (0.0, 0);
-    for token in 0..vocabulary.len() as u32 {
+    for token in 0..vocabulary.size() as u32 {
         for &twin in vocabulary.alike(token).iter().filter(|&&twin| twin > token) {
             alike += cosine(token, twin);
             pairs += 1;
         }
-        other += cosine(token, (token * 7 + 13) % vocabulary.len() as u32).abs();
+        other += cosine(token, (token * 7 + 13) % vocabulary.size() as u32).abs();
         others += 1;
     }
     assert!(pairs > 20, "{pairs} pairs");
@@ -132,9 +131,7 @@ fn conversation(model: &Path) -> TokenizedExample {
 
 #[test]
 fn questions_are_told_how_their_answers_begin() {
-    let folder = begun();
-    let model = folder.path().join("model");
-    let vocabulary = Vocabulary::open(&model).unwrap();
+    let (_folder, model, vocabulary) = begun();
     let plain = conversation(&model);
     let first = |text: &str| Some(vocabulary.encode(text)[0]);
     let hints = |hint, told| {
@@ -165,9 +162,7 @@ fn questions_are_told_how_their_answers_begin() {
 
 #[test]
 fn a_cut_answer_keeps_its_beginning_and_every_question() {
-    let folder = begun();
-    let model = folder.path().join("model");
-    let vocabulary = Vocabulary::open(&model).unwrap();
+    let (_folder, model, vocabulary) = begun();
     let plain = conversation(&model);
     let mut cut = plain.clone();
     cut_answers(&mut cut, &vocabulary, 2);
@@ -188,10 +183,12 @@ fn a_cut_answer_keeps_its_beginning_and_every_question() {
 
 #[test]
 fn a_grown_model_looks_at_the_same_token_in_its_third_block() {
-    let folder = begun();
-    let [fresh, two, grown] = ["model", "two", "grown"].map(|name| folder.path().join(name));
-    write_like(&fresh, &two, &ShapeArgs { layers: 2, ..SHAPE }, 2).unwrap();
+    let (folder, fresh, vocabulary) = begun();
+    let [two, grown] = ["two", "grown"].map(|name| folder.path().join(name));
+    write_like(&fresh, &two, FIRST_BLOCKS, 2).unwrap();
     grow(&two, &fresh, &grown, 3).unwrap();
+    // What is written opens, text side and all.
+    TrainingModel::open_with(&grown, Method::Full, Default::default()).unwrap();
     let checkpoint = Checkpoint::open(&grown).unwrap();
     let config = checkpoint.config().clone();
     assert_eq!(config.num_hidden_layers, SHAPE.layers);
@@ -204,7 +201,6 @@ fn a_grown_model_looks_at_the_same_token_in_its_third_block() {
         &Default::default(),
     )
     .unwrap();
-    let vocabulary = Vocabulary::open(&grown).unwrap();
     let (mut first, mut all) = (0, 0);
     let mut random = Random::new(99);
     for _ in 0..40 {
@@ -230,10 +226,24 @@ fn a_grown_model_looks_at_the_same_token_in_its_third_block() {
 
 #[test]
 fn what_cannot_grow_is_told_and_nothing_is_left() {
-    let folder = begun();
-    let fresh = folder.path().join("model");
-    let grown = folder.path().join("grown");
-    let error = grow(&folder.path().join("nowhere"), &fresh, &grown, 3).unwrap_err();
-    assert!(format!("{error:#}").contains("nowhere"), "{error:#}");
-    assert!(!grown.exists());
+    let (folder, fresh, _) = begun();
+    let [two, other, grown] = ["two", "other", "grown"].map(|name| folder.path().join(name));
+    let fails = |from: &Path, to_be: &str| {
+        let error = format!("{:#}", grow(from, &fresh, &grown, 3).unwrap_err());
+        assert!(error.contains(to_be), "{error}");
+        assert!(!grown.exists());
+    };
+    fails(&folder.path().join("nowhere"), "nowhere");
+    // Not a taught one: too few blocks, or of another shape.
+    write_like(&fresh, &two, 1, 2).unwrap();
+    fails(&two, "model.layers.1");
+    write(&other, &ShapeArgs { hidden_size: 96, ..SHAPE }, &facts(), 1).unwrap();
+    fails(&other, "shape [");
+    let shape = |layers, kv_heads| {
+        ShapeArgs { layers, heads: 4, kv_heads, ..SHAPE }.config().map(|config| grows(&config))
+    };
+    assert!(!shape(3, 2).unwrap().unwrap());
+    assert!(shape(4, 2).unwrap().unwrap());
+    let error = shape(4, 4).unwrap().unwrap_err().to_string();
+    assert!(error.contains("4 heads of keys"), "{error}");
 }

@@ -2,8 +2,8 @@
 //! finds what a question names.
 //!
 //! Two blocks cannot find it: at a token of the question the note of the same token in the text has to be read, so the note must be
-//! there a block earlier. Six of them, taught from the beginning, make the note in the last ones, where nothing reads it,
-//! and stay there for hours. So the two are taught first, and grow:
+//! there a block earlier. Six blocks taught from the beginning had the note and not found what is named after 1,500 steps. So two are
+//! taught first, and grow:
 //!
 //! 1. the first block;
 //! 2. the second once more, its note written in directions of its own, so that it is not taken for the token itself;
@@ -14,21 +14,18 @@
 //! Source: Gong et al. 2019, "Efficient Training of BERT by Progressively Stacking", for growing; Hotelling 1936,
 //! "Relations between two sets of variates", for the directions.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use lightglm::{Cpu, WeightDtype, write_whole};
+use lightglm::{Cpu, ModelFolder, write_whole};
 use lightglm_core::{LabelledSpan, Tap};
 use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::decoder::{DenseGlm, LoadPrecision};
 use lightglm_tiny::corpus::Random;
-use nalgebra::{DMatrix, DVector};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::Value;
+use nalgebra::DMatrix;
 
+use super::tensors::{self, Tensors};
 use super::token_rows::{TokenRows, Twin};
 use super::vocabulary::Vocabulary;
 
@@ -53,63 +50,76 @@ const ROWS: usize = 500;
 /// The block that finds, counted from 0.
 const FINDS: usize = 2;
 
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-/// Writes to `to` the model of `from`, which has [`FIRST_BLOCKS`], grown to the blocks of `fresh`, of which it takes the rest.
+/// Whether a model of this shape is one that grows: where it has fewer blocks it is taught as it is.
 ///
 /// # Errors
-/// Where a file cannot be read or written, or the two are not of one shape.
+/// Where it has the blocks, but not the channels.
+pub fn grows(config: &GlmConfig) -> Result<bool> {
+    if config.num_hidden_layers <= FINDS + 1 {
+        return Ok(false);
+    }
+    let (width, groups, channels) =
+        (config.hidden_size, config.num_key_value_heads, config.head_dim);
+    ensure!(
+        groups * channels <= width,
+        "{groups} heads of keys of {channels} channels do not fit a hidden size of {width}"
+    );
+    ensure!(config.rotary_dim() < config.head_dim, "every channel of a head is rotated");
+    Ok(true)
+}
+
+/// Writes to `to` the model of `from`, which has [`FIRST_BLOCKS`], grown to the blocks of `fresh`, of which it takes the rest; the
+/// whole of it or nothing.
+///
+/// # Errors
+/// Where a file cannot be read or written, the two are not of one shape, or it is none that [`grows`].
 pub fn grow(from: &Path, fresh: &Path, to: &Path, seed: u64) -> Result<()> {
-    let config = GlmConfig::from_json(fs::read_to_string(fresh.join("config.json"))?)?;
-    let (taught, rest) = (read(from)?, read(fresh)?);
-    let mut random = Random::new(seed);
-    let mut grown: Tensors = taught
-        .iter()
-        .filter(|(name, _)| !name.contains(".layers."))
-        .map(|(name, tensor)| (name.clone(), tensor.clone()))
-        .collect();
-    let last = FIRST_BLOCKS - 1;
-    for block in 0..config.num_hidden_layers {
-        let (source, like) = match block {
-            0 => (&taught, 0),
-            1 | 3 => (&taught, last),
-            _ => (&rest, block),
+    let checkpoint = Checkpoint::open(fresh)?;
+    let config = checkpoint.config();
+    ensure!(grows(config)?, "{}: too few blocks to grow to", fresh.display());
+    let random = &mut Random::new(seed);
+    let rest = tensors::read(&fresh.join("model.safetensors"))?;
+    let mut grown = stacked(&tensors::read(&from.join("model.safetensors"))?, &rest, config)?;
+    let turn = Turn::new(config.hidden_size, random);
+    note_elsewhere(&mut grown, &turn, config.hidden_size)?;
+    let (asked, told) = states_of_twins(&grown, config, &Vocabulary::open(fresh)?, random)?;
+    find(&mut grown, config, &turn, &directions(&asked, &told)?, random)?;
+    let folder = ModelFolder::begin(to, &checkpoint, None)?;
+    tensors::write(&folder.weights(), &grown)?;
+    Ok(folder.finish()?)
+}
+
+/// The blocks in their order, each as it was.
+fn stacked(taught: &Tensors, fresh: &Tensors, config: &GlmConfig) -> Result<Tensors> {
+    let mut grown = Tensors::new();
+    for (name, (shape, _)) in fresh {
+        let block = (0..config.num_hidden_layers).find(|&block| name.starts_with(&prefix(block)));
+        let (from, as_it_was) = match block {
+            // Embeddings and the last norm, too.
+            None => (taught, name.clone()),
+            Some(0) => (taught, name.clone()),
+            Some(block @ (1 | 3)) => {
+                (taught, name.replace(&prefix(block), &prefix(FIRST_BLOCKS - 1)))
+            }
+            Some(_) => (fresh, name.clone()),
         };
-        let like = format!("model.layers.{like}.");
-        for (name, tensor) in source.iter().filter(|(name, _)| name.starts_with(&like)) {
-            grown.insert(name.replace(&like, &format!("model.layers.{block}.")), tensor.clone());
-        }
+        let tensor = from.get(&as_it_was).with_context(|| format!("no tensor {as_it_was}"))?;
+        ensure!(tensor.0 == *shape, "{as_it_was}: shape {:?} instead of {shape:?}", tensor.0);
+        grown.insert(name.clone(), tensor.clone());
     }
-    let width = config.hidden_size;
-    let turn = Turn::new(width, &mut random);
-    note_elsewhere(&mut grown, &turn, width)?;
-    let part = to.with_extension("part");
-    fs::create_dir_all(&part)?;
-    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        fs::copy(fresh.join(name), part.join(name)).with_context(|| name.to_owned())?;
-    }
-    // What its states are like where the new block is to look.
-    let mut lower: Value = serde_json::from_slice(&fs::read(fresh.join("config.json"))?)?;
-    lower["num_hidden_layers"] = FINDS.into();
-    write_whole(&part.join("config.json"), format!("{lower:#}\n"))?;
-    let is_lower = |name: &str| {
-        !name.contains(".layers.") || (0..FINDS).any(|i| name.contains(&format!(".layers.{i}.")))
-    };
-    let below = grown.iter().filter(|(name, _)| is_lower(name));
-    write(&part, &below.map(|(name, tensor)| (name.clone(), tensor.clone())).collect())?;
-    let (asked, told) = states_of_twins(&part, &mut random)?;
-    find(&mut grown, &config, &turn, directions(&asked, &told)?, &mut random)?;
-    fs::copy(fresh.join("config.json"), part.join("config.json"))?;
-    write(&part, &grown)?;
-    fs::rename(&part, to)?;
-    Ok(())
+    Ok(grown)
+}
+
+/// How the names of a block's tensors begin.
+fn prefix(block: usize) -> String {
+    format!("model.layers.{block}.")
 }
 
 /// The second block's note, in other directions.
 fn note_elsewhere(grown: &mut Tensors, turn: &Turn, width: usize) -> Result<()> {
-    let weights = tensor(grown, "model.layers.1.post_self_attn_layernorm.weight")?.clone();
+    let weights = tensors::values(grown, "model.layers.1.post_self_attn_layernorm.weight")?.clone();
     let mean = weights.iter().sum::<f32>() / width as f32;
-    let output = tensor(grown, "model.layers.1.self_attn.o_proj.weight")?;
+    let output = tensors::values(grown, "model.layers.1.self_attn.o_proj.weight")?;
     let columns = output.len() / width;
     let mut turned = vec![0.0; output.len()];
     for channel in 0..width {
@@ -120,35 +130,46 @@ fn note_elsewhere(grown: &mut Tensors, turn: &Turn, width: usize) -> Result<()> 
         }
     }
     *output = turned;
-    tensor(grown, "model.layers.1.post_self_attn_layernorm.weight")?.fill(NOTE);
-    tensor(grown, "model.layers.1.post_mlp_layernorm.weight")?.fill(FRESH);
+    tensors::values(grown, "model.layers.1.post_self_attn_layernorm.weight")?.fill(NOTE);
+    tensors::values(grown, "model.layers.1.post_mlp_layernorm.weight")?.fill(FRESH);
     Ok(())
 }
 
 /// The states, as the new block gets them, of tokens of questions and of the same tokens in their texts: `[N, D]` each.
-fn states_of_twins(lower: &Path, random: &mut Random) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
-    let vocabulary = Vocabulary::open(lower)?;
-    let checkpoint = Checkpoint::open(lower)?;
-    let weights = checkpoint.weights();
-    let file = checkpoint.path();
-    let precision = LoadPrecision::Convert(WeightDtype::F32);
+fn states_of_twins(
+    grown: &Tensors,
+    config: &GlmConfig,
+    vocabulary: &Vocabulary,
+    random: &mut Random,
+) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+    // The decoder opens files: what lies below the new block, as one of them.
+    let lower = tempfile::tempdir()?;
+    let lower_config = GlmConfig { num_hidden_layers: FINDS, ..config.clone() };
+    write_whole(&lower.path().join("config.json"), lower_config.to_json())?;
+    let is_above = |name: &str| {
+        (FINDS..config.num_hidden_layers).any(|block| name.starts_with(&prefix(block)))
+    };
+    let below = grown.iter().filter(|(name, _)| !is_above(name));
+    let below = below.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    tensors::write(&lower.path().join("model.safetensors"), &below)?;
+    let checkpoint = Checkpoint::open(lower.path())?;
+    let (weights, file) = (checkpoint.weights(), checkpoint.path());
     let decoder: DenseGlm<Cpu> =
-        DenseGlm::load(checkpoint.config(), weights, file, precision, &Default::default())?;
+        DenseGlm::load(&lower_config, weights, file, LoadPrecision::Stored, &Default::default())?;
+    let width = config.hidden_size;
     let kind = TokenRows { sentences: 4, tokens: 8, asked: 2, same_beginning: 0 };
     let (mut asked, mut told) = (Vec::new(), Vec::new());
-    let mut width = 0;
     for _ in 0..ROWS {
-        let (row, twins) = kind.with_twins(&vocabulary, random);
+        let (row, twins) = kind.with_twins(vocabulary, random);
         let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
         let states = decoder.tapped(&[Tap::Hidden(FINDS)], &[span])?;
         let states = states.into_iter().next().context("no states")?;
-        width = states.dims()[1];
         let states = states.into_data().convert::<f32>().into_vec::<f32>();
         let states = states.map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let normed = |at: usize| {
             let state = &states[at * width..][..width];
             let square = state.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64;
-            let scale = 1.0 / (square + 1e-5).sqrt();
+            let scale = 1.0 / (square + config.rms_norm_eps).sqrt();
             state.iter().map(move |x| scale * f64::from(*x)).collect::<Vec<f64>>()
         };
         for Twin { asked: at, told: there } in twins {
@@ -156,11 +177,11 @@ fn states_of_twins(lower: &Path, random: &mut Random) -> Result<(DMatrix<f64>, D
             told.extend(normed(there));
         }
     }
-    let rows = asked.len() / width.max(1);
+    let rows = asked.len() / width;
     Ok((DMatrix::from_row_slice(rows, width, &asked), DMatrix::from_row_slice(rows, width, &told)))
 }
 
-/// The directions of both, `[K, D]`, in which they agree best.
+/// The directions of both, `[D, D]`, a row each, in which they agree best; the best first, by the root of their correlation.
 struct Directions {
     asked: DMatrix<f64>,
     told: DMatrix<f64>,
@@ -173,10 +194,7 @@ fn directions(asked: &DMatrix<f64>, told: &DMatrix<f64>) -> Result<Directions> {
     let common = asked.transpose() * &told / asked.nrows() as f64;
     let svd = (&from * common * &to).svd(true, true);
     let (u, vt) = (svd.u.context("no directions")?, svd.v_t.context("no directions")?);
-    let weight = DVector::from_iterator(
-        svd.singular_values.len(),
-        svd.singular_values.iter().map(|s| s.sqrt()),
-    );
+    let weight = svd.singular_values.map(f64::sqrt);
     let weighted = |rows: DMatrix<f64>| DMatrix::from_diagonal(&weight) * rows;
     Ok(Directions { asked: weighted(u.transpose() * &from), told: weighted(vt * &to) })
 }
@@ -196,77 +214,63 @@ fn whitening(rows: &DMatrix<f64>) -> DMatrix<f64> {
     &eigen.eigenvectors * DMatrix::from_diagonal(&roots) * eigen.eigenvectors.transpose()
 }
 
-/// The block that attends to the same token and takes its note.
+/// Makes the block that attends to the same token and takes its note. Each group of heads has channels without rotation, `still`, and
+/// directions of its own; what is rotated counts nothing.
 fn find(
     grown: &mut Tensors,
     config: &GlmConfig,
     turn: &Turn,
-    directions: Directions,
+    directions: &Directions,
     random: &mut Random,
 ) -> Result<()> {
     let (width, heads, groups) =
         (config.hidden_size, config.num_attention_heads, config.num_key_value_heads);
-    let channels = config.head_dim;
-    let rotated = config.rotary_dim();
+    let (channels, rotated) = (config.head_dim, config.rotary_dim());
     let still = channels - rotated;
-    let directions_used = groups * still;
-    ensure!(directions_used > 0 && directions_used <= width, "no channel without rotation");
-    let mixed = orthogonal(directions_used, random);
-    let rows = |all: &DMatrix<f64>| &mixed * all.rows(0, directions_used) * SHARPNESS;
+    // Mixed, so that no group has all of the best.
+    let mixed = orthogonal(groups * still, random);
+    let rows = |all: &DMatrix<f64>| &mixed * all.rows(0, groups * still) * SHARPNESS;
     let (asked, told) = (rows(&directions.asked), rows(&directions.told));
-    let name = |part: &str| format!("model.layers.{FINDS}.{part}.weight");
-    let mut queries = vec![0.0_f32; heads * channels * width];
-    let mut keys = vec![0.0_f32; groups * channels * width];
-    for group in 0..groups {
-        for channel in 0..still {
-            let at = (group * channels + rotated + channel) * width;
-            let row = group * still + channel;
-            for column in 0..width {
-                keys[at + column] = told[(row, column)] as f32;
+    let group_of = |head: usize| head * groups / heads;
+    let projection = |heads: usize, group_of: &dyn Fn(usize) -> usize, rows: &DMatrix<f64>| {
+        DMatrix::from_fn(heads * channels, width, |row, column| {
+            match (row % channels).checked_sub(rotated) {
+                Some(channel) => rows[(group_of(row / channels) * still + channel, column)],
+                None => 0.0,
             }
-            for head in group * heads / groups..(group + 1) * heads / groups {
-                let at = (head * channels + rotated + channel) * width;
-                for column in 0..width {
-                    queries[at + column] = asked[(row, column)] as f32;
-                }
-            }
-        }
-    }
+        })
+    };
+    let queries = projection(heads, &group_of, &asked);
+    let keys = projection(groups, &|group| group, &told);
     // Values: the note, turned back; outputs: their transpose.
     let basis = orthogonal(width, random);
-    let mut values = vec![0.0_f32; groups * channels * width];
-    let mut outputs = vec![0.0_f32; width * heads * channels];
-    for row in 0..groups * channels {
-        for channel in 0..width {
-            let (to, sign) = turn.of(channel);
-            values[row * width + to] = sign * basis[(row, channel)] as f32;
-        }
+    let mut values = DMatrix::zeros(groups * channels, width);
+    for channel in 0..width {
+        let (to, sign) = turn.of(channel);
+        let column = basis.column(channel).rows(0, groups * channels) * f64::from(sign);
+        values.set_column(to, &column);
     }
-    for head in 0..heads {
-        let group = head * groups / heads;
-        for channel in 0..channels {
-            for row in 0..width {
-                let value = basis[(group * channels + channel, row)] as f32;
-                outputs[row * heads * channels + head * channels + channel] = 0.5 * value;
-            }
-        }
-    }
+    let outputs = DMatrix::from_fn(width, heads * channels, |row, column| {
+        basis[(group_of(column / channels) * channels + column % channels, row)]
+    });
+    let name = |part: &str| format!("model.layers.{FINDS}.{part}.weight");
     for (part, made) in [
         ("self_attn.q_proj", queries),
         ("self_attn.k_proj", keys),
         ("self_attn.v_proj", values),
         ("self_attn.o_proj", outputs),
     ] {
-        let there = tensor(grown, &name(part))?;
+        let there = tensors::values(grown, &name(part))?;
         ensure!(there.len() == made.len(), "{}: another shape", name(part));
-        *there = made;
+        // Row by row; nalgebra's are column by column.
+        *there = made.transpose().iter().map(|&value| value as f32).collect();
     }
-    tensor(grown, &name("post_self_attn_layernorm"))?.fill(FOUND);
-    tensor(grown, &name("post_mlp_layernorm"))?.fill(FRESH);
+    tensors::values(grown, &name("post_self_attn_layernorm"))?.fill(FOUND);
+    tensors::values(grown, &name("post_mlp_layernorm"))?.fill(FRESH);
     Ok(())
 }
 
-/// A random orthogonal matrix.
+/// A random orthogonal matrix, of about normal numbers: sums of twelve.
 fn orthogonal(size: usize, random: &mut Random) -> DMatrix<f64> {
     let mut number = || (0..12).map(|_| random.below(1 << 20) as f64).sum::<f64>() / 1e6 - 6.3;
     DMatrix::from_fn(size, size, |_, _| number()).qr().q()
@@ -286,35 +290,4 @@ impl Turn {
     fn of(&self, channel: usize) -> (usize, f32) {
         self.0[channel]
     }
-}
-
-fn tensor<'t>(tensors: &'t mut Tensors, name: &str) -> Result<&'t mut Vec<f32>> {
-    tensors.get_mut(name).map(|(_, values)| values).with_context(|| format!("no tensor {name}"))
-}
-
-fn read(folder: &Path) -> Result<Tensors> {
-    let file = folder.join("model.safetensors");
-    let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
-    let tensors = SafeTensors::deserialize(&bytes)?;
-    let mut read = Tensors::new();
-    for (name, tensor) in tensors.tensors() {
-        ensure!(tensor.dtype() == Dtype::F32, "{}: {name} is not f32", file.display());
-        let values = tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
-        read.insert(name, (tensor.shape().to_vec(), values.collect()));
-    }
-    Ok(read)
-}
-
-fn write(folder: &Path, tensors: &Tensors) -> Result<()> {
-    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, (shape, values))| {
-            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        })
-        .collect();
-    let mut views = Vec::new();
-    for (name, shape, bytes) in &bytes {
-        views.push((*name, TensorView::new(Dtype::F32, (*shape).clone(), bytes)?));
-    }
-    Ok(write_whole(&folder.join("model.safetensors"), safetensors::serialize(views, None)?)?)
 }

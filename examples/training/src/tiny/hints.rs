@@ -1,6 +1,6 @@
 //! What is to be found on the way to an answer, asked for at tokens of which nothing else is: at each of a sentence, how the
 //! sentence begins; at each of a question that only one sentence has, how that one begins. From answers alone, of
-//! which only the first tokens are uncertain, a small model does not find out either in hours.
+//! which only the first tokens are uncertain, a model of 6 million parameters had not found out either after 7 million tokens.
 
 use std::ops::Range;
 
@@ -18,7 +18,17 @@ pub struct Sentence {
     pub first: u32,
 }
 
-/// Asks for them.
+/// What is asked for at a token of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// How the sentence begins that alone has it.
+    Found,
+    /// How the answer begins, whatever the token says of it.
+    Meant,
+}
+
+/// Asks at each token of `sentences` how its own begins, and at each of `questions` how the one begins that alone has it, in any
+/// spelling. What is asked for already stays.
 pub fn give(
     row: &mut TokenizedExample,
     of: &Vocabulary,
@@ -42,41 +52,6 @@ pub fn give(
             }
         }
     }
-}
-
-/// What is asked for at a token of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hint {
-    /// How the sentence begins that alone has it.
-    Found,
-    /// How the answer begins, whatever the token says of it.
-    Meant,
-}
-
-/// The row with `keep` tokens of each answer, and what comes next is still asked for: which sentence is meant is decided by then, and
-/// copying the rest of it teaches little.
-pub fn cut_answers(row: &mut TokenizedExample, of: &Vocabulary, keep: usize) {
-    let (user, assistant) = (of.special("<|user|>"), of.special("<|assistant|>"));
-    // The line behind `<|assistant|>` counts, too.
-    let mut left = usize::MAX;
-    let kept: Vec<bool> = row
-        .tokens
-        .iter()
-        .map(|&token| {
-            if token == assistant {
-                left = keep + 2;
-            } else if token == user {
-                left = usize::MAX;
-            }
-            let is_kept = left > 0;
-            left = if left == usize::MAX { left } else { left.saturating_sub(1) };
-            is_kept
-        })
-        .collect();
-    let mut keeps = kept.iter();
-    row.tokens.retain(|_| keeps.next().copied().unwrap_or(true));
-    let mut keeps = kept.iter();
-    row.targets.retain(|_| keeps.next().copied().unwrap_or(true));
 }
 
 /// The hints of a row of a conversation: its sentences are those of what stands before the first answer. Without `told` only
@@ -131,6 +106,33 @@ pub fn give_conversation(row: &mut TokenizedExample, of: &Vocabulary, hint: Hint
     }
 }
 
+/// Leaves `keep` tokens of each answer, of which the one behind them is still asked for: which sentence is meant is decided by then,
+/// and to copy the rest of it teaches little.
+pub fn cut_answers(row: &mut TokenizedExample, of: &Vocabulary, keep: usize) {
+    let (user, assistant) = (of.special("<|user|>"), of.special("<|assistant|>"));
+    // The line behind `<|assistant|>` counts, too.
+    let mut left = usize::MAX;
+    let kept: Vec<bool> = row
+        .tokens
+        .iter()
+        .map(|&token| {
+            if token == assistant {
+                left = keep + 2;
+            } else if token == user {
+                left = usize::MAX;
+            }
+            let is_kept = left > 0;
+            left = if left == usize::MAX { left } else { left.saturating_sub(1) };
+            is_kept
+        })
+        .collect();
+    let mut keeps = kept.iter();
+    row.tokens.retain(|_| keeps.next().copied().unwrap_or(true));
+    let mut keeps = kept.iter();
+    row.targets.retain(|_| keeps.next().copied().unwrap_or(true));
+}
+
+/// The sentences of a part of a row, by their full stops and lines.
 fn sentences_of(row: &TokenizedExample, of: &Vocabulary, within: Range<usize>) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     let mut from = within.start;

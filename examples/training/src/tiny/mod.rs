@@ -6,6 +6,7 @@ pub mod questions;
 pub mod rows;
 pub mod stages;
 pub mod start;
+pub mod tensors;
 pub mod token_rows;
 pub mod tokenizer;
 pub mod vocabulary;

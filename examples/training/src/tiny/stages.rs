@@ -44,7 +44,7 @@ pub struct Stage {
     pub schedule: ScheduleShape,
     /// What the rows are.
     pub made: Made,
-    /// What is asked for on the way.
+    /// What is asked for on the way; in rows of tokens [`Hint::Found`], whichever it is.
     pub hint: Option<Hint>,
     /// Decides the rows and their order.
     pub seed: u64,
@@ -270,11 +270,8 @@ impl Stage {
         };
         let mut student = TrainingModel::open_with(start, method, options)?;
         let vocabulary = Vocabulary::open(start)?;
-        let make = |student: &TrainingModel, seed: u64, count: usize, hint: Option<Hint>| {
-            rows_of(self.made, corpus, &vocabulary, student, (seed, count, hint))
-        };
-        let rows = make(&student, self.seed, self.rows, self.hint)?;
-        let held = make(&student, self.seed + 1_000_000, 100, None)?;
+        let rows = self.rows_of(corpus, &vocabulary, &student, self.seed, self.rows, self.hint)?;
+        let held = self.rows_of(corpus, &vocabulary, &student, self.seed + 1_000_000, 100, None)?;
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         let labels: usize = rows.iter().map(|row| row.labels()).sum();
         eprintln!("{}: {} rows, {tokens} tokens, {labels} learnt", self.name, rows.len());
@@ -296,33 +293,35 @@ impl Stage {
         eprintln!("{}: {} steps in {:.0} s", self.name, trained.steps, trained.seconds);
         Ok(true)
     }
-}
 
-/// Rows of this seed, so many of them, with hints or without.
-pub fn rows_of(
-    made: Made,
-    corpus: &Corpus,
-    vocabulary: &Vocabulary,
-    student: &TrainingModel,
-    (seed, count, hint): (u64, usize, Option<Hint>),
-) -> Result<Vec<TokenizedExample>> {
-    let each = (0..count as u64).into_par_iter().map(|i| Random::new(seed << 32 | i));
-    match made {
-        Made::Tokens(kind) => {
-            Ok(each.map(|mut random| kind.next(vocabulary, &mut random, hint.is_some())).collect())
-        }
-        Made::Conversations(mix) => {
-            let mut rows = student.tokenize_examples(&corpus.rows(seed, count, mix))?.rows;
-            if let Some(hint) = hint {
-                rows.par_iter_mut().enumerate().for_each(|(i, row)| {
-                    // Those in the text are many, and soon known.
-                    hints::give_conversation(row, vocabulary, hint, i % 4 == 0);
-                    if hint == Hint::Meant && i % 3 > 0 {
-                        hints::cut_answers(row, vocabulary, ANSWER);
-                    }
-                });
+    /// Rows of this seed, so many of them, with hints or without.
+    fn rows_of(
+        &self,
+        corpus: &Corpus,
+        vocabulary: &Vocabulary,
+        student: &TrainingModel,
+        seed: u64,
+        count: usize,
+        hint: Option<Hint>,
+    ) -> Result<Vec<TokenizedExample>> {
+        let mix = match self.made {
+            Made::Tokens(kind) => {
+                let each = (0..count as u64).into_par_iter().map(|i| Random::new(seed << 32 | i));
+                let row = |mut random| kind.next(vocabulary, &mut random, hint.is_some());
+                return Ok(each.map(row).collect());
             }
-            Ok(rows)
+            Made::Conversations(mix) => mix,
+        };
+        let mut rows = student.tokenize_examples(&corpus.rows(seed, count, mix))?.rows;
+        if let Some(hint) = hint {
+            rows.par_iter_mut().enumerate().for_each(|(i, row)| {
+                // Those in the text are many, and soon known.
+                hints::give_conversation(row, vocabulary, hint, i % 4 == 0);
+                if hint == Hint::Meant && i % 3 > 0 {
+                    hints::cut_answers(row, vocabulary, ANSWER);
+                }
+            });
         }
+        Ok(rows)
     }
 }

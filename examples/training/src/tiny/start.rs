@@ -1,17 +1,20 @@
 //! The model before it has learnt anything.
 
+use std::collections::HashMap;
+use std::f32::consts::FRAC_1_SQRT_2;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lightglm::{WeightDtype, write_whole};
+use lightglm_model::checkpoint::Checkpoint;
 use lightglm_model::config::GlmConfig;
 use lightglm_model::weights::write_random_checkpoint;
 use lightglm_tiny::corpus::Random;
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde_json::json;
 
+use super::tensors;
 use super::tokenizer::{self, ENDS, SPECIAL};
 use super::vocabulary::{Vocabulary, spelling};
 
@@ -68,7 +71,8 @@ const EMBEDDINGS: f32 = 0.1;
 /// embedding is lost among what the blocks add, and copying is learnt late.
 const ADDED: f32 = 0.05;
 
-/// Parts of what a token spells, each of which adds a direction of its own to the token's first embedding: tokens that spell
+/// Parts of what a token spells, with weights: the whole of it, and pieces of three to five letters, or, where it has others than
+/// ASCII's, each of them. Each adds a direction of its own to the token's first embedding: tokens that spell
 /// the same but for a space or capitals begin alike, those with letters in common a little. What a question asks for is
 /// then found although it is written in another form.
 ///
@@ -94,57 +98,27 @@ fn spelled(text: &str) -> Vec<(String, f32)> {
 /// The deviation of the weights that are drawn.
 const DRAWN: f32 = 0.02;
 
-fn scaled(values: &[f32], factor: f32) -> Vec<f32> {
-    values.iter().map(|value| factor * value).collect()
-}
-
-/// Adds to the embeddings, drawn with a deviation of 0.02, what their tokens have in common.
-fn add_spelling(values: &mut [f32], width: usize, vocabulary: &Vocabulary) {
+/// Adds to the embeddings, drawn with a deviation of [`DRAWN`], what their tokens have in common: `[V, D]`, `width` is D.
+fn add_spelling(values: &mut [f32], width: usize, vocabulary: &Vocabulary, random: &mut Random) {
+    let mut directions: HashMap<String, Vec<f32>> = HashMap::new();
     for (token, row) in values.chunks_exact_mut(width).enumerate() {
         let mut common = vec![0.0_f32; width];
         for (part, weight) in spelled(vocabulary.text(token as u32)) {
-            let seed = part.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            let direction = directions.entry(part).or_insert_with(|| {
+                (0..width).map(|_| if random.chance(0.5) { 1.0 } else { -1.0 }).collect()
             });
-            let mut random = Random::new(seed);
-            for value in &mut common {
-                *value += if random.chance(0.5) { weight } else { -weight };
+            for (value, one) in common.iter_mut().zip(direction) {
+                *value += weight * *one;
             }
         }
         let norm = common.iter().map(|value| value * value).sum::<f32>();
         if norm > 0.0 {
             let scale = DRAWN * (width as f32 / norm).sqrt();
             for (value, common) in row.iter_mut().zip(common) {
-                *value = (*value + scale * common) * std::f32::consts::FRAC_1_SQRT_2;
+                *value = (*value + scale * common) * FRAC_1_SQRT_2;
             }
         }
     }
-}
-
-/// The weights with which learning begins, of those that are drawn.
-fn begun(weights: &[u8], width: usize, vocabulary: &Vocabulary) -> Result<Vec<u8>> {
-    let drawn = SafeTensors::deserialize(weights)?;
-    let floats = |tensor: TensorView<'_>| -> Vec<f32> {
-        tensor.data().as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect()
-    };
-    let mut embeddings = floats(drawn.tensor("model.embed_tokens.weight")?);
-    add_spelling(&mut embeddings, width, vocabulary);
-    let mut bytes: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (name, tensor) in drawn.tensors() {
-        let shape = tensor.shape().to_vec();
-        let values = if name.contains("embed_tokens") {
-            scaled(&embeddings, EMBEDDINGS / DRAWN)
-        } else if name.contains("post_self_attn_layernorm") || name.contains("post_mlp_layernorm") {
-            scaled(&floats(tensor), ADDED)
-        } else {
-            floats(tensor)
-        };
-        bytes.push((name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
-    }
-    let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes);
-    let views: Result<Vec<_>, _> =
-        bytes.iter().map(|(name, shape, bytes)| Ok((name, view(shape, bytes)?))).collect();
-    Ok(safetensors::serialize(views.map_err(|error: SafeTensorError| error)?, None)?)
 }
 
 /// Writes tokenizer and random weights to `folder`, the whole of it or nothing.
@@ -152,34 +126,49 @@ fn begun(weights: &[u8], width: usize, vocabulary: &Vocabulary) -> Result<Vec<u8
 /// # Errors
 /// Where it cannot be written, or the shape is impossible.
 pub fn write(folder: &Path, shape: &ShapeArgs, texts: &[String], seed: u64) -> Result<()> {
+    let config = shape.config()?;
     let part = folder.with_extension("part");
     fs::create_dir_all(&part)?;
     tokenizer::train(texts, shape.vocab_size, &part)?;
-    write_weights(&part, shape, seed)?;
+    write_weights(&part, &config, seed)?;
     Ok(fs::rename(&part, folder)?)
 }
 
-/// The same with the tokenizer of another folder.
+/// The same with another number of blocks and other weights.
 ///
 /// # Errors
-/// As [`write()`].
-pub fn write_like(like: &Path, folder: &Path, shape: &ShapeArgs, seed: u64) -> Result<()> {
+/// Where `like` cannot be read or `folder` cannot be written.
+pub fn write_like(like: &Path, folder: &Path, blocks: usize, seed: u64) -> Result<()> {
+    let config = Checkpoint::open(like)?.config().clone();
     let part = folder.with_extension("part");
     fs::create_dir_all(&part)?;
     for name in ["tokenizer.json", "tokenizer_config.json"] {
-        fs::copy(like.join(name), part.join(name))?;
+        fs::copy(like.join(name), part.join(name)).with_context(|| name.to_owned())?;
     }
-    write_weights(&part, shape, seed)?;
+    write_weights(&part, &GlmConfig { num_hidden_layers: blocks, ..config }, seed)?;
     Ok(fs::rename(&part, folder)?)
 }
 
-fn write_weights(folder: &Path, shape: &ShapeArgs, seed: u64) -> Result<()> {
-    let config = shape.config()?;
+/// Configuration and weights, beside the tokenizer that is there.
+fn write_weights(folder: &Path, config: &GlmConfig, seed: u64) -> Result<()> {
     let go_on = &mut |_| ControlFlow::Continue(());
-    write_random_checkpoint(folder, &config, WeightDtype::F32, seed, None, go_on)?;
-    let weights = folder.join("model.safetensors");
-    let begun = begun(&fs::read(&weights)?, shape.hidden_size, &Vocabulary::open(folder)?)?;
-    write_whole(&weights, begun)?;
+    write_random_checkpoint(folder, config, WeightDtype::F32, seed, None, go_on)?;
+    let file = folder.join("model.safetensors");
+    let mut drawn = tensors::read(&file)?;
+    let embeddings = tensors::values(&mut drawn, "model.embed_tokens.weight")?;
+    let vocabulary = Vocabulary::open(folder)?;
+    add_spelling(embeddings, config.hidden_size, &vocabulary, &mut Random::new(seed));
+    for (name, (_, values)) in &mut drawn {
+        let added =
+            name.contains("post_self_attn_layernorm") || name.contains("post_mlp_layernorm");
+        let factor = match name.contains("embed_tokens") {
+            true => EMBEDDINGS / DRAWN,
+            false if added => ADDED,
+            false => 1.0,
+        };
+        values.iter_mut().for_each(|value| *value *= factor);
+    }
+    tensors::write(&file, &drawn)?;
     // Answers are copied: sampled ones are worse.
     let generation = json!({"do_sample": false, "eos_token_id": config.eos_token_ids});
     write_whole(&folder.join("generation_config.json"), format!("{generation:#}\n"))?;

@@ -123,14 +123,14 @@ impl TokenRows {
         let mut fresh = |random: &mut Random| {
             // A bound, so that no vocabulary is too small.
             for _ in 0..1000 {
-                let token = random.below(of.len()) as u32;
-                let group = of.group(token).map_or(token as usize, |group| of.len() + group);
+                let token = random.below(of.size()) as u32;
+                let group = of.group(token).map_or(token as usize, |group| of.size() + group);
                 if !used.contains(&group) && !of.text(token).trim().is_empty() {
                     used.push(group);
                     return token;
                 }
             }
-            random.below(of.len()) as u32
+            random.below(of.size()) as u32
         };
         let count = random.within(2..=self.sentences.max(2));
         let longest = random.within(3..=self.tokens.max(3));

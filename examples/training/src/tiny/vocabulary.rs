@@ -12,7 +12,9 @@ use super::tokenizer::SPECIAL;
 pub struct Vocabulary {
     tokenizer: Tokenizer,
     texts: Vec<String>,
-    spelled: Vec<Option<usize>>,
+    /// The group of each token.
+    groups: Vec<Option<usize>>,
+    /// The tokens of each group, which spell the same.
     alike: Vec<Vec<u32>>,
     first_special: usize,
 }
@@ -32,28 +34,23 @@ impl Vocabulary {
             as usize;
         let text = |id: u32| tokenizer.decode(&[id], false).map_err(fault);
         let texts: Vec<String> = (0..first_special as u32).map(text).collect::<Result<_>>()?;
-        let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+        let mut by_spelling: BTreeMap<String, usize> = BTreeMap::new();
         let mut alike: Vec<Vec<u32>> = Vec::new();
-        let spelled = texts.iter().enumerate().map(|(id, text)| {
-            let group = *groups.entry(spelling(text)?).or_insert_with(|| {
+        let groups = texts.iter().enumerate().map(|(id, text)| {
+            let group = *by_spelling.entry(spelling(text)?).or_insert_with(|| {
                 alike.push(Vec::new());
                 alike.len() - 1
             });
             alike[group].push(id as u32);
             Some(group)
         });
-        let spelled = spelled.collect();
-        Ok(Self { tokenizer, texts, spelled, alike, first_special })
+        let groups = groups.collect();
+        Ok(Self { tokenizer, texts, groups, alike, first_special })
     }
 
     /// How many there are, special ones left out.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.texts.len()
-    }
-
-    /// Whether there are only special ones.
-    pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
     }
 
     /// What a token says; nothing for a special one.
@@ -62,14 +59,12 @@ impl Vocabulary {
     }
 
     /// The special token of this name.
+    ///
+    /// # Panics
+    /// Where it is none of [`SPECIAL`].
     pub fn special(&self, name: &str) -> u32 {
-        let place = SPECIAL.iter().position(|other| *other == name).unwrap_or(0);
+        let place = SPECIAL.iter().position(|other| *other == name).expect("one of SPECIAL");
         (self.first_special + place) as u32
-    }
-
-    /// Whether a token is a special one.
-    pub fn is_special(&self, token: u32) -> bool {
-        token as usize >= self.first_special
     }
 
     /// Tokens that spell the same but for a space in front and capitals, the given one among them; none for what has no letter
@@ -83,10 +78,10 @@ impl Vocabulary {
 
     /// The number of the tokens that spell the same as this one.
     pub fn group(&self, token: u32) -> Option<usize> {
-        *self.spelled.get(token as usize)?
+        *self.groups.get(token as usize)?
     }
 
-    /// The tokens of a text, without special ones in front.
+    /// The tokens of a text, without special ones in front. A byte-level tokenizer has some for every text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.tokenizer.encode(text, false).map_or_else(|_| Vec::new(), |it| it.get_ids().to_vec())
     }
@@ -97,7 +92,8 @@ impl Vocabulary {
     }
 }
 
-/// The letters of a token, in lower case and without a space in front.
+/// The letters of a token, in lower case and without a space in front; `None` for what has no letter or digit, and for bytes that
+/// are no whole character.
 pub fn spelling(text: &str) -> Option<String> {
     let text = text.trim_start_matches(' ');
     let is_whole = !text.contains(char::REPLACEMENT_CHARACTER);
