@@ -39,14 +39,14 @@ impl CorpusConversation {
         let mut layout = 0;
         if let Some(context) = &self.context {
             layout = random.below(10);
-            if layout < 4 {
+            if layout < 3 {
                 turns.push(("system", instructed(context, self.language, random)));
             }
         }
         for (i, exchange) in self.exchanges.iter().enumerate() {
             let question = &exchange.question;
             let question = match &self.context {
-                Some(context) if i == 0 && layout >= 4 => {
+                Some(context) if i == 0 && layout >= 3 => {
                     before(context, question, layout, self.language)
                 }
                 _ => question.clone(),
@@ -74,7 +74,8 @@ fn instructed(context: &str, language: Language, random: &mut Random) -> String 
 
 fn before(context: &str, question: &str, layout: usize, language: Language) -> String {
     match (layout, language) {
-        (4..=6, _) => format!("{context}\n\nAnswer from the text above. {question}"),
+        // As programs of this project put it.
+        (3..=6, _) => format!("{context}\n\nAnswer from the text above. {question}"),
         (7, Language::English) => format!("{context}\n\nQuestion: {question}"),
         (7, Language::Chinese) => format!("{context}\n\n问题：{question}"),
         (8, Language::Chinese) => format!("{context}\n\n请根据上文回答：{question}"),
