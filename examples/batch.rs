@@ -6,21 +6,27 @@
 
 use std::time::Instant;
 
-use lightglm::{DEFAULT_MODEL, LoadOptions, Model, Request, SamplingParams, Weights};
+use lightglm::{DEFAULT_MODEL, LoadOptions, Model, Request, SamplingParams};
+
+/// What the answers are taken from.
+const SHOP: &str = "A parcel takes 3 to 5 days. Lamps have a warranty of 3 years.";
+const SHOP_ZH: &str = "包裹需要3到5天送达。订单可以在30天内退货。";
 
 fn main() -> Result<(), lightglm::Error> {
-    let options = LoadOptions { weights: Weights::scheme("int8")?, ..LoadOptions::default() };
-    let model = Model::open(DEFAULT_MODEL, options)?;
+    let model = Model::open(DEFAULT_MODEL, LoadOptions::default())?;
 
     // Each request may have its own sampling; each gets the tokens that it would get alone.
     let short = SamplingParams { max_tokens: 32, ..model.sampling().clone() };
     let questions = [
-        "What is a warranty?",
+        "What warranty do lamps have?",
         "How long may a parcel take?",
-        "退货需要多长时间？",
+        "退货期限是多少天？",
         "Who pays for the return?",
     ];
-    let requests = questions.map(|question| Request::ask(question).with_sampling(short.clone()));
+    let requests = questions.map(|question| {
+        let text = if question.is_ascii() { SHOP } else { SHOP_ZH };
+        Request::ask(format!("{text}\n\n{question}")).with_sampling(short.clone())
+    });
 
     let started = Instant::now();
     let replies = model.batch(requests)?;

@@ -1,8 +1,8 @@
 //! A conversation in the terminal, or one question with `--prompt`.
 //!
-//! `cargo run --release --example chat -- --prompt "My parcel has not arrived. What should I do?"`
-//! answers and ends; without `--prompt` it is a conversation with history, and `/help` lists what
-//! else it understands. `--context FILE` puts a document before the question. `--json` (with
+//! `cargo run --release --example chat -- --context FILE --prompt "My parcel has not arrived. What should I do?"`
+//! answers from a text and ends; without `--prompt` it is a conversation with history, and `/help` lists what
+//! else it understands. Without `--model` the model that is compiled in answers, which needs a text. `--json` (with
 //! `--prompt`) prints one object: prompt_token_ids, token_ids, logprobs, text.
 //!
 //! The whole conversation is rendered anew each turn by the model's own chat template; what the
@@ -17,7 +17,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::{Chat, FinishReason, LoadOptions, Reply, SamplingParams};
 use lightglm_examples::adapter_args::AdapterArgs;
-use lightglm_examples::model_args::ModelArgs;
+use lightglm_examples::model_args::{MAX_CONTEXT, ModelArgs};
 use lightglm_examples::sampling_args::SamplingArgs;
 use rustyline::error::ReadlineError;
 
@@ -38,7 +38,7 @@ struct Args {
     #[arg(long)]
     context: Option<PathBuf>,
     /// Longest conversation, in tokens.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = MAX_CONTEXT)]
     max_context: usize,
     #[command(flatten)]
     sampling: SamplingArgs,

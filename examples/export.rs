@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use lightglm::quantize::{ExportFormat, ExportOptions, export, write_dequantized};
-use lightglm::{DEFAULT_MODEL, Error, checkpoint};
+use lightglm::{Error, SMALL_MODEL, checkpoint};
 use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c};
 use serde::Serialize;
@@ -26,7 +26,7 @@ use serde::Serialize;
 struct Args {
     /// The folder to write to.
     out_dir: PathBuf,
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
+    /// A folder, a .gguf file, or a hub id; smollm2-135m-instruct if omitted.
     #[arg(long)]
     model: Option<String>,
     /// The layout.
@@ -82,7 +82,7 @@ fn run() -> Result<()> {
     };
     let begin = Instant::now();
     let progress = progress_bar::on_stderr_until(stop_on_ctrl_c()?);
-    let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let name = args.model.as_deref().unwrap_or(SMALL_MODEL);
     let checkpoint = checkpoint::open(name, &progress)?;
     let options = ExportOptions {
         lm_head: args.lm_head,

@@ -19,7 +19,7 @@ const USABLE: f64 = 0.9;
 
 #[derive(Parser)]
 struct Args {
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
+    /// A folder, a .gguf file, or a hub id; the embedded model if omitted.
     #[arg(long)]
     model: Option<String>,
     /// List every tensor.

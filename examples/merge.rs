@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use clap::Parser;
 use lightglm::merge::{MergeOptions, MergeReport, merge};
-use lightglm::{DEFAULT_MODEL, Error, WeightDtype, checkpoint};
+use lightglm::{Error, SMALL_MODEL, WeightDtype, checkpoint};
 use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::model_args::weight_dtype;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
@@ -26,7 +26,7 @@ use serde_json::json;
 struct Args {
     /// The folder to write.
     out_dir: PathBuf,
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
+    /// A folder, a .gguf file, or a hub id; smollm2-135m-instruct if omitted.
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
@@ -54,7 +54,7 @@ fn run() -> Result<()> {
     use_threads(args.threads)?;
     let adapter = args.adapter.folder()?.ok_or_else(|| anyhow!("--adapter says which adapter"))?;
     let (begin, progress) = (Instant::now(), progress_bar::on_stderr_until(stop_on_ctrl_c()?));
-    let checkpoint = checkpoint::open(args.model.as_deref().unwrap_or(DEFAULT_MODEL), &progress)?;
+    let checkpoint = checkpoint::open(args.model.as_deref().unwrap_or(SMALL_MODEL), &progress)?;
     let options = MergeOptions { dtype: args.dtype, overwrite: args.force, progress };
     let report = merge(&checkpoint, &adapter, &options, &args.out_dir);
     let report = report.map_err(|error| match error {

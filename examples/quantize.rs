@@ -20,7 +20,7 @@ use lightglm::checkpoint::{self, Checkpoint};
 use lightglm::evaluate::{Protocol, TextOptions, first_tokens};
 use lightglm::quantize::{Codes, Footprint, QuantizeOptions, quantize};
 use lightglm::speed::decode_speeds;
-use lightglm::{DEFAULT_MODEL, Error, KvDtype, LoadOptions, Model, Policy, ProgressSink, Scheme};
+use lightglm::{Error, KvDtype, LoadOptions, Model, Policy, ProgressSink, SMALL_MODEL, Scheme};
 use lightglm_examples::adapter_args::AdapterArgs;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use serde::Serialize;
@@ -39,7 +39,7 @@ const STEPS: usize = 16;
 struct Args {
     /// The folder to write.
     out_dir: PathBuf,
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
+    /// A folder, a .gguf file, or a hub id; smollm2-135m-instruct if omitted.
     #[arg(long)]
     model: Option<String>,
     /// One scheme for all: int8, int4, int8wo, int4wo-g64, w8a8, ... (int8 if omitted).
@@ -119,7 +119,7 @@ fn run() -> Result<()> {
     use_threads(args.threads)?;
     let text = args.text.as_deref().map_or(Ok(TEXT.to_owned()), |file| read("--text", file))?;
     let progress = progress_bar::on_stderr_until(stop_on_ctrl_c()?);
-    let model = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let model = args.model.as_deref().unwrap_or(SMALL_MODEL);
     let checkpoint = checkpoint::open(model, &progress)?;
     let tokens = if args.no_eval { Vec::new() } else { tokens(&checkpoint, &text, args.limit)? };
     let policy =

@@ -36,7 +36,7 @@ use lightglm::evaluate::{first_tokens, read_text};
 use lightglm::sparse::{
     Allocation, ComparedThresholds, SparseQuality, Sparsify, SparsifyReport, WantedThresholds,
 };
-use lightglm::{DEFAULT_MODEL, Device, Error, Policy, Scheme, write_whole};
+use lightglm::{Device, Error, Policy, SMALL_MODEL, Scheme, write_whole};
 use lightglm_examples::model_args::device;
 use lightglm_examples::sparsity_plot::plot;
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
@@ -48,8 +48,8 @@ const TEXT: &str = include_str!("text/english_and_chinese.txt");
 #[derive(Parser)]
 #[command(about = "Make a quantized model sparse, and measure it")]
 struct Args {
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
-    #[arg(long, default_value = DEFAULT_MODEL)]
+    /// A folder, a .gguf file, or a hub id; smollm2-135m-instruct if omitted.
+    #[arg(long, default_value = SMALL_MODEL)]
     model: String,
     /// Quantize a dense model while loading: int8, int4, int8wo, ... (int8 if omitted).
     #[arg(long)]

@@ -399,7 +399,7 @@ class Check(KeptChecks):
             request = self.mock.requests[-1]
             assert request["path"] == "/answer" and {"question", "context"} <= set(request["body"]), request
             assert "14 tokens" in page.evaluate("document.querySelector('#result .stats').textContent")
-            assert page.evaluate("document.querySelector('#result strong').textContent") == "1979"
+            assert page.evaluate("document.querySelector('#result strong').textContent") == "10"
         self.clean()
         self.picture("desktop-context")
         page.intercept([("/answer", 413, {"Content-Type": "application/json"}, '{"error":{"message":"context: too long"}}')])

@@ -193,8 +193,8 @@ class Handler(BaseHTTPRequestHandler):
             self.state.requests.append({"path": self.path, "body": body, "key": self.headers.get("Authorization")})
         if self.path == "/answer":
             time.sleep(0.3)
-            english = "Anna Holm was the last keeper; she left in **1979**."
-            chinese = "最后一位守塔人是安娜·霍尔姆，她于 **1979** 年离开。"
+            english = "After **10** days, write to us with the order number."
+            chinese = "**10** 天后请把订单号发给我们。"
             answer = english if body["question"].isascii() else chinese
             self.reply(200, {"answer": answer, "finish_reason": "stop", "usage": {"completion_tokens": 14}})
         elif self.path == "/v1/chat/completions":

@@ -4,12 +4,12 @@
 //! cargo run --release --example json_schema
 //! ```
 
-use lightglm::{Constraint, DEFAULT_MODEL, LoadOptions, Model, SamplingParams, Weights};
+use lightglm::{Constraint, LoadOptions, Model, SMALL_MODEL, SamplingParams, Weights};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = LoadOptions { weights: Weights::scheme("int8")?, ..LoadOptions::default() };
-    let model = Model::open(DEFAULT_MODEL, options)?;
+    let model = Model::open(SMALL_MODEL, options)?;
 
     // Before each token the schema says which tokens may follow; the model chooses among them.
     let schema = json!({

@@ -6,7 +6,7 @@
 //! ```
 //! With `--clients` each client asks again as soon as it is answered (a closed loop: the server sets the
 //! pace); with `--rate` requests come when they come (an open loop, a Poisson process: a server that is
-//! too slow builds up a queue). Without `--url` it serves the default model itself, on a free port of
+//! too slow builds up a queue). Without `--url` it serves the embedded model itself, on a free port of
 //! the loopback. Every server with OpenAI's `/v1/completions` will do; replies are `--max-tokens` long
 //! where it knows `ignore_eos`. Ctrl-C ends early and sums up what there is.
 

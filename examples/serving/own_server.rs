@@ -7,18 +7,14 @@
 //! client would, and ends. With `--stay` it runs until Ctrl-C.
 
 use lightglm::server::axum::{Router, routing::get};
-use lightglm::{DEFAULT_MODEL, LoadOptions, Model, Server, ServerOptions, Weights};
+use lightglm::{DEFAULT_MODEL, LoadOptions, Model, Server, ServerOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // Loading blocks, and this program has nothing else to do meanwhile.
-    let options = LoadOptions {
-        weights: Weights::scheme("int8")?,
-        max_context: Some(1024),
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { max_context: Some(1024), ..LoadOptions::default() };
     let model = Model::open(DEFAULT_MODEL, options)?;
     let server = Server::new(model, ServerOptions { max_running: 4, ..Default::default() })?;
 

@@ -3,21 +3,21 @@
 //! ```text
 //! cargo run --release --example tools
 //! ```
-//! Whether a model calls tools by itself depends on its training: GLM-4 does, the small default model
+//! Whether a model calls tools by itself depends on its training: GLM-4 does, the small model
 //! does not. So the call is made certain here by a constraint, which is what a server does for
 //! `tool_choice: required`.
 
-use lightglm::{Constraint, DEFAULT_MODEL, LoadOptions, Message, Model, ToolSpec, Weights};
+use lightglm::{Constraint, LoadOptions, Message, Model, SMALL_MODEL, ToolSpec, Weights};
 use serde_json::json;
 
 fn main() -> Result<(), lightglm::Error> {
-    // The default model's template has no place for tools: they are written into the messages.
+    // The small model's template has no place for tools: they are written into the messages.
     let options = LoadOptions {
         weights: Weights::scheme("int8")?,
         fold_tools: true,
         ..LoadOptions::default()
     };
-    let model = Model::open(DEFAULT_MODEL, options)?;
+    let model = Model::open(SMALL_MODEL, options)?;
 
     // The tool as the model is told of it (OpenAI's shape) ...
     let parameters = json!({

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches};
 use lightglm::evaluate::{Estimates, NoAnswer, Protocol, Task as Questions, TextOptions};
-use lightglm::{KvDtype, LoadOptions, ProgressSink, Sparsity, Weights};
+use lightglm::{KvDtype, LoadOptions, ProgressSink, SMALL_MODEL, Sparsity, Weights};
 
 use crate::adapter_args::AdapterArgs;
 use crate::model_args::ModelArgs;
@@ -127,7 +127,10 @@ impl EvaluateArgs {
     /// Reads the command line. Keys and values are held as f32 if nothing else is said, so that what is
     /// measured is the model.
     pub fn from_command_line() -> Self {
-        let command = Self::command().mut_arg("kv_dtype", |arg| arg.default_value("f32"));
+        // The questions and texts that it measures are not what the embedded model is for.
+        let command = Self::command()
+            .mut_arg("kv_dtype", |arg| arg.default_value("f32"))
+            .mut_arg("model", |arg| arg.default_value(SMALL_MODEL));
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 

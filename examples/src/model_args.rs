@@ -12,10 +12,13 @@ use lightglm::{
 use crate::progress_bar;
 use crate::use_threads;
 
+/// Tokens of a context where nobody asks for so many: as many as most models are made for, or fewer.
+pub const MAX_CONTEXT: usize = 8192;
+
 /// Which model, and how it is held.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
+    /// A folder, a .gguf file, or a hub id; the embedded model if omitted.
     #[arg(long)]
     pub model: Option<String>,
     /// Hold dense weights in this precision: f32, f16, bf16.
@@ -111,7 +114,7 @@ impl ModelArgs {
 /// One line on stderr for a model that was made for fewer tokens than were asked for.
 pub fn tell_context(model: &Model, asked: Option<usize>) {
     let own = model.max_context();
-    if let Some(asked) = asked.filter(|&asked| asked > own) {
+    if let Some(asked) = asked.filter(|&asked| asked > own && asked != MAX_CONTEXT) {
         eprintln!("context: the model was made for {own} tokens, not for {asked}");
     }
 }

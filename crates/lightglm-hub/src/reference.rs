@@ -8,8 +8,8 @@ use crate::error::HubError;
 use crate::hub::Hub;
 use crate::repository_files::parts;
 
-/// Name of the default model: SmolLM2-135M-Instruct in four bits, 98 MB, Apache-2.0.
-pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+/// Name of a small model of general use, in English: SmolLM2-135M-Instruct in four bits, 98 MB, Apache-2.0.
+pub const SMALL_MODEL: &str = "smollm2-135m-instruct";
 
 /// Name of the embedding model: all-MiniLM-L6-v2, 91 MB, Apache-2.0. It reads English.
 pub const DEFAULT_EMBEDDING_MODEL: &str = "all-minilm-l6-v2";
@@ -21,8 +21,8 @@ pub enum ModelReference {
     Local(PathBuf),
     /// A repository on a hub.
     Hub(HubReference),
-    /// [`DEFAULT_MODEL`].
-    Default,
+    /// [`SMALL_MODEL`].
+    Small,
     /// [`DEFAULT_EMBEDDING_MODEL`].
     DefaultEmbedding,
 }
@@ -65,8 +65,8 @@ impl ModelReference {
         if path.exists() {
             return local(path).map(Self::Local);
         }
-        if name.eq_ignore_ascii_case(DEFAULT_MODEL) {
-            return Ok(Self::Default);
+        if name.eq_ignore_ascii_case(SMALL_MODEL) {
+            return Ok(Self::Small);
         }
         if name.eq_ignore_ascii_case(DEFAULT_EMBEDDING_MODEL) {
             return Ok(Self::DefaultEmbedding);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_in_any_case() {
-        assert_eq!(parse("SmolLM2-135M-Instruct").unwrap(), ModelReference::Default);
+    fn the_small_model_in_any_case() {
+        assert_eq!(parse("SmolLM2-135M-Instruct").unwrap(), ModelReference::Small);
     }
 }

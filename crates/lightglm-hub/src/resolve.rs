@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use crate::default_model::SMOLLM2;
 use crate::embedding_model::MINILM;
 use crate::pinned::Pinned;
 use crate::reference::ModelReference;
+use crate::small_model::SMOLLM2;
 use crate::{Hub, HubError, ResolveOptions, hugging_face, model_scope};
 
 /// Finds the model called `name` and, where it has to, downloads it; returns a `.gguf` file or a
 /// folder with `config.json` and `.safetensors` files.
 ///
 /// `name` is a folder, a file in it, a `.gguf` file, `owner/name[@revision][:file]` on a hub,
-/// [`DEFAULT_MODEL`](crate::DEFAULT_MODEL) or
+/// [`SMALL_MODEL`](crate::SMALL_MODEL) or
 /// [`DEFAULT_EMBEDDING_MODEL`](crate::DEFAULT_EMBEDDING_MODEL). What has been downloaded is not asked for again.
 ///
 /// # Errors
@@ -21,7 +21,7 @@ pub fn resolve(name: &str, options: &ResolveOptions) -> Result<PathBuf, HubError
     let (offline, progress) = (options.offline, &options.progress);
     match ModelReference::parse(name, options.default_hub)? {
         ModelReference::Local(path) => Ok(path),
-        ModelReference::Default => SMOLLM2.fetch(options),
+        ModelReference::Small => SMOLLM2.fetch(options),
         ModelReference::DefaultEmbedding => MINILM.fetch(options),
         ModelReference::Hub(reference) => match reference.hub {
             Hub::HuggingFace => {

@@ -9,9 +9,10 @@ use crate::model::Weights;
 use crate::progress::ProgressSink;
 pub use crate::summary::{QuantizedSummary, Summary};
 
-/// Opens a folder in Hugging Face layout or a `.gguf` file; with the feature `hub` also a hub id or
-/// `DEFAULT_MODEL`, which is fetched where it is not there yet, as the environment says
-/// (`lightglm_hub::ResolveOptions::from_env`). Headers are read, weights are not.
+/// Opens a folder in Hugging Face layout or a `.gguf` file; with the feature `tiny` also `DEFAULT_MODEL`,
+/// which is compiled in; with the feature `hub` also a hub id or `SMALL_MODEL`, which is fetched where it
+/// is not there yet, as the environment says (`lightglm_hub::ResolveOptions::from_env`). Headers are
+/// read, weights are not.
 ///
 /// # Errors
 /// Where there is no such model, it cannot be fetched, or its configuration or headers are malformed.
@@ -19,12 +20,23 @@ pub fn open(model: impl AsRef<Path>, progress: &ProgressSink) -> Result<Checkpoi
     Ok(Checkpoint::open(&locate(model.as_ref(), progress)?)?)
 }
 
-/// Where the model of a path or name is, after fetching it where it has to be.
-#[cfg(feature = "hub")]
+/// Where the model of a path or name is, after unpacking or fetching it where it has to be.
 pub(crate) fn locate(model: &Path, progress: &ProgressSink) -> Result<PathBuf, Error> {
+    // What is there is opened as it is; anything else may be a name.
+    #[cfg(feature = "tiny")]
+    if !model.exists()
+        && let Some(folder) = crate::embedded::locate(model)?
+    {
+        return Ok(folder);
+    }
+    by_name(model, progress)
+}
+
+/// Where the model of a path or of a name on a hub is, after fetching it where it has to be.
+#[cfg(feature = "hub")]
+fn by_name(model: &Path, progress: &ProgressSink) -> Result<PathBuf, Error> {
     use lightglm_hub::{ResolveOptions, resolve};
 
-    // What is there is opened as it is; anything else may be a name.
     match model.to_str().filter(|_| !model.exists()) {
         Some(name) => {
             let options = ResolveOptions::from_env()?;
@@ -36,7 +48,7 @@ pub(crate) fn locate(model: &Path, progress: &ProgressSink) -> Result<PathBuf, E
 
 /// The path itself: names are the hub's.
 #[cfg(not(feature = "hub"))]
-pub(crate) fn locate(model: &Path, _: &ProgressSink) -> Result<PathBuf, Error> {
+fn by_name(model: &Path, _: &ProgressSink) -> Result<PathBuf, Error> {
     Ok(model.to_owned())
 }
 

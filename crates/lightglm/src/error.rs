@@ -201,6 +201,10 @@ pub enum Error {
         /// `quantizing`, `calibrating`, ...
         doing: &'static str,
     },
+    /// The model that is compiled in cannot be unpacked.
+    #[cfg(feature = "tiny")]
+    #[error(transparent)]
+    Embedded(#[from] lightglm_tiny::UnpackError),
     /// The model is not here and cannot be fetched.
     #[cfg(feature = "hub")]
     #[error(transparent)]

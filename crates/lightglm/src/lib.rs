@@ -43,7 +43,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | (default) | the CPU, text, GGUF and safetensors, every kind of weights |
-//! | `hub` | models by name: Hugging Face, ModelScope, the default model |
+//! | `tiny` (on) | the default model, compiled in: 7 MB |
+//! | `hub` | models by name: Hugging Face, ModelScope, a small model of general use |
 //! | `serve` | `Server`: continuous batching, OpenAI's API, a web page |
 //! | `tls` | the server with certificates (rustls) |
 //! | `structured` | replies that follow a JSON schema, a regular expression or a grammar |
@@ -56,6 +57,8 @@
 mod adapted;
 pub mod checkpoint;
 mod device;
+#[cfg(feature = "tiny")]
+mod embedded;
 pub mod embedding;
 mod error;
 pub mod evaluate;
@@ -87,11 +90,14 @@ pub use lightglm_generation::{
     CancelToken, FinishReason, PrefillProgress, SamplingParams, Step, parse_tool_calls,
 };
 #[cfg(feature = "hub")]
-pub use lightglm_hub::{DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL};
+pub use lightglm_hub::{DEFAULT_EMBEDDING_MODEL, SMALL_MODEL};
 pub use lightglm_quant::{Policy, Scheme};
 #[cfg(feature = "structured")]
 pub use lightglm_serve::structured::{Constraint, ToolSpec};
 pub use lightglm_text::{ChatText, Message};
+/// The model that is compiled in: it answers from a short text, in English and Chinese.
+#[cfg(feature = "tiny")]
+pub use lightglm_tiny::NAME as DEFAULT_MODEL;
 pub use model::{
     Answer, Chat, LoadOptions, Model, Prompt, Reply, Request, Sparsity, Speed, Weights,
 };

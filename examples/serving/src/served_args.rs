@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lightglm::{LoadOptions, Policy, Scheme, ServedModel};
-use lightglm_examples::model_args::ModelArgs;
+use lightglm_examples::model_args::{MAX_CONTEXT, ModelArgs};
 
 /// A model that is served, and what it may take.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub struct ServedArgs {
     #[arg(long, value_name = "MIB")]
     pub kv_memory: Option<usize>,
     /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = MAX_CONTEXT)]
     pub max_context: usize,
     /// Tokens of a chat's reply where the request does not say; if omitted the model's max_new_tokens, or as
     /// many as fit --max-context.

@@ -11,16 +11,16 @@ use std::path::Path;
 use lightglm::quantize::QuantizeOptions;
 use lightglm::training::{LoraConfig, Method, ReadOptions, TrainingModel, read_examples};
 use lightglm::{
-    DEFAULT_MODEL, LoadOptions, Model, Request, SamplingParams, Server, ServerOptions, Weights,
+    SMALL_MODEL, LoadOptions, Model, Request, SamplingParams, Server, ServerOptions, Weights,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let scratch = std::env::args().nth(1).ok_or("usage: outside SCRATCH")?;
     let scratch = Path::new(&scratch);
 
-    // Open the default model; chat; stream.
+    // Open the small model; chat; stream.
     let int8 = || LoadOptions { weights: Weights::scheme("int8").expect("known"), ..Default::default() };
-    let model = Model::open(DEFAULT_MODEL, int8())?;
+    let model = Model::open(SMALL_MODEL, int8())?;
     let short = SamplingParams { temperature: 0.0, max_tokens: 16, ..model.sampling().clone() };
     let mut chat = model.chat().with_sampling(short.clone());
     let mut streamed = String::new();
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let row = |i: usize| format!("{{\"question\": \"Where is shelf {i}?\", \"answer\": \"Row {}.\"}}\n", i % 5);
     std::fs::write(&rows, (0..20).map(row).collect::<String>())?;
     let lora = Method::Lora(LoraConfig { rank: 4, ..LoraConfig::default() });
-    let mut student = TrainingModel::open(DEFAULT_MODEL, lora)?;
+    let mut student = TrainingModel::open(SMALL_MODEL, lora)?;
     let rows = student.tokenize(&read_examples(&rows, &ReadOptions::default())?)?;
     assert_eq!(rows.len(), 20, "rows were dropped");
     let outcome = student.train(&rows, &student.recommended(), |_| ControlFlow::Continue(()))?;
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     student.save_adapter(adapters.join("shop"))?;
     drop(student);
     let adapted = LoadOptions { adapters: Some(adapters), ..int8() };
-    let adapted = Model::open(DEFAULT_MODEL, adapted)?.with_adapter("shop")?;
+    let adapted = Model::open(SMALL_MODEL, adapted)?.with_adapter("shop")?;
     let ask = || Request::ask("Where is shelf 7?").with_sampling(short.clone());
     let (taught, untaught) = (adapted.complete(ask())?.text, model.complete(ask())?.text);
     println!("taught: {taught}; untaught: {untaught}");
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Quantize into a folder; open again; the same answers as quantized while loading.
     let packed = scratch.join("int8");
     model.quantize(&packed, &QuantizeOptions::default())?;
-    // The default model's template has no place for tools: they are written into messages.
+    // The small model's template has no place for tools: they are written into messages.
     let folding = LoadOptions { fold_tools: true, ..Default::default() };
     let reopened = Model::open(&packed, folding)?;
     let again = reopened.complete(Request::ask(questions[3]).with_sampling(short.clone()))?;

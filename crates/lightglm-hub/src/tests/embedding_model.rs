@@ -7,8 +7,8 @@ use std::io::{Cursor, Write};
 
 use zip::write::SimpleFileOptions;
 
-use super::default_model::{hash, listing, nowhere, pip_runs, pip_with};
 use super::fake_hub::{FakeHub, options};
+use super::small_model::{hash, listing, nowhere, pip_runs, pip_with};
 use crate::embedding_model::PinnedFolder;
 use crate::error::chain;
 use crate::pinned::Pinned;

@@ -80,8 +80,9 @@ pub(crate) struct Inner {
 
 impl Model {
     /// Opens a model: a folder in Hugging Face layout, one that this project wrote (quantized or
-    /// fine-tuned), or a `.gguf` file; with the feature `hub` also a hub id or
-    /// `DEFAULT_MODEL`, which is fetched where it is not there yet.
+    /// fine-tuned), or a `.gguf` file; with the feature `tiny` also `DEFAULT_MODEL`, which is compiled
+    /// in; with the feature `hub` also a hub id or `SMALL_MODEL`, which is fetched where it is not there
+    /// yet.
     ///
     /// # Errors
     /// Where the model cannot be found, fetched or read, and where `options` do not fit it; the

@@ -471,12 +471,15 @@ fn dense(model: Arc<dyn crate::model::LanguageModel<Cpu>>) -> Loaded<Cpu> {
 }
 
 /// A name that only this project knows: an adapter that calls its base so finds nobody else's.
-#[cfg(feature = "hub")]
 fn is_nickname(model: &Path) -> bool {
-    model.to_str() == Some(lightglm_hub::DEFAULT_MODEL)
-}
-
-#[cfg(not(feature = "hub"))]
-fn is_nickname(_: &Path) -> bool {
+    #[cfg(feature = "tiny")]
+    if model.to_str() == Some(lightglm_tiny::NAME) {
+        return true;
+    }
+    #[cfg(feature = "hub")]
+    if model.to_str() == Some(lightglm_hub::SMALL_MODEL) {
+        return true;
+    }
+    let _ = model;
     false
 }

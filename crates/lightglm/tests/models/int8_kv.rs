@@ -2,7 +2,7 @@
 //! eight-bit keys and values against f32 ones, on WikiText-2.
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{DEFAULT_MODEL, ProgressSink};
+use lightglm::{ProgressSink, SMALL_MODEL};
 use lightglm_core::KvCache;
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, kl_divergence};
@@ -15,7 +15,7 @@ const MOST: f64 = 1e-3;
 
 fn loses_little(dtype: KvDtype, windows: usize) {
     let ids = crate::wikitext::token_ids();
-    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
+    let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use lightglm::evaluate::first_tokens;
-use lightglm::{DEFAULT_MODEL, ProgressSink};
+use lightglm::{ProgressSink, SMALL_MODEL};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_eval::{Protocol, Subject, perplexity};
 use lightglm_generation::ContiguousKvCache;
@@ -24,7 +24,7 @@ fn agrees(windows: usize) {
     let reference = std::fs::read(data.join("reference.json")).unwrap();
     let reference: serde_json::Value = serde_json::from_slice(&reference).unwrap();
     let ids = crate::wikitext::token_ids();
-    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
+    let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");
@@ -70,7 +70,7 @@ fn all_windows_agree_with_transformers() {
 
 #[test]
 fn the_start_of_a_long_text_has_the_tokens_of_the_whole() {
-    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
+    let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");

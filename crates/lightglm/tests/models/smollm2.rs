@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{DEFAULT_MODEL, ProgressSink};
+use lightglm::{ProgressSink, SMALL_MODEL};
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
@@ -42,7 +42,7 @@ fn follows_the_recorded_continuations() {
         return;
     };
     let recording: Recording = serde_json::from_str(&text).expect("a recording");
-    let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
+    let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             println!("skipped: the default model is out of reach: {error:#}");

