@@ -12,7 +12,7 @@ use anyhow::Result;
 use lightglm::training::{
     LoraConfig, Method, ReadOptions, TrainConfig, TrainEvent, TrainingModel, read_examples,
 };
-use lightglm::{DEFAULT_MODEL, LoadOptions, Model};
+use lightglm::{LoadOptions, Model, SMALL_MODEL};
 
 fn main() -> Result<()> {
     // Twenty questions and answers of a shop. JSON lines with `messages` are one of several formats:
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     // LoRA leaves the model's weights alone and puts two thin matrices beside each projection. They are
     // all that is trained, and all that is saved: a few megabytes.
     let method = Method::Lora(LoraConfig { rank: 8, ..LoraConfig::default() });
-    let mut student = TrainingModel::open(DEFAULT_MODEL, method)?;
+    let mut student = TrainingModel::open(SMALL_MODEL, method)?;
     println!("{} parameters to train", student.trainable_parameters()?);
 
     // The chat template turns rows into tokens; only the answers are learnt, each with its end.
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     student.save_adapter(adapters.join("shop"))?;
 
     let options = LoadOptions { adapters: Some(adapters), ..LoadOptions::default() };
-    let base = Model::open(DEFAULT_MODEL, options)?;
+    let base = Model::open(SMALL_MODEL, options)?;
     let shop = base.with_adapter("shop")?;
     let question = "How long do I have to return something?";
     println!("{question}");

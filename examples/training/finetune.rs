@@ -4,7 +4,7 @@
 //! cargo run --release --example finetune
 //! cargo run --release --example finetune -- --train FILE --test FILE --output DIR
 //! ```
-//! The first teaches the default model, SmolLM2-135M-Instruct, with LoRA: 2,000 messages to a bank with
+//! The first teaches SmolLM2-135M-Instruct, with LoRA: 2,000 messages to a bank with
 //! their intents (BANKING77) and a small English and Chinese FAQ of an invented shop, both in
 //! `examples/data/`. It asks the questions of the test rows before and after. The second does so with
 //! your own (docs/training.md says which files are read). A bad row is dropped and counted, or ends the

@@ -21,7 +21,7 @@ use lightglm::prune::{
     KeepTokens, ModelSize, PlanOptions, PruneOptions, ScratchOptions, Wanted, config_of,
     from_scratch, plan, prune, shape_of, this_machine,
 };
-use lightglm::{DEFAULT_MODEL, Error, LoadOptions, Model, ProgressSink, WeightDtype};
+use lightglm::{Error, LoadOptions, Model, ProgressSink, SMALL_MODEL, WeightDtype};
 use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 use lightglm_model::config::GlmConfig;
 use lightglm_training_examples::plan_table;
@@ -33,7 +33,7 @@ const TEXT: &str = include_str!("../text/english_and_chinese.txt");
 #[derive(Parser)]
 #[command(about = "Cut a smaller model out of a larger one")]
 struct Args {
-    /// The teacher, dense: a folder, a .gguf file, or a hub id. If omitted the default model, which is quantized, and so good
+    /// The teacher, dense: a folder, a .gguf file, or a hub id. If omitted smollm2-135m-instruct, which is quantized, and so good
     /// for --plan and --scratch alone.
     #[arg(long)]
     model: Option<String>,
@@ -124,7 +124,7 @@ fn run() -> Result<()> {
     let args = Args::parse();
     use_threads(args.threads)?;
     let progress = progress_bar::on_stderr_until(stop_on_ctrl_c()?);
-    let model = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let model = args.model.as_deref().unwrap_or(SMALL_MODEL);
     if args.plan {
         return print_plan(&args, &plan_table::config(model, &progress)?);
     }

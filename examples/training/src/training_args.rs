@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use lightglm::training::{
     Activations, LoraConfig, Method, ScheduleShape, TrainConfig, TrainingOptions,
 };
-use lightglm::{DEFAULT_MODEL, Device, write_whole};
+use lightglm::{Device, SMALL_MODEL, write_whole};
 use lightglm_kernels::keep_freed_memory;
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use lightglm_examples::{progress_bar, stop_on_ctrl_c, use_threads};
 /// What is trained on which rows, how long, and where it is kept.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TrainingArgs {
-    /// A folder, a .gguf file, or a hub id; the default model if omitted.
+    /// A folder, a .gguf file, or a hub id; smollm2-135m-instruct if omitted.
     #[arg(long)]
     pub model: Option<String>,
     /// Learn from these rows, a file or a folder of files; the program's own if omitted.
@@ -79,9 +79,9 @@ impl TrainingArgs {
         Ok((threads, stop_on_ctrl_c()?))
     }
 
-    /// `--model`, or the default model's name.
+    /// `--model`, or the small model's name.
     pub fn name(&self) -> &str {
-        self.model.as_deref().unwrap_or(DEFAULT_MODEL)
+        self.model.as_deref().unwrap_or(SMALL_MODEL)
     }
 
     /// How the model is opened, for rows of at most `max_tokens` tokens.
