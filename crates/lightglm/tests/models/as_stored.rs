@@ -85,7 +85,7 @@ fn divergence_of_the_default_model(windows: usize) {
     let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &Default::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            println!("skipped: the default model is out of reach: {error:#}");
+            println!("skipped: the small model is out of reach: {error:#}");
             return;
         }
     };

@@ -18,7 +18,7 @@ fn loses_little(dtype: KvDtype, windows: usize) {
     let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            println!("skipped: the default model is out of reach: {error:#}");
+            println!("skipped: the small model is out of reach: {error:#}");
             return;
         }
     };

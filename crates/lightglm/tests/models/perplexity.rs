@@ -27,7 +27,7 @@ fn agrees(windows: usize) {
     let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            println!("skipped: the default model is out of reach: {error:#}");
+            println!("skipped: the small model is out of reach: {error:#}");
             return;
         }
     };
@@ -73,7 +73,7 @@ fn the_start_of_a_long_text_has_the_tokens_of_the_whole() {
     let checkpoint = match lightglm::checkpoint::open(SMALL_MODEL, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            println!("skipped: the default model is out of reach: {error:#}");
+            println!("skipped: the small model is out of reach: {error:#}");
             return;
         }
     };

@@ -29,7 +29,7 @@ fn f32s(view: &TensorView) -> Vec<f32> {
     view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-/// The default model, or the file that `LIGHTGLM_TEST_GGUF` names.
+/// The small model, or the file that `LIGHTGLM_TEST_GGUF` names.
 #[test]
 fn every_matrix_of_a_gguf_file_keeps_its_bits() {
     let other = std::env::var("LIGHTGLM_TEST_GGUF").ok();
@@ -37,7 +37,7 @@ fn every_matrix_of_a_gguf_file_keeps_its_bits() {
     let checkpoint = match lightglm::checkpoint::open(name, &ProgressSink::default()) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            println!("skipped: the default model is out of reach: {error:#}");
+            println!("skipped: the small model is out of reach: {error:#}");
             return;
         }
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lightglm::evaluate::{TextOptions, first_tokens};
 use lightglm::prune::search::{Budget, SearchOptions, search};
 use lightglm::prune::{CutOptions, KeepTokens, PruneOptions, Wanted, cut, prune};
-use lightglm::{DEFAULT_MODEL, LoadOptions, Model, ModelFolder, Scheme, checkpoint};
+use lightglm::{LoadOptions, Model, ModelFolder, SMALL_MODEL, Scheme, checkpoint};
 use lightglm_model::weights::save_safetensors;
 
 use super::fixture::open;
@@ -16,9 +16,9 @@ fn text() -> String {
     std::fs::read_to_string(file).unwrap()
 }
 
-/// The default model in f32.
+/// The small model in f32.
 fn dense(folder: &Path) -> PathBuf {
-    let model = checkpoint::open(DEFAULT_MODEL, &Default::default()).unwrap();
+    let model = checkpoint::open(SMALL_MODEL, &Default::default()).unwrap();
     let folder = folder.join("dense");
     let output = ModelFolder::begin(&folder, &model, None).unwrap();
     save_safetensors(output.weights(), model.weights(), &Default::default()).unwrap();
