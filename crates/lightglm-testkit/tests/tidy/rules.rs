@@ -78,7 +78,11 @@ pub(crate) fn dependencies_form_a_star(sources: &[Source]) -> Vec<String> {
         // Where models come from is the business of whoever opens them.
         "lightglm-hub" => false,
         // Below the siblings: the seams, the kernels, and what knows no tensor at all.
-        _ if ["lightglm-core", "lightglm-text", "lightglm-hub"].contains(&package) => false,
+        _ if ["lightglm-core", "lightglm-text", "lightglm-hub", "lightglm-media"]
+            .contains(&package) =>
+        {
+            false
+        }
         _ if package == "lightglm-generation" => {
             matches!(dependency, "lightglm-core" | "lightglm-text")
         }

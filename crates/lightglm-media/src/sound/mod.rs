@@ -1,0 +1,80 @@
+//! Recordings: files to samples, other rates, log-mel spectra.
+
+mod decode;
+mod mel;
+mod resample;
+
+pub use mel::LogMel;
+
+use crate::error::MediaError;
+use crate::limits::MediaLimits;
+
+/// A recording of one channel.
+#[derive(Clone, PartialEq)]
+pub struct Pcm {
+    samples: Vec<f32>,
+    rate: u32,
+}
+
+impl Pcm {
+    /// Samples, mostly between -1 and 1, at so many a second.
+    ///
+    /// # Errors
+    /// [`MediaError::Rate`] where that is 0, [`MediaError::NoSamples`], [`MediaError::NotFinite`].
+    pub fn new(samples: Vec<f32>, rate: u32) -> Result<Self, MediaError> {
+        if rate == 0 {
+            return Err(MediaError::Rate { rate, least: 1, most: u32::MAX });
+        }
+        if samples.is_empty() {
+            return Err(MediaError::NoSamples);
+        }
+        match samples.iter().position(|sample| !sample.is_finite()) {
+            Some(index) => Err(MediaError::NotFinite { index }),
+            None => Ok(Self { samples, rate }),
+        }
+    }
+
+    /// The samples.
+    pub fn samples(&self) -> &[f32] {
+        &self.samples
+    }
+
+    /// Samples a second.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// How long it is.
+    pub fn seconds(&self) -> f64 {
+        self.samples.len() as f64 / f64::from(self.rate)
+    }
+
+    /// The recording at another rate, of as many seconds.
+    ///
+    /// # Errors
+    /// [`MediaError::Rate`] where that is 0.
+    pub fn resampled(&self, rate: u32) -> Result<Self, MediaError> {
+        if rate == 0 {
+            return Err(MediaError::Rate { rate, least: 1, most: u32::MAX });
+        }
+        let samples = match rate == self.rate {
+            true => self.samples.clone(),
+            false => resample::resample(&self.samples, self.rate, rate),
+        };
+        Ok(Self { samples, rate })
+    }
+
+    /// Decodes a WAV, FLAC, MP3 or Ogg Vorbis file; several channels become their mean.
+    ///
+    /// # Errors
+    /// [`MediaError`]: what it is instead, what is wrong in it, which limit it passes.
+    pub fn decode(bytes: &[u8], limits: &MediaLimits) -> Result<Self, MediaError> {
+        decode::decode(bytes, limits)
+    }
+}
+
+impl std::fmt::Debug for Pcm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pcm({} samples at {}/s)", self.samples.len(), self.rate)
+    }
+}
