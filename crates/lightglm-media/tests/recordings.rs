@@ -111,3 +111,23 @@ fn samples_that_are_no_numbers_are_refused() {
         assert!(error.to_string().contains("sample 1"), "{error}");
     }
 }
+
+/// Silence as MPEG-2.5 has it at 8 kbit/s: frames of 72 ms in 72 bytes.
+fn silent_mp3(frames: usize) -> Vec<u8> {
+    let mut frame = vec![0xff, 0xe3, 0x18, 0xc0];
+    frame.resize(72, 0);
+    frame.repeat(frames)
+}
+
+#[test]
+fn hours_in_a_small_file_end_at_the_limit() {
+    let minute = decode(&silent_mp3(833)).unwrap();
+    assert_eq!(minute.rate(), 8_000);
+    assert!((59.0..60.1).contains(&minute.seconds()), "{}", minute.seconds());
+    assert!(minute.samples().iter().all(|&sample| sample == 0.0));
+    // Two hours in 7 MB.
+    let error = decode(&silent_mp3(100_000)).unwrap_err();
+    assert_eq!(error.code(), "recording_too_long");
+    // And a day.
+    assert_eq!(decode(&silent_mp3(1_200_000)).unwrap_err().code(), "media_too_large");
+}
