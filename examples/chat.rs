@@ -17,7 +17,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::{Chat, FinishReason, LoadOptions, Reply, SamplingParams};
 use lightglm_examples::adapter_args::AdapterArgs;
-use lightglm_examples::model_args::{MAX_CONTEXT, ModelArgs};
+use lightglm_examples::model_args::{MAX_CONTEXT, ModelArgs, tell_context};
 use lightglm_examples::sampling_args::SamplingArgs;
 use rustyline::error::ReadlineError;
 
@@ -37,9 +37,9 @@ struct Args {
     /// A text file to answer from.
     #[arg(long)]
     context: Option<PathBuf>,
-    /// Longest conversation, in tokens.
-    #[arg(long, default_value_t = MAX_CONTEXT)]
-    max_context: usize,
+    /// Longest conversation, in tokens: 8192 if omitted, or what the model was made for where that is less.
+    #[arg(long)]
+    max_context: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Tokens of thoughts at most, for a model that writes <think>...</think> before it answers.
@@ -59,8 +59,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let args = Args::parse();
-    let options = LoadOptions { max_context: Some(args.max_context), ..args.model.options() };
+    let max_context = Some(args.max_context.unwrap_or(MAX_CONTEXT));
+    let options = LoadOptions { max_context, ..args.model.options() };
     let model = args.adapter.open(&args.model, options)?;
+    tell_context(&model, args.max_context);
     let own = SamplingParams { logprobs: args.json.then_some(0), ..model.sampling().clone() };
     let params = args.sampling.params(&own)?;
     let mut chat = model.chat().with_sampling(params);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the pictures and recordings of crates/lightglm-media/tests/data, and what Pillow and libsndfile read in them.
 
-    pip install pillow soundfile numpy    (made with Pillow 13.0, soundfile 0.13, numpy 2)
+    pip install pillow soundfile numpy    (made with Pillow 13.0.0, soundfile 0.14.0 with libsndfile 1.2.2, numpy 2.4.6)
     python3 tools/media_samples.py crates/lightglm-media/tests/data
 """
 import json

@@ -130,7 +130,9 @@ impl EvaluateArgs {
         // The questions and texts that it measures are not what the embedded model is for.
         let command = Self::command()
             .mut_arg("kv_dtype", |arg| arg.default_value("f32"))
-            .mut_arg("model", |arg| arg.default_value(SMALL_MODEL));
+            .mut_arg("model", |arg| {
+                arg.default_value(SMALL_MODEL).help("A folder, a .gguf file, or a hub id")
+            });
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 

@@ -12,7 +12,7 @@ use lightglm::{
 use crate::progress_bar;
 use crate::use_threads;
 
-/// Tokens of a context where nobody asks for so many: as many as most models are made for, or fewer.
+/// Tokens of a conversation at most, where nobody says how many.
 pub const MAX_CONTEXT: usize = 8192;
 
 /// Which model, and how it is held.
@@ -99,10 +99,8 @@ impl ModelArgs {
     /// Where the model cannot be found, fetched or read, and where the options do not fit it.
     pub fn open(&self, options: LoadOptions) -> Result<Model> {
         use_threads(self.threads)?;
-        let asked = options.max_context;
         let model = Model::open(self.name(), options)?;
         tell_what_int8_saves(&model)?;
-        tell_context(&model, asked);
         let unused = model.unused_generation_keys();
         if !unused.is_empty() {
             eprintln!("generation_config.json: not used: {}", unused.join(", "));
@@ -114,7 +112,7 @@ impl ModelArgs {
 /// One line on stderr for a model that was made for fewer tokens than were asked for.
 pub fn tell_context(model: &Model, asked: Option<usize>) {
     let own = model.max_context();
-    if let Some(asked) = asked.filter(|&asked| asked > own && asked != MAX_CONTEXT) {
+    if let Some(asked) = asked.filter(|&asked| asked > own) {
         eprintln!("context: the model was made for {own} tokens, not for {asked}");
     }
 }

@@ -1,5 +1,7 @@
 //! `MediaError`: why a picture or a recording is not taken.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 /// Why a picture or a recording is not taken. The texts hold neither addresses nor paths, so that they may go to whoever sent it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +57,16 @@ pub enum MediaError {
         width: u32,
         /// Rows.
         height: u32,
+    },
+    /// Bytes that are not the pixels of such a picture.
+    #[error("{bytes} bytes are not {width} x {height} pixels of three")]
+    NotPixels {
+        /// Pixels of a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// How many bytes.
+        bytes: usize,
     },
     /// A picture that is far longer than wide, or the other way round.
     #[error(
@@ -127,13 +139,25 @@ impl MediaError {
             Self::Damaged { .. } => "damaged_media",
             Self::TooManyBytes { .. } => "media_too_large",
             Self::TooManyPixels { .. } | Self::TooLong { .. } => "picture_too_large",
-            Self::NoPixels { .. } | Self::NoSize { .. } | Self::TooNarrow { .. } => "picture_shape",
+            Self::NoPixels { .. }
+            | Self::NotPixels { .. }
+            | Self::NoSize { .. }
+            | Self::TooNarrow { .. } => "picture_shape",
             Self::TooManySeconds { .. } => "recording_too_long",
             Self::Rate { .. } => "sample_rate",
             Self::Channels { .. } => "channels",
             Self::NoSamples => "no_samples",
             Self::NotFinite { .. } => "sample_not_finite",
         }
+    }
+
+    /// What `decode` returns. Decoders are written not to panic and are fuzzed; where one does, it is the file's fault.
+    pub(crate) fn guard<T>(
+        format: &'static str,
+        decode: impl FnOnce() -> Result<T, Self>,
+    ) -> Result<T, Self> {
+        catch_unwind(AssertUnwindSafe(decode))
+            .unwrap_or_else(|_| Err(Self::damaged(format, "cannot be decoded")))
     }
 
     /// Something is wrong in a file of this kind. The reason is cut where it is long, and has no characters that could end a line.

@@ -2,7 +2,7 @@
 //! GLM read. No tensors.
 //!
 //! **Should I use this crate?** Through `lightglm`, which hands pictures and sound to a model. Use it alone to decode what strangers
-//! send: a hostile file costs its sender an error, and no more memory than [`MediaLimits`] allows.
+//! send: a hostile file costs its sender an error ([`MediaLimits`]).
 //!
 //! | from | to | by |
 //! |---|---|---|

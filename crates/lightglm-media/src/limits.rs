@@ -8,7 +8,7 @@ use crate::error::MediaError;
 pub struct MediaLimits {
     /// Bytes of a file.
     pub bytes: usize,
-    /// Pixels of a picture. At most 11 bytes are held for each while it is decoded.
+    /// Pixels of a picture.
     pub pixels: u64,
     /// Pixels of a side.
     pub side: u32,
@@ -22,12 +22,10 @@ pub struct MediaLimits {
     pub least_rate: u32,
     /// The largest rate.
     pub most_rate: u32,
-    /// Pictures and recordings of a request.
-    pub parts: usize,
 }
 
 /// 32 MiB, 33.5 million pixels with sides up to 16,384 and up to 200 times the other one; half an hour of up to 8 channels at
-/// 4,000 to 192,000 samples a second; 32 parts.
+/// 4,000 to 192,000 samples a second.
 impl Default for MediaLimits {
     fn default() -> Self {
         Self {
@@ -39,7 +37,6 @@ impl Default for MediaLimits {
             channels: 8,
             least_rate: 4_000,
             most_rate: 192_000,
-            parts: 32,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It answers a question about a short text by saying what the text says, in the question's language, or says that the
 //! text does not tell. That is all that it can do; what it scores, and on what it was trained, is in its
-//! [model card](https://github.com/lightglm/lightglm/blob/main/crates/lightglm-tiny/README.md).
+//! model card, the crate's `README.md`.
 //!
 //! **Should I use this crate?** Through `lightglm`, whose `DEFAULT_MODEL` it is. Use it alone to get the files.
 //!

@@ -132,7 +132,7 @@ impl ServeArgs {
             load.weights = Weights::Policy(Policy::uniform(Scheme::INT8));
         }
         let model = Model::from_checkpoint(checkpoint, load)?;
-        tell_context(&model, Some(served.max_context));
+        tell_context(&model, served.max_context);
         let (name, scheme) = (served.name(), model.scheme().to_owned());
         let (running, positions) = (self.max_running, model.max_context());
         let server = Server::new(model, options)?;

@@ -27,9 +27,10 @@ pub struct ServedArgs {
     /// and one of --max-context.
     #[arg(long, value_name = "MIB")]
     pub kv_memory: Option<usize>,
-    /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow.
-    #[arg(long, default_value_t = MAX_CONTEXT)]
-    pub max_context: usize,
+    /// Longest conversation, prompt and reply together, in tokens: as far as model and --kv-memory allow;
+    /// 8192 if omitted.
+    #[arg(long)]
+    pub max_context: Option<usize>,
     /// Tokens of a chat's reply where the request does not say; if omitted the model's max_new_tokens, or as
     /// many as fit --max-context.
     #[arg(long, value_name = "N")]
@@ -44,7 +45,7 @@ impl ServedArgs {
     /// How the model is loaded.
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            max_context: Some(self.max_context),
+            max_context: Some(self.max_context.unwrap_or(MAX_CONTEXT)),
             adapters: self.adapters.clone(),
             fold_tools: self.fold_tools,
             ..self.model.options()

@@ -1,7 +1,6 @@
 //! Files to pixels.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
@@ -34,8 +33,7 @@ impl Picture {
         limits.check_bytes(bytes.len())?;
         let format = Format::of(bytes)?;
         let name = format.name();
-        // The decoders are written not to panic and are fuzzed; where one does, it is the file's fault.
-        let decode = AssertUnwindSafe(|| match format {
+        MediaError::guard(name, || match format {
             Format::Png => {
                 if let Some((width, height)) = png_size(bytes) {
                     limits.check_size(width, height)?;
@@ -54,8 +52,7 @@ impl Picture {
                 let decoder = WebPDecoder::new(Cursor::new(bytes));
                 decoded(decoder.map_err(|error| damaged(name, error))?, name, limits)
             }
-        });
-        catch_unwind(decode).unwrap_or_else(|_| Err(MediaError::damaged(name, "cannot be decoded")))
+        })
     }
 }
 

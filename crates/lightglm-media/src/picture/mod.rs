@@ -22,11 +22,11 @@ impl Picture {
     /// A picture of `[height, width, 3]` bytes.
     ///
     /// # Errors
-    /// [`MediaError::NoPixels`] where a side is 0 or the bytes are not as many.
+    /// [`MediaError::NotPixels`] where a side is 0 or the bytes are not as many.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, MediaError> {
         let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
         if width == 0 || height == 0 || bytes != Some(rgb.len()) {
-            return Err(MediaError::NoPixels { width: width as u32, height: height as u32 });
+            return Err(MediaError::NotPixels { width, height, bytes: rgb.len() });
         }
         Ok(Self { width, height, rgb })
     }

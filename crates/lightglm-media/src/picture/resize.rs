@@ -1,5 +1,7 @@
 //! Other sizes, as torchvision computes them.
 
+use std::borrow::Cow;
+
 use super::Picture;
 
 /// Bits of a weight at most: they are held in 16.
@@ -16,14 +18,14 @@ impl Picture {
     #[must_use]
     pub fn resized(&self, width: usize, height: usize) -> Self {
         assert!(width > 0 && height > 0, "a picture of {width} x {height} pixels");
-        let mut rgb = self.rgb.clone();
+        let mut rgb = Cow::Borrowed(&self.rgb);
         if width != self.width {
-            rgb = horizontally(&rgb, self.width, &Weights::new(self.width, width));
+            rgb = Cow::Owned(horizontally(&rgb, self.width, &Weights::new(self.width, width)));
         }
         if height != self.height {
-            rgb = vertically(&rgb, 3 * width, &Weights::new(self.height, height));
+            rgb = Cow::Owned(vertically(&rgb, 3 * width, &Weights::new(self.height, height)));
         }
-        Self { width, height, rgb }
+        Self { width, height, rgb: rgb.into_owned() }
     }
 }
 

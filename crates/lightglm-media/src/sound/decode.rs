@@ -1,7 +1,6 @@
 //! Files to samples.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::errors::Error;
@@ -33,10 +32,7 @@ pub(super) fn decode(bytes: &[u8], limits: &MediaLimits) -> Result<Pcm, MediaErr
     if format == Format::Wav {
         check_wav(bytes, limits)?;
     }
-    // The decoders are written not to panic and are fuzzed; where one does, it is the file's fault.
-    let decode = AssertUnwindSafe(|| samples(bytes, format, limits));
-    catch_unwind(decode)
-        .unwrap_or_else(|_| Err(MediaError::damaged(format.name(), "cannot be decoded")))
+    MediaError::guard(format.name(), || samples(bytes, format, limits))
 }
 
 impl Format {
@@ -118,7 +114,6 @@ fn samples(bytes: &[u8], format: Format, limits: &MediaLimits) -> Result<Pcm, Me
         Error::IoError(_) => MediaError::damaged(name, "ends too early"),
         error => MediaError::damaged(name, error),
     };
-    // A decoder's source lives as long as the program, as far as the library's types know.
     let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let (format_options, metadata_options) = (FormatOptions::default(), MetadataOptions::default());
     let mut reader = symphonia::default::get_probe()

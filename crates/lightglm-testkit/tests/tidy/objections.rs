@@ -107,6 +107,11 @@ fn names_lengths_and_sizes() {
     assert!(!objects(files_are_short, Source::new("a.rs", &"x\n".repeat(600))));
     assert!(!objects(files_are_short, Source::new("a.json", &"x\n".repeat(601))));
     assert!(objects(files_are_small, Source::new("a.bin", &"x".repeat((2 << 20) + 1))));
+    // The one that may be larger has a limit, too.
+    let weights =
+        |bytes| Source::new("crates/lightglm-tiny/model/model.safetensors", &"x".repeat(bytes));
+    assert!(!objects(files_are_small, weights(10_000_000)));
+    assert!(objects(files_are_small, weights(10_000_001)));
 }
 
 #[test]
