@@ -51,7 +51,7 @@ fn decode(criterion: &mut Criterion) {
                 let mut cache = cache(&config, depth, kv);
                 bench.iter(|| {
                     cache.truncate(SEQUENCE, depth).expect("held");
-                    let span = Span { sequence: SEQUENCE, tokens: &[17], logits: LogitRows::Last };
+                    let span = Span::text(SEQUENCE, &[17], LogitRows::Last);
                     black_box(model.forward(&[span], &mut cache).expect("forward"))
                 });
             });

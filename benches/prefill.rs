@@ -51,7 +51,7 @@ fn prefill(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("lightglm", "mid@512"), |bench| {
             bench.iter(|| {
                 cache.truncate(SEQUENCE, 0).expect("held");
-                let span = Span { sequence: SEQUENCE, tokens: &tokens, logits: LogitRows::Last };
+                let span = Span::text(SEQUENCE, &tokens, LogitRows::Last);
                 black_box(model.forward(&[span], &mut cache).expect("forward"))
             });
         });

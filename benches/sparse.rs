@@ -39,7 +39,7 @@ fn step(
     *token = (*token + 7919) % vocab_size as u32;
     cache.truncate(SEQUENCE, DEPTH).expect("held");
     let tokens = &[*token];
-    let span = Span { sequence: SEQUENCE, tokens, logits: LogitRows::Last };
+    let span = Span::text(SEQUENCE, tokens, LogitRows::Last);
     black_box(model.forward(&[span], cache).expect("forward"));
 }
 

@@ -52,7 +52,8 @@ fn measure<M: TrainableLm<Train>>(
         .collect();
     let targets: Vec<Option<u32>> = tokens.iter().map(|&token| Some(token)).collect();
     let parts = tokens.chunks(TOKENS).zip(targets.chunks(TOKENS));
-    let batch: Vec<_> = parts.map(|(tokens, targets)| LabelledSpan { tokens, targets }).collect();
+    let batch: Vec<_> =
+        parts.map(|(tokens, targets)| LabelledSpan::text(tokens, targets)).collect();
     let mut group = criterion.benchmark_group(format!("train_f32/{name}"));
     group.sample_size(10);
     group.throughput(Throughput::Elements(tokens.len() as u64));

@@ -8,8 +8,8 @@
 //! use lightglm_core::{LogitRows, SequenceId, Span};
 //! // Two sequences advance together; only the last row of each is wanted.
 //! let spans = [
-//!     Span { sequence: SequenceId(0), tokens: &[5, 6, 7], logits: LogitRows::Last },
-//!     Span { sequence: SequenceId(1), tokens: &[9], logits: LogitRows::Last },
+//!     Span::text(SequenceId(0), &[5, 6, 7], LogitRows::Last),
+//!     Span::text(SequenceId(1), &[9], LogitRows::Last),
 //! ];
 //! assert_eq!(spans.iter().map(|s| s.logits.count(s.tokens.len())).sum::<usize>(), 2);
 //! ```
@@ -25,6 +25,7 @@ mod kv_dtype;
 mod kv_shape;
 mod lm;
 mod master_weight;
+mod media;
 mod parameters;
 mod part_source;
 mod projection;
@@ -47,6 +48,9 @@ pub use kv_dtype::{KvDtype, UnknownKvDtype};
 pub use kv_shape::KvShape;
 pub use lm::{CausalLm, LmError, LogitRows, Span};
 pub use master_weight::MasterWeight;
+pub use media::{
+    MediaFault, MediaLayout, MediaPart, MediaRows, MediaRun, MediaRuns, MediaRunsError, Positions,
+};
 pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};
 pub use projection::{Embedding, FeedForward, Linear};

@@ -5,6 +5,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::kv_cache::{KvCache, KvCacheError, SequenceId};
+use crate::media::{MediaFault, MediaRows, Positions};
 use crate::taps::Tap;
 
 /// Which rows of a span's logits are wanted.
@@ -32,15 +33,27 @@ impl LogitRows {
 /// The next tokens of one sequence.
 ///
 /// Spans are packed, never padded: a prompt, a chunk of one, and a single decoded token can stand in
-/// one batch. Positions continue where the cache says the sequence ends.
+/// one batch. A span may begin and end inside of a picture: attention is causal over a picture's rows too, so
+/// where a prompt is cut does not change what is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
     /// The sequence in the cache. A sequence may stand in a batch only once.
     pub sequence: SequenceId,
-    /// Token ids, at least one.
+    /// Token ids, at least one; those not below the vocabulary's size are places of media.
     pub tokens: &'a [u32],
+    /// The rows of exactly these places, ascending.
+    pub media: &'a [MediaRows<'a>],
+    /// Where the tokens stand.
+    pub positions: Positions<'a>,
     /// Which logits to return.
     pub logits: LogitRows,
+}
+
+impl<'a> Span<'a> {
+    /// Tokens without media, whose positions continue where the cache says the sequence ends.
+    pub const fn text(sequence: SequenceId, tokens: &'a [u32], logits: LogitRows) -> Self {
+        Self { sequence, tokens, media: &[], positions: Positions::Follow, logits }
+    }
 }
 
 /// A causal language model.
@@ -66,13 +79,21 @@ pub trait CausalLm<B: Backend> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LmError {
-    /// A token id is outside of the vocabulary.
+    /// A token id is outside of the vocabulary, and no media stand in its place.
     #[error("token id {token} is not below the vocabulary's size {vocab_size}")]
     TokenOutOfRange {
         /// The id.
         token: u32,
         /// The model's vocabulary size.
         vocab_size: usize,
+    },
+    /// The media of a span do not fit it.
+    #[error("sequence {sequence:?}: {fault}")]
+    Media {
+        /// The span's sequence.
+        sequence: SequenceId,
+        /// What does not fit.
+        fault: MediaFault,
     },
     /// A span has no tokens, or there is no span.
     #[error("the batch has no tokens for sequence {0:?}")]

@@ -10,19 +10,29 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use crate::lm::LmError;
+use crate::media::{MediaRows, Positions};
 use crate::taps::TapObjective;
 
 /// A sequence to learn from. Spans stand packed in a batch, and each attends to itself alone.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelledSpan<'a> {
-    /// Token ids, at least one.
+    /// Token ids, at least one; those not below the vocabulary's size are places of media.
     pub tokens: &'a [u32],
+    /// The rows of exactly these places, ascending.
+    pub media: &'a [MediaRows<'a>],
+    /// Where the tokens stand; what follows on nothing begins at 0.
+    pub positions: Positions<'a>,
     /// For each token the one that is wanted behind it, `None` where nothing is asked of the model
     /// (the user's turns, say). As long as `tokens`.
     pub targets: &'a [Option<u32>],
 }
 
-impl LabelledSpan<'_> {
+impl<'a> LabelledSpan<'a> {
+    /// Tokens without media.
+    pub const fn text(tokens: &'a [u32], targets: &'a [Option<u32>]) -> Self {
+        Self { tokens, media: &[], positions: Positions::Follow, targets }
+    }
+
     /// Rows with a target.
     pub fn labels(&self) -> usize {
         self.targets.iter().flatten().count()
@@ -98,12 +108,36 @@ pub trait TrainableLm<B: AutodiffBackend>: AutodiffModule<B> {
 #[derive(Clone, Debug, Default)]
 pub struct GradientSums<B: AutodiffBackend> {
     sums: BTreeMap<ParamId, Tensor<B::InnerBackend, 1>>,
+    wants_media: bool,
+    media: Option<Tensor<B::InnerBackend, 2>>,
 }
 
 impl<B: AutodiffBackend> GradientSums<B> {
     /// None yet.
     pub fn new() -> Self {
-        Self { sums: BTreeMap::new() }
+        Self { sums: BTreeMap::new(), wants_media: false, media: None }
+    }
+
+    /// Asks for the gradients of a batch's media rows too: what the encoder that made them learns from.
+    #[must_use]
+    pub fn with_media(self) -> Self {
+        Self { wants_media: true, ..self }
+    }
+
+    /// Whether the gradients of media rows are wanted.
+    pub fn wants_media(&self) -> bool {
+        self.wants_media
+    }
+
+    /// Says what the gradients of the last batch's media rows are.
+    pub fn set_media(&mut self, gradients: Tensor<B::InnerBackend, 2>) {
+        self.media = Some(gradients);
+    }
+
+    /// The gradients of the media rows of the batch that was differentiated last, `[M, D]` in the order of the
+    /// batch: not summed, as other batches have other rows. `None` where it had none, or where nobody asked.
+    pub fn take_media(&mut self) -> Option<Tensor<B::InnerBackend, 2>> {
+        self.media.take()
     }
 
     /// Adds the gradients that a backward pass left for the parameters of `module`.

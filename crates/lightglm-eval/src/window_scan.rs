@@ -174,7 +174,7 @@ impl<'a, B: Backend> WindowScan<'a, B> {
         rows: LogitRows,
     ) -> Result<Vec<f32>, EvalError> {
         let role = self.role;
-        let span = Span { sequence: SEQUENCE, tokens: &self.tokens[self.fed..until], logits: rows };
+        let span = Span::text(SEQUENCE, &self.tokens[self.fed..until], rows);
         let expected = [rows.count(span.tokens.len()), self.model.vocab_size()];
         let logits = model.forward(&[span], self.cache.as_mut()).map_err(|source| {
             // What is in front stands where the window's first token does.

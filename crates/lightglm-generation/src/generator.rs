@@ -72,7 +72,7 @@ impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
             let budget = self.prefill_chunk.get();
             let in_prompt = !self.run.is_decoding();
             let (tokens, logits) = self.run.next(budget);
-            let span = Span { sequence: self.sequence, tokens, logits };
+            let span = Span::text(self.sequence, tokens, logits);
             let mut row = match forward(self.model, self.cache, &[span]) {
                 Err(error) if self.run.is_out_of_room(&error) => {
                     return Ok(self.run.end(FinishReason::Length));

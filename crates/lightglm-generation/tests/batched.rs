@@ -91,7 +91,7 @@ fn batched_replies_are_those_of_one_prompt_at_a_time() {
 fn reference(prompt: &[u32], continuation: &[u32]) -> f64 {
     let whole = [prompt, continuation].concat();
     let mut cache = cache(1, whole.len()).expect("a cache");
-    let span = Span { sequence: SequenceId(0), tokens: &whole, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), &whole, LogitRows::All);
     let logits = model().forward(&[span], &mut cache).expect("logits");
     let logits = logits.into_data().to_vec::<f32>().expect("f32");
     let score = |(offset, &token): (usize, &u32)| {

@@ -239,7 +239,7 @@ fn log_probabilities_are_those_of_the_models_rows() {
     let answer = generate(&model, &prompt, params);
     let tokens = [&prompt[..], &answer.tokens].concat();
     let mut cache = cache(1, 256);
-    let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), &tokens, LogitRows::All);
     let rows: Tensor<B, 2> = model.forward(&[span], &mut cache).unwrap();
     let rows: Vec<f32> = rows.into_data().into_vec().unwrap();
     for (index, step) in answer.steps.iter().enumerate() {

@@ -54,7 +54,7 @@
 //! let model = DenseGlm::<Flex>::load(
 //!     &config, &weights, Path::new("seeded"), LoadPrecision::Stored, &FlexDevice,
 //! )?;
-//! let span = Span { sequence: SequenceId(0), tokens: &[1, 2, 3], logits: LogitRows::All };
+//! let span = Span::text(SequenceId(0), &[1, 2, 3], LogitRows::All);
 //! assert_eq!(model.forward_uncached(&[span])?.dims(), [3, config.vocab_size]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

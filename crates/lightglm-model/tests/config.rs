@@ -216,6 +216,7 @@ fn yarn(
     truncate: bool,
 ) -> RopeParameters {
     RopeParameters {
+        mrope_section: None,
         rope_theta: theta,
         partial_rotary_factor: 0.5,
         scaling: RopeScaling::Yarn {
@@ -402,6 +403,7 @@ fn the_context_counts_what_scaling_stretches() {
 #[test]
 fn linear_scaling_divides() {
     let plain = RopeParameters {
+        mrope_section: None,
         rope_theta: 10_000.0,
         partial_rotary_factor: 0.5,
         scaling: RopeScaling::None,

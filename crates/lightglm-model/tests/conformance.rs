@@ -93,7 +93,7 @@ fn projections_channel_by_channel_are_linear_and_make_the_same_model() {
                 &FlexDevice,
             ))
         });
-        let span = Span { sequence: SequenceId(0), tokens: &[1, 5, 2, 9], logits: LogitRows::All };
+        let span = Span::text(SequenceId(0), &[1, 5, 2, 9], LogitRows::All);
         let expected = dense.forward_uncached(&[span]).expect("a valid batch");
         let actual = channels.forward_uncached(&[span]).expect("a valid batch");
         let worst = (actual - expected.clone()).abs().max().into_scalar();

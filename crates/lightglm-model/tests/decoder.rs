@@ -55,7 +55,7 @@ fn tokens(n: usize, seed: u32) -> Vec<u32> {
 }
 
 fn span(sequence: usize, tokens: &[u32], logits: LogitRows) -> Span<'_> {
-    Span { sequence: SequenceId(sequence), tokens, logits }
+    Span::text(SequenceId(sequence), tokens, logits)
 }
 
 fn values(logits: Tensor<Flex, 2>) -> Vec<f32> {
@@ -247,7 +247,7 @@ fn labelled_logits_are_those_of_the_labelled_rows() {
     let batch: Vec<LabelledSpan<'_>> = prompts
         .iter()
         .zip(&targets)
-        .map(|(tokens, targets)| LabelledSpan { tokens, targets })
+        .map(|(tokens, targets)| LabelledSpan::text(tokens, targets))
         .collect();
     let spans = [span(0, &prompts[0], LogitRows::All), span(1, &prompts[1], LogitRows::All)];
     let all = values(model.forward_uncached(&spans).unwrap());
@@ -257,10 +257,10 @@ fn labelled_logits_are_those_of_the_labelled_rows() {
     assert!(values(model.labelled_logits(&batch).unwrap()) == expected);
 
     let none = [None; 7];
-    let unlabelled = LabelledSpan { tokens: &prompts[1], targets: &none };
+    let unlabelled = LabelledSpan::text(&prompts[1], &none);
     assert_eq!(model.labelled_logits(&[unlabelled]).unwrap().dims(), [0, config.vocab_size]);
     let outside = [Some(131); 7];
-    let outside = LabelledSpan { tokens: &prompts[1], targets: &outside };
+    let outside = LabelledSpan::text(&prompts[1], &outside);
     let error = model.labelled_logits(&[outside]).unwrap_err();
     assert_eq!(error, LmError::TokenOutOfRange { token: 131, vocab_size: 131 });
 }

@@ -67,8 +67,7 @@ fn check(folder: &Path, config: &str) {
             );
             let v = config.vocab_size;
             for step in 0..steps {
-                let span =
-                    Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::All };
+                let span = Span::text(SequenceId(0), &tokens, LogitRows::All);
                 let actual = model.forward(&[span], &mut cache).unwrap();
                 let actual = actual.into_data().to_vec::<f32>().unwrap();
                 if step == 0 {

@@ -53,7 +53,7 @@ fn changed(name: &str, fields: &Value, change: Change) -> tempfile::TempDir {
 
 /// Logits of `tokens`, `[tokens, vocab_size]`.
 fn logits(model: &DenseGlm<Flex>, tokens: &[u32]) -> Vec<f32> {
-    let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), tokens, LogitRows::All);
     model.forward_uncached(&[span]).unwrap().into_data().to_vec().unwrap()
 }
 
@@ -115,7 +115,7 @@ fn norms_of_heads_go_through_the_cache() {
     let mut found = Vec::new();
     let chunks = [&tokens[..7], &tokens[7..13]].into_iter().chain(tokens[13..].chunks(1));
     for tokens in chunks {
-        let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+        let span = Span::text(SequenceId(0), tokens, LogitRows::All);
         let rows = model.forward(&[span], &mut cache).unwrap();
         found.extend(rows.into_data().to_vec::<f32>().unwrap());
     }

@@ -105,9 +105,9 @@ fn what_is_shown_is_what_a_hook_sees() {
     let mut seen = Vec::new();
     let mut hook = |site: Site, value: &Tensor<Flex, 2>| seen.push((site, value.clone()));
     let mut cache = ContiguousKvCache::new(KvShape::of(&config), 1, 64, KvDtype::F32, &FlexDevice);
-    let span = Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::None };
+    let span = Span::text(SequenceId(0), &TOKENS, LogitRows::None);
     model.forward_with_hook(&[span], &mut cache, &mut hook).unwrap();
-    let span = LabelledSpan { tokens: &TOKENS, targets: &[None; 12] };
+    let span = LabelledSpan::text(&TOKENS, &[None; 12]);
     let tapped = model.tapped(&taps.map(|(tap, _)| tap), &[span]).unwrap();
     for ((tap, site), value) in taps.into_iter().zip(tapped) {
         let (_, expected) = seen.iter().find(|(at, _)| *at == site).unwrap();
@@ -119,7 +119,7 @@ fn what_is_shown_is_what_a_hook_sees() {
 #[test]
 fn a_place_that_is_not_there_is_refused() {
     let targets = TOKENS.map(Some);
-    let span = LabelledSpan { tokens: &TOKENS, targets: &targets };
+    let span = LabelledSpan::text(&TOKENS, &targets);
     for tap in [Tap::Hidden(3), Tap::Queries(0), Tap::Keys(3), Tap::Values(usize::MAX)] {
         let expected = LmError::Tap { tap, blocks: 2 };
         let error = model::<Flex>(ModelType::Glm).tapped(&[tap], &[span]).unwrap_err();

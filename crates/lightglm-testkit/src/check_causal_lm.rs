@@ -174,5 +174,5 @@ impl<B: Backend> Suite<'_, B> {
 }
 
 fn all(sequence: usize, tokens: &[u32]) -> Span<'_> {
-    Span { sequence: SequenceId(sequence), tokens, logits: LogitRows::All }
+    Span::text(SequenceId(sequence), tokens, LogitRows::All)
 }

@@ -29,7 +29,7 @@ pub fn check_trainable_lm<B: AutodiffBackend, M: TrainableLm<B>>(
         tokens.iter().enumerate().map(|(i, _)| tokens.get(i + 1).copied()).collect();
     let (a, b) = tokens.split_at(tokens.len() / 2);
     let (ta, tb) = targets.split_at(tokens.len() / 2);
-    let spans = [LabelledSpan { tokens: a, targets: ta }, LabelledSpan { tokens: b, targets: tb }];
+    let spans = [LabelledSpan::text(a, ta), LabelledSpan::text(b, tb)];
     let run = |spans: &[LabelledSpan<'_>], activations, sums: &mut _| {
         model.differentiate(spans, objective, activations, sums).expect("the batch is valid")
     };
@@ -51,7 +51,7 @@ pub fn check_trainable_lm<B: AutodiffBackend, M: TrainableLm<B>>(
     assert_close("in parts", &values(&parts), &values(&whole));
 
     let none: Vec<Option<u32>> = vec![None; a.len()];
-    let unlabelled = [LabelledSpan { tokens: a, targets: &none }];
+    let unlabelled = [LabelledSpan::text(a, &none)];
     let mut nothing = GradientSums::new();
     assert_eq!(run(&unlabelled, Activations::Keep, &mut nothing), 0.0, "no label, no loss");
     assert!(nothing.is_empty(), "no label, no gradient");

@@ -68,8 +68,7 @@ fn table_lm_conforms_in_every_dtype() {
 fn table_lm_follows_its_script() {
     let model = TableLm::<B>::new(50, 3, 1, &device()).with_successors(&[4, 9, 2]);
     let mut cache = cache(1, 16, DType::F32);
-    let span =
-        Span { sequence: SequenceId(0), tokens: &[4, 9], logits: lightglm_core::LogitRows::All };
+    let span = Span::text(SequenceId(0), &[4, 9], lightglm_core::LogitRows::All);
     let best = model.forward(&[span], &mut cache).unwrap().argmax(1);
     assert_eq!(best.into_data().iter::<i64>().collect::<Vec<_>>(), [9, 2]);
 }

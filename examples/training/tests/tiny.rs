@@ -205,7 +205,7 @@ fn a_grown_model_looks_at_the_same_token_in_its_third_block() {
     let mut random = Random::new(99);
     for _ in 0..40 {
         let (row, twins) = KIND.with_twins(&vocabulary, &mut random);
-        let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
+        let span = LabelledSpan::text(&row.tokens, &row.targets);
         let taps = model.tapped(&[Tap::Queries(3), Tap::Keys(3)], &[span]).unwrap();
         let [queries, keys] =
             [0, 1].map(|i| taps[i].clone().into_data().convert::<f32>().into_vec::<f32>().unwrap());

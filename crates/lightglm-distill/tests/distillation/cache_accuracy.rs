@@ -36,7 +36,7 @@ fn measure(entropy: f64, off: f32, rows: usize, seed: u64) -> Measured {
     let tokens: Vec<u32> = (0..rows as u32).collect();
     let targets: Vec<Option<u32>> = tokens.iter().map(|token| Some(*token)).collect();
     let spans: Vec<LabelledSpan<'_>> = (tokens.chunks(16).zip(targets.chunks(16)))
-        .map(|(tokens, targets)| LabelledSpan { tokens, targets })
+        .map(|(tokens, targets)| LabelledSpan::text(tokens, targets))
         .collect();
     let header = CacheHeader { seed, ..CacheHeader::new(VOCAB_SIZE, 1, &spans) };
     let (mut writer, _) = TeacherCacheWriter::create_or_resume(&path, header).unwrap();

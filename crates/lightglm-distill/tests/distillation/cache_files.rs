@@ -130,7 +130,7 @@ fn spans_are_found_in_any_order() {
         assert!(matches!(beyond, TeacherCacheError::UnknownSpan { .. }), "{beyond}");
     }
     spans.reverse();
-    spans.push(LabelledSpan { tokens: &[1, 2], targets: &[None, None] });
+    spans.push(LabelledSpan::text(&[1, 2], &[None, None]));
     let reversed: Vec<TopRow> = each.iter().rev().flatten().cloned().collect();
     let reversed = TeacherRows::top(reversed, VOCAB_SIZE, 1.0).unwrap();
     let teacher = CachedTeacher::new(cache);
@@ -139,7 +139,7 @@ fn spans_are_found_in_any_order() {
     let first = spans[0];
     let mut targets = first.targets.to_vec();
     targets[0] = Some(targets[0].unwrap() ^ 1);
-    let other = LabelledSpan { tokens: first.tokens, targets: &targets };
+    let other = LabelledSpan::text(first.tokens, &targets);
     match teacher.rows(&[first, other]) {
         Err(LmError::Objective { reason }) => {
             assert!(reason.contains("any.cache: it has no span"), "{reason}");

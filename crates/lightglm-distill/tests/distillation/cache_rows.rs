@@ -14,7 +14,7 @@ use crate::synthetic::{forward_kl, student, zipf};
 fn through_a_file(logits: &[f32], header: CacheHeader) -> (TopRow, u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("row.cache");
-    let span = LabelledSpan { tokens: &[0], targets: &[Some(0)] };
+    let span = LabelledSpan::text(&[0], &[Some(0)]);
     let rows = TeacherRows::logits(logits.to_vec(), logits.len()).unwrap();
     let (mut writer, _) = TeacherCacheWriter::create_or_resume(&path, header).unwrap();
     writer.append(&[span], &rows).unwrap();
@@ -71,7 +71,7 @@ fn draws_are_right_on_average() {
     // One example each, with draws of its own.
     let tokens: Vec<u32> = (0..2000).collect();
     let spans: Vec<LabelledSpan<'_>> =
-        tokens.chunks(1).map(|tokens| LabelledSpan { tokens, targets: &[Some(0)] }).collect();
+        tokens.chunks(1).map(|tokens| LabelledSpan::text(tokens, &[Some(0)])).collect();
     let folder = tempfile::tempdir().unwrap();
     let mut random = SplitMix::new(4);
     for (entropy, bytes_per_row) in [(2.0, 48), (4.0, 64), (5.5, 64)] {

@@ -69,7 +69,7 @@ fn a_student_can_be_taught_by_a_cache() {
         check_trainable_lm(&BigramLm::<Train>::new(12, 1, &FlexDevice), &live, &TOKENS);
         let asked = asked.borrow();
         let spans: Vec<LabelledSpan<'_>> =
-            asked.iter().map(|(tokens, targets)| LabelledSpan { tokens, targets }).collect();
+            asked.iter().map(|(tokens, targets)| LabelledSpan::text(tokens, targets)).collect();
         let cached = cached(&folder, (12, temperature), &teacher, 1.0, &spans);
         let objective =
             Distillation::new(cached, Divergence::ForwardKl).with_temperature(temperature);

@@ -49,7 +49,7 @@ fn at_its_own_teacher_the_divergence_is_nothing() {
     let teacher = BigramLm::<Flex>::new(12, 2, &FlexDevice);
     let student = BigramLm::<Train>::new(12, 2, &FlexDevice);
     let targets: Vec<Option<u32>> = TOKENS.iter().map(|&t| Some(t)).collect();
-    let span = LabelledSpan { tokens: &TOKENS, targets: &targets };
+    let span = LabelledSpan::text(&TOKENS, &targets);
     let objective = Distillation::new(LiveTeacher::new(logits(&teacher)), Divergence::ForwardKl);
     let loss = student.evaluate(&[span], &objective).unwrap();
     assert!(loss.abs() < 1e-4, "{loss}");

@@ -87,7 +87,7 @@ fn run(
     let data = TensorData::new(student.to_vec(), [1, student.len()]);
     let logits: Tensor<Autodiff<Flex>, 2> = Tensor::from_data(data, &FlexDevice);
     let logits = logits.require_grad();
-    let span = LabelledSpan { tokens: &[0], targets: &[Some(0)] };
+    let span = LabelledSpan::text(&[0], &[Some(0)]);
     let loss = objective.loss(logits.clone(), &[span]).unwrap();
     let gradients = loss.backward();
     let gradient = logits.grad(&gradients).unwrap().into_data().to_vec().unwrap();

@@ -50,7 +50,7 @@ fn run(file: &SafeTensors<'_>, divergence: Divergence, weight: f64) -> (f32, Vec
     let targets: Vec<Option<u32>> =
         (0..rows).map(|row| (mask[row] > 0.0).then_some(labels[row])).collect();
     let tokens = vec![0; rows];
-    let span = LabelledSpan { tokens: &tokens, targets: &targets };
+    let span = LabelledSpan::text(&tokens, &targets);
     let all = floats(file, "teacher_logits");
     let wanted: Vec<f32> =
         kept.iter().flat_map(|row| all[row * vocab_size..][..vocab_size].to_vec()).collect();

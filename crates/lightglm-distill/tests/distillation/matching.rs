@@ -40,10 +40,8 @@ fn blocks_of_a_student_learn_from_blocks_of_a_teacher() {
 #[test]
 fn a_span_counts_as_much_as_it_has_labels() {
     let targets = [Some(3), None, None, Some(1), None];
-    let batch = [
-        LabelledSpan { tokens: &[1; 4], targets: &targets[..4] },
-        LabelledSpan { tokens: &[1], targets: &targets[4..] },
-    ];
+    let batch =
+        [LabelledSpan::text(&[1; 4], &targets[..4]), LabelledSpan::text(&[1], &targets[4..])];
     assert_eq!(Positions::Labelled.weights(&batch), [1.0, 0.0, 0.0, 1.0, 0.0]);
     assert_eq!(Positions::All.weights(&batch), [0.5, 0.5, 0.5, 0.5, 0.0]);
 }
@@ -84,7 +82,7 @@ fn settings_that_cannot_be_met_are_refused() {
 fn a_student_without_an_inside_says_so() {
     let student = || BigramLm::<Train>::new(12, 1, &FlexDevice);
     let matched = |matching| Matched::new(student(), matching, 3, &FlexDevice);
-    let span = LabelledSpan { tokens: &[1, 2], targets: &[Some(2), Some(3)] };
+    let span = LabelledSpan::text(&[1, 2], &[Some(2), Some(3)]);
     let teacher = LiveTeacher::new(|batch: &[LabelledSpan<'_>]| -> Result<_, LmError> {
         let rows = batch.iter().map(LabelledSpan::labels).sum();
         Ok(Tensor::<Flex, 2>::zeros([rows, 12], &FlexDevice))

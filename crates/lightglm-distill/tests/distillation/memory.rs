@@ -30,7 +30,7 @@ fn a_step_holds_one_gradient() {
     });
     let targets = vec![Some(0); SHAPE[0]];
     let tokens = vec![0; SHAPE[0]];
-    let span = LabelledSpan { tokens: &tokens, targets: &targets };
+    let span = LabelledSpan::text(&tokens, &targets);
     let objective = Distillation::new(teacher, Divergence::ForwardKl);
     let begin = std::time::Instant::now();
     let loss = objective.loss(logits.clone(), &[span]).unwrap();

@@ -9,9 +9,9 @@ fn row(id: u32) -> TopRow {
 
 #[test]
 fn it_knows_the_rows_it_was_asked_about() {
-    let first = LabelledSpan { tokens: &[1, 2, 3], targets: &[None, Some(3), Some(0)] };
-    let second = LabelledSpan { tokens: &[1, 2, 3], targets: &[None, Some(3), None] };
-    let silent = LabelledSpan { tokens: &[4], targets: &[None] };
+    let first = LabelledSpan::text(&[1, 2, 3], &[None, Some(3), Some(0)]);
+    let second = LabelledSpan::text(&[1, 2, 3], &[None, Some(3), None]);
+    let silent = LabelledSpan::text(&[4], &[None]);
     let mut teacher = RecordedTeacher::new(5);
     assert!(teacher.is_empty());
     teacher.record(first, vec![row(3), row(0)]).unwrap();

@@ -21,7 +21,7 @@ fn refused(
         .with_weight(weight)
         .with_temperature(temperature);
     let logits: Tensor<Flex, 2> = Tensor::zeros([2, 3], &FlexDevice);
-    let span = LabelledSpan { tokens: &[0, 0], targets: &[Some(0), Some(1)] };
+    let span = LabelledSpan::text(&[0, 0], &[Some(0), Some(1)]);
     match objective.loss(logits, &[span]) {
         Err(LmError::Objective { reason }) => reason,
         other => panic!("{other:?}"),

@@ -42,7 +42,7 @@ fn no_matrix_of_tokens_by_tokens_is_made() {
         .unwrap();
     let student = Matched::new(States::<Train>::new(SHAPE, 7), matching, 1, &FlexDevice);
     let (tokens, targets) = (vec![0; SHAPE[0]], vec![Some(0); SHAPE[0]]);
-    let span = LabelledSpan { tokens: &tokens, targets: &targets };
+    let span = LabelledSpan::text(&tokens, &targets);
     let (before, mut sums) = (peak(), GradientSums::new());
     let begin = std::time::Instant::now();
     student.differentiate(&[span], objective, Activations::Keep, &mut sums).unwrap();

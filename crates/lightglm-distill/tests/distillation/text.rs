@@ -27,7 +27,7 @@ impl Text {
     }
 
     pub(crate) fn spans(&self) -> Vec<LabelledSpan<'_>> {
-        self.0.iter().map(|(tokens, targets)| LabelledSpan { tokens, targets }).collect()
+        self.0.iter().map(|(tokens, targets)| LabelledSpan::text(tokens, targets)).collect()
     }
 }
 

@@ -157,11 +157,7 @@ impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
         }
         let spans: Vec<Span<'_>> = feeds
             .iter()
-            .map(|feed| Span {
-                sequence: SequenceId(feed.slot),
-                tokens: feed.tokens,
-                logits: feed.logits,
-            })
+            .map(|feed| Span::text(SequenceId(feed.slot), feed.tokens, feed.logits))
             .collect();
         let logits = forward(self.model, &mut self.cache, &spans);
         // What the model has not refused is in the cache, even where its logits are lost.

@@ -289,6 +289,13 @@ impl GlmConfig {
             );
             return Err(ConfigError::impossible(file, "partial_rotary_factor", factor, reason));
         }
+        if let Some(section) = self.rope.mrope_section
+            && section.iter().sum::<usize>() != rotary_dim / 2
+        {
+            let (value, reason) =
+                (format!("{section:?}"), format!("must sum to {}", rotary_dim / 2));
+            return Err(ConfigError::impossible(file, "mrope_section", value, reason));
+        }
         Ok(())
     }
 

@@ -24,6 +24,7 @@ impl GlmConfig {
                 rope_theta: 10_000.0,
                 partial_rotary_factor: 0.5,
                 scaling: RopeScaling::None,
+                mrope_section: None,
             },
             eos_token_ids: vec![151_329, 151_336, 151_338],
             pad_token_id: Some(151_329),

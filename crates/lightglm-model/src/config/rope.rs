@@ -22,6 +22,9 @@ pub struct RopeParameters {
     pub partial_rotary_factor: f64,
     /// How the frequencies are stretched for contexts longer than those of the training.
     pub scaling: RopeScaling,
+    /// How many of the frequencies, from the highest on, turn by time, by height and by width (M-RoPE); `None` for a
+    /// model whose positions have one axis.
+    pub mrope_section: Option<[usize; 3]>,
 }
 
 /// What this project calls the scaling of a GGUF file's `rope_freqs.weight` in a config.json.
@@ -231,7 +234,8 @@ impl RopeParameters {
             Some(inner) => RopeScaling::parse(root, inner, max_positions)?,
             None => RopeScaling::None,
         };
-        Ok(Self { rope_theta, partial_rotary_factor, scaling })
+        let mrope_section = inner.map(parse_mrope_section).transpose()?.flatten();
+        Ok(Self { rope_theta, partial_rotary_factor, scaling, mrope_section })
     }
 
     /// The v5 layout's `rope_parameters` object.
@@ -239,6 +243,9 @@ impl RopeParameters {
         let mut map = Map::new();
         map.insert("partial_rotary_factor".into(), json!(self.partial_rotary_factor));
         map.insert("rope_theta".into(), json!(self.rope_theta));
+        if let Some(section) = self.mrope_section {
+            map.insert("mrope_section".into(), json!(section));
+        }
         match &self.scaling {
             RopeScaling::None => {
                 map.insert("rope_type".into(), json!("default"));
@@ -436,6 +443,20 @@ impl RopeScaling {
             mscale_all_dim: positive("mscale_all_dim")?.filter(|value| *value != 0.0),
             truncate: inner.boolean("truncate")?.unwrap_or(true),
         })
+    }
+}
+
+/// Three counts; whether they add up is checked with the head's size.
+fn parse_mrope_section(inner: Fields<'_>) -> Result<Option<[usize; 3]>, ConfigError> {
+    const KEY: &str = "mrope_section";
+    let Some(value) = inner.value(KEY) else { return Ok(None) };
+    let counts = value.as_array().map(|counts| counts.iter().map(Value::as_u64).collect());
+    let counts: Option<Vec<u64>> = counts.flatten();
+    let small = |&count: &u64| usize::try_from(count).ok().filter(|&count| count < 1 << 20);
+    let counts = counts.and_then(|counts| counts.iter().map(small).collect::<Option<Vec<_>>>());
+    match counts.and_then(|counts| <[usize; 3]>::try_from(counts).ok()) {
+        Some(section) => Ok(Some(section)),
+        None => Err(inner.wrong_type(KEY, "three counts of frequencies", value)),
     }
 }
 

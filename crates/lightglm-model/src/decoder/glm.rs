@@ -10,7 +10,7 @@ use lightglm_core::{
 };
 use lightglm_kernels::LmBackend;
 
-use super::batch::PackedBatch;
+use super::batch::{BatchLimits, PackedBatch};
 use super::block::Block;
 use super::dense_embedding::DenseEmbedding;
 use super::dense_linear::{DenseLinear, bytes};
@@ -53,7 +53,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     /// # Errors
     /// As [`CausalLm::forward`].
     pub fn forward_uncached(&self, spans: &[Span<'_>]) -> Result<Tensor<B, 2>, LmError> {
-        let batch = PackedBatch::uncached(spans, self.vocab_size(), self.context_length)?;
+        let batch = PackedBatch::uncached(spans, self.limits())?;
         let hidden = self.hidden(&batch, None, &mut ());
         Ok(self.logits(&batch, hidden))
     }
@@ -68,8 +68,7 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         cache: &mut dyn KvCache<B>,
         hook: &mut impl ForwardHook<B>,
     ) -> Result<Tensor<B, 2>, LmError> {
-        let limit = self.context_length;
-        let batch = PackedBatch::cached(spans, cache, self.vocab_size(), limit)?;
+        let batch = PackedBatch::cached(spans, cache, self.limits())?;
         let hidden = self.hidden(&batch, Some(cache), hook);
         for span in spans {
             cache.advance(span.sequence, span.tokens.len())?;
@@ -92,7 +91,12 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
     }
 
     pub(super) fn pack_labelled(&self, batch: &[LabelledSpan<'_>]) -> Result<PackedBatch, LmError> {
-        PackedBatch::labelled(batch, self.vocab_size(), self.context_length)
+        PackedBatch::labelled(batch, self.limits())
+    }
+
+    fn limits(&self) -> BatchLimits {
+        let [vocab_size, hidden_size] = self.embed_tokens.shape();
+        BatchLimits { vocab_size, hidden_size, max_positions: self.context_length }
     }
 
     /// The final norm and the head over the rows that are asked for: `[R, V]`, `None` without any.
@@ -135,6 +139,16 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         hidden
     }
 
+    /// The embedded tokens, media in their places: `[T, D]`.
+    pub(super) fn embed(&self, batch: &PackedBatch) -> Tensor<B, 2> {
+        let hidden = self.embed_tokens.forward(&batch.ids);
+        if !batch.has_media() {
+            return hidden;
+        }
+        let media = batch.media(&hidden.device());
+        batch.with_media(hidden, media)
+    }
+
     /// Embeds the tokens and runs all blocks: `[T, D]`. What enters the first block, and what leaves
     /// each one, passes through `between`.
     pub(super) fn blocks(
@@ -144,12 +158,12 @@ impl<B: LmBackend, L: Linear<B>, F: FeedForward<B>, E: Embedding<B>> Glm<B, L, F
         hook: &mut impl ForwardHook<B>,
         mut between: impl FnMut(Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
-        let hidden = self.embed_tokens.forward(&batch.ids);
+        let hidden = self.embed(batch);
         let (cos, sin) = self.rotary.tables(&batch.positions, &hidden.device());
         let spans = batch.attention_spans();
         let step = StepInputs { cos, sin, spans: &spans };
-        hook.observe(Site::Embed, &hidden);
         let mut hidden = between(hidden);
+        hook.observe(Site::Embed, &hidden);
         for (index, block) in self.layers.iter().enumerate() {
             let layer = cache.as_deref_mut().map(|cache| cache.layer_mut(index));
             hidden = between(block.forward(index, hidden, &step, layer, hook));

@@ -56,13 +56,26 @@ where
             Activations::Keep => {
                 let mut tapped = self.tapped_by(objective)?;
                 let mut hook = |site, value: &Tensor<B, 2>| tapped.keep(site, || value.clone());
-                let hidden = self.blocks(&packed, None, &mut hook, |hidden| hidden);
+                let wants_media = sums.wants_media() && packed.has_media();
+                let mut media = None;
+                let hidden = self.blocks(&packed, None, &mut hook, |hidden| {
+                    // What enters the first block comes first.
+                    if !wants_media || media.is_some() {
+                        return hidden;
+                    }
+                    let rows = packed.media::<B>(&hidden.device()).require_grad();
+                    media = Some(rows.clone());
+                    packed.with_media(hidden, rows)
+                });
                 let tapped = tapped.into_values();
                 let loss = self.loss(&packed, batch, objective, hidden, tapped)?;
                 let value = value(&loss);
                 let mut gradients = loss.backward();
                 sums.collect(self, &mut gradients);
                 collect_own(objective, &mut gradients, sums);
+                if let Some(gradient) = media.and_then(|rows| rows.grad_remove(&mut gradients)) {
+                    sums.set_media(gradient);
+                }
                 Ok(value)
             }
             Activations::Recompute => self.differentiate_by_blocks(&packed, batch, objective, sums),
@@ -155,9 +168,12 @@ where
             sums.collect(block, &mut gradients);
             grad = input.grad_remove(&mut gradients).expect("a block's output depends on it");
         }
+        grad = injected.add_to(Site::Embed, grad);
+        if sums.wants_media() && packed.has_media() {
+            sums.set_media(packed.media_of(&grad));
+        }
         if is_trained(&self.embed_tokens) {
-            grad = injected.add_to(Site::Embed, grad);
-            let output = self.embed_tokens.forward(&packed.ids);
+            let output = self.embed(packed);
             sums.collect(&self.embed_tokens, &mut towards(output, grad, None));
         }
         Ok(value)

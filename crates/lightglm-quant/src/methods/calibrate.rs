@@ -83,7 +83,7 @@ fn run<B: Backend>(
         let mut cache = make_cache(sequences, length)?;
         let span = |sequence| {
             let tokens = windows[sequence % windows.len()];
-            Span { sequence: SequenceId(sequence), tokens, logits: LogitRows::Last }
+            Span::text(SequenceId(sequence), tokens, LogitRows::Last)
         };
         let spans: Vec<Span<'_>> = (0..sequences).map(span).collect();
         model.forward(&spans, cache.as_mut())?;

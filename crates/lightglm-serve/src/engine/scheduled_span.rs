@@ -27,7 +27,7 @@ impl ScheduledSpan {
 
     /// The span, of the sequence that the cache knows as `sequence`.
     pub(super) fn in_sequence(&self, sequence: SequenceId) -> Span<'_> {
-        Span { sequence, tokens: &self.tokens, logits: self.logits() }
+        Span::text(sequence, &self.tokens, self.logits())
     }
 
     fn logits(&self) -> LogitRows {

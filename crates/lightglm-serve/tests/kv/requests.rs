@@ -27,7 +27,7 @@ fn logits(
     sequence: SequenceId,
     tokens: &[u32],
 ) -> Option<Vec<u32>> {
-    let span = Span { sequence, tokens, logits: LogitRows::Last };
+    let span = Span::text(sequence, tokens, LogitRows::Last);
     let logits = model.forward(&[span], cache).ok()?;
     Some(logits.into_data().iter::<f32>().map(f32::to_bits).collect())
 }

@@ -44,6 +44,6 @@ impl TokenizedExample {
     }
 
     pub(crate) fn span(&self) -> lightglm_core::LabelledSpan<'_> {
-        lightglm_core::LabelledSpan { tokens: &self.tokens, targets: &self.targets }
+        lightglm_core::LabelledSpan::text(&self.tokens, &self.targets)
     }
 }

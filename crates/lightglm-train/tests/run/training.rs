@@ -107,10 +107,8 @@ fn overfitting() -> (Vec<TokenizedExample>, Vec<TokenizedExample>, TrainConfig) 
 }
 
 fn score(model: &BigramLm<Train>, examples: &[TokenizedExample]) -> f64 {
-    let spans: Vec<_> = examples
-        .iter()
-        .map(|e| lightglm_core::LabelledSpan { tokens: &e.tokens, targets: &e.targets })
-        .collect();
+    let spans: Vec<_> =
+        examples.iter().map(|e| lightglm_core::LabelledSpan::text(&e.tokens, &e.targets)).collect();
     let labels: usize = examples.iter().map(TokenizedExample::labels).sum();
     model.evaluate(&spans, &CrossEntropy).unwrap() / labels as f64
 }

@@ -49,7 +49,7 @@ pub(crate) fn run_alone<B: LmBackend, L: Linear<B>>(
     let shape = KvShape::of(config).with_layers(last + 1);
     let mut cache = ContiguousKvCache::new(shape, 1, rows, KvDtype::F32, &device);
     let ids: Vec<u32> = (0..rows as u32).collect();
-    let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::None };
+    let span = Span::text(SequenceId(0), &ids, LogitRows::None);
     let mut output = None;
     let mut observer = |site, value: &Tensor<B, 2>| {
         if site == Site::Layer(last) {

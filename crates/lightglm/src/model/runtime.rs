@@ -296,7 +296,7 @@ impl<B: LmBackend> OnBackend<B> {
             return Err(LmError::TokenOutOfRange { token, vocab_size }.into());
         }
         let mut cache = self.cache.cache::<B>(1, tokens.len(), device);
-        let span = |tokens, logits| [Span { sequence: SEQUENCE, tokens, logits }];
+        let span = |tokens, logits| [Span::text(SEQUENCE, tokens, logits)];
         // A prompt's logits would take more room than all else.
         if first > 0 {
             model.forward(&span(&tokens[..first], LogitRows::None), &mut cache)?;

@@ -76,7 +76,7 @@ impl DeviceJob for Job<'_> {
             let (shape, dtype) = (KvShape::of(config), KvDtype::F32);
             let mut cache = ContiguousKvCache::new(shape, 1, tokens.len(), dtype, &device);
             let (sequence, logits) = (SequenceId(0), LogitRows::Last);
-            let span = Span { sequence, tokens: &tokens, logits };
+            let span = Span::text(sequence, &tokens, logits);
             recording.forward_with_hook(&[span], &mut cache, &mut stream)?;
             inputs.check()?;
             stream.check()?;

@@ -236,7 +236,7 @@ mod tests {
                 expected.push(value.clone());
             }
         };
-        let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::None };
+        let span = Span::text(SequenceId(0), &tokens, LogitRows::None);
         model.forward_with_hook(&[span], &mut cache, &mut observer).expect("fine");
         for layer in 0..config.num_hidden_layers {
             let block = alone(&model, vec![model.layers[layer].clone()], expected[layer].clone());

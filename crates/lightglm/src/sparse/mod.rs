@@ -95,5 +95,5 @@ pub(crate) fn sparse<B: LmBackend>(
 
 /// Tokens of a text that is run on its own.
 fn span(tokens: &[u32]) -> Span<'_> {
-    Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last }
+    Span::text(SequenceId(0), tokens, LogitRows::Last)
 }

@@ -68,7 +68,7 @@ impl BlockLatency<'_> {
         for step in 0..steps {
             let logits = if step % 2 == 0 { LogitRows::None } else { LogitRows::Last };
             let tokens = [(step * 7919 % config.vocab_size) as u32];
-            let span = Span { sequence: SequenceId(0), tokens: &tokens, logits };
+            let span = Span::text(SequenceId(0), &tokens, logits);
             stream.read();
             let start = Instant::now();
             finish(&model.forward(&[span], &mut cache)?);

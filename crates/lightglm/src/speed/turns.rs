@@ -76,7 +76,7 @@ pub(crate) fn in_turns<B: LmBackend>(
         progress.working("measuring speed", step as u64, steps as u64)?;
         for (i, model) in models.iter().enumerate() {
             let tokens = std::slice::from_ref(token);
-            let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last };
+            let span = Span::text(SequenceId(0), tokens, LogitRows::Last);
             let start = Instant::now();
             finish(&model.forward(&[span], &mut caches[i])?);
             if step > 0 {

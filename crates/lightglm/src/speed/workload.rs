@@ -166,7 +166,7 @@ impl<B: LmBackend> Subject<B> {
     pub(super) fn prefill(&self, tokens: usize) -> Result<f64, Error> {
         let mut cache = self.cache(1, tokens);
         let ids: Vec<u32> = (0..tokens).map(|i| self.token(i)).collect();
-        let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::Last };
+        let span = Span::text(SequenceId(0), &ids, LogitRows::Last);
         let start = Instant::now();
         match &self.loaded.prompt_neurons {
             None => finish(&self.loaded.model.forward(&[span], &mut cache)?),
@@ -188,7 +188,7 @@ impl<B: LmBackend> Subject<B> {
         let conversation = neurons.conversation();
         conversation.begin_prompt(CHOOSING);
         let ids: Vec<u32> = (0..CHOOSING).map(|i| self.token(i)).collect();
-        let span = Span { sequence: SequenceId(0), tokens: &ids, logits: LogitRows::Last };
+        let span = Span::text(SequenceId(0), &ids, LogitRows::Last);
         conversation.forward(&[span], &mut self.cache(1, CHOOSING))?;
         conversation.take_failure().map_or(Ok(()), Err)?;
         Ok(Arc::new(conversation))
@@ -209,8 +209,7 @@ impl<B: LmBackend> Subject<B> {
         let (mut model_seconds, mut roof_seconds) = (0.0, 0.0);
         for step in 0..steps + WARM_UP {
             let ids: Vec<u32> = (0..batch).map(|i| self.token(step * 31 + i)).collect();
-            let span =
-                |i| Span { sequence: SequenceId(i), tokens: &ids[i..=i], logits: LogitRows::Last };
+            let span = |i| Span::text(SequenceId(i), &ids[i..=i], LogitRows::Last);
             let spans: Vec<Span<'_>> = (0..batch).map(span).collect();
             let start = Instant::now();
             finish(&model.forward(&spans, &mut cache)?);

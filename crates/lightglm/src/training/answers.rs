@@ -121,7 +121,7 @@ pub fn kl_divergence(
     for (done, row) in rows.iter().enumerate() {
         progress.working("measuring", done as u64, total)?;
         let (tokens, targets) = (&row.tokens, &row.targets);
-        let said = ModelTeacher(teacher).rows(&[LabelledSpan { tokens, targets }])?;
+        let said = ModelTeacher(teacher).rows(&[LabelledSpan::text(tokens, targets)])?;
         let logits = model.inner.runtime.label_logits(tokens, targets)?;
         let losses = Divergence::ForwardKl.losses(&said, &logits, 1.0)?;
         sum += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();

@@ -153,7 +153,7 @@ impl Distilled {
             Towards::Model(model) => ModelTeacher(model).check_rows(rows),
             Towards::Recorded(teacher) => {
                 let unknown = rows.iter().position(|row| {
-                    let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
+                    let span = LabelledSpan::text(&row.tokens, &row.targets);
                     row.labels() > 0 && !teacher.knows(span)
                 });
                 match unknown {
@@ -163,7 +163,7 @@ impl Distilled {
             }
             Towards::Cached(teacher) => {
                 for row in rows.iter().filter(|row| row.labels() > 0) {
-                    let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
+                    let span = LabelledSpan::text(&row.tokens, &row.targets);
                     teacher.cache().row(&span, 0)?;
                 }
                 Ok(())

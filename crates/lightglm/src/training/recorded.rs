@@ -83,7 +83,7 @@ impl TrainingModel {
 
 impl Recorded {
     fn record(&mut self, row: TokenizedExample, said: Vec<TopRow>) -> Result<(), DistillError> {
-        let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
+        let span = LabelledSpan::text(&row.tokens, &row.targets);
         self.teacher.record(span, said)?;
         self.rows.rows.push(row);
         Ok(())

@@ -72,7 +72,7 @@ pub fn cache_teacher_with(
     asked.check_rows(rows)?;
     let labelled = rows.iter().filter(|row| row.labels() > 0);
     let spans: Vec<LabelledSpan<'_>> =
-        labelled.map(|row| LabelledSpan { tokens: &row.tokens, targets: &row.targets }).collect();
+        labelled.map(|row| LabelledSpan::text(&row.tokens, &row.targets)).collect();
     let &TeacherCacheOptions { temperature, bytes_per_row, seed } = options;
     let header = CacheHeader::new(teacher.config().vocab_size, asked.identity()?, &spans);
     let header = CacheHeader { temperature, bytes_per_row, seed, ..header };

@@ -253,7 +253,7 @@ impl Batch<'_> {
 
 pub(super) fn spans(rows: &Rows, logits: LogitRows) -> Vec<Span<'_>> {
     let rows = rows.iter().enumerate();
-    rows.map(|(i, (_, tokens))| Span { sequence: SequenceId(i), tokens, logits }).collect()
+    rows.map(|(i, (_, tokens))| Span::text(SequenceId(i), tokens, logits)).collect()
 }
 
 fn host<B: Backend>(x: &Tensor<B, 2>) -> Vec<f32> {

@@ -121,7 +121,7 @@ pub(crate) fn logits(model: &dyn CausalLm<Flex>, config: &GlmConfig, tokens: &[u
         KvDtype::F32,
         &FlexDevice,
     );
-    let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), tokens, LogitRows::All);
     let logits = model.forward(&[span], &mut cache).unwrap();
     logits.into_data().into_vec::<f32>().unwrap()
 }

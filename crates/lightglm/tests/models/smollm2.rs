@@ -67,7 +67,7 @@ fn follows_the_recorded_continuations() {
         );
         let mut next = item.prompt_tokens.clone();
         for (token, [(first, p), (_, q)]) in item.output_tokens.iter().zip(&item.top2) {
-            let span = Span { sequence: SequenceId(0), tokens: &next, logits: LogitRows::Last };
+            let span = Span::text(SequenceId(0), &next, LogitRows::Last);
             let logits = model.forward(&[span], &mut cache).unwrap();
             let logits = logits.into_data().to_vec::<f32>().unwrap();
             let best = (0..logits.len()).fold(0, |b, i| if logits[i] > logits[b] { i } else { b });

@@ -130,7 +130,7 @@ fn an_export_has_the_logits_that_transformers_gives_it() {
         KvDtype::F32,
         &FlexDevice,
     );
-    let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), &tokens, LogitRows::All);
     let logits = model.forward(&[span], &mut cache).unwrap().into_data().convert::<f32>();
     let logits = logits.as_slice::<f32>().unwrap();
     assert_eq!(logits.len(), expected.len());

@@ -63,7 +63,7 @@ fn text(tokens: usize) -> Vec<u32> {
 fn logits(model: &dyn CausalLm<Flex>, config: &GlmConfig) -> Vec<f32> {
     let tokens = text(40);
     let mut cache = cache(config)(1, tokens.len()).unwrap();
-    let span = Span { sequence: SequenceId(0), tokens: &tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), &tokens, LogitRows::All);
     model.forward(&[span], cache.as_mut()).unwrap().into_data().to_vec().unwrap()
 }
 

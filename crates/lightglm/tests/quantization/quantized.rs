@@ -27,7 +27,7 @@ fn cache(config: &GlmConfig, sequences: usize) -> ContiguousKvCache<Flex> {
 }
 
 fn logits(served: &Loaded<Flex>, config: &GlmConfig) -> Vec<f32> {
-    let span = Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), &TOKENS, LogitRows::All);
     let logits = served.model.forward(&[span], &mut cache(config, 1)).unwrap();
     logits.into_data().to_vec().unwrap()
 }
@@ -132,10 +132,10 @@ fn logits_do_not_depend_on_the_batch() {
             let mut spans: Vec<Span<'_>> = prompts
                 .iter()
                 .enumerate()
-                .map(|(i, tokens)| Span { sequence: SequenceId(i + 1), tokens, logits: rows })
+                .map(|(i, tokens)| Span::text(SequenceId(i + 1), tokens, rows))
                 .collect();
             let at = others / 2;
-            spans.insert(at, Span { sequence: SequenceId(0), tokens: &TOKENS, logits: rows });
+            spans.insert(at, Span::text(SequenceId(0), &TOKENS, rows));
             let before: usize = prompts[..at].iter().map(Vec::len).sum();
             let all = served.model.forward(&spans, &mut cache).unwrap().into_data();
             let all = all.to_vec::<f32>().unwrap();

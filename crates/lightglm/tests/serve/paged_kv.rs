@@ -88,7 +88,7 @@ fn bits(logits: Tensor<Flex, 2>) -> Vec<Vec<u32>> {
 }
 
 fn all(sequence: SequenceId, tokens: &[u32]) -> Span<'_> {
-    Span { sequence, tokens, logits: LogitRows::All }
+    Span::text(sequence, tokens, LogitRows::All)
 }
 
 /// A request, and the rows that it would get alone.

@@ -41,7 +41,7 @@ fn logits(config: &GlmConfig, model: &dyn CausalLm<Flex>) -> Vec<u32> {
     let ids = tokens(9, 5);
     let mut bits = Vec::new();
     for tokens in [&ids[..5], &ids[5..6], &ids[6..7], &ids[7..8], &ids[8..]] {
-        let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+        let span = Span::text(SequenceId(0), tokens, LogitRows::All);
         let logits = model.forward(&[span], &mut cache).unwrap().into_data();
         bits.extend(logits.iter::<f32>().map(f32::to_bits));
     }

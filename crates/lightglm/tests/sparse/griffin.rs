@@ -49,7 +49,7 @@ fn cache(config: &GlmConfig) -> ContiguousKvCache<Flex> {
 }
 
 fn span(tokens: &[u32]) -> Span<'_> {
-    Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last }
+    Span::text(SequenceId(0), tokens, LogitRows::Last)
 }
 
 fn row(logits: Tensor<Flex, 2>) -> Vec<f32> {

@@ -60,7 +60,7 @@ fn thresholds(folder: &Path, allocation: Allocation) -> (PathBuf, ActivationThre
 }
 
 fn span(tokens: &[u32]) -> Span<'_> {
-    Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last }
+    Span::text(SequenceId(0), tokens, LogitRows::Last)
 }
 
 fn best(logits: Tensor<Cpu, 2>) -> u32 {

@@ -45,8 +45,7 @@ fn logits(config: &GlmConfig, model: &dyn CausalLm<Flex>, sequences: usize) -> V
     let mut cache = cache(config, sequences);
     let mut bits = Vec::new();
     for tokens in [&TOKENS[..5], &TOKENS[5..6], &TOKENS[6..7], &TOKENS[7..8], &TOKENS[8..9]] {
-        let span =
-            |sequence| Span { sequence: SequenceId(sequence), tokens, logits: LogitRows::All };
+        let span = |sequence| Span::text(SequenceId(sequence), tokens, LogitRows::All);
         let spans: Vec<_> = (0..sequences).map(span).collect();
         let logits = model.forward(&spans, &mut cache).unwrap();
         let logits: Vec<f32> = logits.into_data().to_vec().unwrap();

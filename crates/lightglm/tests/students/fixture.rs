@@ -85,7 +85,7 @@ pub(crate) fn zero_columns(shape: &[usize], values: &mut [f32], columns: &[usize
 pub(crate) fn logits(folder: &Path, tokens: &[u32]) -> Vec<f32> {
     let f32 = LoadPrecision::Convert(WeightDtype::F32);
     let model = open(folder).load::<Cpu>(f32, &FlexDevice).unwrap();
-    let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), tokens, LogitRows::All);
     model.forward_uncached(&[span]).unwrap().into_data().to_vec().unwrap()
 }
 

@@ -20,7 +20,7 @@ fn stream(folder: &std::path::Path, tokens: &[u32]) -> Vec<Vec<Vec<f64>>> {
     let model = checkpoint.load::<Cpu>(LoadPrecision::Stored, &FlexDevice).unwrap();
     let shape = KvShape::of(checkpoint.config());
     let mut cache = ContiguousKvCache::new(shape, 1, tokens.len(), KvDtype::F32, &FlexDevice);
-    let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::Last };
+    let span = Span::text(SequenceId(0), tokens, LogitRows::Last);
     let mut seen = Vec::new();
     let mut hook = |site: Site, value: &Tensor<Cpu, 2>| {
         if matches!(site, Site::Embed | Site::Layer(_)) {

@@ -211,7 +211,7 @@ fn gradients_of_transformers() {
     let spans: Vec<_> = tokens
         .chunks(columns)
         .zip(targets.chunks(columns))
-        .map(|(tokens, targets)| LabelledSpan { tokens, targets })
+        .map(|(tokens, targets)| LabelledSpan::text(tokens, targets))
         .collect();
     let labels = (rows * (columns - 1)) as f64;
     let meta: serde_json::Value =

@@ -85,7 +85,7 @@ where
     B: LmBackend,
     L: lightglm_core::Linear<B>,
 {
-    let span = Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), &TOKENS, LogitRows::All);
     model.forward_uncached(&[span]).unwrap().into_data().to_vec().unwrap()
 }
 
@@ -102,7 +102,8 @@ fn gradients<M: TrainableLm<Train>>(
 ) -> (f64, BTreeMap<String, Vec<f32>>) {
     let targets: Vec<_> = sequences.iter().map(|tokens| targets(tokens)).collect();
     let spans = sequences.iter().zip(&targets);
-    let spans: Vec<_> = spans.map(|(tokens, targets)| LabelledSpan { tokens, targets }).collect();
+    let spans: Vec<_> =
+        spans.map(|(tokens, targets)| LabelledSpan::text(tokens, targets)).collect();
     let mut sums = GradientSums::new();
     let loss = model.differentiate(&spans, &CrossEntropy, activations, &mut sums).unwrap();
     let values = |x: Tensor<Flex, 1>| x.into_data().to_vec::<f32>().unwrap();
@@ -235,7 +236,7 @@ fn several_adapters() {
     let mut model = switched(model(), "b", false);
     let mut sums = GradientSums::new();
     let targets = targets(&TOKENS);
-    let span = [LabelledSpan { tokens: &TOKENS, targets: &targets }];
+    let span = [LabelledSpan::text(&TOKENS, &targets)];
     model.differentiate(&span, &CrossEntropy, Activations::Keep, &mut sums).unwrap();
     for parameter in trainable_parameters(&model) {
         let gradient = sums.take(parameter.id);

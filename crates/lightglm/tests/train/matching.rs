@@ -126,7 +126,7 @@ fn a_student_of_its_teachers_shape_has_nothing_to_learn_from_its_copy() {
         .unwrap();
     let of_seed = |seed| Matched::new(load(&config, seed), matching.clone(), 5, &FlexDevice);
     let targets = TOKENS.map(Some);
-    let span = LabelledSpan { tokens: &TOKENS, targets: &targets };
+    let span = LabelledSpan::text(&TOKENS, &targets);
     let copy: Matched<Train, DenseGlm<Train>> = of_seed(2);
     assert!(copy.projections.iter().all(Option::is_none));
     let loss = copy.evaluate(&[span], &objective).unwrap();
@@ -242,7 +242,7 @@ fn a_narrower_student_comes_closer_to_its_teacher() {
     let examples = corpus();
     let spans: Vec<_> = examples
         .iter()
-        .map(|example| LabelledSpan { tokens: &example.tokens, targets: &example.targets })
+        .map(|example| LabelledSpan::text(&example.tokens, &example.targets))
         .collect();
     let config = TrainConfig { epochs: 40, evaluate_every: None, ..config() };
     for (what, matching) in [
@@ -268,7 +268,7 @@ fn a_narrower_student_comes_closer_to_its_teacher() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let targets = TOKENS.map(Some);
-    let span = LabelledSpan { tokens: &TOKENS, targets: &targets };
+    let span = LabelledSpan::text(&TOKENS, &targets);
     let refused = |matching| {
         let student = matched(matching, 1);
         let mut sums = GradientSums::new();
@@ -317,6 +317,6 @@ fn without_labels_there_is_nothing_to_learn() {
     let (student, teacher) = (shape(&student_config()), shape(&teacher_config()));
     let matching = Matching::new(Arc::new(silent), student, teacher).with_hidden(hidden(1.0));
     let student = matched(matching.unwrap(), 1);
-    let span = LabelledSpan { tokens: &TOKENS, targets: &[None; 24] };
+    let span = LabelledSpan::text(&TOKENS, &[None; 24]);
     assert_eq!(student.evaluate(&[span], &CrossEntropy).unwrap(), 0.0);
 }

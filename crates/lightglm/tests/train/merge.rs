@@ -79,7 +79,7 @@ fn logits(model: &Path, adapter: Option<&Path>, tokens: &[u32]) -> Vec<f32> {
 fn logits_of(model: &dyn LanguageModel<Cpu>, config: &GlmConfig, tokens: &[u32]) -> Vec<f32> {
     let (shape, positions) = (KvShape::of(config), tokens.len());
     let mut cache = ContiguousKvCache::new(shape, 1, positions, KvDtype::F32, &FlexDevice);
-    let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), tokens, LogitRows::All);
     model.forward(&[span], &mut cache).unwrap().into_data().to_vec().unwrap()
 }
 

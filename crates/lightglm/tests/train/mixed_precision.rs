@@ -30,7 +30,7 @@ fn load(dtype: WeightDtype) -> DenseGlm<Train> {
 /// Loss, and the gradients' norm.
 fn measure<M: TrainableLm<Train>>(model: &M) -> [f64; 2] {
     let targets: Vec<_> = TOKENS.iter().map(|&token| Some(token)).collect();
-    let span = LabelledSpan { tokens: &TOKENS, targets: &targets };
+    let span = LabelledSpan::text(&TOKENS, &targets);
     let mut sums = GradientSums::new();
     let keep = Activations::Keep;
     let loss = model.differentiate(&[span], &CrossEntropy, keep, &mut sums).unwrap();

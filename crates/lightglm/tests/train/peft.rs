@@ -72,7 +72,7 @@ fn loaded(folder: &Path, config: &GlmConfig) -> Lora {
 }
 
 pub(super) fn logits(model: &Adapted<Flex>, tokens: &[u32]) -> Vec<f32> {
-    let span = Span { sequence: SequenceId(0), tokens, logits: LogitRows::All };
+    let span = Span::text(SequenceId(0), tokens, LogitRows::All);
     model.forward_uncached(&[span]).unwrap().into_data().to_vec().unwrap()
 }
 

@@ -67,7 +67,7 @@ fn converted(model: FakeGlm<Flex>) -> QuantizedGlm<Flex> {
 }
 
 fn span() -> Span<'static> {
-    Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::All }
+    Span::text(SequenceId(0), &TOKENS, LogitRows::All)
 }
 
 fn values<B: LmBackend>(logits: Tensor<B, 2>) -> Vec<f32> {

@@ -60,7 +60,7 @@ fn gradients<M: TrainableLm<Train>>(
     activations: Activations,
 ) -> Vec<(String, Vec<f32>)> {
     let targets: Vec<_> = (1..=TOKENS.len()).map(|i| TOKENS.get(i).copied()).collect();
-    let span = LabelledSpan { tokens: &TOKENS, targets: &targets };
+    let span = LabelledSpan::text(&TOKENS, &targets);
     let mut sums = GradientSums::new();
     model.differentiate(&[span], &CrossEntropy, activations, &mut sums).unwrap();
     let values = |x: Tensor<Flex, 1>| x.into_data().to_vec::<f32>().unwrap();
@@ -119,7 +119,7 @@ fn pair(policy: &str) -> (Adapted<QuantizedLinear<Train>>, Adapted<DenseLinear<T
 fn adapters_stand_beside_packed_projections() {
     for (policy, tolerance, _) in SCHEMES {
         let (packed, plain) = pair(policy);
-        let span = || Span { sequence: SequenceId(0), tokens: &TOKENS, logits: LogitRows::All };
+        let span = || Span::text(SequenceId(0), &TOKENS, LogitRows::All);
         let a = packed.forward_uncached(&[span()]).unwrap().into_data().to_vec().unwrap();
         let b = plain.forward_uncached(&[span()]).unwrap().into_data().to_vec().unwrap();
         let gap = apart(&a, &b);

@@ -161,7 +161,7 @@ fn states_of_twins(
     let (mut asked, mut told) = (Vec::new(), Vec::new());
     for _ in 0..ROWS {
         let (row, twins) = kind.with_twins(vocabulary, random);
-        let span = LabelledSpan { tokens: &row.tokens, targets: &row.targets };
+        let span = LabelledSpan::text(&row.tokens, &row.targets);
         let states = decoder.tapped(&[Tap::Hidden(FINDS)], &[span])?;
         let states = states.into_iter().next().context("no states")?;
         let states = states.into_data().convert::<f32>().into_vec::<f32>();

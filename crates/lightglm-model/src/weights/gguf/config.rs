@@ -195,6 +195,7 @@ impl<'a> Keys<'a> {
                 Some(divisors) => RopeScaling::Divisors(divisors),
                 None => self.rope_scaling(context)?,
             },
+            mrope_section: None,
         })
     }
 

@@ -78,7 +78,7 @@ impl ScoreFile {
         let teacher = format!("{:016x}", weights_hash(checkpoint.weights())?);
         let windows = windows(checkpoint, options);
         let span = |tokens: &'_ Vec<u32>| -> u64 {
-            text_hash(&[LabelledSpan { tokens: tokens.as_slice(), targets: &[] }])
+            text_hash(&[LabelledSpan::text(tokens.as_slice(), &[])])
         };
         // Windows of equal tokens that are cut elsewhere are another text.
         let hashes: Vec<u32> = windows.iter().map(span).flat_map(halves).collect();
