@@ -4,6 +4,7 @@
 //! `F` intermediate_size, `H` heads, `G` kv heads, `d` head_dim, `r` rotary dimensions,
 //! `P` blocks in a KV pool.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, backend::Backend};
@@ -137,6 +138,38 @@ pub trait LmBackend: Backend {
         spans: &[AttentionSpan<'_>],
     ) -> Tensor<Self, 2> {
         reference::attend(q, k, v, shape, spans)
+    }
+
+    /// Attention of each row to all rows of its own segment, to those behind it too (encoders of pictures and
+    /// speech), scores scaled by `1 / sqrt(d)`: `q: [T, H d]`, `k, v: [T, G d]` -> `[T, H d]`. The segments lie
+    /// one behind the other and cover all rows.
+    fn attend_segments(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 2>,
+        v: Tensor<Self, 2>,
+        shape: AttentionShape,
+        segments: &[Range<usize>],
+    ) -> Tensor<Self, 2> {
+        reference::attend_segments(q, k, v, shape, segments)
+    }
+
+    /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension: `x: [T, D]`, `weight, bias: [D]`.
+    ///
+    /// Source: Ba, Kiros and Hinton 2016, "Layer Normalization".
+    fn layer_norm(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 1>,
+        bias: Tensor<Self, 1>,
+        eps: f32,
+    ) -> Tensor<Self, 2> {
+        reference::layer_norm(x, weight, bias, eps)
+    }
+
+    /// `x Phi(x)`, `Phi` being the normal distribution: `x: [T, D]`.
+    ///
+    /// Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
+    fn gelu(x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        reference::gelu(x)
     }
 
     /// `-log softmax(logits)[target]` of each row: `logits: [R, V]`, `targets: [R]` -> `[R]`.

@@ -3,6 +3,7 @@
 //! Tensors are opened as slices; weights and KV pools are read where they lie (the mapped file, the
 //! pool), and a pool or a rotated activation that nobody else holds is edited in place.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Bytes, DType, Int, Tensor, TensorData, TensorPrimitive};
@@ -168,6 +169,37 @@ impl LmBackend for Flex {
         let blocks = tables.iter().map(Vec::len).sum();
         let layer = FloatKvLayer::zeros([blocks, g, d], DType::F32, &FlexDevice);
         Self::attend_cached(q, k, v, &mut KvLayer::Float(layer), shape, &spans)
+    }
+
+    fn attend_segments(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 2>,
+        v: Tensor<Self, 2>,
+        shape: AttentionShape,
+        segments: &[Range<usize>],
+    ) -> Tensor<Self, 2> {
+        let out_shape = q.dims();
+        let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
+        let out = cpu::attend_segments([floats(&q), floats(&k), floats(&v)], segments, shape);
+        from_vec(out, out_shape)
+    }
+
+    fn layer_norm(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 1>,
+        bias: Tensor<Self, 1>,
+        eps: f32,
+    ) -> Tensor<Self, 2> {
+        let (mut x, weight, bias) =
+            (contiguous(x).to_contiguous(), contiguous(weight), contiguous(bias));
+        cpu::layer_norm(x.storage_mut::<f32>(), None, floats(&weight), floats(&bias), eps);
+        tensor_of(x)
+    }
+
+    fn gelu(x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let mut x = contiguous(x).to_contiguous();
+        cpu::activate(x.storage_mut::<f32>(), cpu::Activation::Gelu);
+        tensor_of(x)
     }
 
     fn cross_entropy(logits: Tensor<Self, 2>, targets: &[u32]) -> Tensor<Self, 1> {

@@ -3,6 +3,7 @@
 //! They are the specification: every fast implementation is tested against them, and a backend
 //! without one runs them as they are. Shape letters as in [`crate::LmBackend`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation, backend::Backend};
@@ -130,6 +131,47 @@ pub fn attend<B: Backend>(
         })
         .collect();
     Tensor::cat(outputs, 0)
+}
+
+/// See [`crate::LmBackend::attend_segments`].
+pub fn attend_segments<B: Backend>(
+    q: Tensor<B, 2>,
+    k: Tensor<B, 2>,
+    v: Tensor<B, 2>,
+    shape: AttentionShape,
+    segments: &[Range<usize>],
+) -> Tensor<B, 2> {
+    let AttentionShape { heads, kv_heads: g, head_dim: d } = shape;
+    let group = heads / g;
+    let of = |segment: &Range<usize>| {
+        let t = segment.len();
+        let rows = |x: &Tensor<B, 2>| x.clone().narrow(0, segment.start, t);
+        let queries = rows(&q).reshape([t, g, group, d]).permute([1, 2, 0, 3]);
+        let keys = rows(&k).reshape([t, g, d]).permute([1, 2, 0]);
+        let values = rows(&v).reshape([t, g, d]).permute([1, 0, 2]);
+        let scores = queries.reshape([g, group * t, d]).matmul(keys) / (d as f64).sqrt();
+        let out = activation::softmax(scores, 2).matmul(values).reshape([g, group, t, d]);
+        out.permute([2, 0, 1, 3]).reshape([t, heads * d])
+    };
+    Tensor::cat(segments.iter().map(of).collect(), 0)
+}
+
+/// See [`crate::LmBackend::layer_norm`].
+pub fn layer_norm<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 1>,
+    bias: Tensor<B, 1>,
+    eps: f32,
+) -> Tensor<B, 2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(1);
+    let normed = centred / (variance + eps).sqrt();
+    normed * as_f32(weight).unsqueeze() + as_f32(bias).unsqueeze()
+}
+
+/// See [`crate::LmBackend::gelu`].
+pub fn gelu<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    activation::gelu(x)
 }
 
 /// See [`crate::LmBackend::cross_entropy`].

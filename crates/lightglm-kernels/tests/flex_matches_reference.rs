@@ -224,3 +224,33 @@ fn uncached_attention_is_causal_within_a_span() {
     let expected = reference::attend(q.clone(), k.clone(), v.clone(), shape, &spans);
     assert_close(Flex::attend(q, k, v, shape, &spans), expected, "uncached");
 }
+
+#[test]
+fn segments_attend_to_all_of_themselves() {
+    for (heads, kv_heads, head_dim) in [(4, 4, 16), (6, 2, 8), (1, 1, 33)] {
+        let shape = AttentionShape { heads, kv_heads, head_dim };
+        // One is longer than the rows whose scores exist at a time.
+        let (segments, t) = ([0..1, 1..20, 20..303], 303);
+        let q = random([t, heads * head_dim]);
+        let [k, v] = [(); 2].map(|()| random([t, kv_heads * head_dim]));
+        let expected =
+            reference::attend_segments(q.clone(), k.clone(), v.clone(), shape, &segments);
+        let actual = Flex::attend_segments(q.clone(), k.clone(), v.clone(), shape, &segments);
+        assert_close(actual.clone(), expected, "segments");
+        // A segment's rows do not depend on the others.
+        let own = |x: &Tensor<Flex, 2>| x.clone().narrow(0, 1, 19);
+        let alone = Flex::attend_segments(own(&q), own(&k), own(&v), shape, &[0..19]);
+        assert_eq!(values(alone), values(own(&actual)));
+    }
+}
+
+#[test]
+fn layer_norms_and_gelu() {
+    for shape in [[1, 1], [3, 37], [200, 96]] {
+        let x = random(shape) * 3.0 + 1.0;
+        let (weight, bias) = (random([shape[1]]), random([shape[1]]));
+        let expected = reference::layer_norm(x.clone(), weight.clone(), bias.clone(), 1e-5);
+        assert_close(Flex::layer_norm(x.clone(), weight, bias, 1e-5), expected, "layer norm");
+        assert_close(Flex::gelu(x.clone()), reference::gelu(x), "gelu");
+    }
+}

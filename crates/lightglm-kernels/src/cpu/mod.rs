@@ -21,6 +21,7 @@ mod avx512;
 mod backward;
 mod convert;
 mod element;
+mod encoder;
 mod exp;
 mod isa;
 mod kv;
@@ -35,6 +36,7 @@ pub mod roofs;
 mod rotary;
 mod scalar;
 mod scratch;
+mod segments;
 mod simd;
 mod swiglu;
 pub mod team;
@@ -49,6 +51,7 @@ pub use backward::{
     row_losses, row_losses_backward, sum_of_squares, swiglu_backward,
 };
 pub use convert::{convert_from_f32, convert_to_f32, gather_rows};
+pub use encoder::{Activation, activate, lane_sum, layer_norm};
 pub use isa::Isa;
 pub use kv::{AttentionSpan, KvSlice, KvSliceMut, append_kv};
 pub use kv_int8::{Int8Pool, Int8PoolMut, append_kv_int8, rotate_head};
@@ -62,5 +65,6 @@ pub use packed::{
 };
 pub use product::{MatrixRef, product, product_to_vec};
 pub use rotary::rotary;
+pub use segments::attend_segments;
 pub use swiglu::swiglu;
 pub use weights::Weights;

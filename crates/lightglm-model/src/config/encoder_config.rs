@@ -17,16 +17,7 @@ const MAX_LAYERS: usize = 1 << 12;
 /// The values of `model_type`, and those of them that count positions as RoBERTa does.
 const MODEL_TYPES: &str = "bert, roberta, xlm-roberta, camembert";
 
-/// The function between the two projections of a feed-forward part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EncoderActivation {
-    /// `x * Phi(x)`, exactly.
-    Gelu,
-    /// The same by `tanh`: `gelu_new`, `gelu_pytorch_tanh`.
-    GeluTanh,
-    /// `max(x, 0)`.
-    Relu,
-}
+pub use lightglm_kernels::cpu::Activation as EncoderActivation;
 
 /// How positions are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use lightglm_core::{WeightError, WeightSource};
+use lightglm_kernels::cpu;
 use lightglm_text::EncoderInput;
 
-use super::arithmetic::{activate, add_and_norm};
-use super::attention::attend;
+use super::arithmetic::add_and_norm;
 use super::error::EncoderError;
 use super::hidden_states::HiddenStates;
 use super::parameters::{Affine, Matrix, Norm, Parameters};
@@ -95,15 +95,16 @@ impl Encoder {
             self.embed(input, &mut rows[range.start * d..range.end * d]);
         }
         add_and_norm(&mut rows, None, &self.norm);
+        let heads = self.config.num_attention_heads;
+        let shape = cpu::AttentionShape { heads, kv_heads: heads, head_dim: d / heads };
         for layer in &self.layers {
             let (q, k, v) = (&layer.query, &layer.key, &layer.value);
             let [q, k, v] = [q, k, v].map(|projection| projection.project(&rows));
-            let heads = self.config.num_attention_heads;
-            let attended = attend([&q, &k, &v], &ranges, heads, d);
+            let attended = cpu::attend_segments([&q, &k, &v], &ranges, shape);
             let mut x = layer.output.project(&attended);
             add_and_norm(&mut x, Some(&rows), &layer.attention_norm);
             let mut inner = layer.up.project(&x);
-            activate(&mut inner, self.config.hidden_act);
+            cpu::activate(&mut inner, self.config.hidden_act);
             layer.down.project_to(&inner, &mut rows);
             add_and_norm(&mut rows, Some(&x), &layer.norm);
         }

@@ -19,7 +19,6 @@
 //! ```
 
 mod arithmetic;
-mod attention;
 mod cross_encoder;
 mod error;
 mod hidden_states;
