@@ -49,7 +49,8 @@ pub use kv_shape::KvShape;
 pub use lm::{CausalLm, LmError, LogitRows, Span};
 pub use master_weight::MasterWeight;
 pub use media::{
-    MediaFault, MediaLayout, MediaPart, MediaRows, MediaRun, MediaRuns, MediaRunsError, Positions,
+    MediaEncoder, MediaEncoderError, MediaFault, MediaInput, MediaKind, MediaLayout, MediaPart,
+    MediaRows, MediaRun, MediaRuns, MediaRunsError, Positions,
 };
 pub use parameters::{TrainableParameter, trainable_parameters, with_values};
 pub use part_source::{LoadPart, PartSource};

@@ -6,7 +6,7 @@
 //!
 //! Shapes: `D` hidden_size.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::kv_cache::SequenceId;
@@ -81,6 +81,107 @@ pub enum MediaFault {
         /// Tokens of the span.
         tokens: usize,
     },
+}
+
+/// A content that an encoder turns into rows.
+#[derive(Clone, Copy, Debug)]
+pub enum MediaInput<'a> {
+    /// Rows of pixels from the top, each red, green, blue: `[height, width, 3]`.
+    Picture {
+        /// Rows.
+        height: usize,
+        /// Pixels of a row.
+        width: usize,
+        /// The pixels.
+        rgb: &'a [u8],
+    },
+    /// A recording of one channel.
+    Sound {
+        /// Samples, mostly between -1 and 1.
+        samples: &'a [f32],
+        /// Samples a second.
+        rate: u32,
+    },
+}
+
+/// Which contents an encoder takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// Pictures.
+    Picture,
+    /// Recordings.
+    Sound,
+}
+
+impl MediaKind {
+    /// As messages call it: `picture`, `recording`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Picture => "picture",
+            Self::Sound => "recording",
+        }
+    }
+}
+
+impl MediaInput<'_> {
+    /// What it is.
+    pub const fn kind(&self) -> MediaKind {
+        match self {
+            Self::Picture { .. } => MediaKind::Picture,
+            Self::Sound { .. } => MediaKind::Sound,
+        }
+    }
+}
+
+/// Why a content was not encoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MediaEncoderError {
+    /// The model takes others.
+    #[error("the model takes no {}", kind.name())]
+    Kind {
+        /// What it was given.
+        kind: MediaKind,
+    },
+    /// The content is none, or is beyond what the encoder takes.
+    #[error("{reason}")]
+    Content {
+        /// Which of the reasons that do not change with their wording, for programs.
+        code: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Whoever waits gave it up between two blocks.
+    #[error("encoding was interrupted")]
+    Interrupted,
+}
+
+/// Turns contents into rows of a decoder's residual stream: a tower for pictures, an encoder of speech.
+///
+/// The same content gives the same rows, bit for bit, whatever is encoded beside it.
+pub trait MediaEncoder: Send + Sync {
+    /// What it takes.
+    fn kind(&self) -> MediaKind;
+
+    /// How many rows a content becomes, without computing them.
+    ///
+    /// # Errors
+    /// [`MediaEncoderError`].
+    fn layout(&self, input: &MediaInput<'_>) -> Result<MediaLayout, MediaEncoderError>;
+
+    /// The rows, `[layout.rows, D]`. `between` is called between blocks: it may wait, to let others run, and it may
+    /// break off.
+    ///
+    /// # Errors
+    /// [`MediaEncoderError`].
+    fn encode(
+        &self,
+        input: &MediaInput<'_>,
+        between: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Vec<f32>, MediaEncoderError>;
+
+    /// The token of the vocabulary in whose place a prompt's contents stand.
+    fn placeholder(&self) -> u32;
 }
 
 /// How many rows a content becomes, and how they lie.

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use lightglm_core::{ProjectionLayout, WeightDtype, WeightError, WeightSource};
 use lightglm_kernels::LmBackend;
 
-use crate::config::{ConfigError, GenerationConfig, GlmConfig, WeightLayout};
+use crate::config::{
+    ConfigError, GenerationConfig, GlmConfig, MediaConfig, PreprocessorConfig, WeightLayout,
+};
 use crate::decoder::{DenseGlm, LoadPrecision};
 use crate::weights::{
-    ChatGlmCheckpoint, GgufCheckpoint, LlamaCheckpoint, SafetensorsCheckpoint, first_part,
+    ChatGlmCheckpoint, GgufCheckpoint, LlamaCheckpoint, RearrangedWeights, SafetensorsCheckpoint,
+    first_part,
 };
 use lightglm_text::{
     ChatTemplate, GgufVocabulary, ModelText, TextError, Tokenizer, TokenizerFamily,
@@ -26,11 +29,15 @@ pub struct Checkpoint {
     /// Of `weights`.
     layout: ProjectionLayout,
     adapter_layout: ProjectionLayout,
+    media: Option<MediaConfig>,
 }
 
 #[derive(Debug)]
 enum Weights {
     Safetensors(SafetensorsCheckpoint),
+    /// The decoder inside of a model with an encoder.
+    Inner(RearrangedWeights<SafetensorsCheckpoint>),
+    InnerLlama(LlamaCheckpoint<RearrangedWeights<SafetensorsCheckpoint>>),
     Llama(LlamaCheckpoint),
     ChatGlm(ChatGlmCheckpoint),
     Gguf(GgufCheckpoint),
@@ -63,6 +70,12 @@ pub enum CheckpointError {
         /// The `.gguf` files, of a model in several files the first.
         files: Vec<String>,
     },
+    /// The model has no encoder of the kind that is asked for.
+    #[error("{}: the model has no encoder of this kind: it reads text, or another medium", path.display())]
+    NoEncoder {
+        /// The folder or file.
+        path: PathBuf,
+    },
     /// config.json or generation_config.json is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -84,6 +97,7 @@ impl Checkpoint {
         let found = gguf_in(path)?;
         let path = found.as_deref().unwrap_or(path);
         let mut layout = ProjectionLayout::Glm;
+        let mut media = None;
         let (config, weights, adapter_layout) = if path.is_dir() {
             let (config, layouts) = GlmConfig::with_layouts(path.join("config.json"))?;
             let file = SafetensorsCheckpoint::open(path)?;
@@ -99,7 +113,13 @@ impl Checkpoint {
                     Weights::Safetensors(file)
                 }
                 WeightLayout::Glm => Weights::Safetensors(file),
+                WeightLayout::GlmInMedia => Weights::Inner(inner(file, path, &config)),
+                WeightLayout::LlamaInMedia => {
+                    let inner = inner(file, path, &config);
+                    Weights::InnerLlama(LlamaCheckpoint::new(inner, path, &config)?)
+                }
             };
+            media = MediaConfig::from_file(path.join("config.json"))?;
             (config, weights, layouts.adapters)
         } else if is_gguf(path) {
             let gguf = GgufCheckpoint::open(path)?;
@@ -108,7 +128,7 @@ impl Checkpoint {
         } else {
             return Err(CheckpointError::NotAModel { path: path.to_path_buf() });
         };
-        Ok(Self { path: path.to_path_buf(), config, weights, layout, adapter_layout })
+        Ok(Self { path: path.to_path_buf(), config, weights, layout, adapter_layout, media })
     }
 
     /// Where it was opened.
@@ -121,10 +141,34 @@ impl Checkpoint {
         &self.config
     }
 
+    /// The encoder in front of the decoder; `None` for a model of text.
+    pub fn media_config(&self) -> Option<&MediaConfig> {
+        self.media.as_ref()
+    }
+
+    /// The weights of the encoder, under the file's names; `None` for a model of text.
+    pub fn media_weights(&self) -> Option<&SafetensorsCheckpoint> {
+        match &self.weights {
+            Weights::Inner(weights) => Some(weights.source()),
+            Weights::InnerLlama(weights) => Some(weights.file().source()),
+            _ => None,
+        }
+    }
+
+    /// How pictures and recordings are made ready for the encoder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the file is there and wrong.
+    pub fn preprocessor_config(&self) -> Result<PreprocessorConfig, CheckpointError> {
+        Ok(PreprocessorConfig::from_dir(&self.path)?)
+    }
+
     /// The weights by name.
     pub fn weights(&self) -> &dyn WeightSource {
         match &self.weights {
             Weights::Safetensors(weights) => weights,
+            Weights::Inner(weights) => weights,
+            Weights::InnerLlama(weights) => weights,
             Weights::Llama(weights) => weights,
             Weights::ChatGlm(weights) => weights,
             Weights::Gguf(weights) => weights,
@@ -141,6 +185,8 @@ impl Checkpoint {
     pub fn folder_layout(&self) -> Option<WeightLayout> {
         match (&self.weights, self.layout) {
             (Weights::Gguf(_), _) => None,
+            (Weights::Inner(_), _) => Some(WeightLayout::GlmInMedia),
+            (Weights::InnerLlama(_), _) => Some(WeightLayout::LlamaInMedia),
             (Weights::ChatGlm(_), _) => Some(WeightLayout::ChatGlm),
             (Weights::Llama(_), _) | (_, ProjectionLayout::Llama { .. }) => {
                 Some(WeightLayout::Llama)
@@ -263,13 +309,15 @@ impl Checkpoint {
     /// [`CheckpointError::Weights`] for a file that cannot be read, [`CheckpointError::Text`] for a
     /// vocabulary that is none.
     pub fn text_files(&self) -> Result<Vec<(String, Vec<u8>)>, CheckpointError> {
-        const NAMES: [&str; 9] = [
+        const NAMES: [&str; 11] = [
             "tokenizer.json",
             "tokenizer_config.json",
             "special_tokens_map.json",
             "added_tokens.json",
             "chat_template.jinja",
             "generation_config.json",
+            "preprocessor_config.json",
+            "processor_config.json",
             "README.md",
             "LICENSE",
             "LICENSE.txt",
@@ -318,6 +366,8 @@ impl Checkpoint {
         };
         match &self.weights {
             Weights::Safetensors(weights) => count_all(weights)?,
+            Weights::Inner(weights) => count_all(weights.source())?,
+            Weights::InnerLlama(weights) => count_all(weights.file().source())?,
             Weights::Llama(weights) => count_all(weights.file())?,
             Weights::ChatGlm(weights) => count_all(weights.file())?,
             Weights::Gguf(gguf) => {
@@ -349,6 +399,27 @@ impl Checkpoint {
     ) -> Result<DenseGlm<B>, CheckpointError> {
         Ok(DenseGlm::load(&self.config, self.weights(), &self.path, precision, device)?)
     }
+}
+
+/// The decoder's tensors of a model with an encoder, under the names they have alone. Layers behind the last one
+/// (GLM-OCR's of multi-token prediction) are none of them.
+fn inner(
+    file: SafetensorsCheckpoint,
+    path: &Path,
+    config: &GlmConfig,
+) -> RearrangedWeights<SafetensorsCheckpoint> {
+    let prefixes = ["model.language_model.", "language_model.model."];
+    let is_behind = |name: &str| {
+        let layer = name.strip_prefix("layers.").and_then(|name| name.split('.').next());
+        layer.and_then(|layer| layer.parse::<usize>().ok()) >= Some(config.num_hidden_layers)
+    };
+    RearrangedWeights::renamed(file, path, |name| {
+        if let Some(name) = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+            return (!is_behind(name)).then(|| format!("model.{name}"));
+        }
+        let head = name.strip_prefix("language_model.").unwrap_or(name);
+        (head == "lm_head.weight").then(|| head.to_owned())
+    })
 }
 
 /// The files that the vocabulary of a GGUF file stands for.

@@ -31,6 +31,9 @@ impl LogMel {
     /// Samples a second that it takes.
     pub const RATE: u32 = RATE as u32;
 
+    /// Samples from a frame to the next one.
+    pub const HOP: usize = HOP;
+
     /// Of so many bands.
     pub fn new(mels: usize) -> Self {
         let hann = |i: usize| 0.5 - 0.5 * (2.0 * PI * i as f64 / WINDOW as f64).cos();

@@ -49,6 +49,15 @@ impl Pcm {
         self.samples.len() as f64 / f64::from(self.rate)
     }
 
+    /// Samples that so many become at another rate, without computing them; 0 where a rate is.
+    pub fn resampled_len(samples: usize, from: u32, to: u32) -> usize {
+        if from == 0 {
+            0
+        } else {
+            (samples as u64 * u64::from(to)).div_ceil(u64::from(from)) as usize
+        }
+    }
+
     /// The recording at another rate, of as many seconds.
     ///
     /// # Errors

@@ -18,20 +18,20 @@ pub(super) fn read_json(file: &Path) -> Result<Value, ConfigError> {
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     file: &'a Path,
-    /// Path of the object in the file, empty for the outermost.
-    prefix: &'a str,
+    /// Keys from the outermost object to this one, at most two; empty ones are passed over.
+    prefix: [&'a str; 2],
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
     /// The outermost object of `value`.
     pub(super) fn root(file: &'a Path, value: &'a Value) -> Result<Self, ConfigError> {
-        Self::of(file, "", "(the file)", value)
+        Self::of(file, ["", ""], "(the file)", value)
     }
 
     fn of(
         file: &'a Path,
-        prefix: &'a str,
+        prefix: [&'a str; 2],
         key: &str,
         value: &'a Value,
     ) -> Result<Self, ConfigError> {
@@ -50,7 +50,10 @@ impl<'a> Fields<'a> {
     pub(super) fn object(&self, key: &'a str) -> Result<Option<Fields<'a>>, ConfigError> {
         match self.value(key) {
             None => Ok(None),
-            Some(value) => Self::of(self.file, key, key, value).map(Some),
+            Some(value) => {
+                let prefix = [self.prefix[1], key];
+                Self::of(self.file, prefix, &self.path(key), value).map(Some)
+            }
         }
     }
 
@@ -66,7 +69,8 @@ impl<'a> Fields<'a> {
 
     /// `key` as errors spell it.
     pub(super) fn path(&self, key: &str) -> String {
-        if self.prefix.is_empty() { key.into() } else { format!("{}.{key}", self.prefix) }
+        let keys = self.prefix.into_iter().filter(|prefix| !prefix.is_empty());
+        keys.chain([key]).collect::<Vec<_>>().join(".")
     }
 
     /// The value under `key`; `None` where it is absent or null.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::chatglm;
 use super::fields::Fields;
 use super::llama_family::LlamaFamily;
+use super::media_config::MediaFamily;
 use super::{ConfigError, RopeParameters};
 
 /// What a configuration without a file is called in errors.
@@ -74,6 +75,11 @@ pub enum WeightLayout {
     Llama,
     /// As ChatGLM's own code does: [`ChatGlmCheckpoint`](crate::weights::ChatGlmCheckpoint).
     ChatGlm,
+    /// As transformers writes the decoder inside of a `glm4v`, `glm46v` or `glm_ocr`: those of a `glm4`, under
+    /// `model.language_model`.
+    GlmInMedia,
+    /// As it writes the decoder inside of a `glmasr`: a `llama`, under `language_model`.
+    LlamaInMedia,
 }
 
 /// The key of `config.json` that says in a converted model whose layout its adapters have: `llama`.
@@ -159,6 +165,11 @@ impl GlmConfig {
         let value =
             python_json(bytes).map_err(|source| ConfigError::Json { file: file.into(), source })?;
         let root = Fields::root(file, &value)?;
+        if let Some(family) = MediaFamily::of(root)? {
+            let (config, layouts) = family.parse_text(root)?;
+            config.check_in(file)?;
+            return Ok((config, layouts));
+        }
         let family = parse_model_type(root)?;
         check_hidden_act(root)?;
         let is_imported = is_quantized_elsewhere(root)?;
@@ -365,7 +376,7 @@ fn parse_model_type(root: Fields<'_>) -> Result<Family, ConfigError> {
             file: root.file().into(),
             key: root.path("model_type"),
             value: other.into(),
-            supported: "glm4, glm, chatglm, llama, mistral, qwen2, qwen3",
+            supported: "glm4, glm, chatglm, llama, mistral, qwen2, qwen3, glm4v, glm46v, glm_ocr, glmasr",
         }),
         None => {
             Err(ConfigError::Missing { file: root.file().into(), key: root.path("model_type") })
@@ -382,7 +393,7 @@ fn is_quantized_elsewhere(root: Fields<'_>) -> Result<bool, ConfigError> {
     })
 }
 
-fn check_hidden_act(root: Fields<'_>) -> Result<(), ConfigError> {
+pub(super) fn check_hidden_act(root: Fields<'_>) -> Result<(), ConfigError> {
     match root.string("hidden_act")?.unwrap_or("silu") {
         "silu" => Ok(()),
         other => Err(ConfigError::Unsupported {

@@ -16,6 +16,8 @@ mod fields;
 mod generation_config;
 mod glm_config;
 mod llama_family;
+mod media_config;
+mod preprocessor_config;
 mod presets;
 mod rope;
 mod sentence_config;
@@ -25,5 +27,7 @@ pub use encoder_config::{EncoderActivation, EncoderConfig, Positions, ScoreActiv
 pub use error::ConfigError;
 pub use generation_config::GenerationConfig;
 pub use glm_config::{ADAPTERS_KEY, GlmConfig, Layouts, ModelType, WeightLayout};
+pub use media_config::{AudioConfig, MediaConfig, VisionConfig};
+pub use preprocessor_config::PreprocessorConfig;
 pub use rope::{RopeParameters, RopeScaling};
 pub use sentence_config::{DenseActivation, Pooling, SentenceConfig, SentenceStep};

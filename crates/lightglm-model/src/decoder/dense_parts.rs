@@ -51,11 +51,24 @@ impl<'a> DenseParts<'a> {
         file: &Path,
         precision: LoadPrecision,
     ) -> Result<Self, WeightError> {
-        if source.metadata(QUANTIZATION_KEY).is_some() {
-            return Err(WeightError::Quantized { file: file.to_path_buf() });
-        }
+        let parts = Self::unchecked(source, file, precision)?;
         check_tensors(source, config, file)?;
-        Ok(Self { source, file: file.to_path_buf(), precision })
+        Ok(parts)
+    }
+
+    /// Those of a `source` that no [`GlmConfig`] describes (an encoder's).
+    ///
+    /// # Errors
+    /// [`WeightError::Quantized`].
+    pub fn unchecked(
+        source: &'a dyn WeightSource,
+        file: &Path,
+        precision: LoadPrecision,
+    ) -> Result<Self, WeightError> {
+        match source.metadata(QUANTIZATION_KEY) {
+            Some(_) => Err(WeightError::Quantized { file: file.to_path_buf() }),
+            None => Ok(Self { source, file: file.to_path_buf(), precision }),
+        }
     }
 
     fn matrix<B: LmBackend>(

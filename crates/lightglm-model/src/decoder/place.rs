@@ -3,11 +3,28 @@
 //! On the CPU backend a tensor in its stored precision stays a view of the mapped file; anything else
 //! is converted one tensor at a time.
 
+use std::path::Path;
+
+use burn::module::Param;
 use burn::tensor::{AllocationProperty, Bytes, DType, Tensor, TensorData, backend::Backend};
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::{bf16, f16};
-use lightglm_core::{TensorView, WeightDtype};
+use lightglm_core::{TensorView, WeightDtype, WeightError, WeightSource, checked_tensor};
 use lightglm_kernels::page_out;
+
+/// The tensor `name` of a source in f32, so that no kernel converts it per call: what is small and no matrix.
+///
+/// # Errors
+/// As [`checked_tensor`].
+pub fn vector<B: Backend, const D: usize>(
+    (source, file): (&dyn WeightSource, &Path),
+    name: &str,
+    shape: [usize; D],
+    device: &B::Device,
+) -> Result<Param<Tensor<B, D>>, WeightError> {
+    let view = checked_tensor(source, file, name, &shape)?;
+    Ok(Param::from_tensor(place(view, WeightDtype::F32, device)))
+}
 
 /// `view` in the precision `target`, or in f32 where the device has no arithmetic for that.
 pub(super) fn place<B: Backend, const D: usize>(

@@ -19,6 +19,13 @@ pub struct SwiGlu<B: Backend, L: Module<B>> {
     pub(super) backend: core::marker::PhantomData<B>,
 }
 
+impl<B: Backend, L: Module<B>> SwiGlu<B, L> {
+    /// Of its projections.
+    pub fn new(gate_up_proj: L, down_proj: L) -> Self {
+        Self { gate_up_proj, down_proj, backend: core::marker::PhantomData }
+    }
+}
+
 impl<B: LmBackend, L: Linear<B>> FeedForward<B> for SwiGlu<B, L> {
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         self.down_proj.forward(B::swiglu(self.gate_up_proj.forward(x)))

@@ -8,6 +8,7 @@ mod check_tensors;
 mod gguf;
 mod llama;
 mod random_checkpoint;
+mod rearranged;
 mod safetensors;
 mod seeded;
 
@@ -20,6 +21,7 @@ pub use gguf::{
 };
 pub use llama::LlamaCheckpoint;
 pub use random_checkpoint::write_random_checkpoint;
+pub use rearranged::{HeadOrder, RearrangedWeights, Recipe};
 pub use safetensors::{
     SafetensorsCheckpoint, SafetensorsHeader, SafetensorsTensor, SafetensorsWriter, StoredDtype,
     TensorSpec, parse_safetensors_header, save_safetensors,
