@@ -1,5 +1,7 @@
 //! `GenerationError`: why a generation broke off.
 
+use lightglm_core::MediaRunsError;
+
 use crate::forward::ForwardError;
 use crate::sample_error::SampleError;
 use crate::sampling_params::SamplingError;
@@ -14,6 +16,9 @@ pub enum GenerationError {
     /// The prompt has no tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// The media of a prompt are not where its tokens say.
+    #[error(transparent)]
+    Media(#[from] MediaRunsError),
     /// A forward pass brought no logits.
     #[error(transparent)]
     Forward(#[from] ForwardError),

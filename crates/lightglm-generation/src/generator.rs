@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{CausalLm, KvCache, SequenceId, Span};
+use lightglm_core::{CausalLm, KvCache, SequenceId};
 use lightglm_text::Detokenize;
 
 use crate::forward::forward;
@@ -72,7 +72,8 @@ impl<'a, B: Backend, D: Detokenize> Generator<'a, B, D> {
             let budget = self.prefill_chunk.get();
             let in_prompt = !self.run.is_decoding();
             let (tokens, logits) = self.run.next(budget);
-            let span = Span::text(self.sequence, tokens, logits);
+            let media = self.run.media_of_next(tokens.len());
+            let span = media.span(self.sequence, tokens, logits);
             let mut row = match forward(self.model, self.cache, &[span]) {
                 Err(error) if self.run.is_out_of_room(&error) => {
                     return Ok(self.run.end(FinishReason::Length));

@@ -70,6 +70,7 @@ pub mod log_softmax;
 mod logits_processor;
 mod logprobs;
 mod loop_watch;
+pub mod media;
 mod penalties;
 mod prefill_progress;
 mod reasoning_stream;

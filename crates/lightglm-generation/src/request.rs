@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use lightglm_core::MediaRuns;
+
 use crate::cancel::CancelToken;
 use crate::logits_processor::LogitsProcessor;
 use crate::sampling_params::SamplingParams;
@@ -17,6 +19,8 @@ pub const DEFAULT_PREFILL_CHUNK: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 pub struct GenerationRequest<D> {
     /// The tokens to be answered, at least one.
     pub prompt: Vec<u32>,
+    /// Pictures and recordings among the tokens of history and prompt, counted from the history's first.
+    pub media: MediaRuns,
     /// Tokens in front of the prompt (earlier turns), which penalties count. The sequence that a
     /// [`Generator`](crate::Generator) appends to holds them already; a batch runs them first.
     pub history: Vec<u32>,
@@ -41,7 +45,14 @@ impl<D> GenerationRequest<D> {
         detokenizer: D,
     ) -> Self {
         let (history, processors, cancel) = (Vec::new(), Vec::new(), CancelToken::new());
-        Self { prompt, history, params, eos_token_ids, detokenizer, processors, cancel }
+        let media = MediaRuns::default();
+        Self { prompt, media, history, params, eos_token_ids, detokenizer, processors, cancel }
+    }
+
+    /// With pictures and recordings in places of history and prompt.
+    pub fn with_media(mut self, media: MediaRuns) -> Self {
+        self.media = media;
+        self
     }
 
     /// Puts `history` in front of the prompt.

@@ -1,6 +1,6 @@
 //! `SequenceRun`: one request on its way through the model.
 
-use lightglm_core::{KvCacheError, LmError, LogitRows};
+use lightglm_core::{KvCacheError, LmError, LogitRows, MediaPart, MediaRuns};
 use lightglm_text::Detokenize;
 
 use crate::cancel::CancelToken;
@@ -19,6 +19,7 @@ pub(crate) struct SequenceRun<D> {
     /// Tokens of the context that the sequence holds.
     held: usize,
     cancel: CancelToken,
+    media: MediaRuns,
     reply: Continuation<D>,
 }
 
@@ -28,18 +29,21 @@ impl<D: Detokenize> SequenceRun<D> {
         request: GenerationRequest<D>,
         vocab_size: usize,
     ) -> Result<Self, GenerationError> {
-        let GenerationRequest { prompt, history, params, processors, .. } = request;
+        let GenerationRequest { prompt, media, history, params, processors, .. } = request;
         if prompt.is_empty() {
             return Err(GenerationError::EmptyPrompt);
         }
         let context = [&history[..], &prompt].concat();
+        if !media.is_empty() {
+            media.check(&context, vocab_size)?;
+        }
         let (eos, detokenizer) = (request.eos_token_ids, request.detokenizer);
         let mut reply = Continuation::new(params, eos, context, vocab_size, detokenizer)?;
         for processor in processors {
             reply.push_processor(processor);
         }
         let history = history.len();
-        Ok(Self { history, held: history, cancel: request.cancel, reply })
+        Ok(Self { history, held: history, cancel: request.cancel, media, reply })
     }
 
     /// Says that the sequence holds the first `tokens` of the context.
@@ -88,6 +92,16 @@ impl<D: Detokenize> SequenceRun<D> {
         let tokens = &rest[..budget.min(rest.len())];
         let is_last = tokens.len() == rest.len();
         (tokens, if is_last { LogitRows::Last } else { LogitRows::None })
+    }
+
+    /// What stands beside the first `tokens` of [`Self::next`].
+    pub(crate) fn media_of_next(&self, tokens: usize) -> MediaPart<'_> {
+        let context = self.context().len();
+        let place = match self.held < context {
+            true => self.held,
+            false => (context + self.generated().len()).saturating_sub(1),
+        };
+        self.media.part(place..place + tokens)
     }
 
     /// Notes that the model has run `next(budget)`.

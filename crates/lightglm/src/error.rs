@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use lightglm_core::{KvCacheError, LmError, WeightError};
+use lightglm_core::{KvCacheError, LmError, MediaKind, WeightError};
 use lightglm_eval::EvalError;
 use lightglm_eval::data::EvalDataError;
 use lightglm_eval::metrics::ScoreError;
 use lightglm_eval::prompting::AskError;
 use lightglm_generation::batched::BatchError;
+use lightglm_generation::media::{MediaPlacesError, MediaStoreError};
 use lightglm_generation::{GenerationError, SamplingError};
 use lightglm_model::checkpoint::CheckpointError;
 use lightglm_model::encoder::EncoderError;
@@ -92,6 +93,30 @@ pub enum Error {
         /// [`Embedder::max_tokens`](crate::Embedder::max_tokens).
         limit: usize,
     },
+    /// The model reads no such medium, or this program was built without the feature that it takes.
+    #[error("the model takes no {}, or this program was built without the feature `vision` or `speech`", kind.name())]
+    NoMedia {
+        /// What it was given.
+        kind: MediaKind,
+    },
+    /// A model that sees or hears was to be written anew, and its encoder would have been lost.
+    #[error("{}: has an encoder of pictures or speech, which {doing} would leave out", file.display())]
+    WithEncoder {
+        /// The checkpoint.
+        file: PathBuf,
+        /// What was to be done.
+        doing: &'static str,
+    },
+    /// A file is no picture or recording, or beyond the limits.
+    #[cfg(feature = "media")]
+    #[error(transparent)]
+    MediaFile(#[from] lightglm_media::MediaError),
+    /// A picture or a recording cannot be encoded.
+    #[error(transparent)]
+    Media(#[from] MediaStoreError),
+    /// The chat template has not written a place for each picture and recording.
+    #[error(transparent)]
+    MediaPlaces(#[from] MediaPlacesError),
     /// An encoder, or what it was to read, is wrong.
     #[error(transparent)]
     Encoder(#[from] EncoderError),

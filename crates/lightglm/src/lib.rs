@@ -49,6 +49,8 @@
 //! | `tls` | the server with certificates (rustls) |
 //! | `structured` | replies that follow a JSON schema, a regular expression or a grammar |
 //! | `train` | fine-tuning and quantization-aware training |
+//! | `vision` | pictures in: GLM-4.1V, GLM-4.6V-Flash, GLM-OCR |
+//! | `speech` | recordings in: GLM-ASR |
 //! | `wgpu`, `cuda` | GPU backends of burn |
 //!
 //! Everything blocks but the server. Long calls tell how far they are through a [`ProgressSink`], which
@@ -91,6 +93,8 @@ pub use lightglm_generation::{
 };
 #[cfg(feature = "hub")]
 pub use lightglm_hub::{DEFAULT_EMBEDDING_MODEL, SMALL_MODEL};
+#[cfg(feature = "media")]
+pub use lightglm_media::{MediaError, MediaLimits, Pcm, Picture};
 pub use lightglm_quant::{Policy, Scheme};
 #[cfg(feature = "structured")]
 pub use lightglm_serve::structured::{Constraint, ToolSpec};
@@ -99,8 +103,11 @@ pub use lightglm_text::{ChatText, Message};
 #[cfg(feature = "tiny")]
 pub use lightglm_tiny::NAME as DEFAULT_MODEL;
 pub use model::{
-    Answer, Chat, LoadOptions, Model, Prompt, Reply, Request, Sparsity, Speed, Weights,
+    Answer, Chat, IntoTurn, LoadOptions, Medium, Model, Prompt, Reply, Request, Sparsity, Speed,
+    Turn, UserMessage, Weights, user,
 };
+#[cfg(feature = "media")]
+pub use model::{Segment, Transcription};
 pub use model_folder::ModelFolder;
 pub use progress::{Progress, ProgressSink};
 #[cfg(feature = "serve")]

@@ -186,7 +186,8 @@ impl<B: Backend, C: KvCache<B>, D: Detokenize> Batch<'_, '_, '_, B, C, D> {
         let feed = |&(slot, share): &Share| {
             let Running { request, run, .. } = self.active[slot].as_ref()?;
             let (tokens, logits) = run.next(share);
-            Some(Feed { slot, prompt: *request, tokens, logits })
+            let media = Some(run.media_of_next(tokens.len()));
+            Some(Feed { slot, prompt: *request, tokens, logits, media })
         };
         let feeds: Vec<Feed<'_>> = plan.iter().filter_map(feed).collect();
         let wanted: Vec<usize> =

@@ -122,7 +122,8 @@ impl<B: Backend, C: KvCache<B>> Walk<'_, B, C> {
                 budget -= now.len();
                 let logits = if later.is_empty() { LogitRows::Last } else { LogitRows::None };
                 if !now.is_empty() {
-                    feeds.push(Feed { slot, prompt: group.indices[slot], tokens: now, logits });
+                    let prompt = group.indices[slot];
+                    feeds.push(Feed { slot, prompt, tokens: now, logits, media: None });
                 }
                 *tokens = later;
             }
@@ -182,7 +183,7 @@ impl<B: Backend, C: KvCache<B>> Walk<'_, B, C> {
         for slots in slots.chunks(at_once) {
             let feed = |&slot: &usize| {
                 let prompt = group.indices[slot];
-                Feed { slot, prompt, tokens: &tokens, logits: LogitRows::All }
+                Feed { slot, prompt, tokens: &tokens, logits: LogitRows::All, media: None }
             };
             let feeds: Vec<Feed<'_>> = slots.iter().map(feed).collect();
             let logits = self.forward(&feeds)?;

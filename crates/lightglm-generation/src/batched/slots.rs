@@ -4,7 +4,7 @@
 
 use burn::tensor::backend::Backend;
 use lightglm_core::{
-    CausalLm, KV_BLOCK, KvCache, KvCacheError, LmError, LogitRows, SequenceId, Span,
+    CausalLm, KV_BLOCK, KvCache, KvCacheError, LmError, LogitRows, MediaPart, SequenceId, Span,
 };
 
 use super::error::BatchError;
@@ -108,6 +108,8 @@ pub(super) struct Feed<'w> {
     pub(super) prompt: usize,
     pub(super) tokens: &'w [u32],
     pub(super) logits: LogitRows,
+    /// What stands beside the tokens; nothing for a text.
+    pub(super) media: Option<MediaPart<'w>>,
 }
 
 /// The sequences of one cache and the tokens that each holds.
@@ -157,7 +159,13 @@ impl<B: Backend, C: KvCache<B>> Slots<'_, B, C> {
         }
         let spans: Vec<Span<'_>> = feeds
             .iter()
-            .map(|feed| Span::text(SequenceId(feed.slot), feed.tokens, feed.logits))
+            .map(|feed| {
+                let sequence = SequenceId(feed.slot);
+                match &feed.media {
+                    Some(media) => media.span(sequence, feed.tokens, feed.logits),
+                    None => Span::text(sequence, feed.tokens, feed.logits),
+                }
+            })
             .collect();
         let logits = forward(self.model, &mut self.cache, &spans);
         // What the model has not refused is in the cache, even where its logits are lost.

@@ -41,6 +41,11 @@ impl Picture {
         self.height
     }
 
+    /// The pixels, `[height, width, 3]`, and nothing else.
+    pub fn into_rgb(self) -> Vec<u8> {
+        self.rgb
+    }
+
     /// The pixels, `[height, width, 3]`.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb

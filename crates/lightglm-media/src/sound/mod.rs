@@ -2,9 +2,12 @@
 
 mod decode;
 mod mel;
+mod pieces;
 mod resample;
 
 pub use mel::LogMel;
+
+use std::ops::Range;
 
 use crate::error::MediaError;
 use crate::limits::MediaLimits;
@@ -37,6 +40,17 @@ impl Pcm {
     /// The samples.
     pub fn samples(&self) -> &[f32] {
         &self.samples
+    }
+
+    /// The samples, and nothing else.
+    pub fn into_samples(self) -> Vec<f32> {
+        self.samples
+    }
+
+    /// Pieces of at most so many seconds, one behind the other. A piece ends where it is quietest in its last third, so that
+    /// words are not cut in two.
+    pub fn pieces(&self, seconds: f64) -> Vec<Range<usize>> {
+        pieces::pieces(&self.samples, self.rate, seconds)
     }
 
     /// Samples a second.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
-use lightglm_core::{CausalLm, KvCacheError, LmError, Span};
+use lightglm_core::{CausalLm, KvCacheError, LmError, MediaPart, Span};
 use lightglm_generation::FinishReason;
 
 use super::event::{EngineError, Event};
@@ -55,9 +55,17 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
         scheduled: &[ScheduledSpan],
         ended: &mut Vec<usize>,
     ) {
+        let media: Vec<MediaPart<'_>> = scheduled
+            .iter()
+            .map(|span| {
+                let RunningSequence { media, held, .. } = &self.running[span.index];
+                media.part(*held..*held + span.tokens.len())
+            })
+            .collect();
         let spans: Vec<Span<'_>> = scheduled
             .iter()
-            .filter_map(|span| Some(span.in_sequence(self.running[span.index].id?)))
+            .zip(&media)
+            .filter_map(|(span, media)| Some(span.in_sequence(self.running[span.index].id?, media)))
             .collect();
         let mut logits = match model.forward(&spans, &mut self.cache) {
             Ok(logits) => logits.into_data().convert::<f32>().into_vec::<f32>().unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lightglm_core::MediaRunsError;
 use lightglm_generation::Continuation;
 
 use super::config::{EngineLimits, RETRY_BOUNDS};
@@ -67,8 +68,9 @@ impl EngineHandle {
 
     fn check(&self, request: EngineRequest, sink: EventSink) -> Result<WaitingRequest, Rejection> {
         let EngineLimits { max_positions, vocab_size, .. } = self.shared.limits;
-        let EngineRequest { model, prompt, mut params, key, priority, deadline, cancel, .. } =
-            request;
+        let EngineRequest {
+            model, prompt, media, mut params, key, priority, deadline, cancel, ..
+        } = request;
         let cache_salt = request.cache_salt;
         let model = match model {
             None => None,
@@ -84,8 +86,8 @@ impl EngineHandle {
         if tokens > limit {
             return Err(Rejection::PromptTooLong { tokens, limit });
         }
-        if let Some(&token) = prompt.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(Rejection::UnknownToken { token, vocab_size });
+        if let Err(MediaRunsError::Ids { id, .. }) = media.check(&prompt, vocab_size) {
+            return Err(Rejection::UnknownToken { token: id, vocab_size });
         }
         params.validate_for(vocab_size)?;
         params.max_tokens = params.max_tokens.min(max_positions - tokens);
@@ -104,6 +106,7 @@ impl EngineHandle {
             sink,
             model,
             prompt_logprobs,
+            media,
             reply,
         })
     }

@@ -6,6 +6,8 @@ use super::config::SpeculationConfig;
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup {
     config: SpeculationConfig,
+    /// Ids from here on are places of media, which no reply says.
+    vocab_size: usize,
     /// Share of proposed tokens that were right, the recent ones more.
     accepted: f64,
     /// Length of the sequence from which on guessing is worth another try.
@@ -16,9 +18,9 @@ pub(crate) struct Lookup {
 const SMOOTHING: f64 = 0.2;
 
 impl Lookup {
-    pub(crate) fn new(config: SpeculationConfig) -> Self {
+    pub(crate) fn new(config: SpeculationConfig, vocab_size: usize) -> Self {
         // Optimistic: the first drafts decide.
-        Self { config, accepted: 1.0, resume_at: 0 }
+        Self { config, vocab_size, accepted: 1.0, resume_at: 0 }
     }
 
     /// Proposes at most `room` tokens to follow `tokens`.
@@ -38,7 +40,9 @@ impl Lookup {
             let found = (0..start).rev().find(|&at| &tokens[at..at + n] == suffix);
             if let Some(at) = found {
                 let follows = &tokens[at + n..];
-                return &follows[..most.min(follows.len())];
+                let follows = &follows[..most.min(follows.len())];
+                let media = follows.iter().position(|&id| id as usize >= self.vocab_size);
+                return &follows[..media.unwrap_or(follows.len())];
             }
         }
         &[]
@@ -66,7 +70,7 @@ mod tests {
     fn lookup() -> Lookup {
         let config =
             SpeculationConfig { max_draft: 3, max_ngram: 3, min_ngram: 1, ..Default::default() };
-        Lookup::new(config)
+        Lookup::new(config, 100)
     }
 
     #[test]
@@ -79,6 +83,12 @@ mod tests {
         assert!(lookup().draft(&[1, 2, 3], 8).is_empty());
         assert!(lookup().draft(&[], 8).is_empty());
         assert!(lookup().draft(&tokens, 0).is_empty());
+    }
+
+    #[test]
+    fn nobody_proposes_a_picture() {
+        assert_eq!(lookup().draft(&[1, 2, 3, 100, 100, 1, 2], 8), [3]);
+        assert!(lookup().draft(&[1, 2, 100, 100, 1, 2], 8).is_empty());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Rejection {
         /// The largest number accepted.
         limit: usize,
     },
-    /// A token of the prompt is outside of the vocabulary.
+    /// A token of the prompt is outside of the vocabulary, or is not what its media say.
     #[error("token id {token} is not below the vocabulary's size {vocab_size}")]
     UnknownToken {
         /// The id.

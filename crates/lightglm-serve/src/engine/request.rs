@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lightglm_core::MediaRuns;
 use lightglm_generation::{CancelToken, LogitsProcessor, SamplingParams};
 use lightglm_text::Detokenize;
 
@@ -14,6 +15,8 @@ pub struct EngineRequest {
     pub model: Option<String>,
     /// Token ids, at least one.
     pub prompt: Vec<u32>,
+    /// Pictures and recordings among them.
+    pub media: MediaRuns,
     /// How tokens are chosen, and when to stop.
     pub params: SamplingParams,
     /// Whether the prompt's own tokens are scored ([`Event::Prompt`](super::Event::Prompt)), with so many
@@ -28,7 +31,8 @@ pub struct EngineRequest {
     /// Whose request it is: keys share the machine fairly.
     pub key: String,
     /// With whom keys and values are shared: only requests of the same salt find each other's prefixes; the
-    /// empty one is everybody's. It changes what is computed again, never what comes out.
+    /// empty one is everybody's. Media of different epochs need different ones
+    /// ([`epoch_salt`](lightglm_generation::media::epoch_salt)). It changes what is computed again, never what comes out.
     pub cache_salt: String,
     /// Higher runs first; fairness is among equals.
     pub priority: i32,
@@ -49,6 +53,7 @@ impl EngineRequest {
         Self {
             model: None,
             prompt,
+            media: MediaRuns::default(),
             params,
             prompt_logprobs: None,
             eos_token_ids,

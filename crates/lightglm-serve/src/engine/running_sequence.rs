@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
-use lightglm_core::SequenceId;
+use lightglm_core::{MediaRuns, SequenceId};
 use lightglm_generation::{CancelToken, Continuation, FinishReason, token_logprobs};
 use lightglm_text::Detokenize;
 
@@ -28,6 +28,8 @@ pub(super) struct RunningSequence<B: Backend> {
     /// Whose keys and values it may find: those of the same model and the same salt of the request.
     pub(super) cache_salt: u64,
     pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
+    /// Pictures and recordings of the prompt. They stay until the end: a sequence that was preempted needs them again.
+    pub(super) media: MediaRuns,
     /// Prompt and reply.
     pub(super) tokens: Vec<u32>,
     /// Where it is in the cache, while it runs.

@@ -1,6 +1,6 @@
 //! `ScheduledSpan`: what a sequence runs in one step.
 
-use lightglm_core::{LogitRows, SequenceId, Span};
+use lightglm_core::{LogitRows, MediaPart, SequenceId, Span};
 
 /// What a sequence runs in one step.
 #[derive(Clone, Debug)]
@@ -25,9 +25,13 @@ impl ScheduledSpan {
         self.logits().count(self.tokens.len())
     }
 
-    /// The span, of the sequence that the cache knows as `sequence`.
-    pub(super) fn in_sequence(&self, sequence: SequenceId) -> Span<'_> {
-        Span::text(sequence, &self.tokens, self.logits())
+    /// The span, of the sequence that the cache knows as `sequence`, with the `media` beside it.
+    pub(super) fn in_sequence<'a>(
+        &'a self,
+        sequence: SequenceId,
+        media: &'a MediaPart<'a>,
+    ) -> Span<'a> {
+        media.span(sequence, &self.tokens, self.logits())
     }
 
     fn logits(&self) -> LogitRows {

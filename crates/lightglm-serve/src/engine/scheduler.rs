@@ -159,6 +159,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             sink,
             model,
             prompt_logprobs,
+            media,
             reply,
         } = request;
         // The handle took the slot from this engine's own adapters, which are of this backend.
@@ -179,6 +180,7 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             scores: prompt_logprobs.map(|top| PromptScores { top, told: 1 }),
             cache_salt,
             reply,
+            media,
             tokens,
             id: None,
             held: 0,
@@ -186,7 +188,10 @@ impl<B: Backend, C: ServingCache<B>> Engine<B, C> {
             usage,
             started: false,
             over: false,
-            lookup: self.config.speculation.map(Lookup::new),
+            lookup: self
+                .config
+                .speculation
+                .map(|config| Lookup::new(config, self.shared.limits.vocab_size)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lightglm_core::MediaRuns;
 use lightglm_generation::{CancelToken, Continuation};
 use lightglm_text::Detokenize;
 
@@ -20,6 +21,7 @@ pub(super) struct WaitingRequest {
     pub(super) model: Option<AnySlot>,
     /// See [`EngineRequest::prompt_logprobs`](super::EngineRequest::prompt_logprobs).
     pub(super) prompt_logprobs: Option<usize>,
+    pub(super) media: MediaRuns,
     pub(super) reply: Continuation<Box<dyn Detokenize + Send>>,
 }
 

@@ -13,7 +13,7 @@ use lightglm_quant::QuantizedCheckpoint;
 use lightglm_train::lora::{Lora, MergedWeights};
 
 use crate::error::Error;
-use crate::model::{imported, read_adapter};
+use crate::model::{imported, read_adapter, refuse_encoder};
 use crate::progress::ProgressSink;
 use crate::quantize::check_folder;
 
@@ -95,6 +95,7 @@ pub fn merge(
     options: &MergeOptions,
     folder: &Path,
 ) -> Result<MergeReport, Error> {
+    refuse_encoder(checkpoint, "merging")?;
     let lora = read_adapter(checkpoint, adapter)?;
     check_folder(folder, checkpoint.path(), options.overwrite)?;
     if QuantizedCheckpoint::is_one(checkpoint.weights()) {
@@ -112,8 +113,8 @@ pub fn merge(
             let options = MergeOptions { dtype, ..options.clone() };
             return converted::merge(checkpoint, checkpoint.weights(), &lora, &options, folder);
         }
-        Some(WeightLayout::Glm) => ProjectionLayout::Glm,
-        Some(WeightLayout::Llama) => {
+        Some(WeightLayout::Glm | WeightLayout::GlmInMedia) => ProjectionLayout::Glm,
+        Some(WeightLayout::Llama | WeightLayout::LlamaInMedia) => {
             ProjectionLayout::Llama { head_dim: checkpoint.config().head_dim }
         }
     };

@@ -1,6 +1,7 @@
 //! `Chat`: a conversation with a model.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use lightglm_generation::{
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use super::Model;
 use super::reply::{Reply, Speed};
 use super::runtime::{Session, Steps};
+use super::turn::{IntoTurn, Medium, Turn};
 use crate::error::Error;
 
 /// Called after every chunk of a prompt that the model has read.
@@ -61,6 +63,10 @@ struct State {
     cancel: CancelToken,
     /// Tokens that the cache may hold: those of the last turn's prompt and reply.
     tokens: Vec<u32>,
+    /// Of the ids of media among them.
+    epoch: u64,
+    /// Pictures and recordings of each message of the history.
+    media: Vec<Vec<Arc<Medium>>>,
 }
 
 impl Chat {
@@ -78,6 +84,8 @@ impl Chat {
             constraint: None,
             cancel: CancelToken::new(),
             tokens: Vec::new(),
+            epoch: 0,
+            media: Vec::new(),
         };
         Self { model, session, state, on_prefill: None }
     }
@@ -142,14 +150,15 @@ impl Chat {
     }
 
     /// As [`ask`](Self::ask), with any message: what a tool returned
-    /// ([`Message::observation`]), for example.
+    /// ([`Message::observation`]), say, or one with pictures and recordings in it ([`user`](crate::user)).
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub fn say(&mut self, message: Message) -> Result<Answer<'_>, Error> {
+    pub fn say(&mut self, turn: impl IntoTurn) -> Result<Answer<'_>, Error> {
         let Self { model, session, state, on_prefill } = self;
+        let turn = turn.into_turn()?;
         let text = model.text();
-        let messages = state.messages(&message);
+        let messages = state.messages(&turn.message);
         let prompt = text.encode_chat_with(&messages, &state.tools, &state.variables)?;
         let opening = text.reply_opening(!state.tools.is_empty());
         // What is constrained is so from its first token on: its opening, which a call does not have, is said
@@ -160,6 +169,13 @@ impl Chat {
             Some(Constraint::ToolCall { .. }) => (prompt, String::new()),
             Some(_) => (text.open_reply(prompt, &opening)?, String::new()),
         };
+        let media: Vec<_> = state.media.iter().chain([&turn.media]).flatten().cloned().collect();
+        let (prompt, runs, contents) = model.placed(prompt, &media)?;
+        // Ids of another epoch are those of other contents.
+        let epoch = contents.first().map_or(state.epoch, |content| content.epoch);
+        if std::mem::replace(&mut state.epoch, epoch) != epoch {
+            state.tokens.clear();
+        }
         let limit = model.max_context();
         if prompt.len() >= limit {
             return Err(Error::ConversationTooLong { tokens: prompt.len(), limit });
@@ -194,6 +210,7 @@ impl Chat {
             text.reply_detokenizer(&opening),
         )
         .with_history(prompt[..shared].to_vec())
+        .with_media(runs)
         .with_cancel(state.cancel.clone());
         #[cfg(feature = "structured")]
         let request = processor.into_iter().fold(request, GenerationRequest::with_processor);
@@ -212,7 +229,7 @@ impl Chat {
         Ok(Answer {
             steps,
             state,
-            message: Some(message),
+            turn: Some(turn),
             has_begun: false,
             reply,
             started: Instant::now(),
@@ -227,6 +244,7 @@ impl Chat {
     /// Forgets what was said.
     pub fn clear(&mut self) {
         self.state.history.clear();
+        self.state.media.clear();
     }
 
     /// Sets or drops the instructions, and forgets what was said under others.
@@ -245,6 +263,7 @@ impl Chat {
         let history = &mut self.state.history;
         let last = history.iter().rposition(|message| message.role == "user")?;
         let question = history.drain(last..).next()?;
+        self.state.media.truncate(last);
         question.content?.as_str().map(String::from)
     }
 
@@ -300,7 +319,7 @@ pub struct Answer<'a> {
     steps: Steps<'a>,
     state: &'a mut State,
     /// What was asked; it becomes part of the conversation with the answer.
-    message: Option<Message>,
+    turn: Option<Turn>,
     /// Whether there was a step.
     has_begun: bool,
     reply: Reply,
@@ -340,9 +359,12 @@ impl Answer<'_> {
     /// Makes question and answer part of the conversation, once: where the answer is at its end, or is
     /// dropped.
     fn remember(&mut self) {
-        let Some(message) = self.message.take().filter(|_| self.has_begun) else { return };
+        let Some(turn) = self.turn.take().filter(|_| self.has_begun) else { return };
+        let Turn { message, media } = turn;
         self.state.history.push(message);
+        self.state.media.push(media);
         self.state.history.push(Message::assistant(self.reply.text.clone()));
+        self.state.media.push(Vec::new());
     }
 }
 

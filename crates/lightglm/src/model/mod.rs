@@ -13,8 +13,12 @@ mod memory;
 mod reply;
 mod runtime;
 mod sampling;
+mod sight;
 #[cfg(feature = "structured")]
 mod structured;
+#[cfg(feature = "media")]
+mod transcribe;
+mod turn;
 
 use std::fmt;
 use std::path::Path;
@@ -43,7 +47,12 @@ pub use reply::{Reply, Speed};
 pub(crate) use runtime::SEQUENCES;
 pub(crate) use runtime::{CacheOptions, EXACT_LAYERS};
 pub use sampling::recommended;
+pub(crate) use sight::refuse_encoder;
+#[cfg(feature = "media")]
+pub use transcribe::{Segment, Transcription};
+pub use turn::{IntoTurn, Medium, Turn, UserMessage, user};
 
+use lightglm_generation::media::MediaStore;
 use lightglm_generation::{ContiguousKvCache, SamplingParams};
 use lightglm_kernels::{LmBackend, LmGradients};
 use lightglm_model::checkpoint::Checkpoint;
@@ -71,6 +80,8 @@ pub(crate) struct Inner {
     pub(crate) options: LoadOptions,
     pub(crate) name: String,
     pub(crate) max_context: usize,
+    /// Of a model that sees or hears; not in training.
+    pub(crate) media: Option<Arc<MediaStore>>,
     /// Whether its weights are those of its checkpoint's files: not in training, without an adapter.
     #[cfg(feature = "train")]
     pub(crate) is_as_stored: bool,
@@ -107,7 +118,13 @@ impl Model {
         sampling.validate()?;
         let job = Open { checkpoint: &checkpoint, options: &options };
         let runtime = run_on(options.device, job)??;
-        Ok(Self::assembled(Arc::new(checkpoint), text, sampling, runtime, options, true))
+        let media = sight::store(&checkpoint, &options)?;
+        let mut model =
+            Self::assembled(Arc::new(checkpoint), text, sampling, runtime, options, true);
+        if let (Some(inner), Some(media)) = (Arc::get_mut(&mut model.inner), media) {
+            inner.media = Some(media);
+        }
+        Ok(model)
     }
 
     /// A decoder on the CPU that was made in memory, with the text side of `checkpoint`.
@@ -143,6 +160,7 @@ impl Model {
             options,
             name,
             max_context,
+            media: None,
             #[cfg(feature = "train")]
             is_as_stored,
             #[cfg(feature = "structured")]
@@ -172,6 +190,7 @@ impl Model {
             options: inner.options.clone(),
             name: name.to_owned(),
             max_context: inner.max_context,
+            media: inner.media.clone(),
             #[cfg(feature = "train")]
             is_as_stored: false,
             #[cfg(feature = "structured")]

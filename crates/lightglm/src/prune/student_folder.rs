@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{PruneError, config_json, refuse_quantized, shape_of, tokenizer_files};
 use crate::error::Error;
+use crate::model::refuse_encoder;
 use crate::new_folder::{NewFolder, at};
 use crate::progress::ProgressSink;
 use crate::quantize::check_folder;
@@ -73,6 +74,7 @@ pub fn cut(
     folder: &Path,
 ) -> Result<(GlmConfig, ModelSize), Error> {
     refuse_quantized(checkpoint)?;
+    refuse_encoder(checkpoint, "cutting")?;
     check_folder(folder, checkpoint.path(), options.overwrite)?;
     check_tensors(checkpoint.weights(), checkpoint.config(), checkpoint.path())?;
     let ids = slice.vocabulary.iter().filter_map(|&id| u32::try_from(id).ok());
@@ -99,7 +101,7 @@ impl Student<'_> {
             Some(WeightLayout::Glm | WeightLayout::Llama) => {
                 Some(SafetensorsCheckpoint::open(path)?)
             }
-            Some(WeightLayout::ChatGlm) | None => None,
+            _ => None,
         };
         let source: &dyn WeightSource = match &own {
             Some(own) => own,

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::adapted::{Adapted, TIED_KEY, matrix_of};
 use crate::error::Error;
-use crate::model::is_imported;
+use crate::model::{is_imported, refuse_encoder};
 use crate::progress::{Progress, ProgressSink};
 
 /// Files that other programs look for beside the weights.
@@ -98,6 +98,7 @@ pub fn export(
     if QuantizedCheckpoint::is_one(checkpoint.weights()) || is_imported(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
     }
+    refuse_encoder(checkpoint, "exporting")?;
     if checkpoint.config().has_qk_norms() {
         // Written as our own type, nothing else would read it; as `glm`, others would drop its norms.
         return Err(Error::Export(FormatError::Unsupported {

@@ -21,7 +21,7 @@ use lightglm_quant::{
 
 use crate::adapted::{Adapted, matrix_of};
 use crate::error::Error;
-use crate::model::{Model, interrupted, is_imported, matrices};
+use crate::model::{Model, interrupted, is_imported, matrices, refuse_encoder};
 use crate::model_folder::ModelFolder;
 use crate::progress::{Progress, ProgressSink, QUANTIZING};
 
@@ -103,6 +103,7 @@ pub fn quantize(
     if QuantizedCheckpoint::is_one(checkpoint.weights()) || is_imported(checkpoint)? {
         return Err(Error::AlreadyQuantized { file: checkpoint.path().to_owned() });
     }
+    refuse_encoder(checkpoint, "quantizing to a folder")?;
     let adapted = Adapted::read(checkpoint, adapter.as_deref())?;
     let config = adapted.config();
     let names = matrices(config);

@@ -71,10 +71,14 @@ impl DeviceJob for Verify<'_> {
             WeightLayout::Glm => Box::new(file),
             WeightLayout::ChatGlm => Box::new(ChatGlmCheckpoint::new(file, &config)?),
             WeightLayout::Llama => Box::new(LlamaCheckpoint::new(file, folder, &config)?),
+            WeightLayout::GlmInMedia | WeightLayout::LlamaInMedia => {
+                let (file, doing) = (folder.to_owned(), "comparing texts alone");
+                return Err(Error::WithEncoder { file, doing });
+            }
         };
         let layout = match layouts.weights {
             WeightLayout::Llama => ProjectionLayout::Llama { head_dim: config.head_dim },
-            WeightLayout::Glm | WeightLayout::ChatGlm => ProjectionLayout::Glm,
+            _ => ProjectionLayout::Glm,
         };
         let model = DenseGlm::<B>::load(&config, &*weights, folder, precision, &device)?;
         let expected = Expected::read(&folder.join("expected.safetensors"))?;

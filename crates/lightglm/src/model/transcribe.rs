@@ -1,0 +1,101 @@
+//! `Model::transcribe`: a recording to text.
+
+use lightglm_generation::SamplingParams;
+use lightglm_media::Pcm;
+
+use super::Model;
+use super::turn::user;
+use crate::error::Error;
+
+/// Seconds of a piece: a window of the encoder.
+const PIECE_SECONDS: f64 = 30.0;
+
+/// What a model that was made for it is asked.
+///
+/// Source: transformers 5.23.0, `processing_glmasr.py`.
+const PROMPT: &str = "Please transcribe this audio into text";
+
+/// What was said in a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transcription {
+    /// All of it.
+    pub text: String,
+    /// Piece by piece.
+    pub segments: Vec<Segment>,
+    /// Seconds of the recording.
+    pub seconds: f64,
+}
+
+/// What was said in a piece of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    /// When the piece begins, in seconds.
+    pub start: f64,
+    /// When it ends.
+    pub end: f64,
+    /// What was said.
+    pub text: String,
+}
+
+impl Model {
+    /// What is said in a recording; a long one is heard in pieces of at most 30 s, cut where it is quiet.
+    ///
+    /// # Errors
+    /// [`Error::NoMedia`] by a model that does not hear; those of a conversation.
+    pub fn transcribe(&self, recording: &Pcm) -> Result<Transcription, Error> {
+        self.transcribe_with(recording, PROMPT, &mut |_| ())
+    }
+
+    /// As [`transcribe`](Self::transcribe), with words of one's own for the task; `on_segment` is told each piece as it
+    /// comes.
+    ///
+    /// # Errors
+    /// As [`transcribe`](Self::transcribe).
+    pub fn transcribe_with(
+        &self,
+        recording: &Pcm,
+        prompt: &str,
+        on_segment: &mut dyn FnMut(&Segment),
+    ) -> Result<Transcription, Error> {
+        let rate = recording.rate();
+        let mut segments = Vec::new();
+        for piece in recording.pieces(PIECE_SECONDS) {
+            let seconds = |sample: usize| sample as f64 / f64::from(rate);
+            let (start, end) = (seconds(piece.start), seconds(piece.end));
+            let samples = recording.samples()[piece].to_vec();
+            let sampling = SamplingParams { temperature: 0.0, ..self.sampling().clone() };
+            let turn = user().medium(Pcm::new(samples, rate)?).text(prompt);
+            let reply = self.chat().with_sampling(sampling).say(turn)?.finish()?;
+            let segment = Segment { start, end, text: reply.text.trim().to_owned() };
+            on_segment(&segment);
+            segments.push(segment);
+        }
+        let texts: Vec<&str> = segments.iter().map(|segment| segment.text.as_str()).collect();
+        Ok(Transcription { text: joined(&texts), segments, seconds: recording.seconds() })
+    }
+}
+
+/// Pieces with a space between them, but for scripts that have none.
+fn joined(texts: &[&str]) -> String {
+    let is_wide = |c: char| ('\u{2e80}'..='\u{9fff}').contains(&c) || c >= '\u{ff00}';
+    let mut all = String::new();
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        let is_glued = all.chars().next_back().is_none_or(is_wide) || text.starts_with(is_wide);
+        if !is_glued {
+            all.push(' ');
+        }
+        all.push_str(text);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn chinese_has_no_spaces() {
+        assert_eq!(joined(&["hello there", "", "friend."]), "hello there friend.");
+        assert_eq!(joined(&["你好，", "世界", "and more"]), "你好，世界and more");
+    }
+}
