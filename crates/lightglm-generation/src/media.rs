@@ -11,6 +11,48 @@ use lightglm_core::{
 };
 use sha2::{Digest, Sha256};
 
+/// A picture or a recording.
+#[derive(Clone, PartialEq)]
+pub enum Medium {
+    /// Pixels, `[height, width, 3]`: red, green, blue.
+    Picture {
+        /// Rows.
+        height: usize,
+        /// Pixels of a row.
+        width: usize,
+        /// The pixels.
+        rgb: Vec<u8>,
+    },
+    /// A recording of one channel.
+    Sound {
+        /// Samples, mostly between -1 and 1.
+        samples: Vec<f32>,
+        /// Samples a second.
+        rate: u32,
+    },
+}
+
+impl Medium {
+    /// As encoders take it.
+    pub fn input(&self) -> MediaInput<'_> {
+        match self {
+            Self::Picture { height, width, rgb } => {
+                MediaInput::Picture { height: *height, width: *width, rgb }
+            }
+            Self::Sound { samples, rate } => MediaInput::Sound { samples, rate: *rate },
+        }
+    }
+}
+
+impl std::fmt::Debug for Medium {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Picture { height, width, .. } => write!(f, "Picture({width} x {height})"),
+            Self::Sound { samples, rate } => write!(f, "Sound({} at {rate}/s)", samples.len()),
+        }
+    }
+}
+
 /// What tells contents apart: SHA-256 over what they are, their size or rate, and all that is in them.
 pub type MediaIdentity = [u8; 32];
 

@@ -103,8 +103,8 @@ pub use lightglm_text::{ChatText, Message};
 #[cfg(feature = "tiny")]
 pub use lightglm_tiny::NAME as DEFAULT_MODEL;
 pub use model::{
-    Answer, Chat, IntoTurn, LoadOptions, Medium, Model, Prompt, Reply, Request, Sparsity, Speed,
-    Turn, UserMessage, Weights, user,
+    Answer, Chat, IntoMedium, IntoTurn, LoadOptions, Medium, Model, Prompt, Reply, Request,
+    Sparsity, Speed, Turn, UserMessage, Weights, user,
 };
 #[cfg(feature = "media")]
 pub use model::{Segment, Transcription};

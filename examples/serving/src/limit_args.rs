@@ -80,6 +80,15 @@ pub struct LimitArgs {
     /// Tokens of all these together.
     #[arg(long, value_name = "TOKENS", default_value_t = HttpLimits::default().encoder_tokens)]
     pub max_encoder_tokens: usize,
+    /// Bytes of the body of a request that may have pictures and recordings in it.
+    #[arg(long, value_name = "BYTES", default_value_t = HttpLimits::default().media_bytes)]
+    pub max_media_bytes: usize,
+    /// Pictures and recordings of a request.
+    #[arg(long, value_name = "N", default_value_t = HttpLimits::default().media_parts)]
+    pub max_media_parts: usize,
+    /// Requests whose pictures and recordings wait to be encoded.
+    #[arg(long, value_name = "N", default_value_t = HttpLimits::default().media_waiting)]
+    pub max_media_waiting: usize,
     /// Messages of a conversation.
     #[arg(long, value_name = "N", default_value_t = HttpLimits::default().messages)]
     pub max_messages: usize,
@@ -122,6 +131,9 @@ impl LimitArgs {
             schema_bytes: self.max_schema_bytes,
             encoder_inputs: self.max_encoder_inputs,
             encoder_tokens: self.max_encoder_tokens,
+            media_bytes: self.max_media_bytes,
+            media_parts: self.max_media_parts,
+            media_waiting: self.max_media_waiting,
             messages: self.max_messages,
             tools: self.max_tools,
             priority: self.max_priority,

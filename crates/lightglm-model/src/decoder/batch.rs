@@ -227,13 +227,13 @@ impl PackedBatch {
         let (mut from, mut taken) = (0, 0);
         for place in &self.media_rows {
             if from < place.start {
-                parts.push(hidden.clone().slice([from..place.start]));
+                parts.push(hidden.clone().narrow(0, from, place.start - from));
             }
-            parts.push(media.clone().slice([taken..taken + place.len()]));
+            parts.push(media.clone().narrow(0, taken, place.len()));
             (from, taken) = (place.end, taken + place.len());
         }
         if from < rows {
-            parts.push(hidden.slice([from..rows]));
+            parts.push(hidden.narrow(0, from, rows - from));
         }
         Tensor::cat(parts, 0)
     }
@@ -241,7 +241,10 @@ impl PackedBatch {
     /// The rows of `hidden: [T, D]` at the places of media: `[M, D]`.
     pub(super) fn media_of<B: Backend>(&self, hidden: &Tensor<B, 2>) -> Tensor<B, 2> {
         let places = self.media_rows.iter().cloned();
-        Tensor::cat(places.map(|place| hidden.clone().slice([place])).collect(), 0)
+        Tensor::cat(
+            places.map(|place| hidden.clone().narrow(0, place.start, place.len())).collect(),
+            0,
+        )
     }
 
     /// The spans as attention wants them.

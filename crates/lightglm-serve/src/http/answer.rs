@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use lightglm_core::MediaRuns;
 use lightglm_text::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,6 +92,7 @@ pub(super) async fn answer(
     sampling.shared.opening = state.model.opening(false);
     let prompts = vec![ChoicePrompt {
         prompt,
+        media: MediaRuns::default(),
         seed_offset: 0,
         processors: Vec::new(),
         prompt_logprobs: None,

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use lightglm_core::MediaRuns;
 use lightglm_generation::{CancelToken, FinishReason, LogitsProcessor, SamplingParams, Step};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::Span;
@@ -35,6 +36,8 @@ pub(super) struct SharedParams {
 /// A choice: its prompt, and the processors of its own.
 pub(super) struct ChoicePrompt {
     pub(super) prompt: Vec<u32>,
+    /// Pictures and recordings among the tokens.
+    pub(super) media: MediaRuns,
     /// Added to the seed, so that the choices of a prompt differ.
     pub(super) seed_offset: u64,
     pub(super) processors: Vec<Box<dyn LogitsProcessor>>,
@@ -116,6 +119,7 @@ impl ChoiceStream {
             let eos = state.model.text.eos_token_ids().to_vec();
             let detokenizer = state.model.text.reply_detokenizer(&shared.opening);
             let mut request = EngineRequest::new(choice.prompt, params, eos, detokenizer);
+            request.media = choice.media;
             request.model.clone_from(&shared.adapter);
             request.processors = choice.processors;
             request.prompt_logprobs = choice.prompt_logprobs;

@@ -10,6 +10,9 @@ use super::connections::AllowedHost;
 use super::keys::tenants::Tenants;
 use super::models::ModelsError;
 
+/// Where pictures and recordings may come.
+const MEDIA_PATHS: [&str; 3] = ["/v1/chat/completions", "/v1/audio/transcriptions", "/tokenize"];
+
 /// What a server is told when it starts.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -38,6 +41,8 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// How much a request may ask.
     pub limits: HttpLimits,
+    /// Whether any of the models sees or hears: its requests may be as large as [`HttpLimits::media_bytes`].
+    pub reads_media: bool,
     /// Whether texts that are longer than an encoder reads lose their end where the request does not say; they
     /// are refused otherwise.
     pub truncate_inputs: bool,
@@ -67,11 +72,21 @@ impl ServerConfig {
             cors_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
+            reads_media: false,
             truncate_inputs: false,
             created: 0,
             sampling: SamplingParams { temperature: 1.0, max_tokens: usize::MAX, ..defaults },
             drain_timeout: Duration::from_secs(60),
             drain_notice: Duration::ZERO,
+        }
+    }
+
+    /// Bytes of a body that comes to `path`.
+    pub(super) fn body_limit(&self, path: &str) -> usize {
+        let takes_media = MEDIA_PATHS.iter().any(|known| path.trim_end_matches('/') == *known);
+        match self.reads_media && takes_media {
+            true => self.limits.media_bytes.max(self.limits.body_bytes),
+            false => self.limits.body_bytes,
         }
     }
 
@@ -226,6 +241,12 @@ pub struct HttpLimits {
     pub encoder_inputs: usize,
     /// Tokens of them all.
     pub encoder_tokens: usize,
+    /// Of the body of a request that may have pictures and recordings in it, to a server that reads them.
+    pub media_bytes: usize,
+    /// Pictures and recordings of a request.
+    pub media_parts: usize,
+    /// Requests whose pictures and recordings wait to be encoded; more get a 429.
+    pub media_waiting: usize,
 }
 
 impl HttpLimits {
@@ -259,7 +280,7 @@ impl HttpLimits {
             return Err(ServerConfigError::Limit { field, least: 1 });
         }
         // One body has to fit.
-        let least = self.body_bytes.saturating_sub(FREE);
+        let least = self.body_bytes.max(self.media_bytes).saturating_sub(FREE);
         if self.arriving_bytes < least {
             return Err(ServerConfigError::Limit { field: "arriving_bytes", least });
         }
@@ -302,6 +323,9 @@ impl Default for HttpLimits {
             adapters: 16,
             encoder_inputs: 2048,
             encoder_tokens: 300_000,
+            media_bytes: 48 << 20,
+            media_parts: 32,
+            media_waiting: 64,
         }
     }
 }

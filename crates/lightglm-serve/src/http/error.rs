@@ -18,6 +18,9 @@ use crate::engine::{AdapterError, EngineError, Rejection};
 pub(super) enum ApiError {
     #[error("Invalid value for `{param}`: {reason}.")]
     Field { param: String, reason: String },
+    /// What is wrong with a picture or a recording.
+    #[error("Invalid value for `{param}`: {reason}.")]
+    Media { param: String, code: &'static str, reason: String },
     #[error("The body is not valid JSON: {reason}.")]
     Json { reason: String },
     #[error("The Content-Type must be application/json.")]
@@ -142,7 +145,9 @@ impl ApiError {
 
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Field { .. } | Self::Json { .. } | Self::BodyAborted => StatusCode::BAD_REQUEST,
+            Self::Field { .. } | Self::Media { .. } | Self::Json { .. } | Self::BodyAborted => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unsupported { .. }
             | Self::InputTooLong { .. }
             | Self::Host { .. }
@@ -201,6 +206,7 @@ impl ApiError {
     fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::Field { .. } => "invalid_value",
+            Self::Media { code, .. } => code,
             Self::Json { .. } => "invalid_json",
             Self::MediaType => "unsupported_media_type",
             Self::ContentEncoding { .. } => "unsupported_content_encoding",
@@ -248,6 +254,7 @@ impl ApiError {
     fn param(&self) -> Option<String> {
         match self {
             Self::Field { param, .. }
+            | Self::Media { param, .. }
             | Self::Unsupported { param, .. }
             | Self::InputTooLong { param, .. } => Some(param.clone()),
             Self::UnknownModel { .. } | Self::FirstUse(_) | Self::Model(_) => Some("model".into()),

@@ -26,6 +26,7 @@ mod error;
 mod health;
 mod keys;
 mod known_fields;
+mod media;
 mod metrics;
 mod models;
 mod ollama;
@@ -55,6 +56,7 @@ pub use keys::access::{Access, RouteAccess};
 pub use keys::keys_file::KeysFileError;
 pub use keys::tenant::{KeyDigest, Role, Tenant};
 pub use keys::tenants::{TenantError, Tenants};
+pub use media::{Detail, MediaDecoder, MediaRefusal, RecordingPiece, ServedMedia};
 pub use models::{
     LoadedModel, MemoryShortage, ModelBytes, ModelEntry, ModelRepository, ModelsError,
 };

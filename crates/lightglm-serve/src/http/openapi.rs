@@ -57,6 +57,7 @@ const ENCODING: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];
         super::openai::models::get,
         super::openai::embeddings::embeddings,
         super::encoders::rerank::rerank,
+        super::openai::transcriptions::transcriptions,
         super::answer::answer,
         super::tokenize::tokenize,
         super::tokenize::detokenize,

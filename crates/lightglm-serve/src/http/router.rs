@@ -22,7 +22,7 @@ use super::keys::auth;
 use super::models::{
     Library, LibraryOptions, LoadedModel, ModelEntry, ModelRepository, ModelsError, Single,
 };
-use super::openai::{chat, completions, embeddings, models};
+use super::openai::{chat, completions, embeddings, models, transcriptions};
 use super::paths::{Paths, without_slash};
 use super::request_log::around;
 use super::shorten::shortened;
@@ -74,7 +74,8 @@ impl Server {
             ..ModelEntry::default()
         };
         let sampling = config.sampling.clone();
-        let model = LoadedModel { engine, text, constrain, sampling, owner: Box::new(()) };
+        let owner = Box::new(());
+        let model = LoadedModel { engine, text, constrain, media: None, sampling, owner };
         Self::of_models(config, Arc::new(Single::new(entry, model)))
     }
 
@@ -200,6 +201,7 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/models/{*model}", User, models::get),
         Route::post("/v1/embeddings", Generate, embeddings::embeddings),
         Route::post("/v1/rerank", Generate, rerank::rerank),
+        Route::post("/v1/audio/transcriptions", Generate, transcriptions::transcriptions),
         Route::post("/v1/load_lora_adapter", Admin, adapters::load),
         Route::post("/v1/unload_lora_adapter", Admin, adapters::unload),
         Route::post("/answer", Generate, answer::answer),

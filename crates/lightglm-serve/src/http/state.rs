@@ -40,6 +40,10 @@ pub(super) struct Shared {
     pub(super) encoders: Encoders,
     /// One part of one request runs through an encoder at a time.
     pub(super) encoder_turns: Arc<Semaphore>,
+    /// The files of one request at a time are decoded and encoded.
+    pub(super) media_turns: Arc<Semaphore>,
+    /// A permit for each request whose files wait or are encoded.
+    pub(super) media_waiting: Arc<Semaphore>,
     pub(super) keys: ApiKeys,
     pub(super) metrics: Metrics,
     /// A permit for each request that is worked on.
@@ -71,6 +75,8 @@ impl Deref for AppState {
 impl AppState {
     pub(super) fn new(config: ServerConfig, library: Arc<Library>, encoders: Encoders) -> Self {
         let permits = permits(&config);
+        let media_waiting = config.limits.media_waiting.clamp(1, Semaphore::MAX_PERMITS);
+        let media_waiting = Arc::new(Semaphore::new(media_waiting));
         // Of several models each has its own.
         let bounds = match library.residents().as_slice() {
             [only] if library.entries().len() == 1 => Some(only.engine.limits()),
@@ -96,6 +102,8 @@ impl AppState {
             library,
             encoders,
             encoder_turns: Arc::new(Semaphore::new(1)),
+            media_turns: Arc::new(Semaphore::new(1)),
+            media_waiting,
         }))
     }
 

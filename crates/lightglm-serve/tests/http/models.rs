@@ -87,6 +87,7 @@ impl ModelRepository for Shelf {
             engine: self.engine(model).clone(),
             text: Arc::new(ToyText::new()),
             constrain: None,
+            media: None,
             sampling: SamplingParams { max_tokens: 100, ..SamplingParams::default() },
             owner: Box::new(Owner(model.to_owned(), self.moves.clone())),
         })

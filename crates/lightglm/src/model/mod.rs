@@ -48,9 +48,11 @@ pub(crate) use runtime::SEQUENCES;
 pub(crate) use runtime::{CacheOptions, EXACT_LAYERS};
 pub use sampling::recommended;
 pub(crate) use sight::refuse_encoder;
+#[cfg(all(feature = "media", feature = "serve"))]
+pub(crate) use transcribe::PIECE_SECONDS;
 #[cfg(feature = "media")]
 pub use transcribe::{Segment, Transcription};
-pub use turn::{IntoTurn, Medium, Turn, UserMessage, user};
+pub use turn::{IntoMedium, IntoTurn, Medium, Turn, UserMessage, user};
 
 use lightglm_generation::media::MediaStore;
 use lightglm_generation::{ContiguousKvCache, SamplingParams};

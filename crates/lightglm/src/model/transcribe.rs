@@ -2,13 +2,14 @@
 
 use lightglm_generation::SamplingParams;
 use lightglm_media::Pcm;
+use lightglm_text::join_pieces;
 
 use super::Model;
 use super::turn::user;
 use crate::error::Error;
 
 /// Seconds of a piece: a window of the encoder.
-const PIECE_SECONDS: f64 = 30.0;
+pub(crate) const PIECE_SECONDS: f64 = 30.0;
 
 /// What a model that was made for it is asked.
 ///
@@ -70,32 +71,7 @@ impl Model {
             on_segment(&segment);
             segments.push(segment);
         }
-        let texts: Vec<&str> = segments.iter().map(|segment| segment.text.as_str()).collect();
-        Ok(Transcription { text: joined(&texts), segments, seconds: recording.seconds() })
-    }
-}
-
-/// Pieces with a space between them, but for scripts that have none.
-fn joined(texts: &[&str]) -> String {
-    let is_wide = |c: char| ('\u{2e80}'..='\u{9fff}').contains(&c) || c >= '\u{ff00}';
-    let mut all = String::new();
-    for text in texts.iter().filter(|text| !text.is_empty()) {
-        let is_glued = all.chars().next_back().is_none_or(is_wide) || text.starts_with(is_wide);
-        if !is_glued {
-            all.push(' ');
-        }
-        all.push_str(text);
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::joined;
-
-    #[test]
-    fn chinese_has_no_spaces() {
-        assert_eq!(joined(&["hello there", "", "friend."]), "hello there friend.");
-        assert_eq!(joined(&["你好，", "世界", "and more"]), "你好，世界and more");
+        let text = join_pieces(segments.iter().map(|segment| segment.text.as_str()));
+        Ok(Transcription { text, segments, seconds: recording.seconds() })
     }
 }

@@ -2,75 +2,46 @@
 
 use std::sync::Arc;
 
-use lightglm_core::{MediaInput, MediaKind};
+use lightglm_core::MediaKind;
+pub use lightglm_generation::media::Medium;
 use lightglm_text::Message;
 use serde_json::{Value, json};
 
 use crate::error::Error;
 
-/// A picture or a recording.
-#[derive(Clone, PartialEq)]
-pub enum Medium {
-    /// Pixels, `[height, width, 3]`: red, green, blue.
-    Picture {
-        /// Rows.
-        height: usize,
-        /// Pixels of a row.
-        width: usize,
-        /// The pixels.
-        rgb: Vec<u8>,
-    },
-    /// A recording of one channel.
-    Sound {
-        /// Samples, mostly between -1 and 1.
-        samples: Vec<f32>,
-        /// Samples a second.
-        rate: u32,
-    },
-}
-
-impl Medium {
+/// What can be said that is no text: a decoded picture or recording.
+pub trait IntoMedium {
     /// As encoders take it.
-    pub fn input(&self) -> MediaInput<'_> {
-        match self {
-            Self::Picture { height, width, rgb } => {
-                MediaInput::Picture { height: *height, width: *width, rgb }
-            }
-            Self::Sound { samples, rate } => MediaInput::Sound { samples, rate: *rate },
-        }
-    }
-
-    /// The part of a message's content that stands for it.
-    fn part(&self) -> Value {
-        match self.input().kind() {
-            MediaKind::Picture => json!({"type": "image"}),
-            MediaKind::Sound => json!({"type": "audio"}),
-        }
-    }
+    fn into_medium(self) -> Medium;
 }
 
-impl std::fmt::Debug for Medium {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Picture { height, width, .. } => write!(f, "Picture({width} x {height})"),
-            Self::Sound { samples, rate } => write!(f, "Sound({} at {rate}/s)", samples.len()),
-        }
+impl IntoMedium for Medium {
+    fn into_medium(self) -> Medium {
+        self
     }
 }
 
 #[cfg(feature = "media")]
-impl From<lightglm_media::Picture> for Medium {
-    fn from(picture: lightglm_media::Picture) -> Self {
-        let (height, width) = (picture.height(), picture.width());
-        Self::Picture { height, width, rgb: picture.into_rgb() }
+impl IntoMedium for lightglm_media::Picture {
+    fn into_medium(self) -> Medium {
+        let (height, width) = (self.height(), self.width());
+        Medium::Picture { height, width, rgb: self.into_rgb() }
     }
 }
 
 #[cfg(feature = "media")]
-impl From<lightglm_media::Pcm> for Medium {
-    fn from(recording: lightglm_media::Pcm) -> Self {
-        let rate = recording.rate();
-        Self::Sound { samples: recording.into_samples(), rate }
+impl IntoMedium for lightglm_media::Pcm {
+    fn into_medium(self) -> Medium {
+        let rate = self.rate();
+        Medium::Sound { samples: self.into_samples(), rate }
+    }
+}
+
+/// The part of a message's content that stands for a medium.
+fn part(medium: &Medium) -> Value {
+    match medium.input().kind() {
+        MediaKind::Picture => json!({"type": "image"}),
+        MediaKind::Sound => json!({"type": "audio"}),
     }
 }
 
@@ -138,9 +109,9 @@ impl UserMessage {
 
     /// A picture or a recording that is decoded already.
     #[must_use]
-    pub fn medium(mut self, medium: impl Into<Medium>) -> Self {
-        let medium = medium.into();
-        self.parts.push(medium.part());
+    pub fn medium(mut self, medium: impl IntoMedium) -> Self {
+        let medium = medium.into_medium();
+        self.parts.push(part(&medium));
         self.media.push(Arc::new(medium));
         self
     }
@@ -163,7 +134,7 @@ impl UserMessage {
     }
 
     #[cfg(feature = "media")]
-    fn decoded(mut self, decoded: Result<impl Into<Medium>, lightglm_media::MediaError>) -> Self {
+    fn decoded(mut self, decoded: Result<impl IntoMedium, lightglm_media::MediaError>) -> Self {
         match decoded {
             Ok(medium) => self.medium(medium),
             Err(error) => {

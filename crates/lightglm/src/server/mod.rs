@@ -1,5 +1,6 @@
 //! `Server`: a model behind an OpenAI-compatible HTTP API (feature `serve`).
 
+mod media;
 mod repository;
 mod served_model;
 
@@ -222,7 +223,8 @@ impl Server {
         options.check()?;
         Self::check_model(model.options())?;
         let (ready, engine, kv_bytes) = loaded(&model, &options)?;
-        let config = options.http(model.name());
+        let mut config = options.http(model.name());
+        config.reads_media = ready.media.is_some();
         let repository = Repository::of_loaded(&model, ready, options);
         let http = http::Server::of_models(config, Arc::new(repository))?;
         Ok(Self { http, engine: Some(engine), kv_bytes })
@@ -247,6 +249,7 @@ impl Server {
             config.model_memory = Some(available_memory());
         }
         let repository = Repository::new(models, options)?;
+        config.reads_media = repository.may_read_media();
         let http = http::Server::of_models(config, Arc::new(repository))?;
         Ok(Self { http, engine: None, kv_bytes: 0 })
     }
@@ -396,6 +399,7 @@ fn loaded(
         engine: Arc::new(handle.clone()),
         text,
         constrain,
+        media: media::served(model),
         sampling,
         owner: Box::new(Owner(Some(engine))),
     };

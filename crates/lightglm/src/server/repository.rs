@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lightglm_core::{KV_BLOCK, KvShape};
+use lightglm_model::config::MediaConfig;
 use lightglm_serve::http::{LoadedModel, ModelBytes, ModelEntry, ModelRepository};
 use lightglm_text::ChatText;
 
@@ -78,6 +79,19 @@ impl Repository {
         let text = Mutex::new(Some(ready.text.clone()));
         let models = vec![Entry { served, entry, ready: Mutex::new(Some(ready)), text }];
         Self { models, options }
+    }
+
+    /// Whether any model sees or hears; one that is not on this machine yet may.
+    pub(super) fn may_read_media(&self) -> bool {
+        let reads = |entry: &Entry| {
+            let file = entry.served.model.join("config.json");
+            match MediaConfig::from_file(&file) {
+                Ok(media) => media.is_some(),
+                // A GGUF file has none; a name on a hub is not here.
+                Err(_) => !entry.served.model.exists(),
+            }
+        };
+        cfg!(feature = "media") && self.models.iter().any(reads)
     }
 
     fn find(&self, name: &str) -> Result<&Entry, Error> {

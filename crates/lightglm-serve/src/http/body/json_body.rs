@@ -62,7 +62,8 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
         let awaited = request.extensions_mut().remove::<Awaited>();
         let path = request.uri().path().to_owned();
         let limits = &state.config.limits;
-        let body = bounded(request, limits.body_bytes, &state.bodies);
+        let most = state.config.body_limit(&path);
+        let body = bounded(request, most, &state.bodies);
         let body = tokio::time::timeout(limits.body_timeout, body).await;
         let body = body.map_err(|_| ApiError::BodyTimeout)?;
         let body = body.inspect_err(|error| {
@@ -75,7 +76,7 @@ impl<T: FromJson> FromRequest<AppState> for JsonBody<T> {
         }
         // Held until it has been parsed.
         let (bytes, _held) = body.into_parts();
-        let mut bytes = encoding.decode(bytes, limits.body_bytes)?;
+        let mut bytes = encoding.decode(bytes, most)?;
         replace_lone_surrogates(&mut bytes);
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| ApiError::json(format!("it is not UTF-8: {error}")))?;
@@ -105,7 +106,7 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn bounded(
+pub(in crate::http) async fn bounded(
     request: Request,
     limit: usize,
     budget: &BodyBudget,

@@ -9,6 +9,7 @@ use lightglm_text::ChatText;
 
 use crate::engine::EngineApi;
 use crate::http::constrain::Constrain;
+use crate::http::media::ServedMedia;
 
 /// A model of a server's list, whether it is loaded or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct LoadedModel {
     pub text: Arc<dyn ChatText>,
     /// What makes replies follow schemas and grammars.
     pub constrain: Option<Arc<dyn Constrain>>,
+    /// What sees or hears; `None` for a model of text.
+    pub media: Option<ServedMedia>,
     /// What a request gets where it does not say.
     pub sampling: SamplingParams,
     /// Dropped when the model leaves, on a thread that may wait: it ends the engine and gives the memory

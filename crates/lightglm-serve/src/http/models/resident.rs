@@ -11,6 +11,7 @@ use lightglm_text::ChatText;
 use super::repository::{LoadedModel, ModelBytes};
 use crate::engine::{AdapterError, EngineApi};
 use crate::http::constrain::Constrain;
+use crate::http::media::ServedMedia;
 
 /// A model that is loaded.
 pub(in crate::http) struct Resident {
@@ -19,6 +20,7 @@ pub(in crate::http) struct Resident {
     pub(in crate::http) engine: Arc<dyn EngineApi>,
     pub(in crate::http) text: Arc<dyn ChatText>,
     pub(in crate::http) constrain: Option<Arc<dyn Constrain>>,
+    pub(in crate::http) media: Option<ServedMedia>,
     /// What a request gets where it does not say.
     pub(in crate::http) sampling: SamplingParams,
     /// What it takes.
@@ -39,13 +41,14 @@ impl Resident {
         bytes: ModelBytes,
         model: LoadedModel,
     ) -> (Self, Box<dyn std::any::Any + Send>) {
-        let LoadedModel { engine, text, constrain, sampling, owner } = model;
+        let LoadedModel { engine, text, constrain, media, sampling, owner } = model;
         let openings = [false, true].map(|with_tools| text.reply_opening(with_tools));
         let resident = Self {
             name,
             engine,
             text,
             constrain,
+            media,
             sampling,
             bytes,
             openings,

@@ -20,6 +20,7 @@ use crate::http::admission::Admission;
 use crate::http::body::json_body::{FromJson, JsonBody, read};
 use crate::http::choice_stream::{ChoicePrompt, ChoiceStream};
 use crate::http::error::ApiError;
+use crate::http::media::{Placed, encode_media};
 use crate::http::models::ModelState;
 use crate::http::peer::Peer;
 use crate::http::sse;
@@ -150,12 +151,14 @@ pub(in crate::http) async fn prepare(
         request.continue_final_message,
         request.add_generation_prompt,
     )?;
-    let messages = template_messages(request.messages, limits)?;
+    let (messages, pending) = template_messages(request.messages, limits)?;
 
     let n = sampling.n;
     let bytes = text_bytes(&messages) + plan.tools.bytes + thoughts.bytes();
     let bytes = bytes_to_work_on(demand.as_ref(), bytes);
     let tool_values = plan.tools.values;
+    let placing = encode_media(&state, admission, pending).await?;
+    sampling.shared.cache_salt = placing.salt(&sampling.shared.cache_salt);
     let own = state.clone();
     let work = move || {
         let text = &*own.model.text;
@@ -185,7 +188,9 @@ pub(in crate::http) async fn prepare(
         if let Some(demand) = &mut demand {
             demand.open_with(&opening);
         }
-        let mut choices = choice_prompts(&own, demand.as_ref(), vec![prompt], n)?;
+        let Placed { tokens, media } = placing.place(prompt, "messages")?;
+        let mut choices = choice_prompts(&own, demand.as_ref(), vec![tokens], n)?;
+        choices.iter_mut().for_each(|choice| choice.media = media.clone());
         thoughts.control(text, thinking, &mut choices)?;
         Ok((choices, thinking, opening))
     };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::tools::LONGEST_NAME;
 use crate::http::config::HttpLimits;
 use crate::http::error::ApiError;
+use crate::http::media::{ImageUrl, InputAudio, PendingMedia, audio_of, image_of};
 
 /// A message of a conversation.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -59,7 +60,7 @@ enum Content {
     Parts(Vec<Part>),
 }
 
-/// A part of a message. This model reads text alone.
+/// A part of a message: a text, or for a model that takes it a picture or a recording.
 #[derive(Deserialize, utoipa::ToSchema)]
 struct Part {
     /// Its kind.
@@ -70,6 +71,10 @@ struct Part {
     text: Option<String>,
     /// The text of a refusal.
     refusal: Option<String>,
+    /// A picture.
+    image_url: Option<ImageUrl>,
+    /// A recording.
+    input_audio: Option<InputAudio>,
 }
 
 /// The kinds of parts that are read.
@@ -85,6 +90,10 @@ enum PartType {
     OutputText,
     /// What an assistant said instead of an answer.
     Refusal,
+    /// A picture.
+    ImageUrl,
+    /// A recording.
+    InputAudio,
 }
 
 /// A call that an assistant made.
@@ -164,7 +173,8 @@ pub(in crate::http) fn is_continued(
 pub(in crate::http) fn template_messages(
     messages: Vec<ChatMessage>,
     limits: &HttpLimits,
-) -> Result<Vec<Message>, ApiError> {
+) -> Result<(Vec<Message>, Vec<PendingMedia>), ApiError> {
+    let mut media = Vec::new();
     if messages.is_empty() || messages.len() > limits.messages {
         let reason = format!("it must have 1 to {} messages", limits.messages);
         return Err(ApiError::field("messages", reason));
@@ -195,12 +205,17 @@ pub(in crate::http) fn template_messages(
         }
         let refusal = message.refusal.filter(|_| message.role == Role::Assistant);
         let text = match message.content.or(refusal.map(Content::Text)) {
-            Some(content) => Some(content.text().map_err(|(part, reason)| {
+            Some(content) if content.has_media() && message.role == Role::User => {
+                Some(content.with_media(&at(), &mut media)?)
+            }
+            Some(content) => Some(Value::String(content.text().map_err(|(part, reason)| {
                 ApiError::field(format!("{}.content[{part}]", at()), reason)
-            })?),
+            })?)),
             None if message.role == Role::Assistant && !calls.is_empty() => None,
             // Clients write null where there is nothing to say.
-            None if matches!(message.role, Role::Assistant | Role::Tool) => Some(String::new()),
+            None if matches!(message.role, Role::Assistant | Role::Tool) => {
+                Some(Value::String(String::new()))
+            }
             None => return Err(ApiError::field(format!("{}.content", at()), "it is required")),
         };
         let role = match message.role {
@@ -209,7 +224,7 @@ pub(in crate::http) fn template_messages(
             Role::Tool => "tool",
             Role::Assistant => "assistant",
         };
-        let mut turn = Message::new(role, text);
+        let mut turn = Message::new(role, text.unwrap_or(Value::Null));
         if !calls.is_empty() {
             turn = turn.with("tool_calls", calls.into_iter().map(value_of).collect::<Vec<_>>());
         }
@@ -223,7 +238,11 @@ pub(in crate::http) fn template_messages(
         }
         turns.push(turn);
     }
-    Ok(turns)
+    if media.len() > limits.media_parts {
+        let reason = format!("at most {} pictures and recordings are taken", limits.media_parts);
+        return Err(ApiError::Media { param: "messages".into(), code: "too_many_media", reason });
+    }
+    Ok((turns, media))
 }
 
 /// A call as OpenAI's object.
@@ -240,6 +259,39 @@ impl MessageFunction {
 }
 
 impl Content {
+    fn has_media(&self) -> bool {
+        let is_media = |part: &Part| matches!(part.kind.as_str(), "image_url" | "input_audio");
+        matches!(self, Self::Parts(parts) if parts.iter().any(is_media))
+    }
+
+    /// The parts as a chat template takes them; their files are added to `media`. `at` is the message's path.
+    fn with_media(self, at: &str, media: &mut Vec<PendingMedia>) -> Result<Value, ApiError> {
+        let Self::Parts(parts) = self else { return Ok(Value::Null) };
+        let mut written = Vec::with_capacity(parts.len());
+        for (index, part) in parts.into_iter().enumerate() {
+            let at = format!("{at}.content[{index}]");
+            let missing = |field: &str| ApiError::field(format!("{at}.{field}"), "it is required");
+            match part.kind.as_str() {
+                "image_url" => {
+                    let image = part.image_url.ok_or_else(|| missing("image_url"))?;
+                    media.push(image_of(&image, at)?);
+                    written.push(json!({"type": "image"}));
+                }
+                "input_audio" => {
+                    let audio = part.input_audio.ok_or_else(|| missing("input_audio"))?;
+                    media.push(audio_of(&audio, at)?);
+                    written.push(json!({"type": "audio"}));
+                }
+                _ => {
+                    let text = Self::Parts(vec![part]).text();
+                    let text = text.map_err(|(_, reason)| ApiError::field(at, reason))?;
+                    written.push(json!({"type": "text", "text": text}));
+                }
+            }
+        }
+        Ok(Value::Array(written))
+    }
+
     /// The whole text; parts are lines.
     fn text(self) -> Result<String, (usize, &'static str)> {
         let parts = match self {
@@ -251,7 +303,18 @@ impl Content {
             let text = match part.kind.as_str() {
                 "text" | "input_text" | "output_text" => part.text,
                 "refusal" => part.refusal,
-                _ => return Err((index, "this model reads parts of the type text alone")),
+                "image_url" | "input_audio" => {
+                    return Err((
+                        index,
+                        "pictures and recordings stand in a user's messages alone",
+                    ));
+                }
+                _ => {
+                    return Err((
+                        index,
+                        "parts of the types text, image_url and input_audio are read",
+                    ));
+                }
             };
             match text {
                 Some(text) => texts.push(text),

@@ -13,6 +13,7 @@ pub(super) mod response_format;
 pub(super) mod sampling;
 pub(super) mod thinking;
 pub(super) mod tools;
+pub(super) mod transcriptions;
 pub(super) mod unmet;
 pub(super) mod usage;
 pub(super) mod whole;

@@ -1,5 +1,6 @@
 //! `response_format` and its kin: what a reply must look like.
 
+use lightglm_core::MediaRuns;
 use lightglm_generation::LogitsProcessor;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -323,6 +324,7 @@ pub(in crate::http) fn choice_prompts(
             let processors = processor.into_iter().collect();
             choice_prompts.push(ChoicePrompt {
                 prompt: prompt.clone(),
+                media: MediaRuns::default(),
                 seed_offset,
                 processors,
                 prompt_logprobs: None,

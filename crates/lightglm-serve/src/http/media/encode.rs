@@ -1,0 +1,244 @@
+//! A request's files to rows, and its prompt with their places.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use lightglm_core::{MediaEncoderError, MediaInput, MediaRuns};
+use lightglm_generation::media::{MediaContent, MediaStoreError, Medium, epoch_salt, place_media};
+
+use super::{PendingMedia, ServedMedia};
+use crate::http::admission::Admission;
+use crate::http::error::ApiError;
+use crate::http::models::ModelState;
+use crate::http::state::in_turn;
+
+/// A block of an encoder is followed by as long a rest while replies are written, but no longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+
+/// Contents that are ready for a prompt.
+#[derive(Clone, Default)]
+pub(in crate::http) struct Placing {
+    contents: Vec<MediaContent>,
+    placeholder: Option<u32>,
+}
+
+/// A prompt with its contents.
+pub(in crate::http) struct Placed {
+    pub(in crate::http) tokens: Vec<u32>,
+    pub(in crate::http) media: MediaRuns,
+}
+
+impl Placing {
+    /// Those of an encoder whose places are `placeholder`s.
+    pub(in crate::http) fn new(contents: Vec<MediaContent>, placeholder: u32) -> Self {
+        Self { contents, placeholder: Some(placeholder) }
+    }
+
+    /// `tokens` with the contents in their places, of the field `param`.
+    ///
+    /// # Errors
+    /// [`ApiError::Media`] where the chat template has not written a place for each.
+    pub(in crate::http) fn place(&self, tokens: Vec<u32>, param: &str) -> Result<Placed, ApiError> {
+        let Some(placeholder) = self.placeholder else {
+            return Ok(Placed { tokens, media: MediaRuns::default() });
+        };
+        let placed = place_media(&tokens, placeholder, &self.contents);
+        let (tokens, media) = placed.map_err(|error| ApiError::Media {
+            param: param.to_owned(),
+            code: "media_places",
+            reason: error.to_string(),
+        })?;
+        Ok(Placed { tokens, media })
+    }
+
+    /// The token of the vocabulary that stands for a content in a template.
+    pub(in crate::http) fn placeholder(&self) -> Option<u32> {
+        self.placeholder
+    }
+
+    /// With whom the prompt's prefixes are shared.
+    pub(in crate::http) fn salt(&self, salt: &str) -> String {
+        epoch_salt(salt, &self.contents)
+    }
+}
+
+/// Says to a thread that nobody waits for it any more.
+struct Abandon(Arc<AtomicBool>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Decodes and encodes the files of a request, when it is its turn.
+///
+/// # Errors
+/// [`ApiError::Media`] naming the field; those of [`in_media_turn`].
+pub(in crate::http) async fn encode_media(
+    state: &ModelState,
+    admission: &mut Admission,
+    pending: Vec<PendingMedia>,
+) -> Result<Placing, ApiError> {
+    let Some(first) = pending.first() else {
+        let media = state.model.media.as_ref();
+        let placeholder = media.map(|media| media.store.encoder().placeholder());
+        return Ok(Placing { contents: Vec::new(), placeholder });
+    };
+    let media = taking(state, first)?;
+    for other in &pending {
+        taking(state, other)?;
+    }
+    in_media_turn(state, admission, move |between| encode(&media, &pending, between)).await
+}
+
+/// Decodes a recording and encodes it piece after piece, when it is its turn: each with when it begins and when it ends, in
+/// seconds.
+///
+/// # Errors
+/// As [`encode_media`]; [`ApiError::Media`] for more than `most` pieces.
+pub(in crate::http) async fn encode_pieces(
+    state: &ModelState,
+    admission: &mut Admission,
+    file: PendingMedia,
+    most: usize,
+) -> Result<Vec<(f64, f64, Placing)>, ApiError> {
+    let media = taking(state, &file)?;
+    let work = move |between: &mut dyn FnMut() -> ControlFlow<()>| {
+        let recording = decode(&media, &file)?;
+        let pieces = media.decoder.pieces(recording);
+        if pieces.len() > most {
+            let reason = format!("it has {} pieces, and {most} are heard at most", pieces.len());
+            let (param, code) = (file.param.clone(), "recording_too_long");
+            return Err(ApiError::Media { param, code, reason });
+        }
+        let mut placings = Vec::with_capacity(pieces.len());
+        for piece in &pieces {
+            // What is too short to be heard says nothing.
+            if media.store.encoder().layout(&piece.medium.input()).is_err() && pieces.len() > 1 {
+                continue;
+            }
+            let params = [file.param.as_str()];
+            let placing = contents(&media, &[piece.medium.input()], &params, between)?;
+            placings.push((piece.start, piece.end, placing));
+        }
+        Ok(placings)
+    };
+    in_media_turn(state, admission, work).await
+}
+
+/// What the model sees or hears with, if it is for this file.
+fn taking(state: &ModelState, file: &PendingMedia) -> Result<ServedMedia, ApiError> {
+    let refused = |reason| {
+        let param = file.param.clone();
+        ApiError::Media { param, code: "media_not_taken", reason }
+    };
+    match &state.model.media {
+        None => Err(refused("this model reads text alone".to_owned())),
+        Some(media) if media.store.encoder().kind() != file.kind => {
+            Err(refused(format!("this model takes no {}", file.kind.name())))
+        }
+        Some(media) => Ok(media.clone()),
+    }
+}
+
+/// Runs `work` on a thread that may wait, when it is its turn. It ends early where nobody waits any more, and lets replies go
+/// first between two blocks.
+///
+/// # Errors
+/// Those of `work`; [`ApiError::Concurrency`] where too many wait; those of [`Admission::wait_for`].
+async fn in_media_turn<T: Send + 'static>(
+    state: &ModelState,
+    admission: &mut Admission,
+    work: impl FnOnce(&mut dyn FnMut() -> ControlFlow<()>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let limit = state.config.limits.media_waiting.max(1);
+    let waiting = state.media_waiting.clone().try_acquire_owned().map_err(|_| {
+        state.metrics.reject("media");
+        ApiError::Concurrency { limit }
+    })?;
+    let given_up = Arc::new(AtomicBool::new(false));
+    let _abandon = Abandon(given_up.clone());
+    let engine = state.model.engine.clone();
+    let is_busy = Box::new(move || engine.stats().running > 0);
+    let work = move || {
+        let _waiting = waiting;
+        let mut pause = Pause { given_up, is_busy, since: None };
+        work(&mut || pause.between())
+    };
+    admission.wait_for(in_turn(state.media_turns.clone(), work)).await?
+}
+
+/// What is done between two blocks.
+struct Pause {
+    given_up: Arc<AtomicBool>,
+    is_busy: Box<dyn Fn() -> bool>,
+    /// When the last block began.
+    since: Option<Instant>,
+}
+
+impl Pause {
+    fn between(&mut self) -> ControlFlow<()> {
+        if self.given_up.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        if let Some(since) = self.since
+            && (self.is_busy)()
+        {
+            std::thread::sleep(since.elapsed().min(LONGEST_REST));
+        }
+        self.since = Some(Instant::now());
+        ControlFlow::Continue(())
+    }
+}
+
+fn decode(media: &ServedMedia, file: &PendingMedia) -> Result<Medium, ApiError> {
+    let medium = media.decoder.decode(file.kind, &file.bytes, file.detail);
+    medium.map_err(|refusal| {
+        let (param, code, reason) = (file.param.clone(), refusal.code, refusal.reason);
+        ApiError::Media { param, code, reason }
+    })
+}
+
+fn encode(
+    media: &ServedMedia,
+    pending: &[PendingMedia],
+    between: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Placing, ApiError> {
+    let decoded = pending.iter().map(|file| decode(media, file));
+    let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
+    let inputs: Vec<_> = decoded.iter().map(Medium::input).collect();
+    let params: Vec<_> = pending.iter().map(|file| file.param.as_str()).collect();
+    contents(media, &inputs, &params, between)
+}
+
+/// The contents of inputs that came in the fields `params`.
+fn contents(
+    media: &ServedMedia,
+    inputs: &[MediaInput<'_>],
+    params: &[&str],
+    between: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Placing, ApiError> {
+    let contents = media.store.contents(inputs, between).map_err(|error| {
+        let refused = |index: usize, code, reason| {
+            let param = params.get(index).copied().unwrap_or("messages").to_owned();
+            ApiError::Media { param, code, reason }
+        };
+        match error {
+            MediaStoreError::Content { error: MediaEncoderError::Interrupted, .. } => {
+                ApiError::ShuttingDown
+            }
+            MediaStoreError::Content { index, error } => {
+                let code = match &error {
+                    MediaEncoderError::Content { code, .. } => code,
+                    _ => "media_not_taken",
+                };
+                refused(index, code, error.to_string())
+            }
+            error => refused(0, "too_many_media", error.to_string()),
+        }
+    })?;
+    Ok(Placing::new(contents, media.store.encoder().placeholder()))
+}

@@ -1,0 +1,6 @@
+//! Pictures and recordings through the facade: a conversation, the engine, the API.
+
+mod api;
+mod chat;
+mod doors;
+mod models;
