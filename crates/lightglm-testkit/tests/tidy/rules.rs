@@ -90,6 +90,13 @@ pub(crate) fn dependencies_form_a_star(sources: &[Source]) -> Vec<String> {
         _ if package == "lightglm-testkit" => {
             matches!(dependency, "lightglm-core" | "lightglm-text")
         }
+        // Encoders stand on the decoder's parts and on what reads files.
+        _ if ["lightglm-vision", "lightglm-speech"].contains(&package) => {
+            matches!(
+                dependency,
+                "lightglm-core" | "lightglm-kernels" | "lightglm-media" | "lightglm-model"
+            ) || (section == Section::Dev && dependency == "lightglm-generation")
+        }
         _ if SIBLINGS.contains(&package) => {
             matches!(
                 dependency,

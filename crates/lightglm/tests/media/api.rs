@@ -205,13 +205,14 @@ fn recordings_are_written_down() {
     let audio =
         json!({"type": "input_audio", "input_audio": {"data": base64(&tone), "format": "wav"}});
     assert_eq!(chat(address, json!([audio, text("what is said?")])).0, 200);
-    let bad: [(&[(&str, &str)], Vec<u8>, &str); 6] = [
-        (&[], b"not a recording".to_vec(), "unsupported_media"),
-        (&[], tone[..20].to_vec(), "damaged_media"),
-        (&[], wav(0.001, 8000), "recording_too_short"),
+    let none: &[(&str, &str)] = &[];
+    let bad = [
+        (none, b"not a recording".to_vec(), "unsupported_media"),
+        (none, tone[..20].to_vec(), "damaged_media"),
+        (none, wav(0.001, 8000), "recording_too_short"),
         (&[("response_format", "xml")], tone.clone(), "invalid_value"),
         (&[("n", "2")], tone.clone(), "invalid_value"),
-        (&[], data("plain.png"), "unsupported_media"),
+        (none, data("plain.png"), "unsupported_media"),
     ];
     for (fields, file, code) in bad {
         let (status, reply) = transcribe(address, fields, &file);
