@@ -1,4 +1,4 @@
-//! What lies between the matrix products of encoders (of texts, pictures, speech): layer norms, activations, softmax.
+//! What lies between the matrix products of encoders (of texts, pictures, speech): layer norms and activations.
 //!
 //! Plain loops over lanes of partial sums, which the compiler turns into vectors; they take a few hundredths
 //! of the time of the products. The order of each sum is fixed, so a row's bits depend on the row alone.
@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::team::parallel_for;
-use lightglm_core::{exp_nonpositive, max_of};
+use lightglm_core::exp_nonpositive;
 
 /// Partial sums of a row.
 const LANES: usize = 16;
@@ -137,16 +137,6 @@ fn tanh(x: f32) -> f32 {
     ((1.0 - e) / (1.0 + e)).copysign(x)
 }
 
-/// `row = softmax(scale * row)`.
-pub(crate) fn softmax(row: &mut [f32], scale: f32) {
-    let most = max_of(row);
-    for x in row.iter_mut() {
-        *x = exp_nonpositive((*x - most) * scale);
-    }
-    let inverse = 1.0 / lane_sum(row, |x| x);
-    row.iter_mut().for_each(|x| *x *= inverse);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,19 +166,6 @@ mod tests {
         assert_eq!((gelu(0.0), gelu(20.0)), (0.0, 20.0));
         assert!(gelu(-20.0).abs() < 1e-5);
         assert!(gelu(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn softmax_of_every_length() {
-        for len in [1, 2, 15, 16, 17, 100] {
-            let mut row: Vec<f32> = (0..len).map(|i| ((i * 37) % 11) as f32 - 5.0).collect();
-            let weights: Vec<f64> = row.iter().map(|&x| (0.5 * f64::from(x)).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            softmax(&mut row, 0.5);
-            for (y, weight) in row.iter().zip(&weights) {
-                assert!((f64::from(*y) - weight / total).abs() < 1e-6, "{len}");
-            }
-        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ mod weights;
 
 pub use attention::{
     AttentionShape, PageSelection, attention, attention_int8, attention_int8_pages,
-    attention_pages, extend_bounds, select_pages,
+    attention_pages, attention_to_all, extend_bounds, select_pages,
 };
 pub use backward::{
     adamw, attention_backward, cross_entropy, cross_entropy_backward, rms_norm_backward,

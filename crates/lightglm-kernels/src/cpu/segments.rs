@@ -4,16 +4,17 @@
 
 use std::ops::Range;
 
-use super::AttentionShape;
-use super::encoder::{for_each_piece, softmax};
-use super::product::{MatrixRef, product};
-use super::weights::Weights;
+use lightglm_core::KV_BLOCK;
 
-/// Queries whose scores exist at a time: bounds the memory of a long segment.
-const QUERIES: usize = 128;
+use super::AttentionShape;
+use super::attention::attention_to_all;
+use super::kv::{AttentionSpan, KvSliceMut, append_kv};
 
 /// `softmax(q k^T / sqrt(d)) v` for `q: [T, H d]` and `k, v: [T, G d]`, each of the segments for itself; they lie
 /// one behind the other from row 0 on. Returns `[T, H d]`.
+///
+/// Keys and values go through blocks as a cache has them, so that it is the decoder's attention that computes it, a chunk of
+/// positions at a time: there are never more scores than a few queries have of one chunk.
 ///
 /// Source: Vaswani et al. 2017, "Attention Is All You Need", 3.2.
 pub fn attend_segments(
@@ -21,78 +22,31 @@ pub fn attend_segments(
     segments: &[Range<usize>],
     shape: AttentionShape,
 ) -> Vec<f32> {
-    let AttentionShape { heads, kv_heads, head_dim: head_width } = shape;
-    let (width, kv_width, group) = (heads * head_width, kv_heads * head_width, heads / kv_heads);
-    // Head after head of each segment, so that a task writes one run of memory.
-    let mut by_head = vec![0.0; q.len()];
-    let mut pieces = Vec::with_capacity(segments.len() * heads);
-    let mut rest = by_head.as_mut_slice();
-    for range in segments {
-        for _ in 0..heads {
-            let (piece, others) = rest.split_at_mut(range.len() * head_width);
-            pieces.push(piece);
-            rest = others;
-        }
-    }
-    for_each_piece(pieces, |index, out| {
-        let range = segments[index / heads].clone();
-        let head = index % heads;
-        let of_query = Head { x: q, width, head_width, first: head * head_width };
-        let first = head / group * head_width;
-        let of_key = |x| Head { x, width: kv_width, head_width, first };
-        attend_head([of_query, of_key(k), of_key(v)], range, out);
-    });
-    let mut joined = vec![0.0; q.len()];
-    let pieces = segments.iter().scan(joined.as_mut_slice(), |rest, range| {
-        let (piece, others) = std::mem::take(rest).split_at_mut(range.len() * width);
-        *rest = others;
-        Some(piece)
-    });
-    for_each_piece(pieces, |index, out| {
-        let range = &segments[index];
-        let segment = &by_head[range.start * width..range.end * width];
-        for (head, rows) in segment.chunks_exact(range.len() * head_width).enumerate() {
-            for (token, row) in rows.chunks_exact(head_width).enumerate() {
-                out[token * width + head * head_width..][..head_width].copy_from_slice(row);
-            }
-        }
-    });
-    joined
-}
-
-/// The columns of one head.
-#[derive(Clone, Copy)]
-struct Head<'a> {
-    x: &'a [f32],
-    width: usize,
-    head_width: usize,
-    first: usize,
-}
-
-impl<'a> Head<'a> {
-    /// Some rows: `[rows, d]`.
-    fn rows(self, rows: Range<usize>) -> MatrixRef<'a> {
-        let from = &self.x[rows.start * self.width + self.first..];
-        MatrixRef::with_stride(Weights::F32(from), [rows.len(), self.head_width], self.width)
-    }
-}
-
-fn attend_head([q, k, v]: [Head<'_>; 3], segment: Range<usize>, out: &mut [f32]) {
-    let (tokens, width) = (segment.len(), q.head_width);
-    let scale = 1.0 / (width as f32).sqrt();
-    let mut scores = vec![0.0; tokens.min(QUERIES) * tokens];
-    for (block, out) in out.chunks_mut(QUERIES * width).enumerate() {
-        let first = segment.start + block * QUERIES;
-        let queries = out.len() / width;
-        let scores = &mut scores[..queries * tokens];
-        product(
-            q.rows(first..first + queries),
-            k.rows(segment.clone()).transposed(),
-            scores,
-            false,
-        );
-        scores.chunks_exact_mut(tokens).for_each(|row| softmax(row, scale));
-        let weights = MatrixRef::new(Weights::F32(scores), [queries, tokens]);
-        product(weights, v.rows(segment.clone()), out, false);
-    }
+    let mut blocks = 0u32;
+    let tables: Vec<Vec<u32>> = segments
+        .iter()
+        .map(|segment| {
+            let first = blocks;
+            blocks += segment.len().div_ceil(KV_BLOCK) as u32;
+            (first..blocks).collect()
+        })
+        .collect();
+    let spans: Vec<AttentionSpan<'_>> = segments
+        .iter()
+        .zip(&tables)
+        .map(|(segment, table)| AttentionSpan {
+            first_row: segment.start,
+            rows: segment.len(),
+            past: 0,
+            block_table: table,
+        })
+        .filter(|span| span.rows > 0)
+        .collect();
+    let len = blocks as usize * KV_BLOCK * shape.kv_heads * shape.head_dim;
+    let (mut keys, mut values) = (vec![0.0; len], vec![0.0; len]);
+    append_kv(k, v, shape, &spans, KvSliceMut::F32(&mut keys), KvSliceMut::F32(&mut values));
+    let mut out = vec![0.0; q.len()];
+    let scale = 1.0 / (shape.head_dim as f32).sqrt();
+    attention_to_all(q, shape, scale, &spans, [&keys, &values], &mut out);
+    out
 }

@@ -105,6 +105,33 @@ pub fn attention_pages(
     }
 }
 
+/// [`attention`] of each row to all positions of its span, `0..past + rows`, in f32: what encoders do.
+///
+/// # Panics
+/// As [`attention`].
+pub fn attention_to_all(
+    q: &[f32],
+    shape: AttentionShape,
+    scale: f32,
+    spans: &[AttentionSpan<'_>],
+    [keys, values]: [&[f32]; 2],
+    out: &mut [f32],
+) {
+    assert_eq!(keys.len(), values.len(), "keys and values differ in length");
+    if !has_queries(q, shape, out) {
+        return;
+    }
+    let AttentionShape { heads, kv_heads, head_dim } = shape;
+    let blocks = keys.len() / (kv_heads * head_dim * KV_BLOCK);
+    check_spans(spans, q.len() / (heads * head_dim), blocks);
+    let spans: Vec<HeadSpan<'_>> = spans
+        .iter()
+        .map(|&span| HeadSpan { span, kv_heads: 0..kv_heads, sees_all: true })
+        .collect();
+    let pool = FloatPool { keys, values };
+    schedule::run(Isa::current(), q, shape, scale, &spans, &pool, out);
+}
+
 /// [`attention`] over a pool of codes ([`super::append_kv_int8`]), in integer arithmetic.
 ///
 /// Queries are rounded to 16 bits of their head's largest number, and softmax weights (with the
@@ -154,13 +181,16 @@ fn head_spans<'a>(
     let mut all = Vec::new();
     for (i, &span) in spans.iter().enumerate() {
         match selection.of_span(i) {
-            None => all.push(HeadSpan { span, kv_heads: 0..shape.kv_heads }),
+            None => {
+                let kv_heads = 0..shape.kv_heads;
+                all.push(HeadSpan { span, kv_heads, sees_all: false });
+            }
             Some(tables) => {
                 assert_eq!((span.rows, tables.len()), (1, shape.kv_heads), "other spans' pages");
                 all.extend(tables.iter().enumerate().map(|(head, table)| {
                     let past = (table.len() - 1) * KV_BLOCK + span.past % KV_BLOCK;
                     let span = AttentionSpan { past, block_table: table, ..span };
-                    HeadSpan { span, kv_heads: head..head + 1 }
+                    HeadSpan { span, kv_heads: head..head + 1, sees_all: false }
                 }));
             }
         }

@@ -38,6 +38,8 @@ pub(super) trait Pool: Sync {
 pub(super) struct HeadSpan<'a> {
     pub(super) span: AttentionSpan<'a>,
     pub(super) kv_heads: std::ops::Range<usize>,
+    /// Whether each row sees all positions of the span, those behind it too.
+    pub(super) sees_all: bool,
 }
 
 /// Some rows of one span, for one kv head.
@@ -47,6 +49,8 @@ pub(super) struct Unit<'a> {
     /// The first row in the batch, and its position.
     pub(super) row: usize,
     position: usize,
+    /// Where rows see all, behind the last position.
+    end: Option<usize>,
     pub(super) rows: usize,
     pub(super) kv_head: usize,
     /// The first of its partial states in split mode.
@@ -58,12 +62,13 @@ pub(super) struct Unit<'a> {
 impl Unit<'_> {
     /// Chunks that the last row sees.
     fn chunks(&self) -> usize {
-        (self.position + self.rows).div_ceil(CHUNK)
+        self.end.unwrap_or(self.position + self.rows).div_ceil(CHUNK)
     }
 
     /// Positions of chunk `chunk` that row `row` of the unit sees.
     pub(super) fn visible(&self, chunk: usize, row: usize) -> usize {
-        (self.position + row + 1).saturating_sub(chunk * CHUNK).min(CHUNK)
+        let end = self.end.unwrap_or(self.position + row + 1);
+        end.saturating_sub(chunk * CHUNK).min(CHUNK)
     }
 }
 
@@ -121,13 +126,14 @@ fn units<'a>(spans: &[HeadSpan<'a>], shape: AttentionShape) -> (Vec<Unit<'a>>, u
     let rows = (QUERIES_PER_TASK / group).max(1);
     let mut units = Vec::new();
     let (mut state, mut tile) = (0, 0);
-    for HeadSpan { span, kv_heads } in spans {
+    for HeadSpan { span, kv_heads, sees_all } in spans {
         for i in (0..span.rows).step_by(rows) {
             for kv_head in kv_heads.clone() {
                 let unit = Unit {
                     block_table: span.block_table,
                     row: span.first_row + i,
                     position: span.past + i,
+                    end: sees_all.then_some(span.past + span.rows),
                     rows: rows.min(span.rows - i),
                     kv_head,
                     state,
