@@ -10,52 +10,23 @@
 //! Run: `cargo bench --bench towers` (`-- vision`, `-- ocr`, `-- speech` run one). It takes several minutes and 8 GB. Read: `share`
 //! is the tower's speed by that of the product.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use burn_flex::{Flex, FlexDevice};
-use bytes::Bytes;
-use lightglm_core::{MediaEncoder, MediaInput, TensorView, WeightDtype, WeightError, WeightSource};
+use lightglm_core::{MediaEncoder, MediaInput, WeightDtype};
 use lightglm_kernels::cpu::{MatrixRef, Weights, product, roofs, team};
 use lightglm_model::config::{MediaConfig, PreprocessorConfig, VisionConfig};
 use lightglm_model::decoder::{DenseParts, LoadPrecision};
+use lightglm_model::weights::SeededWeights;
 use lightglm_quant::{CheckpointQuantizer, Policy, Scheme};
 use lightglm_speech::{SpeechEncoder, SpeechTower, speech_weights};
-use lightglm_testkit::SplitMix;
 use lightglm_vision::{VisionEncoder, VisionTower, tower_weights};
 
-/// Tensors of the shapes that are asked for, random and the same every time.
-struct Random(BTreeMap<String, Vec<usize>>);
-
-impl Random {
-    fn missing(name: &str) -> WeightError {
-        WeightError::Missing { file: PathBuf::from("random"), name: name.to_owned() }
-    }
-}
-
-impl WeightSource for Random {
-    fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
-
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.0.get(name).cloned()
-    }
-
-    fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
-        let shape = self.shape(name).ok_or_else(|| Self::missing(name))?;
-        let mut random = SplitMix::new(name.len() as u64);
-        let scale = (*shape.last().unwrap_or(&1) as f32).sqrt().recip();
-        let is_norm = name.contains("norm");
-        let values = (0..shape.iter().product::<usize>()).flat_map(|_| {
-            let value = (random.next_f32() - 0.5) * 3.4 * scale;
-            (if is_norm { 1.0 } else { value }).to_le_bytes()
-        });
-        let bytes = Bytes::from(values.collect::<Vec<u8>>());
-        Ok(TensorView { dtype: WeightDtype::F32, shape, bytes })
-    }
+/// Tensors of these shapes, random and the same every time.
+fn random(shapes: Vec<(String, Vec<usize>)>) -> SeededWeights {
+    SeededWeights::of_shapes(shapes, WeightDtype::F32, 1)
 }
 
 /// GFLOP/s of one large product of our own, in f32.
@@ -119,8 +90,7 @@ fn vision_flop(config: &VisionConfig, n: f64) -> f64 {
 
 fn vision(name: &str, json: &str, pictures: &[(usize, usize)], roof: f64) {
     let config = vision_config(json);
-    let shapes = vision_shapes(&config);
-    let source = tower_weights(&config, Random(shapes), Path::new("random"));
+    let source = tower_weights(&config, random(config.tensor_shapes()), Path::new("random"));
     let settings = PreprocessorConfig::default();
     let parts = DenseParts::unchecked(&source, Path::new("random"), LoadPrecision::Stored);
     let times: Vec<(f64, f64)> = {
@@ -149,50 +119,6 @@ fn timed(encoder: &dyn MediaEncoder, width: usize, height: usize) -> (f64, f64) 
     (rows as f64 * 4.0, seconds(encoder, &input, runs))
 }
 
-/// The tensors of a tower as its checkpoint has them.
-fn vision_shapes(config: &VisionConfig) -> BTreeMap<String, Vec<usize>> {
-    let (d, out, m) = (config.hidden_size, config.out_hidden_size, config.spatial_merge_size);
-    let (p, inner) = (config.patch_size, config.merger_size);
-    let mut shapes = BTreeMap::new();
-    let mut add = |name: &str, shape: &[usize]| {
-        shapes.insert(format!("model.visual.{name}"), shape.to_vec());
-    };
-    add("patch_embed.proj.weight", &[d, 3, config.temporal_patch_size, p, p]);
-    add("patch_embed.proj.bias", &[d]);
-    add("post_conv_layernorm.weight", &[d]);
-    let side = config.table_side();
-    add("embeddings.position_embedding.weight", &[side * side, d]);
-    add("post_layernorm.weight", &[d]);
-    add("downsample.weight", &[out, d, m, m]);
-    add("downsample.bias", &[out]);
-    add("merger.proj.weight", &[out, out]);
-    add("merger.post_projection_norm.weight", &[out]);
-    add("merger.post_projection_norm.bias", &[out]);
-    add("merger.gate_proj.weight", &[inner, out]);
-    add("merger.up_proj.weight", &[inner, out]);
-    add("merger.down_proj.weight", &[out, inner]);
-    for block in 0..config.depth {
-        let mut add = |name: &str, shape: &[usize]| add(&format!("blocks.{block}.{name}"), shape);
-        add("norm1.weight", &[d]);
-        add("norm2.weight", &[d]);
-        add("attn.qkv.weight", &[3 * d, d]);
-        add("attn.qkv.bias", &[3 * d]);
-        add("attn.proj.weight", &[d, d]);
-        add("attn.proj.bias", &[d]);
-        add("attn.q_norm.weight", &[config.head_dim()]);
-        add("attn.k_norm.weight", &[config.head_dim()]);
-        for (part, shape) in [
-            ("gate_proj", [config.mlp_size, d]),
-            ("up_proj", [config.mlp_size, d]),
-            ("down_proj", [d, config.mlp_size]),
-        ] {
-            add(&format!("mlp.{part}.weight"), &shape);
-            add(&format!("mlp.{part}.bias"), &shape[..1]);
-        }
-    }
-    shapes
-}
-
 fn speech(roof: f64) {
     let json =
         r#"{"model_type": "glmasr", "audio_config": {}, "text_config": {"hidden_size": 2048}}"#;
@@ -203,36 +129,7 @@ fn speech(roof: f64) {
         panic!("audio")
     };
     let (d, inner, out) = (config.hidden_size, config.intermediate_size, config.out_hidden_size);
-    let mut shapes = BTreeMap::new();
-    let mut add = |name: String, shape: &[usize]| {
-        shapes.insert(name, shape.to_vec());
-    };
-    for (conv, channels) in [("conv1", config.num_mel_bins), ("conv2", d)] {
-        add(format!("audio_tower.{conv}.weight"), &[d, channels, 3]);
-        add(format!("audio_tower.{conv}.bias"), &[d]);
-    }
-    for layer in 0..config.num_hidden_layers {
-        let name = |part: &str| format!("audio_tower.layers.{layer}.{part}");
-        for part in ["q_proj", "k_proj", "v_proj", "o_proj"] {
-            add(name(&format!("self_attn.{part}.weight")), &[d, d]);
-            add(name(&format!("self_attn.{part}.bias")), &[d]);
-        }
-        for (part, shape) in [("fc1", [inner, d]), ("fc2", [d, inner])] {
-            add(name(&format!("mlp.{part}.weight")), &shape);
-            add(name(&format!("mlp.{part}.bias")), &shape[..1]);
-        }
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            add(name(&format!("{norm}.weight")), &[d]);
-            add(name(&format!("{norm}.bias")), &[d]);
-        }
-    }
-    add("audio_tower.norm.weight".into(), &[d]);
-    add("audio_tower.norm.bias".into(), &[d]);
-    for (part, shape) in [("linear_1", [2 * out, inner]), ("linear_2", [out, 2 * out])] {
-        add(format!("multi_modal_projector.{part}.weight"), &shape);
-        add(format!("multi_modal_projector.{part}.bias"), &shape[..1]);
-    }
-    let source = speech_weights(&config, Random(shapes), Path::new("random"));
+    let source = speech_weights(&config, random(config.tensor_shapes()), Path::new("random"));
     let settings = PreprocessorConfig::default();
     let samples: Vec<f32> = (0..480_000).map(|i| (i as f32 * 0.03).sin() * 0.3).collect();
     let input = MediaInput::Sound { samples: &samples, rate: 16_000 };

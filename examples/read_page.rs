@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::{FinishReason, LoadOptions, Model, SamplingParams, user, write_whole};
@@ -76,10 +76,8 @@ fn read(model: &Model, page: &Path, args: &Args) -> Result<String> {
     };
     let turn = user().image(&bytes).text(&args.prompt);
     let reply = model.chat().with_sampling(sampling).say(turn)?.finish()?;
-    match reply.finish {
-        Some(FinishReason::Length) => {
-            bail!("the page has more than --max-tokens {}", args.max_tokens)
-        }
-        _ => Ok(reply.text),
+    if reply.finish == Some(FinishReason::Length) {
+        eprintln!("{}: cut off at {} tokens", page.display(), reply.token_ids.len());
     }
+    Ok(reply.text)
 }

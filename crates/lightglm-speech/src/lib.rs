@@ -29,6 +29,7 @@
 
 mod encoder;
 mod load;
+mod save;
 mod tower;
 mod weights;
 

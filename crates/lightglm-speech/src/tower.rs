@@ -230,6 +230,29 @@ impl<B: LmBackend, L: Linear<B>> SpeechTower<B, L> {
     }
 }
 
+impl<B: Backend, L: Linear<B>> SpeechTower<B, L> {
+    /// Shows every projection and its name, in the order of [`Self::map_linears`].
+    pub fn for_each_linear(&self, visit: &mut dyn FnMut(&str, &L)) {
+        visit(&format!("{TOWER}.conv1"), &self.conv1);
+        visit(&format!("{TOWER}.conv2"), &self.conv2);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let attn = &layer.self_attn;
+            for (part, linear) in [
+                ("self_attn.q_proj", &attn.q_proj),
+                ("self_attn.k_proj", &attn.k_proj),
+                ("self_attn.v_proj", &attn.v_proj),
+                ("self_attn.o_proj", &attn.o_proj),
+                ("mlp.fc1", &layer.mlp.fc1),
+                ("mlp.fc2", &layer.mlp.fc2),
+            ] {
+                visit(&format!("{TOWER}.layers.{i}.{part}"), linear);
+            }
+        }
+        visit(&format!("{PROJECTOR}.linear_1"), &self.projector.linear_1);
+        visit(&format!("{PROJECTOR}.linear_2"), &self.projector.linear_2);
+    }
+}
+
 /// What a convolution over three frames of a spectrum `[M, F]` reads, one frame of zeros at each end: `[F, M 3]`.
 fn first_windows(spectrum: &[f32], frames: usize) -> Vec<f32> {
     let mut windows = Vec::with_capacity(spectrum.len() * KERNEL);

@@ -7,11 +7,13 @@ use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexDevice};
 use lightglm_core::{
     CausalLm, KvDtype, KvShape, LogitRows, MediaEncoder, MediaInput, MediaRun, MediaRuns,
-    SequenceId,
+    SequenceId, WeightSource,
 };
 use lightglm_generation::ContiguousKvCache;
 use lightglm_model::checkpoint::Checkpoint;
+use lightglm_model::config::MediaConfig;
 use lightglm_model::decoder::LoadPrecision;
+use lightglm_model::weights::llama_tensors;
 use lightglm_speech::{Site, SpeechEncoder};
 use lightglm_testkit::{Fixture, relative_difference};
 
@@ -132,4 +134,27 @@ fn long_recordings_go_by_windows() {
     assert_eq!(encoder.encode(&slow, &mut go_on).unwrap().len(), rows * 64);
     let short = MediaInput::Sound { samples: &samples[..200], rate: 16_000 };
     assert!(encoder.layout(&short).is_err() && encoder.encode(&short, &mut go_on).is_err());
+}
+
+#[test]
+fn an_encoder_is_written_as_it_was_read() {
+    let Some(fixture) = Fixture::open("glmasr") else { return };
+    let checkpoint = Checkpoint::open(fixture.folder()).unwrap();
+    let encoder = SpeechEncoder::<Flex, _>::load(&checkpoint, LoadPrecision::Stored, &FlexDevice);
+    let Some(MediaConfig::Audio(config)) = checkpoint.media_config() else { panic!("it hears") };
+    let file = checkpoint.media_weights().unwrap();
+    let tensors = encoder.unwrap().tower().tensors(config);
+    let mut names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+    let of_encoder = |name: &String| !name.starts_with("language_model");
+    names.sort();
+    assert_eq!(names, file.names().into_iter().filter(of_encoder).collect::<Vec<_>>());
+    for (name, view) in tensors {
+        let expected = file.tensor(&name).unwrap();
+        assert!(view.shape == expected.shape && view.bytes == expected.bytes, "{name}");
+    }
+    // And the decoder inside of it.
+    for (name, view) in llama_tensors(checkpoint.weights(), checkpoint.config().head_dim).unwrap() {
+        let expected = file.tensor(&format!("language_model.{name}")).unwrap();
+        assert!(view.shape == expected.shape && view.bytes == expected.bytes, "{name}");
+    }
 }

@@ -3,6 +3,7 @@
 //! **Should I use this crate?** No: it is not published. A package of its own, so that who only wants to
 //! chat does not compile training.
 
+pub mod digits;
 pub mod distill;
 pub mod learnt_rows;
 pub mod loss_plot;

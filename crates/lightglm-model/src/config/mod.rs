@@ -17,6 +17,7 @@ mod generation_config;
 mod glm_config;
 mod llama_family;
 mod media_config;
+mod media_shapes;
 mod preprocessor_config;
 mod presets;
 mod rope;

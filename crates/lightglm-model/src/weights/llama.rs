@@ -147,6 +147,45 @@ impl<S: WeightSource> LlamaCheckpoint<S> {
     }
 }
 
+/// The tensors of a decoder as Llama's files have them: rows of q and k by halves, gate and up apart; what
+/// [`LlamaCheckpoint`] reads as `weights`.
+///
+/// # Errors
+/// Those of the source.
+pub fn llama_tensors(
+    weights: &dyn WeightSource,
+    head_dim: usize,
+) -> Result<Vec<(String, TensorView)>, WeightError> {
+    let layout = ProjectionLayout::Llama { head_dim };
+    let mut tensors = Vec::new();
+    for name in weights.names() {
+        let view = weights.tensor(&name)?;
+        if let Some(layer) = name.strip_suffix("gate_up_proj.weight") {
+            let half = view.bytes.len() / 2;
+            let shape = vec![view.shape[0] / 2, view.shape[1]];
+            for (part, bytes) in
+                [("gate", view.bytes.slice(..half)), ("up", view.bytes.slice(half..))]
+            {
+                let view = TensorView { dtype: view.dtype, shape: shape.clone(), bytes };
+                tensors.push((format!("{layer}{part}_proj.weight"), view));
+            }
+        } else if is_reordered(layout, &name) {
+            let rows = view.shape[0];
+            let row_bytes = view.bytes.len() / rows.max(1);
+            let mut bytes = vec![0; view.bytes.len()];
+            for row in 0..rows {
+                let at = layout.row_in_file(projection(&name), row) * row_bytes;
+                let own = &view.bytes[row * row_bytes..(row + 1) * row_bytes];
+                bytes[at..at + row_bytes].copy_from_slice(own);
+            }
+            tensors.push((name, TensorView { bytes: Bytes::from(bytes), ..view }));
+        } else {
+            tensors.push((name, view));
+        }
+    }
+    Ok(tensors)
+}
+
 /// `model.layers.0.self_attn.q_proj` of its weight or bias.
 fn projection(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(projection, _)| projection)

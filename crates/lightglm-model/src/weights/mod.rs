@@ -19,7 +19,7 @@ pub use gguf::{
     GgmlType, GgufArray, GgufCheckpoint, GgufFile, GgufTensor, GgufValue, GgufValueType,
     RANDOM_GGUF_TYPES, dequantize, write_random_gguf,
 };
-pub use llama::LlamaCheckpoint;
+pub use llama::{LlamaCheckpoint, llama_tensors};
 pub use random_checkpoint::write_random_checkpoint;
 pub use rearranged::{HeadOrder, RearrangedWeights, Recipe};
 pub use safetensors::{

@@ -1,5 +1,6 @@
 //! `SeededWeights`: random weights of a configuration's shapes, the same on every machine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -25,26 +26,49 @@ const SMALL: f32 = 0.02;
 /// and an order of magnitude cheaper.
 #[derive(Clone, Debug)]
 pub struct SeededWeights {
-    config: GlmConfig,
+    shapes: Shapes,
     dtype: WeightDtype,
     seed: u64,
+}
+
+/// Which tensors there are.
+#[derive(Clone, Debug)]
+enum Shapes {
+    Config(Box<GlmConfig>),
+    Named(BTreeMap<String, Vec<usize>>),
 }
 
 impl SeededWeights {
     /// Weights for `config` in the precision `dtype`.
     pub fn new(config: GlmConfig, dtype: WeightDtype, seed: u64) -> Self {
-        Self { config, dtype, seed }
+        Self { shapes: Shapes::Config(Box::new(config)), dtype, seed }
     }
 
-    /// The configuration the weights are for.
-    pub fn config(&self) -> &GlmConfig {
-        &self.config
+    /// The configuration the weights are for; `None` for those of an encoder.
+    pub fn config(&self) -> Option<&GlmConfig> {
+        match &self.shapes {
+            Shapes::Config(config) => Some(config),
+            Shapes::Named(_) => None,
+        }
+    }
+
+    /// Weights of these names and shapes: an encoder's. What is no norm, bias or table of positions has the standard deviation
+    /// of a projection.
+    pub fn of_shapes(
+        shapes: impl IntoIterator<Item = (String, Vec<usize>)>,
+        dtype: WeightDtype,
+        seed: u64,
+    ) -> Self {
+        Self { shapes: Shapes::Named(shapes.into_iter().collect()), dtype, seed }
     }
 
     /// Fills `out` with the bytes of the tensor `name` from element `first` on, which is a multiple
     /// of [`CHUNK`].
     pub(super) fn fill(&self, name: &str, shape: &[usize], first: usize, out: &mut [u8]) {
-        let (mean, scale) = distribution(name, shape);
+        let (mean, scale) = match &self.shapes {
+            Shapes::Config(_) => distribution(name, shape),
+            Shapes::Named(_) => encoder_distribution(name, shape),
+        };
         let stream = self.stream(name);
         out.par_chunks_mut(CHUNK * self.dtype.size()).enumerate().for_each(|(i, out)| {
             let chunk = (first / CHUNK + i) as u64;
@@ -63,14 +87,22 @@ impl SeededWeights {
 
 impl WeightSource for SeededWeights {
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> =
-            self.config.tensor_shapes().into_iter().map(|(name, _)| name).collect();
-        names.sort();
-        names
+        match &self.shapes {
+            Shapes::Config(config) => {
+                let mut names: Vec<_> =
+                    config.tensor_shapes().into_iter().map(|(name, _)| name).collect();
+                names.sort();
+                names
+            }
+            Shapes::Named(shapes) => shapes.keys().cloned().collect(),
+        }
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.config.tensor_shape(name)
+        match &self.shapes {
+            Shapes::Config(config) => config.tensor_shape(name),
+            Shapes::Named(shapes) => shapes.get(name).cloned(),
+        }
     }
 
     fn tensor(&self, name: &str) -> Result<TensorView, WeightError> {
@@ -93,6 +125,17 @@ fn distribution(name: &str, shape: &[usize]) -> (f32, f32) {
         (0.0, (in_features as f32).sqrt().recip())
     } else {
         (0.0, SMALL)
+    }
+}
+
+/// The same for an encoder's tensors; convolutions are projections of all that their kernel covers.
+fn encoder_distribution(name: &str, shape: &[usize]) -> (f32, f32) {
+    match shape {
+        [_] if name.contains("norm") && name.ends_with(".weight") => (1.0, SMALL),
+        [_, inputs @ ..] if !inputs.is_empty() && !name.contains("embedding") => {
+            (0.0, (inputs.iter().product::<usize>().max(1) as f32).sqrt().recip())
+        }
+        _ => (0.0, SMALL),
     }
 }
 

@@ -45,7 +45,7 @@ fn held(checkpoint: &Checkpoint, weights: Weights) -> Result<Loaded<Flex>, Error
 /// Quantized in memory.
 fn quantized(weights: &SeededWeights, policy: &Policy) -> Loaded<Flex> {
     let (file, progress) = (Path::new("seeded"), ProgressSink::default());
-    let config = weights.config();
+    let config = weights.config().expect("of a decoder");
     let quantized = lightglm::generic::quantize_source::<Flex>(
         config,
         weights,
@@ -67,7 +67,7 @@ fn distance(actual: &[f32], expected: &[f32]) -> f64 {
 /// A folder as the `quantize` example writes it: weights, then config.json.
 fn saved(weights: &SeededWeights, policy: &Policy) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let config = weights.config();
+    let config = weights.config().expect("of a decoder");
     CheckpointQuantizer::new(weights, Path::new("seeded"), policy)
         .save(&folder.path().join("model.safetensors"), &config.tensor_shapes())
         .unwrap();
