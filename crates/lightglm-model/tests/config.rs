@@ -71,10 +71,15 @@ fn fixtures_parse_in_both_layouts() {
         assert_eq!(GlmConfig::from_json(v5.to_json()).unwrap(), v5, "{model}");
         GenerationConfig::from_file(folder.join("generation_config.json")).unwrap();
     }
-    for model in ["glm4v", "glmasr"] {
-        let error = GlmConfig::from_file(folder.join(model).join("config.json")).unwrap_err();
-        assert!(matches!(error, ConfigError::Unsupported { ref key, .. } if key == "model_type"));
-    }
+    // The decoder of a model that sees: the same one, its positions in three parts.
+    let decoder = GlmConfig::from_file(folder.join("glm4v").join("config.json")).unwrap();
+    assert_eq!(decoder.model_type, ModelType::Glm4);
+    assert_eq!(decoder.rope.mrope_section, Some([2, 1, 1]));
+    assert_eq!(GlmConfig::from_json(decoder.to_json()).unwrap(), decoder);
+    // That of a model that hears is written as Llama's.
+    let decoder = GlmConfig::from_file(folder.join("glmasr").join("config.json")).unwrap();
+    assert_eq!((decoder.model_type, decoder.rope.mrope_section), (ModelType::Glm, None));
+    assert_eq!(GlmConfig::from_json(decoder.to_json()).unwrap(), decoder);
 }
 
 #[test]

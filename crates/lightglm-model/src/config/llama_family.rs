@@ -17,10 +17,16 @@ pub(super) enum LlamaFamily {
     Mistral,
     Qwen2,
     Qwen3,
+    /// The `llama` inside of a `glmasr`, whose files leave other things out.
+    GlmAsr,
 }
 
 /// What a file means that leaves the key out.
 struct Defaults {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    rms_norm_eps: f64,
     vocab_size: usize,
     intermediate_size: usize,
     /// As many as there are query heads, where there is none.
@@ -37,9 +43,18 @@ impl LlamaFamily {
                 Self::Llama => (32_000, 11_008, None, 2048),
                 Self::Mistral => (32_000, 14_336, Some(8), 131_072),
                 Self::Qwen2 | Self::Qwen3 => (151_936, 22_016, Some(32), 32_768),
+                Self::GlmAsr => (59_264, 6144, Some(4), 8192),
             };
         let head_dim = (self == Self::Qwen3).then_some(128);
+        let (hidden_size, num_hidden_layers, num_attention_heads, rms_norm_eps) = match self {
+            Self::GlmAsr => (2048, 28, 16, 1e-5),
+            _ => (4096, 32, 32, 1e-6),
+        };
         Defaults {
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads,
+            rms_norm_eps,
             vocab_size,
             intermediate_size,
             num_key_value_heads,
@@ -52,8 +67,8 @@ impl LlamaFamily {
     pub(super) fn parse(self, root: Fields<'_>) -> Result<GlmConfig, ConfigError> {
         refuse_other_models(root)?;
         let defaults = self.defaults();
-        let hidden_size = root.size("hidden_size", 4096)?;
-        let heads = root.size("num_attention_heads", 32)?;
+        let hidden_size = root.size("hidden_size", defaults.hidden_size)?;
+        let heads = root.size("num_attention_heads", defaults.num_attention_heads)?;
         let key_value_heads = "num_key_value_heads";
         let num_key_value_heads = match root.is_null(key_value_heads) {
             true => heads,
@@ -68,19 +83,21 @@ impl LlamaFamily {
             root.size("max_position_embeddings", defaults.max_position_embeddings)?;
         let config = GlmConfig {
             model_type: match self {
-                Self::Llama | Self::Mistral | Self::Qwen2 => ModelType::Glm,
+                Self::Llama | Self::Mistral | Self::Qwen2 | Self::GlmAsr => ModelType::Glm,
                 Self::Qwen3 => ModelType::GlmQkNorm,
             },
             hidden_size,
-            num_hidden_layers: root.size("num_hidden_layers", 32)?,
+            num_hidden_layers: root.size("num_hidden_layers", defaults.num_hidden_layers)?,
             num_attention_heads: heads,
             num_key_value_heads,
             head_dim,
             intermediate_size: root.size("intermediate_size", defaults.intermediate_size)?,
             vocab_size: root.size("vocab_size", defaults.vocab_size)?,
-            rms_norm_eps: root.number("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: root.number("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps),
             attention_bias: match self {
-                Self::Llama | Self::Qwen3 => root.boolean("attention_bias")?.unwrap_or(false),
+                Self::Llama | Self::Qwen3 | Self::GlmAsr => {
+                    root.boolean("attention_bias")?.unwrap_or(false)
+                }
                 Self::Mistral => false,
                 Self::Qwen2 => true,
             },
@@ -110,7 +127,7 @@ impl LlamaFamily {
             false => root.size(WINDOW, 4096).map(Some),
         };
         let window = match self {
-            Self::Llama => None,
+            Self::Llama | Self::GlmAsr => None,
             Self::Mistral => window()?,
             Self::Qwen2 | Self::Qwen3 if root.boolean("use_sliding_window")? == Some(true) => {
                 // The layers from this one on have the window.

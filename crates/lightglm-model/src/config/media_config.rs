@@ -152,7 +152,7 @@ impl MediaFamily {
                 (WeightLayout::GlmInMedia, parse_ocr_text(text)?)
             }
             (Self::GlmAsr, None | Some("llama")) => {
-                (WeightLayout::LlamaInMedia, LlamaFamily::Llama.parse(text)?)
+                (WeightLayout::LlamaInMedia, LlamaFamily::GlmAsr.parse(text)?)
             }
             (_, Some(other)) => {
                 let supported = "the dense decoder of its family";
@@ -189,9 +189,10 @@ struct TextDefaults {
     max_positions: usize,
     attention_bias: bool,
     partial_rotary: f64,
-    mrope_section: [usize; 3],
-    head_dim: Option<usize>,
 }
+
+/// How frequencies are shared out where the file does not say.
+const MROPE_SECTION: [usize; 3] = [8, 12, 12];
 
 fn parse_glm4v_text(text: Fields<'_>) -> Result<GlmConfig, ConfigError> {
     parse_text(
@@ -206,8 +207,6 @@ fn parse_glm4v_text(text: Fields<'_>) -> Result<GlmConfig, ConfigError> {
             max_positions: 32_768,
             attention_bias: true,
             partial_rotary: 0.5,
-            mrope_section: [8, 12, 12],
-            head_dim: None,
         },
     )
 }
@@ -225,8 +224,6 @@ fn parse_ocr_text(text: Fields<'_>) -> Result<GlmConfig, ConfigError> {
             max_positions: 131_072,
             attention_bias: false,
             partial_rotary: 1.0,
-            mrope_section: [16, 24, 24],
-            head_dim: Some(128),
         },
     )
 }
@@ -236,11 +233,10 @@ fn parse_text(text: Fields<'_>, defaults: TextDefaults) -> Result<GlmConfig, Con
     let heads = text.size("num_attention_heads", defaults.heads)?;
     let max_position_embeddings = text.size("max_position_embeddings", defaults.max_positions)?;
     let mut rope = RopeParameters::parse(text, max_position_embeddings, defaults.partial_rotary)?;
-    rope.mrope_section.get_or_insert(defaults.mrope_section);
-    let head_dim = match (text.value("head_dim"), defaults.head_dim) {
-        (Some(_), _) => text.size("head_dim", 0)?,
-        (None, Some(head_dim)) if !text.is_null("head_dim") => head_dim,
-        (None, _) => split_heads(text, hidden_size, heads)?,
+    rope.mrope_section.get_or_insert(MROPE_SECTION);
+    let head_dim = match text.value("head_dim") {
+        Some(_) => text.size("head_dim", 0)?,
+        None => split_heads(text, hidden_size, heads)?,
     };
     Ok(GlmConfig {
         model_type: ModelType::Glm4,

@@ -104,7 +104,7 @@ impl ServerConfig {
         if let Some(index) = self.api_keys.iter().position(|key| key.trim().is_empty()) {
             return Err(ServerConfigError::EmptyKey { index });
         }
-        self.limits.check()?;
+        self.limits.check(self.reads_media)?;
         let named = self.cors_origins.iter().filter(|origin| *origin != "*");
         named.map(|origin| origin_value(origin)).try_for_each(|value| value.map(|_| ()))?;
         match self.allowed_hosts.iter().find(|host| AllowedHost::parse(host).is_none()) {
@@ -251,7 +251,7 @@ pub struct HttpLimits {
 
 impl HttpLimits {
     /// Refuses what lets no request pass.
-    fn check(&self) -> Result<(), ServerConfigError> {
+    fn check(&self, reads_media: bool) -> Result<(), ServerConfigError> {
         let counts = [
             ("body_bytes", self.body_bytes),
             ("json_depth", self.json_depth),
@@ -280,7 +280,9 @@ impl HttpLimits {
             return Err(ServerConfigError::Limit { field, least: 1 });
         }
         // One body has to fit.
-        let least = self.body_bytes.max(self.media_bytes).saturating_sub(FREE);
+        let body =
+            if reads_media { self.body_bytes.max(self.media_bytes) } else { self.body_bytes };
+        let least = body.saturating_sub(FREE);
         if self.arriving_bytes < least {
             return Err(ServerConfigError::Limit { field: "arriving_bytes", least });
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::admission::Admission;
 use super::body::json_body::{FromJson, JsonBody, read};
 use super::error::ApiError;
-use super::media::{Placed, encode_media};
+use super::media::count_media;
 use super::models::ModelState;
 use super::openai::messages::{ChatMessage, template_messages};
 use super::openai::tools::Tool;
@@ -110,20 +110,14 @@ pub(super) async fn tokenize(
         (None, Some(messages)) => {
             let limits = &state.config.limits;
             let (messages, pending) = template_messages(messages, limits)?;
-            let placing = encode_media(&state, &mut admission, pending).await?;
+            let counted = count_media(&state, &mut admission, pending).await?;
             let tools = super::openai::tools::checked(request.tools, limits)?;
             let bytes = super::openai::messages::text_bytes(&messages) + tools.bytes;
             let variables = request.chat_template_kwargs.unwrap_or_default();
             let encode = move || {
                 let tokens = own.model.text.encode_chat_with(&messages, &tools.values, &variables);
                 let tokens = tokens.map_err(|error| ApiError::text("messages", &error))?;
-                let Placed { mut tokens, media } = placing.place(tokens, "messages")?;
-                // As often as there are rows, and a token of the vocabulary.
-                for run in media.runs() {
-                    let place = run.start..run.start + run.layout.rows;
-                    tokens[place].fill(placing.placeholder().unwrap_or_default());
-                }
-                Ok(tokens)
+                counted.expand(tokens)
             };
             state.work_on_text(&mut admission, bytes, encode).await?
         }

@@ -87,8 +87,12 @@ async fn wrong_values_of_chats_are_named() {
             json!({"messages": message(json!({"role": "user", "content": 1}))}),
         ),
         (
-            "messages[1].content[0]",
+            "messages[1].content[0].image_url",
             json!({"messages": message(json!({"role": "user", "content": [{"type": "image_url"}]}))}),
+        ),
+        (
+            "messages[1].content[0]",
+            json!({"messages": message(json!({"role": "user", "content": [{"type": "video"}]}))}),
         ),
         (
             "messages[1].tool_calls",

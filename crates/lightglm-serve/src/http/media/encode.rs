@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lightglm_core::{MediaEncoderError, MediaInput, MediaRuns};
-use lightglm_generation::media::{MediaContent, MediaStoreError, Medium, epoch_salt, place_media};
+use lightglm_generation::media::{
+    MediaContent, MediaPlacesError, MediaStoreError, Medium, epoch_salt, place_media,
+};
 
 use super::{PendingMedia, ServedMedia};
 use crate::http::admission::Admission;
@@ -53,11 +55,6 @@ impl Placing {
         Ok(Placed { tokens, media })
     }
 
-    /// The token of the vocabulary that stands for a content in a template.
-    pub(in crate::http) fn placeholder(&self) -> Option<u32> {
-        self.placeholder
-    }
-
     /// With whom the prompt's prefixes are shared.
     pub(in crate::http) fn salt(&self, salt: &str) -> String {
         epoch_salt(salt, &self.contents)
@@ -91,7 +88,64 @@ pub(in crate::http) async fn encode_media(
     for other in &pending {
         taking(state, other)?;
     }
-    in_media_turn(state, admission, move |between| encode(&media, &pending, between)).await
+    let most = state.model.engine.limits().max_positions;
+    let work =
+        move |between: &mut dyn FnMut() -> ControlFlow<()>| encode(&media, &pending, most, between);
+    in_media_turn(state, admission, work).await
+}
+
+/// How many rows the files of a request become, which are decoded for that and not encoded.
+pub(in crate::http) struct Counted {
+    rows: Vec<usize>,
+    placeholder: Option<u32>,
+}
+
+impl Counted {
+    /// `tokens`, each placeholder as often as its content has rows.
+    ///
+    /// # Errors
+    /// As [`Placing::place`].
+    pub(in crate::http) fn expand(&self, tokens: Vec<u32>) -> Result<Vec<u32>, ApiError> {
+        let Some(placeholder) = self.placeholder else { return Ok(tokens) };
+        let (places, contents) =
+            (tokens.iter().filter(|&&token| token == placeholder).count(), self.rows.len());
+        if places != contents {
+            let reason = MediaPlacesError { places, contents }.to_string();
+            let param = "messages".to_owned();
+            return Err(ApiError::Media { param, code: "media_places", reason });
+        }
+        let mut rows = self.rows.iter().copied();
+        let times = |token: &u32| if *token == placeholder { rows.next().unwrap_or(1) } else { 1 };
+        let counts: Vec<usize> = tokens.iter().map(times).collect();
+        let expanded = tokens.into_iter().zip(counts);
+        Ok(expanded.flat_map(|(token, count)| std::iter::repeat_n(token, count)).collect())
+    }
+}
+
+/// Counts the rows of a request's files, when it is its turn.
+///
+/// # Errors
+/// As [`encode_media`].
+pub(in crate::http) async fn count_media(
+    state: &ModelState,
+    admission: &mut Admission,
+    pending: Vec<PendingMedia>,
+) -> Result<Counted, ApiError> {
+    let placeholder = state.model.media.as_ref().map(|media| media.store.encoder().placeholder());
+    let Some(first) = pending.first() else { return Ok(Counted { rows: Vec::new(), placeholder }) };
+    let media = taking(state, first)?;
+    for other in &pending {
+        taking(state, other)?;
+    }
+    let most = state.model.engine.limits().max_positions;
+    let work = move |_: &mut dyn FnMut() -> ControlFlow<()>| {
+        let decoded = pending.iter().map(|file| decode(&media, file));
+        let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<_> = decoded.iter().map(Medium::input).collect();
+        let params: Vec<_> = pending.iter().map(|file| file.param.as_str()).collect();
+        Ok(Counted { rows: rows_of(&media, &inputs, &params, most)?, placeholder })
+    };
+    in_media_turn(state, admission, work).await
 }
 
 /// Decodes a recording and encodes it piece after piece, when it is its turn: each with when it begins and when it ends, in
@@ -106,6 +160,7 @@ pub(in crate::http) async fn encode_pieces(
     most: usize,
 ) -> Result<Vec<(f64, f64, Placing)>, ApiError> {
     let media = taking(state, &file)?;
+    let context = state.model.engine.limits().max_positions;
     let work = move |between: &mut dyn FnMut() -> ControlFlow<()>| {
         let recording = decode(&media, &file)?;
         let pieces = media.decoder.pieces(recording);
@@ -121,7 +176,7 @@ pub(in crate::http) async fn encode_pieces(
                 continue;
             }
             let params = [file.param.as_str()];
-            let placing = contents(&media, &[piece.medium.input()], &params, between)?;
+            let placing = contents(&media, &[piece.medium.input()], &params, context, between)?;
             placings.push((piece.start, piece.end, placing));
         }
         Ok(placings)
@@ -205,39 +260,65 @@ fn decode(media: &ServedMedia, file: &PendingMedia) -> Result<Medium, ApiError> 
 fn encode(
     media: &ServedMedia,
     pending: &[PendingMedia],
+    most: usize,
     between: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Placing, ApiError> {
     let decoded = pending.iter().map(|file| decode(media, file));
     let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
     let inputs: Vec<_> = decoded.iter().map(Medium::input).collect();
     let params: Vec<_> = pending.iter().map(|file| file.param.as_str()).collect();
-    contents(media, &inputs, &params, between)
+    contents(media, &inputs, &params, most, between)
 }
 
-/// The contents of inputs that came in the fields `params`.
+/// Rows of each input, without computing them, which has to be within a context of `most` tokens.
+fn rows_of(
+    media: &ServedMedia,
+    inputs: &[MediaInput<'_>],
+    params: &[&str],
+    most: usize,
+) -> Result<Vec<usize>, ApiError> {
+    let mut rows = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.iter().enumerate() {
+        let layout =
+            media.store.encoder().layout(input).map_err(|error| refused(&error, params, index))?;
+        rows.push(layout.rows);
+    }
+    let tokens: usize = rows.iter().sum();
+    if tokens >= most {
+        let reason =
+            format!("pictures and recordings take {tokens} tokens and the limit is {most}");
+        let param = params.first().copied().unwrap_or("messages").to_owned();
+        return Err(ApiError::Media { param, code: "context_length_exceeded", reason });
+    }
+    Ok(rows)
+}
+
+/// What the client of input `index` is told.
+fn refused(error: &MediaEncoderError, params: &[&str], index: usize) -> ApiError {
+    let param = params.get(index).copied().unwrap_or("messages").to_owned();
+    match error {
+        MediaEncoderError::Interrupted => ApiError::ShuttingDown,
+        MediaEncoderError::Content { code, reason } => {
+            ApiError::Media { param, code, reason: reason.clone() }
+        }
+        error => ApiError::Media { param, code: "media_not_taken", reason: error.to_string() },
+    }
+}
+
+/// The contents of inputs that came in the fields `params`, of a context of `most` tokens.
 fn contents(
     media: &ServedMedia,
     inputs: &[MediaInput<'_>],
     params: &[&str],
+    most: usize,
     between: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Placing, ApiError> {
-    let contents = media.store.contents(inputs, between).map_err(|error| {
-        let refused = |index: usize, code, reason| {
-            let param = params.get(index).copied().unwrap_or("messages").to_owned();
-            ApiError::Media { param, code, reason }
-        };
-        match error {
-            MediaStoreError::Content { error: MediaEncoderError::Interrupted, .. } => {
-                ApiError::ShuttingDown
-            }
-            MediaStoreError::Content { index, error } => {
-                let code = match &error {
-                    MediaEncoderError::Content { code, .. } => code,
-                    _ => "media_not_taken",
-                };
-                refused(index, code, error.to_string())
-            }
-            error => refused(0, "too_many_media", error.to_string()),
+    rows_of(media, inputs, params, most)?;
+    let contents = media.store.contents(inputs, between).map_err(|error| match error {
+        MediaStoreError::Content { index, error } => refused(&error, params, index),
+        error => {
+            let param = params.first().copied().unwrap_or("messages").to_owned();
+            ApiError::Media { param, code: "too_many_media", reason: error.to_string() }
         }
     })?;
     Ok(Placing::new(contents, media.store.encoder().placeholder()))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lightglm_core::MediaKind;
 use lightglm_generation::media::{MediaStore, Medium};
 
-pub(in crate::http) use encode::{Placed, encode_media, encode_pieces};
+pub(in crate::http) use encode::{Placed, count_media, encode_media, encode_pieces};
 pub(in crate::http) use part::{ImageUrl, InputAudio, PendingMedia, audio_of, image_of};
 
 /// What a picture may cost.
