@@ -31,6 +31,8 @@ OPTIONS = (
     "--no-first-run",
     "--hide-scrollbars",
     "--lang=en-US",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps,
+    "--use-fake-ui-for-media-stream",  # and may be used
 )
 # Errors that an `evaluate` cannot see, kept by the page itself from its first moment on.
 WATCH = """

@@ -20,14 +20,14 @@ import traceback
 import page_mock
 from page_browser import Browser, Page, find_browser
 from page_kept import ANSWER, IDLE, TEXT, KeptChecks
+from page_media import MediaChecks
+from page_probes import DESKTOP, PHONE
 from page_probes import KEPT_ELEMENTS, LONG_ANSWERS, LOW_CONTRAST, MISSING_STRINGS, SHOWN_OTHERWISE, SPILLED, TOO_WIDE
 
 BUSY = "!document.querySelector('#stop').hidden"
-PHONE = (360, 740)
-DESKTOP = (1280, 800)
 
 
-class Check(KeptChecks):
+class Check(KeptChecks, MediaChecks):
     def __init__(self, browser: Browser, url: str, mock: page_mock.State | None, pictures: pathlib.Path | None):
         self.browser = browser
         self.url = url
@@ -461,7 +461,7 @@ class Check(KeptChecks):
 
     def nothing_leaves_the_origin(self):
         self.clean()
-        outside = [url for url in self.page.requested if not url.startswith(self.url)]
+        outside = [url[:80] for url in self.page.requested if not url.startswith((self.url, "data:"))]
         assert outside == [], outside
 
 
@@ -495,6 +495,13 @@ CHECKS = [
     (Check.language_switches, False),
     (Check.language_follows_the_browser, False),
     (Check.answers_from_a_text, False),
+    (Check.text_models_offer_no_files, True),
+    (Check.pictures_go_along, True),
+    (Check.a_picture_needs_no_text, True),
+    (Check.reload_and_files_keep_pictures, True),
+    (Check.recordings_go_along, True),
+    (Check.files_that_are_none_are_refused, True),
+    (Check.the_microphone_records, True),
     (Check.fits_a_phone, False),
     (Check.contrast_and_names, False),
     (Check.nothing_leaves_the_origin, False),

@@ -19,7 +19,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -127,6 +128,11 @@ def thoughts_before(text: str) -> list[str]:
     return []
 
 
+def text_of(content) -> str:
+    """The text of a message, which may be in parts."""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 class State:
     """What the server saw, for the check to ask about."""
 
@@ -166,8 +172,14 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.reply(200, file.read_bytes(), TYPES[file.suffix])
         elif path == "/v1/models":
-            names = ["glm-4-9b-chat", "glm-4-9b-chat:support-zh"]
-            self.reply(200, {"object": "list", "data": [{"id": n, "object": "model"} for n in names]})
+            reads = {
+                "glm-4-9b-chat": ["text"],
+                "glm-4-9b-chat:support-zh": ["text"],
+                "glm-4.1v-9b": ["text", "image"],
+                "glm-asr-nano": ["text", "audio"],
+            }
+            data = [{"id": n, "object": "model", "architecture": {"input_modalities": r}} for n, r in reads.items()]
+            self.reply(200, {"object": "list", "data": data})
         elif path == "/metrics":
             self.reply(200, self.metrics(), "text/plain; version=0.0.4")
         elif path == "/mock/state":
@@ -203,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(404, error("no such route"))
 
     def chat(self, body):
-        text = body["messages"][-1]["content"]
+        text = text_of(body["messages"][-1]["content"])
         if "error 429" in text:
             busy = error("The queue is full: 256 requests wait.", "rate_limit_exceeded")
             return self.reply(429, busy, headers={"Retry-After": "2"})

@@ -86,6 +86,9 @@ MISSING_STRINGS = """(async () => {
         ...used.filter((key) => !en.includes(key))];
 })()"""
 
+PHONE = (360, 740)
+DESKTOP = (1280, 800)
+
 # Elements that reach beyond the screen's width, but for those that scroll by themselves.
 TOO_WIDE = """(() => { const width = document.documentElement.clientWidth;
     return [...document.querySelectorAll('body *')].filter((element) => {

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::ApiError;
 
-/// Nothing from elsewhere, nothing inline.
-const POLICY: &str =
-    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Nothing from elsewhere, nothing inline; what the user attaches is shown from its own bytes.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; media-src data:; base-uri 'none'; \
+                      form-action 'self'; frame-ancestors 'none'";
 
 /// Swagger UI sets styles from its scripts and has pictures as `data:`.
 const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -20,11 +20,12 @@ const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline';
 const INDEX: &str = include_str!("page/index.html");
 
 /// The files that the page names, below `/page/`.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 22] = [
     ("answer.js", include_str!("page/answer.js")),
     ("api.js", include_str!("page/api.js")),
     ("app.js", include_str!("page/app.js")),
     ("archive.js", include_str!("page/archive.js")),
+    ("attach.js", include_str!("page/attach.js")),
     ("chat.js", include_str!("page/chat.js")),
     ("conversation.js", include_str!("page/conversation.js")),
     ("dom.js", include_str!("page/dom.js")),
@@ -33,6 +34,7 @@ const FILES: [(&str, &str); 20] = [
     ("inline.js", include_str!("page/inline.js")),
     ("json_text.js", include_str!("page/json_text.js")),
     ("markdown.js", include_str!("page/markdown.js")),
+    ("media.js", include_str!("page/media.js")),
     ("message.js", include_str!("page/message.js")),
     ("metrics.js", include_str!("page/metrics.js")),
     ("render.js", include_str!("page/render.js")),

@@ -25,10 +25,14 @@ fn serve(model: Model) -> (Runtime, SocketAddr) {
 }
 
 fn ask(address: SocketAddr, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
+    send(address, "POST", path, kind, body)
+}
+
+fn send(address: SocketAddr, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
         body.len()
     );
@@ -48,6 +52,14 @@ fn chat(address: SocketAddr, content: Value) -> (u16, Value) {
     let (status, body) =
         ask(address, "/v1/chat/completions", "application/json", body.to_string().as_bytes());
     (status, serde_json::from_str(&body).unwrap())
+}
+
+/// What `/v1/models` says that the model reads.
+fn modalities(address: SocketAddr) -> Value {
+    let (status, body) = send(address, "GET", "/v1/models", "text/plain", b"");
+    assert_eq!(status, 200, "{body}");
+    let list: Value = serde_json::from_str(&body).unwrap();
+    list["data"][0]["architecture"]["input_modalities"].clone()
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -83,6 +95,7 @@ fn text(text: &str) -> Value {
 fn chats_see() {
     let Some((_folder, model)) = model("glm4v", LoadOptions::default()) else { return };
     let (_runtime, address) = serve(model);
+    assert_eq!(modalities(address), json!(["text", "image"]));
     let png = data("plain.png");
     let (status, first) = chat(address, json!([image(&png), text("what?")]));
     assert_eq!(status, 200, "{first}");
@@ -99,6 +112,9 @@ fn chats_see() {
         (status, serde_json::from_str::<Value>(&body).unwrap())
     };
     assert_eq!((status, counted["count"].as_u64()), (200, Some(tokens(&first))), "{counted}");
+    // Told in tokens of the vocabulary.
+    let ids = counted["tokens"].as_array().unwrap();
+    assert!(ids.iter().all(|id| id.as_u64().unwrap() < 320), "{counted}");
 }
 
 /// Each a 4xx with a code that stays, and nothing of the machine in its words.
@@ -151,9 +167,25 @@ fn bad_pictures_are_refused_by_name() {
 }
 
 #[test]
+fn more_rows_than_the_context_are_refused_before_they_are_encoded() {
+    let short = LoadOptions { max_context: Some(64), ..LoadOptions::default() };
+    let Some((_folder, model)) = model("glm4v", short) else { return };
+    let store = model.media().unwrap().clone();
+    let (_runtime, address) = serve(model);
+    let (status, reply) = chat(address, Value::Array(vec![image(&data("plain.png")); 9]));
+    assert_eq!(
+        (status, &reply["error"]["code"]),
+        (400, &json!("context_length_exceeded")),
+        "{reply}"
+    );
+    assert_eq!(store.stats().encoded, 0);
+}
+
+#[test]
 fn a_model_of_text_says_so() {
     let model = Model::open(lightglm::DEFAULT_MODEL, LoadOptions::default()).unwrap();
     let (_runtime, address) = serve(model);
+    assert_eq!(modalities(address), json!(["text"]));
     let (status, reply) = chat(address, json!([image(&data("plain.png")), text("what?")]));
     assert_eq!((status, &reply["error"]["code"]), (400, &json!("media_not_taken")), "{reply}");
     let (status, reply) = transcribe(address, &[], &wav(1.0, 8000));
@@ -180,6 +212,7 @@ fn transcribe(address: SocketAddr, fields: &[(&str, &str)], file: &[u8]) -> (u16
 fn recordings_are_written_down() {
     let Some((_folder, model)) = model("glmasr", LoadOptions::default()) else { return };
     let (_runtime, address) = serve(model);
+    assert_eq!(modalities(address), json!(["text", "audio"]));
     let tone = wav(1.3, 8000);
     let short = [("model", "it"), ("temperature", "0"), ("response_format", "json")];
     let (status, reply) = transcribe(address, &short, &tone);

@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use lightglm_core::MediaKind;
 use serde::Serialize;
 
 use crate::http::error::ApiError;
+use crate::http::models::Resident;
 use crate::http::peer::Peer;
 use crate::http::shorten::shortened;
 use crate::http::state::AppState;
@@ -31,6 +33,26 @@ pub(in crate::http) struct Model {
     max_model_len: Option<usize>,
     /// Whether it is loaded; others are once a request names them.
     loaded: bool,
+    /// What it reads; absent where that shows once it is loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    architecture: Option<Architecture>,
+}
+
+/// What a model reads, in the words of other servers.
+#[derive(Clone, Serialize, utoipa::ToSchema)]
+struct Architecture {
+    /// `text`, then `image` or `audio` where it sees or hears.
+    input_modalities: Vec<&'static str>,
+}
+
+impl Architecture {
+    fn of(media: Option<MediaKind>) -> Self {
+        let beside = media.map(|kind| match kind {
+            MediaKind::Picture => "image",
+            MediaKind::Sound => "audio",
+        });
+        Self { input_modalities: std::iter::once("text").chain(beside).collect() }
+    }
 }
 
 /// Models.
@@ -48,6 +70,7 @@ fn models(state: &AppState, peer: &Peer) -> Vec<Model> {
     for (index, entry) in library.entries().iter().enumerate() {
         let resident = library.resident(index);
         let loaded_adapters = resident.as_ref().map(|it| it.engine.adapters()).unwrap_or_default();
+        let encoder = |it: &Resident| it.media.as_ref().map(|media| media.store.encoder().kind());
         let base = Model {
             id: entry.name.clone(),
             object: "model",
@@ -57,6 +80,7 @@ fn models(state: &AppState, peer: &Peer) -> Vec<Model> {
             root: None,
             max_model_len: library.max_positions(index),
             loaded: resident.is_some(),
+            architecture: resident.as_ref().map(|it| Architecture::of(encoder(it))),
         };
         let alias = |id: &String| {
             let root = Some(entry.name.clone());
@@ -80,6 +104,7 @@ fn models(state: &AppState, peer: &Peer) -> Vec<Model> {
         root: None,
         max_model_len: Some(most),
         loaded: true,
+        architecture: Some(Architecture::of(None)),
     }));
     all.retain(|model| peer.sees(&model.id));
     all

@@ -69,10 +69,13 @@ async function json(response) {
   }
 }
 
-/** The names that a request may give as its model. */
+/** The models that a request may name, and what each reads: { id, reads }, `reads` null where it is not told. */
 export async function listModels(key) {
   const list = await json(await call("v1/models", { key }));
-  return (list.data ?? []).map((model) => String(model.id));
+  return (list.data ?? []).map(({ id, architecture }) => {
+    const reads = architecture?.input_modalities;
+    return { id: String(id), reads: Array.isArray(reads) ? reads : null };
+  });
 }
 
 /** The answer to a question about a text: { answer, finish_reason, usage }, the last two if told. */

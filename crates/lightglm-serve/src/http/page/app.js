@@ -3,6 +3,7 @@
 import { Answer } from "./answer.js";
 import { listModels } from "./api.js";
 import { Archive } from "./archive.js";
+import { Attachments } from "./attach.js";
 import { Chat, samples } from "./chat.js";
 import { pollMetrics } from "./metrics.js";
 import { Settings } from "./settings.js";
@@ -26,6 +27,7 @@ const settings = new Settings({
     offerModels();
     poll();
   },
+  onModel: () => attachments.offer(settings.takes()),
 });
 
 // --- Chat -------------------------------------------------------------------------------------------
@@ -51,19 +53,32 @@ const chat = new Chat({
 
 samples($("samples"), (text) => chat.send(text));
 
+const attachments = new Attachments({
+  tray: $("tray"),
+  note: $("attach-note"),
+  pick: $("attach"),
+  file: $("attach-file"),
+  record: $("record"),
+  area: $("pane-chat"),
+  field: message,
+  onChange: () => fit(),
+});
+
+const nothingToSend = () => attachments.busy || (attachments.empty && message.value.trim() === "");
+
 function send() {
-  if (chat.running || message.value.trim() === "") return;
+  if (chat.running || nothingToSend()) return;
   const text = message.value;
   message.value = "";
+  chat.send(text, attachments.take());
   fit();
-  chat.send(text);
 }
 
 // As high as its text; the style sheet says where that ends.
 function fit() {
   message.style.height = "auto";
   message.style.height = `${message.scrollHeight}px`;
-  $("send").disabled = message.value.trim() === "";
+  $("send").disabled = nothingToSend();
 }
 
 message.addEventListener("input", fit);
@@ -186,6 +201,7 @@ showPanel(false);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.isComposing) return;
   if (panelOpen) closePanel();
+  else if (attachments.recording) attachments.cancel();
   else if (chat.running) chat.stop();
   else answer.stop();
 });

@@ -5,7 +5,7 @@ import { download } from "./dom.js";
 import { isKept, setKept } from "./store.js";
 import { setText, t } from "./strings.js";
 
-const MAX_FILE = 20_000_000; // bytes that are read of a file
+const MAX_FILE = 100_000_000; // bytes that are read of a file
 
 export class Archive {
   constructor({ chat, markdown, json, open, file, note, keep, onKeep }) {
@@ -25,6 +25,7 @@ export class Archive {
 
   saveMarkdown() {
     const names = { you: t("you"), assistant: t("assistant"), reasoning: t("reasoned"), toolCall: t("toolCall") };
+    Object.assign(names, { picture: t("pictureName"), recording: t("recordingName") });
     download(`${fileName()}.md`, "text/markdown", asMarkdown(this.chat.messages, names));
   }
 

@@ -1,11 +1,11 @@
 // The conversation: what was said, the request under way, and the list that shows both.
 
 import { chatChunks, isAbort } from "./api.js";
-import { callsText, emptyAnswer, messagesOf, take } from "./conversation.js";
+import { callsText, contentOf, emptyAnswer, messagesOf, take, withoutBytes } from "./conversation.js";
 import { h, oncePerFrame } from "./dom.js";
 import { failureOf } from "./failure.js";
 import { ModelMessage, userMessage } from "./message.js";
-import { load, saveLast } from "./store.js";
+import { load, save, saveLast } from "./store.js";
 import { setText } from "./strings.js";
 
 const SAVE_EVERY = 3000; // milliseconds, while an answer arrives
@@ -51,14 +51,14 @@ export class Chat {
   }
 
   save() {
-    saveLast("chat", this.messages);
+    if (!save("chat", this.messages)) saveLast("chat", withoutBytes(this.messages));
   }
 
-  /** Sends a message and shows the answer as it comes. */
-  send(content) {
-    if (this.running || content.trim() === "") return;
+  /** Sends a message, with `media` before its text, and shows the answer as it comes. */
+  send(content, media = []) {
+    if (this.running || (content.trim() === "" && media.length === 0)) return;
     this.cleared = null;
-    const message = { role: "user", content };
+    const message = { role: "user", content, media };
     this.messages.push(message);
     this.append(message);
     this.answer();
@@ -163,9 +163,9 @@ export class Chat {
   history() {
     const system = this.settings.system();
     const out = system ? [{ role: "system", content: system }] : [];
-    for (const { role, content, tools } of this.messages) {
-      const text = content || callsText(tools ?? []);
-      if (text) out.push({ role, content: text });
+    for (const message of this.messages) {
+      const content = contentOf(message) || callsText(message.tools ?? []);
+      if (content) out.push({ role: message.role, content });
     }
     return out;
   }

@@ -1,9 +1,12 @@
 // A conversation as data: what is taken from storage or a file, and what is written to one.
 //
-//   { role: "user", content }
+//   { role: "user", content, media: [{ kind, name, url }] }
 //   { role: "assistant", content, reasoning, tools: [{ name, arguments }], finish, stats, failure }
 //
-// `finish` is null while the answer arrives; everything is text from elsewhere, shown as text.
+// `finish` is null while the answer arrives; everything is text from elsewhere, shown as text. `kind` is "image" or
+// "audio"; `url` holds the bytes, or is empty where they were too many to be kept.
+
+import { isMediaUrl, mediaPart } from "./media.js";
 
 const FORMAT = "lightglm-conversation";
 const MAX_TOOLS = 128; // calls in one message
@@ -50,7 +53,10 @@ export function messagesOf(value) {
 }
 
 function messageOf(value) {
-  if (value?.role === "user") return typeof value.content === "string" ? { role: "user", content: value.content } : null;
+  if (value?.role === "user") {
+    if (typeof value.content !== "string") return null;
+    return { role: "user", content: value.content, media: mediaOf(value.media) };
+  }
   if (value?.role !== "assistant") return null;
   const { stats, failure } = value;
   const tools = Array.isArray(value.tools) ? value.tools.slice(0, MAX_TOOLS) : [];
@@ -63,6 +69,24 @@ function messageOf(value) {
     stats: statsOf(stats),
     failure: failure && typeof failure === "object" ? failureFrom(failure) : null,
   };
+}
+
+function mediaOf(list) {
+  const known = (Array.isArray(list) ? list : []).filter((item) => item?.kind === "image" || item?.kind === "audio");
+  return known.map(({ kind, name, url }) => ({ kind, name: textOf(name), url: isMediaUrl(kind, url) ? url : "" }));
+}
+
+/** What a message says to the server: its text, or parts where files come before it. */
+export function contentOf({ content, media }) {
+  const parts = (media ?? []).filter((item) => item.url !== "").map(mediaPart);
+  if (parts.length === 0) return content;
+  return content === "" ? parts : [...parts, { type: "text", text: content }];
+}
+
+/** The messages without the bytes of files. */
+export function withoutBytes(messages) {
+  const named = (media) => media.map((item) => ({ ...item, url: "" }));
+  return messages.map((message) => (message.media ? { ...message, media: named(message.media) } : message));
 }
 
 function statsOf(stats) {
@@ -92,7 +116,10 @@ export function fromJson(text) {
 /** The conversation to read; `names` are the headings and labels in the reader's language. */
 export function asMarkdown(messages, names) {
   const parts = messages.map((message) => {
-    if (message.role === "user") return [`## ${names.you}`, message.content];
+    if (message.role === "user") {
+      const files = message.media.map(({ kind, name }) => `*${kind === "image" ? names.picture : names.recording}: ${name}*`);
+      return [`## ${names.you}`, ...files, ...(message.content ? [message.content] : [])];
+    }
     const { content, reasoning, tools } = message;
     const out = [`## ${names.assistant}`];
     if (reasoning) out.push(`> ${names.reasoning}\n>\n${reasoning.trim().replace(/^/gm, "> ")}`);

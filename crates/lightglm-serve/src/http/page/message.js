@@ -7,9 +7,19 @@ import { JsonText } from "./json_text.js";
 import { MarkdownView } from "./render.js";
 import { setAttributeText, setText } from "./strings.js";
 
-/** A message of the user: plain text, as typed. */
-export function userMessage(message) {
-  const element = h("article", { class: "message user" }, h("div", { class: "bubble" }, message.content));
+/** A picture, or a recording to listen to; the name alone where the bytes were too many to be kept. */
+export function mediaView({ kind, name, url }) {
+  const view = !url ? h("span", { class: "faint" }) : kind === "image" ? h("img", { src: url }) : h("audio", { controls: true, src: url });
+  if (!url) setText(view, "notKept", { name });
+  else setAttributeText(view, "label", kind === "image" ? "pictureOf" : "recordingOf", { name });
+  return view;
+}
+
+/** A message of the user: what was attached, and plain text, as typed. */
+export function userMessage({ content, media }) {
+  const attached = media.length === 0 ? null : h("div", { class: "media" }, ...media.map(mediaView));
+  const text = content === "" ? null : h("div", { class: "bubble" }, content);
+  const element = h("article", { class: "message user" }, attached, text);
   setAttributeText(element, "label", "you");
   return element;
 }

@@ -7,9 +7,12 @@ import { setText, t } from "./strings.js";
 const DEFAULTS = { model: "", temperature: "0.7", maxTokens: "", seed: "", system: "", key: "" };
 
 export class Settings {
-  /** `fields`: the form's elements by the names of DEFAULTS; `onKey` runs when the key changed. */
-  constructor({ fields, temperatureOutput, onKey }) {
+  /** `fields`: the form's elements by the names of DEFAULTS; `onKey` runs when the key changed, `onModel` when another
+   * model is chosen. */
+  constructor({ fields, temperatureOutput, onKey, onModel }) {
     this.fields = fields;
+    this.onModel = onModel;
+    this.models = [];
     const stored = Object.entries({ ...load("settings", {}) });
     const known = stored.filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && typeof value === "string");
     this.values = { ...DEFAULTS, ...Object.fromEntries(known) };
@@ -26,6 +29,7 @@ export class Settings {
     this.values[name] = this.fields[name].value;
     this.save();
     if (name === "temperature") this.showTemperature();
+    if (name === "model") this.onModel();
     if (name === "maxTokens") this.whole(name, 1);
     if (name === "seed") this.whole(name, 0);
   }
@@ -51,19 +55,29 @@ export class Settings {
     return valid ? value : undefined;
   }
 
-  /** The models to choose from; the chosen one stays if it is among them. */
+  /** The models to choose from, as api.js lists them; the chosen one stays if it is among them. */
   offer(models) {
     const { model } = this.fields;
+    const names = models.map(({ id }) => id);
+    this.models = models;
     if (models.length === 0) {
       const none = h("option", { value: "" });
       setText(none, "noModels");
       model.replaceChildren(none);
     } else {
-      model.replaceChildren(...models.map((name) => h("option", { value: name }, name)));
+      model.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
     }
     model.disabled = models.length === 0;
-    model.value = models.includes(this.values.model) ? this.values.model : (models[0] ?? "");
+    model.value = names.includes(this.values.model) ? this.values.model : (names[0] ?? "");
     this.values.model = model.value;
+    this.onModel();
+  }
+
+  /** Whether the chosen model takes pictures and recordings; one that does not say is asked. */
+  takes() {
+    const chosen = this.models.find(({ id }) => id === this.values.model);
+    const takes = (kind) => chosen !== undefined && (chosen.reads?.includes(kind) ?? true);
+    return { image: takes("image"), audio: takes("audio") };
   }
 
   key() {

@@ -28,6 +28,27 @@ export const STRINGS = {
     message: "Message",
     messagePlaceholder: "Write a message",
     hint: "Enter sends · Shift+Enter starts a new line · Esc stops",
+    attach: "Attach files",
+    attached: "Attached",
+    record: "Record",
+    recordStop: "End the recording",
+    recordingFor: "Recording {time}",
+    pictureName: "Picture",
+    recordingName: "Recording",
+    remove: "Take out",
+    notKept: "{name} (not kept)",
+    pictureOf: "Picture: {name}",
+    recordingOf: "Recording: {name}",
+    noPictures: "This model does not take pictures.",
+    noRecordings: "This model does not take recordings.",
+    noMicrophone: "The microphone cannot be used.",
+    mediaTooMany: "A message takes at most {most} files.",
+    mediaTooLarge: "{name} is larger than 100 MB.",
+    mediaUnknown: "{name} is neither a picture nor a recording.",
+    pictureUnread: "{name} cannot be read as a picture.",
+    recordingUnread: "{name} cannot be read as a recording.",
+    recordingTooLong: "{name} is longer than 15 minutes.",
+    fileUnread: "{name} cannot be read.",
     send: "Send",
     stop: "Stop",
     clear: "Clear",
@@ -136,6 +157,27 @@ export const STRINGS = {
     message: "消息",
     messagePlaceholder: "输入消息",
     hint: "Enter 发送 · Shift+Enter 换行 · Esc 停止",
+    attach: "添加文件",
+    attached: "已添加",
+    record: "录音",
+    recordStop: "结束录音",
+    recordingFor: "正在录音 {time}",
+    pictureName: "图片",
+    recordingName: "录音",
+    remove: "移除",
+    notKept: "{name}（未保留）",
+    pictureOf: "图片：{name}",
+    recordingOf: "录音：{name}",
+    noPictures: "此模型不支持图片。",
+    noRecordings: "此模型不支持录音。",
+    noMicrophone: "无法使用麦克风。",
+    mediaTooMany: "一条消息最多 {most} 个文件。",
+    mediaTooLarge: "{name} 超过 100 MB。",
+    mediaUnknown: "{name} 既不是图片也不是录音。",
+    pictureUnread: "无法将 {name} 作为图片读取。",
+    recordingUnread: "无法将 {name} 作为录音读取。",
+    recordingTooLong: "{name} 超过 15 分钟。",
+    fileUnread: "无法读取 {name}。",
     send: "发送",
     stop: "停止",
     clear: "清空",
@@ -259,9 +301,10 @@ export function setText(element, key, values = {}) {
 }
 
 /** The same for one of its attributes: "label", "title" or "placeholder". */
-export function setAttributeText(element, attribute, key) {
+export function setAttributeText(element, attribute, key, values = undefined) {
   element.dataset[attribute] = key;
-  element.setAttribute(ATTRIBUTES[attribute], t(key));
+  if (values) parameters.set(element, values);
+  element.setAttribute(ATTRIBUTES[attribute], t(key, values));
 }
 
 /** Changes the language of everything that is shown. */
@@ -283,7 +326,7 @@ export function applyLanguage() {
   }
   for (const attribute of Object.keys(ATTRIBUTES)) {
     for (const element of document.querySelectorAll(`[data-${attribute}]`)) {
-      setAttributeText(element, attribute, element.dataset[attribute]);
+      setAttributeText(element, attribute, element.dataset[attribute], parameters.get(element));
     }
   }
 }
