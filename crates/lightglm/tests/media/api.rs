@@ -115,6 +115,13 @@ fn chats_see() {
     // Told in tokens of the vocabulary.
     let ids = counted["tokens"].as_array().unwrap();
     assert!(ids.iter().all(|id| id.as_u64().unwrap() < 320), "{counted}");
+    let (_, metrics) = send(address, "GET", "/metrics", "text/plain", b"");
+    let counted = |name: &str| {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name}: {metrics}")).parse::<u64>().unwrap()
+    };
+    assert_eq!(counted("lightglm_media_requests"), 0);
+    assert!(counted("lightglm_media_work_seconds_count") > 1);
 }
 
 /// Each a 4xx with a code that stays, and nothing of the machine in its words.

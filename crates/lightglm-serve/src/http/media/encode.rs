@@ -218,10 +218,14 @@ async fn in_media_turn<T: Send + 'static>(
     let _abandon = Abandon(given_up.clone());
     let engine = state.model.engine.clone();
     let is_busy = Box::new(move || engine.stats().running > 0);
+    let mut measured = state.metrics.media_request();
     let work = move || {
         let _waiting = waiting;
+        measured.turn();
         let mut pause = Pause { given_up, is_busy, since: None };
-        work(&mut || pause.between())
+        let done = work(&mut || pause.between());
+        measured.done();
+        done
     };
     admission.wait_for(in_turn(state.media_turns.clone(), work)).await?
 }

@@ -4,7 +4,7 @@ mod process;
 mod prometheus_text;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -66,6 +66,9 @@ pub(super) struct Metrics {
     connections: Gauge,
     rejections: Family<Reason, Counter>,
     encoded: Counter,
+    media_requests: Gauge,
+    media_wait: Histogram,
+    media_work: Histogram,
     timings: Timings,
 }
 
@@ -90,12 +93,40 @@ impl TokenCounters {
     }
 }
 
-/// A connection, as long as it is open.
-pub(super) struct OpenConnection(Gauge);
+/// Something that is counted as long as it lasts.
+pub(super) struct Lasting(Gauge);
 
-impl Drop for OpenConnection {
+impl Lasting {
+    fn begin(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Lasting {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// A request's pictures or recordings, until they are encoded.
+pub(super) struct MediaRequest {
+    _lasting: Lasting,
+    wait: Histogram,
+    work: Histogram,
+    since: Instant,
+}
+
+impl MediaRequest {
+    /// It is their turn.
+    pub(super) fn turn(&mut self) {
+        self.wait.observe(self.since.elapsed().as_secs_f64());
+        self.since = Instant::now();
+    }
+
+    /// They are encoded, or refused.
+    pub(super) fn done(self) {
+        self.work.observe(self.since.elapsed().as_secs_f64());
     }
 }
 
@@ -113,6 +144,9 @@ impl Metrics {
             connections: Gauge::default(),
             rejections: Family::default(),
             encoded: Counter::default(),
+            media_requests: Gauge::default(),
+            media_wait: short(),
+            media_work: seconds(),
             timings: Timings {
                 first_token: seconds(),
                 next_token: short(),
@@ -145,7 +179,19 @@ impl Metrics {
         registry.register("rejections", help, self.rejections.clone());
         let help = "Tokens that went through an encoder, for embeddings and scores";
         registry.register("encoder_tokens", help, self.encoded.clone());
+        let help = "Requests whose pictures or recordings wait for their turn or have it";
+        registry.register("media_requests", help, self.media_requests.clone());
         let histograms = [
+            (
+                "media_wait_seconds",
+                "From a request's pictures or recordings to their turn",
+                &self.media_wait,
+            ),
+            (
+                "media_work_seconds",
+                "Reading and encoding a request's pictures or recordings",
+                &self.media_work,
+            ),
             (
                 "time_to_first_token_seconds",
                 "From submission to the first token",
@@ -186,9 +232,18 @@ impl Metrics {
     }
 
     /// Counts a connection until what is returned is dropped.
-    pub(super) fn connection(&self) -> OpenConnection {
-        self.connections.inc();
-        OpenConnection(self.connections.clone())
+    pub(super) fn connection(&self) -> Lasting {
+        Lasting::begin(&self.connections)
+    }
+
+    /// Counts a request with pictures or recordings until what is returned is dropped.
+    pub(super) fn media_request(&self) -> MediaRequest {
+        MediaRequest {
+            _lasting: Lasting::begin(&self.media_requests),
+            wait: self.media_wait.clone(),
+            work: self.media_work.clone(),
+            since: Instant::now(),
+        }
     }
 
     /// All of it as OpenMetrics.
