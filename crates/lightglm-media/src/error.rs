@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Why a picture or a recording is not taken. The texts hold neither addresses nor paths, so that they may go to whoever sent it.
+/// Why a picture or a recording is not taken. The texts hold neither addresses nor paths, so that they may go to whoever sent it;
+/// that of [`MediaError::Damaged`] is in the words of a decoder, which a server keeps to itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MediaError {

@@ -38,8 +38,15 @@ mod files {
     /// Files by what is in them.
     struct Files(MediaLimits);
 
+    /// Our own words alone: what a decoder says of a damaged file is nobody's business but ours.
     fn refused(error: &MediaError) -> MediaRefusal {
-        MediaRefusal { code: error.code(), reason: error.to_string() }
+        let reason = match error {
+            MediaError::Damaged { format, .. } => {
+                format!("{format}: it ends too early, or something in it is wrong")
+            }
+            error => error.to_string(),
+        };
+        MediaRefusal { code: error.code(), reason }
     }
 
     impl MediaDecoder for Files {

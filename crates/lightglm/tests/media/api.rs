@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::models::{model, wav};
 
 /// A server on a port of its own, for as long as its runtime lives.
-fn serve(model: Model) -> (Runtime, SocketAddr) {
+pub(crate) fn serve(model: Model) -> (Runtime, SocketAddr) {
     let options = ServerOptions { model_name: Some("it".into()), ..ServerOptions::default() };
     let server = Server::new(model, options).unwrap();
     let runtime =
@@ -45,7 +45,7 @@ fn send(address: SocketAddr, method: &str, path: &str, kind: &str, body: &[u8]) 
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn chat(address: SocketAddr, content: Value) -> (u16, Value) {
+pub(crate) fn chat(address: SocketAddr, content: Value) -> (u16, Value) {
     let message = json!({"role": "user", "content": content});
     let body =
         json!({"messages": [message], "max_tokens": 6, "temperature": 0, "ignore_eos": true});
@@ -62,7 +62,7 @@ fn modalities(address: SocketAddr) -> Value {
     list["data"][0]["architecture"]["input_modalities"].clone()
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in bytes.chunks(3) {
@@ -77,17 +77,17 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-fn data(name: &str) -> Vec<u8> {
+pub(crate) fn data(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lightglm-media/tests/data");
     std::fs::read(folder.join(name)).unwrap()
 }
 
-fn image(bytes: &[u8]) -> Value {
+pub(crate) fn image(bytes: &[u8]) -> Value {
     let url = format!("data:image/png;base64,{}", base64(bytes));
     json!({"type": "image_url", "image_url": {"url": url}})
 }
 
-fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     json!({"type": "text", "text": text})
 }
 
