@@ -307,11 +307,13 @@ test("chunks of an answer, and those that are none", () => {
 });
 
 test("a conversation survives its file", () => {
-  const messages = [{ role: "user", content: "a" }, { ...emptyAnswer(), content: "b", reasoning: "c", finish: "stop",
+  const media = [{ kind: "image", name: "cat.png", url: "data:image/png;base64,aGk=" }];
+  const messages = [{ role: "user", content: "a", media }, { ...emptyAnswer(), content: "b", reasoning: "c", finish: "stop",
     tools: [{ name: "f`", arguments: "```" }], stats: { ttft: 1, tokens: 2, rate: null } }];
   assert.deepEqual(fromJson(asJson(messages)), messages);
-  const names = { you: "You", assistant: "Model", reasoning: "Thoughts", toolCall: "Call" };
-  assert.match(asMarkdown(messages, names), /## You\n\na\n\n## Model\n\n> Thoughts\n>\n> c\n\nb\n\nCall: `f'`\n\n````json\n```\n````/);
+  assert.deepEqual(fromJson(asJson([{ role: "user", content: "a" }])), [{ role: "user", content: "a", media: [] }]); // of before
+  const names = { you: "You", assistant: "Model", reasoning: "Thoughts", toolCall: "Call", picture: "Picture" };
+  assert.match(asMarkdown(messages, names), /## You\n\n\*Picture: cat.png\*\n\na\n\n## Model\n\n> Thoughts\n>\n> c\n\nb\n\nCall: `f'`\n\n````json\n```\n````/);
   for (const wrong of [7, null, "x", [null], [{ role: "system", content: "x" }], [{ role: "user", content: 1 }]]) {
     assert.equal(messagesOf(wrong), null, JSON.stringify(wrong));
   }
