@@ -18,70 +18,29 @@ pub fn tower_weights<S: WeightSource>(
     source: S,
     file: &Path,
 ) -> RearrangedWeights<S> {
-    let name = |part: &str| format!("{PREFIX}.{part}");
-    let (d, out, inner) = (config.hidden_size, config.out_hidden_size, config.merger_size);
-    let merged = config.spatial_merge_size * config.spatial_merge_size;
-    let mut recipes = BTreeMap::new();
-    let mut same = |part: String, shape: Vec<usize>| {
-        let name = name(&part);
-        recipes.insert(name.clone(), Recipe::reshaped(name, shape));
-    };
-    same("patch_embed.proj.weight".into(), vec![d, config.patch_width()]);
-    same("patch_embed.proj.bias".into(), vec![d]);
-    if !config.is_ocr {
-        let table = config.table_side() * config.table_side();
-        same("embeddings.position_embedding.weight".into(), vec![table, d]);
-        same("post_conv_layernorm.weight".into(), vec![d]);
-    }
-    for block in 0..config.depth {
-        same(format!("blocks.{block}.norm1.weight"), vec![d]);
-        same(format!("blocks.{block}.norm2.weight"), vec![d]);
-        same(format!("blocks.{block}.attn.proj.weight"), vec![d, d]);
-        same(format!("blocks.{block}.mlp.down_proj.weight"), vec![d, config.mlp_size]);
-        if config.is_ocr {
-            same(format!("blocks.{block}.mlp.down_proj.bias"), vec![d]);
-            if config.attention_bias {
-                same(format!("blocks.{block}.attn.proj.bias"), vec![d]);
-            }
-        }
-    }
-    same("post_layernorm.weight".into(), vec![d]);
-    same("downsample.weight".into(), vec![out, d * merged]);
-    same("downsample.bias".into(), vec![out]);
-    same("merger.proj.weight".into(), vec![out, out]);
-    same("merger.post_projection_norm.weight".into(), vec![out]);
-    same("merger.post_projection_norm.bias".into(), vec![out]);
-    same("merger.down_proj.weight".into(), vec![out, inner]);
-    let mut stack = |part: String, ending: &str, shape: Vec<usize>| {
-        let of = |half: &str| name(&format!("{part}.{half}.{ending}"));
-        let halves = [of("gate_proj"), of("up_proj")];
-        recipes.insert(of("gate_up_proj"), Recipe::stacked(halves, shape));
-    };
-    stack("merger".into(), "weight", vec![2 * inner, out]);
-    for block in 0..config.depth {
-        let mlp = format!("blocks.{block}.mlp");
-        stack(mlp.clone(), "weight", vec![2 * config.mlp_size, d]);
-        if config.is_ocr {
-            stack(mlp, "bias", vec![2 * config.mlp_size]);
-        }
-    }
     let (heads, head_dim) = (config.num_heads, config.head_dim());
     let order = |heads| HeadOrder { heads, head_dim, rotary_dim: head_dim };
-    for block in 0..config.depth {
-        let mut reorder = |part: &str, heads, shape: Vec<usize>| {
-            let name = name(&format!("blocks.{block}.attn.{part}"));
-            let recipe = Recipe::reshaped(name.clone(), shape).with_order(order(heads));
-            recipes.insert(name, recipe);
+    let mut recipes = BTreeMap::new();
+    for (name, shape) in config.tensor_shapes() {
+        // A convolution's kernel is a row.
+        let mut shape = match shape[..] {
+            [rows, _, ..] => vec![rows, shape[1..].iter().product()],
+            _ => shape,
         };
-        // Those of q and of k; v's are behind them.
-        reorder("qkv.weight", 2 * heads, vec![3 * d, d]);
-        if config.attention_bias {
-            reorder("qkv.bias", 2 * heads, vec![3 * d]);
+        if let Some((mlp, ending)) = name.split_once("gate_proj.") {
+            shape[0] *= 2;
+            let halves = [name.clone(), format!("{mlp}up_proj.{ending}")];
+            recipes.insert(format!("{mlp}gate_up_proj.{ending}"), Recipe::stacked(halves, shape));
+            continue;
         }
-        if config.is_ocr {
-            reorder("q_norm.weight", 1, vec![head_dim]);
-            reorder("k_norm.weight", 1, vec![head_dim]);
-        }
+        let order = match name.rsplit('.').nth(1) {
+            Some("up_proj") => continue,
+            // q's heads and k's; v's are behind them.
+            Some("qkv") => Some(order(2 * heads)),
+            Some("q_norm" | "k_norm") => Some(order(1)),
+            _ => None,
+        };
+        recipes.insert(name.clone(), Recipe { order, ..Recipe::reshaped(name, shape) });
     }
     RearrangedWeights::new(source, file, recipes)
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use lightglm_core::{ProjectionLayout, StoredTensor, TensorView, WeightError, WeightSource};
-use lightglm_kernels::page_out;
 
+use super::joined::joined;
 use super::safetensors::SafetensorsCheckpoint;
 use crate::config::GlmConfig;
 
@@ -236,16 +236,7 @@ impl<S: WeightSource> WeightSource for LlamaCheckpoint<S> {
                 vec![self.file.tensor(first)?, self.file.tensor(second)?]
             }
         };
-        let stored = self.stored(name)?;
-        let mut bytes = Vec::with_capacity(stored.parts.iter().map(Bytes::len).sum());
-        for part in &stored.parts {
-            bytes.extend_from_slice(part);
-        }
-        // What was read of the file would count as memory beside the copy.
-        for view in &views {
-            page_out(&view.bytes);
-        }
-        Ok(TensorView { dtype: views[0].dtype, shape: stored.shape, bytes: Bytes::from(bytes) })
+        Ok(joined(self.stored(name)?, &views))
     }
 
     fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {

@@ -6,6 +6,7 @@
 mod chatglm;
 mod check_tensors;
 mod gguf;
+mod joined;
 mod llama;
 mod random_checkpoint;
 mod rearranged;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use lightglm_core::{StoredTensor, TensorView, WeightError, WeightSource};
-use lightglm_kernels::page_out;
+
+use super::joined::joined;
 
 /// How a tensor is made of those of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +28,6 @@ impl Recipe {
     /// Tensors one below the other.
     pub fn stacked(from: impl Into<Vec<String>>, shape: impl Into<Vec<usize>>) -> Self {
         Self { from: from.into(), shape: shape.into(), order: None }
-    }
-
-    /// With rows in another order.
-    #[must_use]
-    pub fn with_order(self, order: HeadOrder) -> Self {
-        Self { order: Some(order), ..self }
     }
 }
 
@@ -137,16 +132,7 @@ impl<S: WeightSource> WeightSource for RearrangedWeights<S> {
         if let ([view], None) = (&views[..], recipe.order) {
             return Ok(TensorView { shape: recipe.shape.clone(), ..view.clone() });
         }
-        let stored = self.stored(name)?;
-        let mut bytes = Vec::with_capacity(stored.parts.iter().map(Bytes::len).sum());
-        for part in &stored.parts {
-            bytes.extend_from_slice(part);
-        }
-        // What was read of the file would count as memory beside the copy.
-        for view in &views {
-            page_out(&view.bytes);
-        }
-        Ok(TensorView { dtype: views[0].dtype, shape: stored.shape, bytes: Bytes::from(bytes) })
+        Ok(joined(self.stored(name)?, &views))
     }
 
     fn stored(&self, name: &str) -> Result<StoredTensor, WeightError> {
