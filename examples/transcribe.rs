@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use lightglm::{LoadOptions, MediaLimits, Pcm, Segment};
+use lightglm::{LoadOptions, MediaLimits, Pcm, TRANSCRIPTION_PROMPT};
 use lightglm_examples::model_args::{MAX_CONTEXT, ModelArgs};
 
 #[derive(Parser)]
@@ -22,7 +22,7 @@ struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// What the model is told.
-    #[arg(long, default_value = "Please transcribe this audio into text")]
+    #[arg(long, default_value = TRANSCRIPTION_PROMPT)]
     prompt: String,
     /// Subtitles (SRT) instead of lines.
     #[arg(long)]
@@ -47,21 +47,11 @@ fn run() -> Result<()> {
     let (mut number, mut failed) = (0, None);
     model.transcribe_with(&recording, &args.prompt, &mut |segment| {
         number += 1;
-        let line = if args.srt { cue(number, segment) } else { format!("{}\n", segment.text) };
+        let line = if args.srt { segment.srt(number) } else { format!("{}\n", segment.text) };
         let printed = bar.suspend(|| std::io::stdout().write_all(line.as_bytes()));
         failed = failed.take().or(printed.err());
         bar.set_position(segment.end as u64);
     })?;
     bar.finish_and_clear();
     failed.map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// A subtitle.
-fn cue(number: usize, segment: &Segment) -> String {
-    let time = |seconds: f64| {
-        let all = (seconds * 1000.0).round() as u64;
-        let (hours, minutes, seconds) = (all / 3_600_000, all / 60_000 % 60, all / 1000 % 60);
-        format!("{hours:02}:{minutes:02}:{seconds:02},{:03}", all % 1000)
-    };
-    format!("{number}\n{} --> {}\n{}\n\n", time(segment.start), time(segment.end), segment.text)
 }

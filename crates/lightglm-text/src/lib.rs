@@ -65,7 +65,7 @@ pub use gguf_vocabulary::GgufVocabulary;
 pub use jinja::TemplateError;
 pub use message::Message;
 pub use model_text::ModelText;
-pub use pieces::{join_pieces, needs_space};
+pub use pieces::{TRANSCRIPTION_PROMPT, join_pieces, needs_space, subtitle};
 pub use prompt::RenderedPrompt;
 pub use tokenizer::{EncodedText, Tokenizer};
 pub use tokenizer_model::TokenizerFamily;

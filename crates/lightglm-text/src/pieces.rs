@@ -21,9 +21,33 @@ pub fn needs_space(before: &str, text: &str) -> bool {
     is_open(before.chars().next_back()) && is_open(text.chars().next())
 }
 
+/// What a model that was made for it is asked about a recording.
+///
+/// Source: transformers 5.23.0, `processing_glmasr.py`.
+pub const TRANSCRIPTION_PROMPT: &str = "Please transcribe this audio into text";
+
+/// A subtitle: from when to when in seconds, and what is said. `mark` stands before the thousandths: `,` in SRT, `.` in WebVTT.
+pub fn subtitle(start: f64, end: f64, text: &str, mark: char) -> String {
+    format!("{} --> {}\n{text}\n", time(start, mark), time(end, mark))
+}
+
+/// `00:01:02,500`.
+fn time(seconds: f64, mark: char) -> String {
+    let all = (seconds.max(0.0) * 1000.0).round() as u64;
+    let (hours, minutes, seconds) = (all / 3_600_000, all / 60_000 % 60, all / 1000 % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}{mark}{:03}", all % 1000)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::join_pieces;
+    use super::{join_pieces, subtitle};
+
+    #[test]
+    fn times_of_subtitles() {
+        let expected = "00:00:00,000 --> 01:02:03,457\nhi\n";
+        assert_eq!(subtitle(-1.0, 3723.4567, "hi", ','), expected);
+        assert_eq!(subtitle(0.0, 59.9996, "", '.'), "00:00:00.000 --> 00:01:00.000\n\n");
+    }
 
     #[test]
     fn chinese_has_no_spaces() {

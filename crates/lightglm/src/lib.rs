@@ -98,6 +98,8 @@ pub use lightglm_media::{MediaError, MediaLimits, Pcm, Picture};
 pub use lightglm_quant::{Policy, Scheme};
 #[cfg(feature = "structured")]
 pub use lightglm_serve::structured::{Constraint, ToolSpec};
+#[cfg(feature = "media")]
+pub use lightglm_text::TRANSCRIPTION_PROMPT;
 pub use lightglm_text::{ChatText, Message};
 /// The model that is compiled in: it answers from a short text, in English and Chinese.
 #[cfg(feature = "tiny")]

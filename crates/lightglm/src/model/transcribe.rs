@@ -2,7 +2,7 @@
 
 use lightglm_generation::SamplingParams;
 use lightglm_media::Pcm;
-use lightglm_text::join_pieces;
+use lightglm_text::{TRANSCRIPTION_PROMPT, join_pieces, subtitle};
 
 use super::Model;
 use super::turn::user;
@@ -10,11 +10,6 @@ use crate::error::Error;
 
 /// Seconds of a piece: a window of the encoder.
 pub(crate) const PIECE_SECONDS: f64 = 30.0;
-
-/// What a model that was made for it is asked.
-///
-/// Source: transformers 5.23.0, `processing_glmasr.py`.
-const PROMPT: &str = "Please transcribe this audio into text";
 
 /// What was said in a recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,13 +33,20 @@ pub struct Segment {
     pub text: String,
 }
 
+impl Segment {
+    /// As the subtitle `number`, from 1, of a SubRip file (SRT).
+    pub fn srt(&self, number: usize) -> String {
+        format!("{number}\n{}\n", subtitle(self.start, self.end, &self.text, ','))
+    }
+}
+
 impl Model {
     /// What is said in a recording; a long one is heard in pieces of at most 30 s, cut where it is quiet.
     ///
     /// # Errors
     /// [`Error::NoMedia`] by a model that does not hear; those of a conversation.
     pub fn transcribe(&self, recording: &Pcm) -> Result<Transcription, Error> {
-        self.transcribe_with(recording, PROMPT, &mut |_| ())
+        self.transcribe_with(recording, TRANSCRIPTION_PROMPT, &mut |_| ())
     }
 
     /// As [`transcribe`](Self::transcribe), with words of one's own for the task; `on_segment` is told each piece as it

@@ -33,11 +33,6 @@ pub(in crate::http) struct Placed {
 }
 
 impl Placing {
-    /// Those of an encoder whose places are `placeholder`s.
-    pub(in crate::http) fn new(contents: Vec<MediaContent>, placeholder: u32) -> Self {
-        Self { contents, placeholder: Some(placeholder) }
-    }
-
     /// `tokens` with the contents in their places, of the field `param`.
     ///
     /// # Errors
@@ -79,19 +74,20 @@ pub(in crate::http) async fn encode_media(
     admission: &mut Admission,
     pending: Vec<PendingMedia>,
 ) -> Result<Placing, ApiError> {
+    let placeholder = placeholder(state);
     let Some(first) = pending.first() else {
-        let media = state.model.media.as_ref();
-        let placeholder = media.map(|media| media.store.encoder().placeholder());
         return Ok(Placing { contents: Vec::new(), placeholder });
     };
-    let media = taking(state, first)?;
-    for other in &pending {
-        taking(state, other)?;
-    }
+    let media = taking(state, first, &pending)?;
     let most = state.model.engine.limits().max_positions;
-    let work =
-        move |between: &mut dyn FnMut() -> ControlFlow<()>| encode(&media, &pending, most, between);
-    in_media_turn(state, admission, work).await
+    let work = move |between: &mut dyn FnMut() -> ControlFlow<()>| {
+        let (decoded, params) = decode_all(&media, &pending)?;
+        let inputs: Vec<_> = decoded.iter().map(Medium::input).collect();
+        rows_of(&media, &inputs, &params, most)?;
+        contents(&media, &inputs, &params, between)
+    };
+    let contents = in_media_turn(state, admission, work).await?;
+    Ok(Placing { contents, placeholder })
 }
 
 /// How many rows the files of a request become, which are decoded for that and not encoded.
@@ -131,18 +127,13 @@ pub(in crate::http) async fn count_media(
     admission: &mut Admission,
     pending: Vec<PendingMedia>,
 ) -> Result<Counted, ApiError> {
-    let placeholder = state.model.media.as_ref().map(|media| media.store.encoder().placeholder());
+    let placeholder = placeholder(state);
     let Some(first) = pending.first() else { return Ok(Counted { rows: Vec::new(), placeholder }) };
-    let media = taking(state, first)?;
-    for other in &pending {
-        taking(state, other)?;
-    }
+    let media = taking(state, first, &pending)?;
     let most = state.model.engine.limits().max_positions;
     let work = move |_: &mut dyn FnMut() -> ControlFlow<()>| {
-        let decoded = pending.iter().map(|file| decode(&media, file));
-        let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
+        let (decoded, params) = decode_all(&media, &pending)?;
         let inputs: Vec<_> = decoded.iter().map(Medium::input).collect();
-        let params: Vec<_> = pending.iter().map(|file| file.param.as_str()).collect();
         Ok(Counted { rows: rows_of(&media, &inputs, &params, most)?, placeholder })
     };
     in_media_turn(state, admission, work).await
@@ -159,43 +150,58 @@ pub(in crate::http) async fn encode_pieces(
     file: PendingMedia,
     most: usize,
 ) -> Result<Vec<(f64, f64, Placing)>, ApiError> {
-    let media = taking(state, &file)?;
+    let media = taking(state, &file, &[])?;
+    let placeholder = placeholder(state);
     let context = state.model.engine.limits().max_positions;
     let work = move |between: &mut dyn FnMut() -> ControlFlow<()>| {
         let recording = decode(&media, &file)?;
-        let pieces = media.decoder.pieces(recording);
+        let mut pieces = media.decoder.pieces(recording);
         if pieces.len() > most {
             let reason = format!("it has {} pieces, and {most} are heard at most", pieces.len());
             let (param, code) = (file.param.clone(), "recording_too_long");
             return Err(ApiError::Media { param, code, reason });
         }
-        let mut placings = Vec::with_capacity(pieces.len());
-        for piece in &pieces {
-            // What is too short to be heard says nothing.
-            if media.store.encoder().layout(&piece.medium.input()).is_err() && pieces.len() > 1 {
-                continue;
-            }
-            let params = [file.param.as_str()];
-            let placing = contents(&media, &[piece.medium.input()], &params, context, between)?;
-            placings.push((piece.start, piece.end, placing));
+        // What is too short to be heard says nothing.
+        if pieces.len() > 1 {
+            pieces.retain(|piece| media.store.encoder().layout(&piece.medium.input()).is_ok());
         }
-        Ok(placings)
+        let inputs: Vec<_> = pieces.iter().map(|piece| piece.medium.input()).collect();
+        let params = vec![file.param.as_str(); inputs.len()];
+        // Each is a prompt of its own.
+        for input in &inputs {
+            rows_of(&media, &[*input], &params, context)?;
+        }
+        let contents = contents(&media, &inputs, &params, between)?;
+        let placed = pieces.iter().zip(contents).map(|(piece, content)| {
+            (piece.start, piece.end, Placing { contents: vec![content], placeholder })
+        });
+        Ok(placed.collect())
     };
     in_media_turn(state, admission, work).await
 }
 
-/// What the model sees or hears with, if it is for this file.
-fn taking(state: &ModelState, file: &PendingMedia) -> Result<ServedMedia, ApiError> {
-    let refused = |reason| {
+/// The token in whose place contents stand; `None` for a model of text.
+fn placeholder(state: &ModelState) -> Option<u32> {
+    state.model.media.as_ref().map(|media| media.store.encoder().placeholder())
+}
+
+/// What the model sees or hears with, if it is for `first` and for all of the `others`.
+fn taking(
+    state: &ModelState,
+    first: &PendingMedia,
+    others: &[PendingMedia],
+) -> Result<ServedMedia, ApiError> {
+    let refused = |file: &PendingMedia, reason| {
         let param = file.param.clone();
         ApiError::Media { param, code: "media_not_taken", reason }
     };
-    match &state.model.media {
-        None => Err(refused("this model reads text alone".to_owned())),
-        Some(media) if media.store.encoder().kind() != file.kind => {
-            Err(refused(format!("this model takes no {}", file.kind.name())))
-        }
-        Some(media) => Ok(media.clone()),
+    let Some(media) = &state.model.media else {
+        return Err(refused(first, "this model reads text alone".to_owned()));
+    };
+    let kind = media.store.encoder().kind();
+    match std::iter::once(first).chain(others).find(|file| file.kind != kind) {
+        Some(file) => Err(refused(file, format!("this model takes no {}", file.kind.name()))),
+        None => Ok(media.clone()),
     }
 }
 
@@ -261,17 +267,13 @@ fn decode(media: &ServedMedia, file: &PendingMedia) -> Result<Medium, ApiError> 
     })
 }
 
-fn encode(
+/// The files' contents, and the fields that they came in.
+fn decode_all<'a>(
     media: &ServedMedia,
-    pending: &[PendingMedia],
-    most: usize,
-    between: &mut dyn FnMut() -> ControlFlow<()>,
-) -> Result<Placing, ApiError> {
-    let decoded = pending.iter().map(|file| decode(media, file));
-    let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
-    let inputs: Vec<_> = decoded.iter().map(Medium::input).collect();
-    let params: Vec<_> = pending.iter().map(|file| file.param.as_str()).collect();
-    contents(media, &inputs, &params, most, between)
+    pending: &'a [PendingMedia],
+) -> Result<(Vec<Medium>, Vec<&'a str>), ApiError> {
+    let decoded = pending.iter().map(|file| decode(media, file)).collect::<Result<_, _>>()?;
+    Ok((decoded, pending.iter().map(|file| file.param.as_str()).collect()))
 }
 
 /// Rows of each input, without computing them, which has to be within a context of `most` tokens.
@@ -309,21 +311,18 @@ fn refused(error: &MediaEncoderError, params: &[&str], index: usize) -> ApiError
     }
 }
 
-/// The contents of inputs that came in the fields `params`, of a context of `most` tokens.
+/// The contents of inputs that came in the fields `params`; their ids are of one epoch.
 fn contents(
     media: &ServedMedia,
     inputs: &[MediaInput<'_>],
     params: &[&str],
-    most: usize,
     between: &mut dyn FnMut() -> ControlFlow<()>,
-) -> Result<Placing, ApiError> {
-    rows_of(media, inputs, params, most)?;
-    let contents = media.store.contents(inputs, between).map_err(|error| match error {
+) -> Result<Vec<MediaContent>, ApiError> {
+    media.store.contents(inputs, between).map_err(|error| match error {
         MediaStoreError::Content { index, error } => refused(&error, params, index),
         error => {
             let param = params.first().copied().unwrap_or("messages").to_owned();
             ApiError::Media { param, code: "too_many_media", reason: error.to_string() }
         }
-    })?;
-    Ok(Placing::new(contents, media.store.encoder().placeholder()))
+    })
 }

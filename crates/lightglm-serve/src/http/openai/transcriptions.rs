@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use lightglm_core::MediaKind;
-use lightglm_text::{Message, join_pieces, needs_space};
+use lightglm_text::{Message, TRANSCRIPTION_PROMPT, join_pieces, needs_space, subtitle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -21,11 +21,6 @@ use crate::http::models::ModelState;
 use crate::http::peer::Peer;
 use crate::http::sse::{self, Encode, EventData};
 use crate::http::state::AppState;
-
-/// What a model that was made for it is asked.
-///
-/// Source: transformers 5.23.0, `processing_glmasr.py`.
-const PROMPT: &str = "Please transcribe this audio into text";
 
 /// Characters of `prompt` and of `language`.
 const LONGEST_PROMPT: usize = 4096;
@@ -107,7 +102,7 @@ impl FromJson for TranscriptionRequest {
 impl TranscriptionRequest {
     /// What the model is asked.
     fn instruction(&self) -> String {
-        let mut instruction = PROMPT.to_owned();
+        let mut instruction = TRANSCRIPTION_PROMPT.to_owned();
         if let Some(language) = self.language.as_ref().filter(|language| !language.is_empty()) {
             instruction = format!("{instruction} ({language})");
         }
@@ -207,6 +202,7 @@ pub(in crate::http) async fn transcriptions(
     let (mut prompts, mut segments) = (Vec::new(), Vec::new());
     for (id, (start, end, placing)) in pieces.into_iter().enumerate() {
         let Placed { tokens: prompt, media } = placing.place(tokens.clone(), "file")?;
+        // All are of one epoch.
         sampling.shared.cache_salt = placing.salt(&peer.cache_salt());
         let processors = Vec::new();
         let prompt_logprobs = None;
@@ -240,10 +236,8 @@ fn response(
     let plain =
         |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
     let cues = |mark: char| {
-        let cue = |segment: &TranscriptionSegment| {
-            let time = |seconds| time(seconds, mark);
-            format!("{} --> {}\n{}\n", time(segment.start), time(segment.end), segment.text)
-        };
+        let cue =
+            |TranscriptionSegment { start, end, text, .. }: &_| subtitle(*start, *end, text, mark);
         segments.iter().map(cue).collect::<Vec<_>>()
     };
     match request.response_format.unwrap_or_default() {
@@ -270,13 +264,6 @@ fn response(
             .into_response()
         }
     }
-}
-
-/// `00:01:02,500`.
-fn time(seconds: f64, mark: char) -> String {
-    let all = (seconds.max(0.0) * 1000.0).round() as u64;
-    let (hours, minutes, seconds) = (all / 3_600_000, all / 60_000 % 60, all / 1000 % 60);
-    format!("{hours:02}:{minutes:02}:{seconds:02}{mark}{:03}", all % 1000)
 }
 
 /// A transcript as it is written: pieces are heard together, and told one after the other.
@@ -336,17 +323,5 @@ impl Encode for TranscriptStream {
 
     fn end(&mut self, out: &mut EventData) {
         out.push(&json!({"type": "transcript.text.done", "text": self.told}));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_of_subtitles() {
-        assert_eq!(time(0.0, ','), "00:00:00,000");
-        assert_eq!(time(3723.4567, '.'), "01:02:03.457");
-        assert_eq!(time(-1.0, ','), "00:00:00,000");
     }
 }
