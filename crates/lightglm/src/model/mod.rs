@@ -121,12 +121,8 @@ impl Model {
         let job = Open { checkpoint: &checkpoint, options: &options };
         let runtime = run_on(options.device, job)??;
         let media = sight::store(&checkpoint, &options)?;
-        let mut model =
-            Self::assembled(Arc::new(checkpoint), text, sampling, runtime, options, true);
-        if let (Some(inner), Some(media)) = (Arc::get_mut(&mut model.inner), media) {
-            inner.media = Some(media);
-        }
-        Ok(model)
+        let checkpoint = Arc::new(checkpoint);
+        Ok(Self::assembled(checkpoint, text, sampling, runtime, options, media, true))
     }
 
     /// A decoder on the CPU that was made in memory, with the text side of `checkpoint`.
@@ -141,7 +137,7 @@ impl Model {
         sampling.validate()?;
         let cache = CacheOptions::new(checkpoint.config(), &options);
         let runtime = Box::new(OnBackend { loaded, cache });
-        Ok(Self::assembled(checkpoint, text, sampling, runtime, options, false))
+        Ok(Self::assembled(checkpoint, text, sampling, runtime, options, None, false))
     }
 
     fn assembled(
@@ -150,6 +146,7 @@ impl Model {
         sampling: SamplingParams,
         runtime: Box<dyn Runtime>,
         options: LoadOptions,
+        media: Option<Arc<MediaStore>>,
         #[cfg_attr(not(feature = "train"), expect(unused_variables))] is_as_stored: bool,
     ) -> Self {
         let max_context = options.max_context_of(&checkpoint);
@@ -162,7 +159,7 @@ impl Model {
             options,
             name,
             max_context,
-            media: None,
+            media,
             #[cfg(feature = "train")]
             is_as_stored,
             #[cfg(feature = "structured")]

@@ -23,6 +23,9 @@ pub(super) fn store(
     checkpoint: &Checkpoint,
     options: &LoadOptions,
 ) -> Result<Option<Arc<MediaStore>>, Error> {
+    if checkpoint.media_config().is_none() {
+        return Ok(None);
+    }
     let encoder = run_on(options.device, Load { checkpoint, options })??;
     let vocab_size = checkpoint.config().vocab_size;
     Ok(encoder.map(|encoder| Arc::new(MediaStore::new(encoder, vocab_size, KEPT_BYTES))))
