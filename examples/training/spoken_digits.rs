@@ -16,11 +16,12 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lightglm::{LoadOptions, Model, SamplingParams, user};
+use lightglm_eval::metrics::Interval;
 use lightglm_examples::{stop_on_ctrl_c, use_threads};
 use lightglm_kernels::keep_freed_memory;
 use lightglm_training_examples::digits::data::{self, Recording, Split, WORDS};
 use lightglm_training_examples::digits::train::{Effort, QUESTION, train};
-use lightglm_training_examples::digits::{floor, interval, model};
+use lightglm_training_examples::digits::{floor, model};
 
 #[derive(Parser)]
 #[command(about = "Train a small model on spoken digits")]
@@ -93,9 +94,9 @@ fn one(args: &Args, recordings: &[Recording], split: &Split) -> Result<[f64; 2]>
         recordings.iter().partition(|recording| split.is_test(recording));
     ensure!(!test.is_empty() && !train_on.is_empty(), "no recordings of {}", split.name());
     let (right, all) = floor::nearest(recordings, split);
-    let (nearest, low, high) = interval(right, all);
+    let nearest = right as f64 / all as f64;
     println!("{}: {} to learn from, {all} to test", split.name(), train_on.len());
-    println!("  nearest recording: {right} of {all}, {nearest:.3} ({low:.3} to {high:.3})");
+    println!("  nearest recording: {}", share_of(right, all));
     let folder = match split {
         Split::Official => args.output.clone(),
         Split::Speaker(name) => args.output.join(name),
@@ -127,11 +128,15 @@ fn one(args: &Args, recordings: &[Recording], split: &Split) -> Result<[f64; 2]>
         .iter()
         .map(|recording| Ok(is_right(&heard, recording)? as usize))
         .sum::<Result<usize>>()?;
-    let (share, low, high) = interval(right, all);
-    println!(
-        "  model: {right} of {all}, {share:.3} ({low:.3} to {high:.3}), learnt in {seconds:.0} s"
-    );
-    Ok([nearest, share])
+    println!("  model: {}, learnt in {seconds:.0} s", share_of(right, all));
+    Ok([nearest, right as f64 / all as f64])
+}
+
+/// A share with its 95 % interval.
+fn share_of(right: usize, all: usize) -> String {
+    let Interval { low, high, .. } = Interval::wilson(right, all);
+    let share = right as f64 / all as f64;
+    format!("{right} of {all}, {share:.3} ({:.3} to {:.3})", low / 100.0, high / 100.0)
 }
 
 /// Whether the model says the digit.

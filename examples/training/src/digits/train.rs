@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, Param};
 use burn::tensor::backend::Backend;
@@ -18,6 +18,7 @@ use lightglm_core::{Activations, GradientSums, LabelledSpan, Linear, MediaLayout
 use lightglm_generation::media::{MediaContent, place_media};
 use lightglm_kernels::LmBackend;
 use lightglm_media::LogMel;
+use lightglm_model::config::MediaConfig;
 use lightglm_model::decoder::{DenseGlm, DenseLinear, DenseParts, LoadPrecision};
 use lightglm_speech::{DenseSpeechTower, SpeechTower, speech_weights};
 use lightglm_text::ChatText;
@@ -180,7 +181,7 @@ fn encoder(
         model = optimizer.step(model, sums, rate(step, effort.encoder_steps, 2e-3), 1.0);
         lately = if lately.is_nan() { value } else { 0.98 * lately + 0.02 * value };
         if watch("encoder", step + 1, effort.encoder_steps, lately).is_break() {
-            anyhow::bail!("interrupted");
+            bail!("interrupted");
         }
     }
     Ok(model.tower)
@@ -199,7 +200,10 @@ fn decoder(
     let content = json!([{"type": "audio"}, {"type": "text", "text": QUESTION}]);
     let prompt = text.encode_chat(&[Message::new("user", content)], &[])?;
     let id = checkpoint.config().vocab_size as u32;
-    let placeholder = checkpoint.media_config().context("an encoder")?.token_id();
+    let Some(MediaConfig::Audio(audio)) = checkpoint.media_config() else {
+        bail!("{}: not a model that hears", checkpoint.path().display());
+    };
+    let placeholder = audio.audio_token_id;
     let end = *text.eos_token_ids().last().context("an end")?;
     let answers = WORDS.map(|word| text.encode(word));
     // Without gradients: a graph that nobody walks back would only grow.
@@ -211,7 +215,7 @@ fn decoder(
         Ok(rows.map_err(|error| anyhow::anyhow!("{error:?}"))?.into())
     };
     // Short recordings have fewer rows: whatever their number, silence behind is left out when the model is asked.
-    let (hop, merged) = (LogMel::HOP, 4);
+    let (hop, merged) = (LogMel::HOP, audio.merged_frames());
     let rows_of = |recording: &Recording, speed: usize| {
         let seconds = recording.sound.seconds() / SPEEDS[speed];
         let frames =
@@ -262,7 +266,7 @@ fn decoder(
         let value = loss * scale;
         lately = if lately.is_nan() { value } else { 0.95 * lately + 0.05 * value };
         if watch("decoder", step + 1, effort.decoder_steps, lately).is_break() {
-            anyhow::bail!("interrupted");
+            bail!("interrupted");
         }
     }
     Ok(model)
