@@ -80,14 +80,7 @@ fn run() -> Result<()> {
     if let Some(document) = &args.context {
         chat.set_context(Some(read(document).context("--context")?));
     }
-    let cancel = chat.cancel_token();
-    ctrlc::set_handler(move || {
-        // The second Ctrl-C in a row finds the token cancelled already: then leave.
-        if cancel.is_cancelled() {
-            std::process::exit(130);
-        }
-        cancel.cancel();
-    })?;
+    lightglm_examples::cancel_on_ctrl_c(chat.cancel_token())?;
     match &args.prompt {
         Some(prompt) => answer_once(&mut chat, prompt, args.json),
         None => converse(&mut chat, args.model.name()),

@@ -50,13 +50,7 @@ fn run() -> Result<()> {
     let model = args.model.open(options)?;
     let params = args.sampling.params(model.sampling())?;
     let mut chat = model.chat().with_sampling(params);
-    let cancel = chat.cancel_token();
-    ctrlc::set_handler(move || {
-        if cancel.is_cancelled() {
-            std::process::exit(130);
-        }
-        cancel.cancel();
-    })?;
+    lightglm_examples::cancel_on_ctrl_c(chat.cancel_token())?;
     if let Some(prompt) = &args.prompt {
         return answer(&mut chat, message.text(prompt).into_turn()?);
     }

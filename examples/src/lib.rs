@@ -44,6 +44,20 @@ pub fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// Ctrl-C cancels `cancel`; a second one in a row finds it cancelled already, and ends the program.
+///
+/// # Errors
+/// Where there is a handler already.
+pub fn cancel_on_ctrl_c(cancel: lightglm::CancelToken) -> anyhow::Result<()> {
+    ctrlc::set_handler(move || {
+        if cancel.is_cancelled() {
+            std::process::exit(130);
+        }
+        cancel.cancel();
+    })?;
+    Ok(())
+}
+
 /// Applies `--threads` to our kernels and to burn's own operations; returns how many there are.
 ///
 /// # Errors

@@ -11,6 +11,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -72,9 +73,10 @@ fn run() -> Result<()> {
         Some("all") => data::speakers(&recordings).into_iter().map(Split::Speaker).collect(),
         Some(name) => vec![Split::Speaker(name.to_owned())],
     };
+    let stop = stop_on_ctrl_c()?;
     let mut means = [0.0, 0.0];
     for split in &splits {
-        let shares = one(&args, &recordings, split)?;
+        let shares = one(&args, &recordings, split, &stop)?;
         means.iter_mut().zip(shares).for_each(|(mean, share)| *mean += share / splits.len() as f64);
     }
     if splits.len() > 1 {
@@ -89,7 +91,12 @@ fn run() -> Result<()> {
 }
 
 /// The floor's share and the model's, on one split.
-fn one(args: &Args, recordings: &[Recording], split: &Split) -> Result<[f64; 2]> {
+fn one(
+    args: &Args,
+    recordings: &[Recording],
+    split: &Split,
+    stop: &AtomicBool,
+) -> Result<[f64; 2]> {
     let (test, train_on): (Vec<&Recording>, Vec<&Recording>) =
         recordings.iter().partition(|recording| split.is_test(recording));
     ensure!(!test.is_empty() && !train_on.is_empty(), "no recordings of {}", split.name());
@@ -108,7 +115,6 @@ fn one(args: &Args, recordings: &[Recording], split: &Split) -> Result<[f64; 2]>
         batch: args.batch,
         seed: args.seed,
     };
-    let stop = stop_on_ctrl_c()?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {eta}")?;
     let bar = ProgressBar::new(0).with_style(style);
     let began = std::time::Instant::now();
@@ -116,7 +122,7 @@ fn one(args: &Args, recordings: &[Recording], split: &Split) -> Result<[f64; 2]>
         bar.set_length(steps as u64);
         bar.set_position(step as u64);
         bar.set_message(format!("{stage}, loss {loss:.3}"));
-        match stop.load(std::sync::atomic::Ordering::Relaxed) {
+        match stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
